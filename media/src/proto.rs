@@ -1,0 +1,417 @@
+//! The schema of the worker link: what an edge may ask of a media worker, and what a worker tells.
+//!
+//! Every message is a protobuf message (prost, no build step), so that an edge and a worker of neighbouring
+//! versions understand each other. In one process the same values go over channels; debug builds encode and
+//! decode each of them on the way.
+//!
+//! An edge owns the truth: a [`SessionSpec`] is the complete desired media of one call, and a worker that has
+//! lost everything can be given the spec again. Commands are idempotent: a command whose effect already holds
+//! answers as it did the first time. A session ends only by [`Release`], or as an orphan 60 s after its edge
+//! was lost.
+//!
+//! Units: milliseconds in `*_ms`, samples at 8 kHz where a name says `samples`. Identifiers are chosen by the
+//! edge: `session_id` is unique in a cluster, `leg_id` and `player_id` in their session.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// The desired media of a call: everything that a worker needs to make it real.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct SessionSpec {
+    #[prost(uint64, tag = "1")]
+    pub session_id: u64,
+    /// Grows when another edge takes the session over; a command with a lower epoch is ignored.
+    #[prost(uint64, tag = "2")]
+    pub owner_epoch: u64,
+    #[prost(message, repeated, tag = "3")]
+    pub legs: Vec<LegSpec>,
+}
+
+/// One party of a session: where its media goes and what it hears.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct LegSpec {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    #[prost(oneof = "LegKind", tags = "2, 3")]
+    pub kind: Option<LegKind>,
+    #[prost(message, optional, tag = "4")]
+    pub hears: Option<Source>,
+    /// The playlist that `hears` names, with the place it has reached.
+    #[prost(message, repeated, tag = "5")]
+    pub players: Vec<PlayerSpec>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof, Serialize, Deserialize)]
+pub enum LegKind {
+    #[prost(message, tag = "2")]
+    Rtp(RtpLeg),
+    #[prost(message, tag = "3")]
+    Remote(RemoteLeg),
+}
+
+/// A leg over RTP, negotiated by SDP offer and answer (RFC 3264). The SDP is opaque to the edge.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct RtpLeg {
+    /// The last SDP that the peer sent, empty while there is none (late offer, or an offer of ours without answer).
+    #[prost(bytes = "bytes", tag = "1")]
+    pub remote_sdp: Bytes,
+    /// The last SDP that we sent, empty while there is none. Given back to a worker that reopens the session.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub local_sdp: Bytes,
+    /// The address that signals, an IP without port: NAT latching compares with it.
+    #[prost(string, tag = "3")]
+    pub signalled_from: String,
+}
+
+/// A leg whose media is another session's: 20 ms frames between workers, a loopback inside one.
+///
+/// Two remote legs with the same `key` are the two ends of one link. In one worker they meet by the key alone.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct RemoteLeg {
+    #[prost(string, tag = "1")]
+    pub worker: String,
+    #[prost(uint64, tag = "2")]
+    pub session_id: u64,
+    #[prost(uint64, tag = "3")]
+    pub key: u64,
+}
+
+/// What a leg hears.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Source {
+    #[prost(oneof = "Hears", tags = "1, 2, 3")]
+    pub from: Option<Hears>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof, Serialize, Deserialize)]
+pub enum Hears {
+    /// Nothing is sent.
+    #[prost(message, tag = "1")]
+    Silence(Silence),
+    /// A player of this leg.
+    #[prost(uint32, tag = "2")]
+    Player(u32),
+    /// Another leg of this session, or the leg itself: an echo.
+    #[prost(uint32, tag = "3")]
+    Leg(u32),
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Silence {}
+
+/// A playlist with the place it has reached, so that another worker goes on there.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct PlayerSpec {
+    #[prost(uint32, tag = "1")]
+    pub player_id: u32,
+    #[prost(message, repeated, tag = "2")]
+    pub items: Vec<PlayItem>,
+    /// How often the whole list plays; 0 plays until it is stopped.
+    #[prost(uint32, tag = "3")]
+    pub loops: u32,
+    /// Milliseconds of audio already played, over all loops.
+    #[prost(uint64, tag = "4")]
+    pub offset_ms: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct PlayItem {
+    #[prost(oneof = "PlayKind", tags = "1, 2, 3, 4")]
+    pub kind: Option<PlayKind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof, Serialize, Deserialize)]
+pub enum PlayKind {
+    /// Audio named by the SHA-256 of its 16-bit samples: the worker asks for it with [`AudioWanted`].
+    #[prost(bytes = "bytes", tag = "1")]
+    Audio(Bytes),
+    #[prost(message, tag = "2")]
+    Tone(Tone),
+    #[prost(uint32, tag = "3")]
+    SilenceMs(u32),
+    /// DTMF digits `0-9 * # A-D`, with `w` for a pause of 0.5 s and `W` for one of 1 s.
+    #[prost(string, tag = "4")]
+    Digits(String),
+}
+
+/// A call-progress tone: up to four frequencies, and a cadence of on and off milliseconds that repeats.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Tone {
+    #[prost(uint32, repeated, tag = "1")]
+    pub frequencies_hz: Vec<u32>,
+    /// On, off, on, off ...; empty is a steady tone.
+    #[prost(uint32, repeated, tag = "2")]
+    pub cadence_ms: Vec<u32>,
+    /// How long this item lasts; 0 until the player is stopped.
+    #[prost(uint32, tag = "3")]
+    pub duration_ms: u32,
+}
+
+/// What an edge asks of a worker.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Command {
+    /// Names the answer; unique for the edge.
+    #[prost(uint64, tag = "1")]
+    pub command_id: u64,
+    #[prost(uint64, tag = "2")]
+    pub session_id: u64,
+    #[prost(uint64, tag = "3")]
+    pub owner_epoch: u64,
+    #[prost(oneof = "CommandKind", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
+    pub kind: Option<CommandKind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof, Serialize, Deserialize)]
+pub enum CommandKind {
+    /// Makes a whole session. Each RTP leg is answered by one [`Negotiated`] or [`Refused`], as by [`Negotiate`].
+    #[prost(message, tag = "10")]
+    Open(SessionSpec),
+    /// Adds a leg, or replaces one of the same id. Answered as `Open`.
+    #[prost(message, tag = "11")]
+    PutLeg(LegSpec),
+    /// A step of offer and answer on an existing leg.
+    #[prost(message, tag = "12")]
+    Negotiate(Negotiate),
+    /// Ends a leg; answered by [`LegClosed`].
+    #[prost(uint32, tag = "13")]
+    DropLeg(u32),
+    #[prost(message, tag = "14")]
+    Hear(Hear),
+    /// Starts a player and makes the leg hear it; a player that runs on the leg is replaced.
+    #[prost(message, tag = "15")]
+    Play(Play),
+    /// Audio that the worker asked for.
+    #[prost(message, tag = "16")]
+    Audio(Audio),
+    /// Ends the session; answered by one [`LegClosed`] for each leg and then [`Released`].
+    #[prost(message, tag = "17")]
+    Release(Release),
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Negotiate {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    #[prost(enumeration = "SdpStep", tag = "2")]
+    pub step: i32,
+    /// The peer's SDP for `RemoteOffer` and `RemoteAnswer`; empty for `MakeOffer` and `Rollback`.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub sdp: Bytes,
+}
+
+/// A step of offer and answer, as the worker sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, prost::Enumeration, Serialize, Deserialize)]
+pub enum SdpStep {
+    /// The peer offers: the worker answers with [`Negotiated`] holding our answer.
+    RemoteOffer = 0,
+    /// The peer answers our offer: [`Negotiated`] with an empty SDP.
+    RemoteAnswer = 1,
+    /// We are to offer: [`Negotiated`] holding our offer.
+    MakeOffer = 2,
+    /// Our offer, or our answer, came to nothing: back to what was agreed before.
+    Rollback = 3,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Hear {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    #[prost(message, optional, tag = "2")]
+    pub source: Option<Source>,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Play {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    #[prost(message, optional, tag = "2")]
+    pub player: Option<PlayerSpec>,
+}
+
+/// Audio for the worker's cache: 16-bit little-endian samples, mono, at `rate_hz`. Empty where there is none to be had.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Audio {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub hash: Bytes,
+    #[prost(uint32, tag = "2")]
+    pub rate_hz: u32,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub samples: Bytes,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Release {}
+
+/// What a worker tells the edge that owns a session.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct MediaEvent {
+    #[prost(uint64, tag = "1")]
+    pub session_id: u64,
+    #[prost(oneof = "MediaEventKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    pub kind: Option<MediaEventKind>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof, Serialize, Deserialize)]
+pub enum MediaEventKind {
+    #[prost(message, tag = "10")]
+    Negotiated(Negotiated),
+    #[prost(message, tag = "11")]
+    Refused(Refused),
+    #[prost(message, tag = "12")]
+    Digit(Digit),
+    #[prost(message, tag = "13")]
+    PlayerEnded(PlayerEnded),
+    #[prost(message, tag = "14")]
+    AudioWanted(AudioWanted),
+    #[prost(message, tag = "15")]
+    LegSilent(LegSilent),
+    #[prost(message, tag = "16")]
+    LegClosed(LegClosed),
+    #[prost(message, tag = "17")]
+    Released(Release),
+    /// The leg's first packet arrived: its media flows.
+    #[prost(uint32, tag = "18")]
+    LegHeard(u32),
+}
+
+/// A step of offer and answer succeeded; `sdp` is ours to send, empty after `RemoteAnswer` and `Rollback`.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Negotiated {
+    #[prost(uint64, tag = "1")]
+    pub command_id: u64,
+    #[prost(uint32, tag = "2")]
+    pub leg_id: u32,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub sdp: Bytes,
+    /// The codec in use, as in `rtpmap` (`PCMU`); empty until both sides have spoken.
+    #[prost(string, tag = "4")]
+    pub codec: String,
+    /// The peer holds: its SDP lets us send nothing, or says address 0.0.0.0.
+    #[prost(bool, tag = "5")]
+    pub held: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Refused {
+    #[prost(uint64, tag = "1")]
+    pub command_id: u64,
+    #[prost(uint32, tag = "2")]
+    pub leg_id: u32,
+    #[prost(enumeration = "Refusal", tag = "3")]
+    pub reason: i32,
+    /// For a person: what in the SDP, or what of the worker, is the cause.
+    #[prost(string, tag = "4")]
+    pub text: String,
+}
+
+/// Why a worker did not do what it was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, prost::Enumeration, Serialize, Deserialize)]
+pub enum Refusal {
+    /// The SDP cannot be read: SIP 400.
+    MalformedSdp = 0,
+    /// The SDP has nothing that we speak: SIP 488.
+    NotAcceptable = 1,
+    /// No port, or no capacity, is left: SIP 503.
+    NoCapacity = 2,
+    /// No such session or leg.
+    Unknown = 3,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Digit {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    /// One of `0-9 * # A-D`, as its character code.
+    #[prost(uint32, tag = "2")]
+    pub digit: u32,
+    #[prost(uint32, tag = "3")]
+    pub duration_ms: u32,
+    /// Found in the audio, not signalled by RFC 4733.
+    #[prost(bool, tag = "4")]
+    pub in_band: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct PlayerEnded {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    #[prost(uint32, tag = "2")]
+    pub player_id: u32,
+    /// False where audio could not be had, or the player was replaced.
+    #[prost(bool, tag = "3")]
+    pub finished: bool,
+    /// Milliseconds played, over all loops.
+    #[prost(uint64, tag = "4")]
+    pub offset_ms: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct AudioWanted {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub hash: Bytes,
+}
+
+/// An answered leg from which nothing was heard for 2 s: told once, for the log.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct LegSilent {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    /// Where the peer's SDP says that its media comes from.
+    #[prost(string, tag = "2")]
+    pub expected_from: String,
+    /// The stranger whose packets were dropped, empty if nothing came at all.
+    #[prost(string, tag = "3")]
+    pub dropped_from: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct LegClosed {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    #[prost(message, optional, tag = "2")]
+    pub statistics: Option<LegStatistics>,
+}
+
+/// RTP totals of a leg's life (RFC 3550 s6.4).
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct LegStatistics {
+    #[prost(uint64, tag = "1")]
+    pub packets_received: u64,
+    #[prost(uint64, tag = "2")]
+    pub bytes_received: u64,
+    #[prost(uint64, tag = "3")]
+    pub packets_sent: u64,
+    #[prost(uint64, tag = "4")]
+    pub bytes_sent: u64,
+    #[prost(uint64, tag = "5")]
+    pub packets_lost: u64,
+    /// Interarrival jitter at the end, in units of the RTP clock turned into microseconds.
+    #[prost(uint32, tag = "6")]
+    pub jitter_us: u32,
+    /// Packets that came too late for the jitter buffer.
+    #[prost(uint64, tag = "7")]
+    pub packets_late: u64,
+    /// Packets from elsewhere than the negotiated address, or with a wrong payload type or SSRC.
+    #[prost(uint64, tag = "8")]
+    pub packets_dropped: u64,
+    /// Last round trip by RTCP, 0 if never measured.
+    #[prost(uint32, tag = "9")]
+    pub round_trip_us: u32,
+    #[prost(string, tag = "10")]
+    pub codec: String,
+}
+
+/// A worker's load, for the balancer.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct LoadReport {
+    #[prost(uint32, tag = "1")]
+    pub sessions: u32,
+    #[prost(uint32, tag = "2")]
+    pub legs: u32,
+    /// Legs that still find a port.
+    #[prost(uint32, tag = "3")]
+    pub free_legs: u32,
+    /// Worst lateness of a 20 ms tick since the last report.
+    #[prost(uint32, tag = "4")]
+    pub tick_lateness_us: u32,
+}
