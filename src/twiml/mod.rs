@@ -1,0 +1,12 @@
+//! TwiML: reads a document and executes it, verb by verb.
+//!
+//! Pure: bytes and events in, effects out. It knows no SIP, no media session and no HTTP; [`port`] is all that
+//! passes between it and the call that drives it. See [`interpreter::Interpreter`] for how to drive one.
+
+pub mod interpreter;
+pub mod notice;
+pub mod port;
+
+pub use interpreter::Interpreter;
+pub use notice::{Notice, Severity};
+pub use port::*;
