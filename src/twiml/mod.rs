@@ -3,8 +3,10 @@
 //! Pure: bytes and events in, effects out. It knows no SIP, no media session and no HTTP; [`port`] is all that
 //! passes between it and the call that drives it. See [`interpreter::Interpreter`] for how to drive one.
 
+pub mod document;
 pub mod interpreter;
 pub mod notice;
+pub mod parse;
 pub mod port;
 
 pub use interpreter::Interpreter;

@@ -1,0 +1,231 @@
+//! A document as it was read: its verbs with every attribute typed, checked and defaulted.
+//!
+//! What a document may say and what is left out means is `compat/twiml.md`; after the parser nothing of it is
+//! checked again. A URL that cannot be resolved is kept as it is ([`Link::Unresolvable`]), because only the verb
+//! that needs it may fail of it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::twiml::notice::Notice;
+use crate::twiml::port::{
+    AudioSource, CallbackEvent, Method, RejectReason, Ringback, SipTarget, Target as DialTarget, VerbName,
+};
+
+/// The verbs of a document, in order, and what there was to remark on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Document {
+    pub verbs: Vec<VerbSpec>,
+    pub notices: Vec<Notice>,
+}
+
+/// A URL of a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Link {
+    /// Absolute, `http` or `https`; written as the customer wrote it.
+    Absolute(String),
+    /// Relative without a base, or no URL at all: its use is error 11100.
+    Unresolvable(String),
+}
+
+/// A verb and its attributes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum VerbSpec {
+    Say(SaySpec),
+    Play(PlaySpec),
+    Pause(PauseSpec),
+    Gather(Box<GatherSpec>),
+    Dial(Box<DialSpec>),
+    Redirect(RedirectSpec),
+    Hangup,
+    Reject(RejectReason),
+    Echo,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SaySpec {
+    pub parts: Vec<SayPart>,
+    /// 0 is endless.
+    pub loops: u32,
+}
+
+/// A piece of a `<Say>`: SSML comes down to texts and pauses.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SayPart {
+    Text {
+        text: String,
+        voice: String,
+        language: String,
+    },
+    Break(Duration),
+    /// One of our own prompts.
+    Prompt(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlaySpec {
+    pub what: Playable,
+    /// 0 is endless.
+    pub loops: u32,
+}
+
+/// What a `<Play>` plays.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Playable {
+    Url(Link),
+    /// `dialtone:NAME`, a prompt that needs no engine.
+    Prompt(String),
+    Digits(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PauseSpec {
+    pub length: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GatherSpec {
+    /// False where only speech is asked for: keys do nothing.
+    pub dtmf: bool,
+    /// `None` where there is no `action` and the document has no URL of its own.
+    pub action: Option<Link>,
+    pub method: Method,
+    /// Silence after the prompts, and between digits.
+    pub timeout: Duration,
+    pub finish_on_key: Option<char>,
+    /// The input ends when it has this many.
+    pub num_digits: u32,
+    pub action_on_empty_result: bool,
+    pub prompts: Vec<PromptSpec>,
+}
+
+/// What a `<Gather>` may play while it listens.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum PromptSpec {
+    Say(SaySpec),
+    Play(PlaySpec),
+    Pause(PauseSpec),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DialSpec {
+    pub action: Option<Link>,
+    pub method: Method,
+    /// Ring time of all branches, or of each when they are called one after another.
+    pub timeout: Duration,
+    pub time_limit: Duration,
+    pub caller_id: Option<String>,
+    pub answer_on_bridge: bool,
+    pub hangup_on_star: bool,
+    pub ringback: Ringback,
+    pub sequential: bool,
+    /// Whom to call; with nobody, the `<Dial>` fails.
+    pub nouns: Vec<NounSpec>,
+}
+
+/// One noun of a `<Dial>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NounSpec {
+    pub target: DialTarget,
+    pub whisper: Option<(Link, Method)>,
+    pub status_callback: Option<(Link, Method, Vec<CallbackEvent>)>,
+    pub send_digits: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RedirectSpec {
+    pub link: Link,
+    pub method: Method,
+}
+
+/// What is played as one: its parts one after another, the whole `loops` times (0: endless).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Segment {
+    pub parts: Vec<SegmentPart>,
+    pub loops: u32,
+    /// The verb that it came from.
+    pub verb: VerbName,
+}
+
+/// A part of a segment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SegmentPart {
+    Audio(AudioSource),
+    SilenceMs(u32),
+    Digits(String),
+    /// A URL that is none: remarked on and passed over.
+    Unplayable(String),
+}
+
+impl VerbSpec {
+    /// What the verb plays, in order; empty for verbs that play nothing.
+    pub fn segments(&self) -> Vec<Segment> {
+        match self {
+            Self::Say(say) => vec![say.segment()],
+            Self::Play(play) => vec![play.segment()],
+            Self::Gather(gather) => gather.prompts.iter().map(PromptSpec::segment).collect(),
+            Self::Pause(_) | Self::Dial(_) | Self::Redirect(_) | Self::Hangup | Self::Reject(_) | Self::Echo => {
+                Vec::new()
+            }
+        }
+    }
+}
+
+impl SaySpec {
+    pub fn segment(&self) -> Segment {
+        let parts = self.parts.iter().map(|part| match part {
+            SayPart::Text { text, voice, language } => SegmentPart::Audio(AudioSource::Say {
+                text: text.clone(),
+                voice: voice.clone(),
+                language: language.clone(),
+            }),
+            SayPart::Break(length) => SegmentPart::SilenceMs(millis(*length)),
+            SayPart::Prompt(name) => SegmentPart::Audio(AudioSource::Prompt { name: name.clone() }),
+        });
+        Segment { parts: parts.collect(), loops: self.loops, verb: VerbName::Say }
+    }
+}
+
+impl PlaySpec {
+    pub fn segment(&self) -> Segment {
+        let part = match &self.what {
+            Playable::Url(Link::Absolute(url)) => SegmentPart::Audio(AudioSource::Url { url: url.clone() }),
+            Playable::Url(Link::Unresolvable(text)) => SegmentPart::Unplayable(text.clone()),
+            Playable::Prompt(name) => SegmentPart::Audio(AudioSource::Prompt { name: name.clone() }),
+            Playable::Digits(digits) => SegmentPart::Digits(digits.clone()),
+        };
+        Segment { parts: vec![part], loops: self.loops, verb: VerbName::Play }
+    }
+}
+
+impl PromptSpec {
+    fn segment(&self) -> Segment {
+        match self {
+            Self::Say(say) => say.segment(),
+            Self::Play(play) => play.segment(),
+            Self::Pause(pause) => {
+                let parts = vec![SegmentPart::SilenceMs(millis(pause.length))];
+                Segment { parts, loops: 1, verb: VerbName::Pause }
+            }
+        }
+    }
+}
+
+impl NounSpec {
+    /// A noun without attributes.
+    pub fn plain(target: DialTarget) -> Self {
+        Self { target, whisper: None, status_callback: None, send_digits: None }
+    }
+
+    pub fn sip(&self) -> Option<&SipTarget> {
+        match &self.target {
+            DialTarget::Sip(sip) => Some(sip),
+            DialTarget::Number(_) | DialTarget::Client { .. } => None,
+        }
+    }
+}
+
+fn millis(length: Duration) -> u32 {
+    u32::try_from(length.as_millis()).unwrap_or(u32::MAX)
+}
