@@ -1,0 +1,390 @@
+//! Digest authentication (RFC 3261 s22, RFC 8760): both sides.
+//!
+//! A [`Guard`] challenges and checks. Its nonces are an HMAC over the time, so a stranger costs no memory; only after
+//! the first success is a nonce remembered, with the window of nonce counts seen, until it expires. An unknown user and
+//! a wrong password take the same path.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use hmac::{Hmac, Mac};
+use md5::Md5;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::msg::AuthParams;
+
+/// A hash that digest authentication may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Algorithm {
+    Sha256,
+    Md5,
+}
+
+impl Algorithm {
+    pub fn name(self) -> &'static str {
+        match self {
+            Algorithm::Sha256 => "SHA-256",
+            Algorithm::Md5 => "MD5",
+        }
+    }
+
+    /// By name, in any case; a missing parameter means MD5 (RFC 8760 s2.1).
+    pub fn from_name(name: Option<&str>) -> Option<Algorithm> {
+        let name = name.unwrap_or("MD5");
+        [Algorithm::Sha256, Algorithm::Md5].into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+    }
+
+    fn hex_hash(self, text: &str) -> String {
+        match self {
+            Algorithm::Sha256 => hex(&Sha256::digest(text)),
+            Algorithm::Md5 => hex(&Md5::digest(text)),
+        }
+    }
+}
+
+/// How long a nonce is good for.
+const NONCE_SECONDS: u64 = 300;
+/// Nonces with a success behind them; when full, the oldest half is forgotten and its users are told `stale`.
+const REMEMBERED_NONCES: usize = 65_536;
+
+/// Why credentials are not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// No credentials for this realm, or ones that do not fit: challenge.
+    Missing,
+    /// The nonce is ours but has ended, or its count was seen: challenge with `stale=true`.
+    Stale,
+    /// A wrong response: challenge again, and count a failure.
+    Wrong,
+    /// The `uri` is not the Request-URI, or a field is malformed: 400.
+    Malformed,
+}
+
+/// Challenges and checks for one realm.
+pub struct Guard {
+    realm: String,
+    secret: [u8; 32],
+    algorithms: Vec<Algorithm>,
+    used: HashMap<String, Window>,
+}
+
+/// The nonce counts seen: the highest, and a bit for each of the 64 below it.
+struct Window {
+    highest: u32,
+    seen: u64,
+    expires: u64,
+}
+
+impl Guard {
+    pub fn new(realm: String, secret: [u8; 32], algorithms: Vec<Algorithm>) -> Guard {
+        Guard { realm, secret, algorithms, used: HashMap::new() }
+    }
+
+    pub fn realm(&self) -> &str {
+        &self.realm
+    }
+
+    /// The values of WWW-Authenticate to send, the preferred one first (RFC 8760 s2.2).
+    pub fn challenges(&self, wall_s: u64, stale: bool) -> Vec<String> {
+        let nonce = self.nonce(wall_s);
+        let stale = if stale { ", stale=true" } else { "" };
+        let challenge = |algorithm: &Algorithm| {
+            format!(
+                "Digest realm=\"{}\", nonce=\"{nonce}\", algorithm={}, qop=\"auth\"{stale}",
+                self.realm,
+                algorithm.name()
+            )
+        };
+        self.algorithms.iter().map(challenge).collect()
+    }
+
+    /// Checks the credentials of a request.
+    ///
+    /// `password` is the user's, `None` if there is no such user; the caller looks it up by [`username`]. The time is
+    /// wall-clock seconds, to be the same on every edge.
+    pub fn check(
+        &mut self,
+        auth: &AuthParams<'_>,
+        method: &str,
+        request_uri: &str,
+        password: Option<&str>,
+        wall_s: u64,
+    ) -> Result<(), Denied> {
+        let algorithm = Algorithm::from_name(auth.get("algorithm"))
+            .filter(|algorithm| self.algorithms.contains(algorithm))
+            .ok_or(Denied::Missing)?;
+        if auth.get("realm") != Some(self.realm.as_str()) {
+            return Err(Denied::Missing);
+        }
+        let (Some(nonce), Some(uri), Some(response), Some(user)) =
+            (auth.get("nonce"), auth.get("uri"), auth.get("response"), auth.get("username"))
+        else {
+            return Err(Denied::Malformed);
+        };
+        if !same_uri(uri, request_uri) {
+            return Err(Denied::Malformed);
+        }
+        let issued = self.issued_at(nonce).ok_or(Denied::Stale)?;
+        if wall_s.saturating_sub(issued) > NONCE_SECONDS || issued > wall_s + 60 {
+            return Err(Denied::Stale);
+        }
+        let (cnonce, count) = match (auth.get("qop"), auth.get("cnonce"), auth.get("nc")) {
+            (Some(qop), Some(cnonce), Some(nc)) if qop.eq_ignore_ascii_case("auth") => (cnonce, nc),
+            _ => return Err(Denied::Malformed),
+        };
+        let number = u32::from_str_radix(count, 16).ok().filter(|_| count.len() == 8).ok_or(Denied::Malformed)?;
+        // A user that does not exist is checked against a password that nobody can know: the same work either way.
+        let unknown = hex(&self.secret);
+        let expected = response_value(
+            algorithm,
+            user,
+            &self.realm,
+            password.unwrap_or(&unknown),
+            method,
+            uri,
+            nonce,
+            count,
+            cnonce,
+        );
+        let equal = bool::from(expected.as_bytes().ct_eq(response.to_ascii_lowercase().as_bytes()));
+        if !equal || password.is_none() {
+            return Err(Denied::Wrong);
+        }
+        self.take_count(nonce, number, issued + NONCE_SECONDS, wall_s)
+    }
+
+    /// Takes a nonce count once: a repeated one is a replay.
+    fn take_count(&mut self, nonce: &str, count: u32, expires: u64, wall_s: u64) -> Result<(), Denied> {
+        if let Some(window) = self.used.get_mut(nonce) {
+            return if window.take(count) { Ok(()) } else { Err(Denied::Stale) };
+        }
+        if self.used.len() >= REMEMBERED_NONCES {
+            self.used.retain(|_, window| window.expires > wall_s);
+            if self.used.len() >= REMEMBERED_NONCES {
+                let middle = wall_s + NONCE_SECONDS / 2;
+                self.used.retain(|_, window| window.expires > middle);
+                // What was forgotten must not be accepted afresh: a new secret makes every old nonce stale.
+                self.secret = Sha256::digest(self.secret).into();
+            }
+        }
+        self.used.insert(nonce.to_owned(), Window { highest: count, seen: 0, expires });
+        Ok(())
+    }
+
+    fn nonce(&self, wall_s: u64) -> String {
+        let time = wall_s.to_be_bytes();
+        format!("{}{}", hex(&time[3..]), hex(&self.seal(wall_s)[..16]))
+    }
+
+    fn issued_at(&self, nonce: &str) -> Option<u64> {
+        let (time, seal) = nonce.split_at_checked(10)?;
+        let issued = u64::from_str_radix(time, 16).ok()?;
+        let expected = hex(&self.seal(issued)[..16]);
+        bool::from(expected.as_bytes().ct_eq(seal.as_bytes())).then_some(issued)
+    }
+
+    fn seal(&self, wall_s: u64) -> [u8; 32] {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("hmac takes a key of any length");
+        mac.update(self.realm.as_bytes());
+        mac.update(&wall_s.to_be_bytes());
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl Window {
+    fn take(&mut self, count: u32) -> bool {
+        if count > self.highest {
+            let shift = count - self.highest;
+            self.seen = if shift > 64 { 0 } else { self.seen.checked_shl(shift).unwrap_or(0) | 1 << (shift - 1) };
+            self.highest = count;
+            return true;
+        }
+        let below = self.highest - count;
+        if below == 0 || below > 64 || self.seen & (1 << (below - 1)) != 0 {
+            return false;
+        }
+        self.seen |= 1 << (below - 1);
+        true
+    }
+}
+
+/// Whose credentials these are.
+pub fn username<'a>(auth: &AuthParams<'a>) -> Option<&'a str> {
+    auth.get("username")
+}
+
+/// A client's secret for one realm.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub username: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// Answers one of the challenges, the strongest that we know; `None` where there is none.
+pub fn answer<'a>(
+    challenges: impl Iterator<Item = &'a str>,
+    credentials: &Credentials,
+    method: &str,
+    uri: &str,
+    cnonce: &str,
+    count: u32,
+) -> Option<String> {
+    let digests = challenges.filter_map(AuthParams::parse).filter(AuthParams::is_digest);
+    let (algorithm, challenge) = digests
+        .filter_map(|challenge| Some((Algorithm::from_name(challenge.get("algorithm"))?, challenge)))
+        .min_by_key(|(algorithm, _)| *algorithm != Algorithm::Sha256)?;
+    let (realm, nonce) = (challenge.get("realm")?, challenge.get("nonce")?);
+    let user = &credentials.username;
+    let mut value = format!(
+        "Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", algorithm={}",
+        algorithm.name()
+    );
+    let nc = format!("{count:08x}");
+    let wants_qop = challenge.get("qop").is_some_and(|qop| qop.split(',').any(|one| one.trim() == "auth"));
+    let response = if wants_qop {
+        let _ = write!(value, ", qop=auth, nc={nc}, cnonce=\"{cnonce}\"");
+        response_value(algorithm, user, realm, &credentials.password, method, uri, nonce, &nc, cnonce)
+    } else {
+        let (a1, a2) = (format!("{user}:{realm}:{}", credentials.password), format!("{method}:{uri}"));
+        algorithm.hex_hash(&format!("{}:{nonce}:{}", algorithm.hex_hash(&a1), algorithm.hex_hash(&a2)))
+    };
+    let _ = write!(value, ", response=\"{response}\"");
+    if let Some(opaque) = challenge.get("opaque") {
+        let _ = write!(value, ", opaque=\"{opaque}\"");
+    }
+    Some(value)
+}
+
+#[allow(clippy::too_many_arguments, reason = "the nine inputs of RFC 2617 s3.2.2.1")]
+fn response_value(
+    algorithm: Algorithm,
+    user: &str,
+    realm: &str,
+    password: &str,
+    method: &str,
+    uri: &str,
+    nonce: &str,
+    nc: &str,
+    cnonce: &str,
+) -> String {
+    let a1 = algorithm.hex_hash(&format!("{user}:{realm}:{password}"));
+    let a2 = algorithm.hex_hash(&format!("{method}:{uri}"));
+    algorithm.hex_hash(&format!("{a1}:{nonce}:{nc}:{cnonce}:auth:{a2}"))
+}
+
+/// The digest's `uri` names the Request-URI; phones differ in whether they repeat its parameters.
+fn same_uri(uri: &str, request_uri: &str) -> bool {
+    let bare = |uri: &str| uri.split(';').next().unwrap_or("").to_ascii_lowercase();
+    bare(uri) == bare(request_uri)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const URI: &str = "sip:dialtone";
+
+    fn guard() -> Guard {
+        Guard::new("dialtone".into(), [3; 32], vec![Algorithm::Sha256, Algorithm::Md5])
+    }
+
+    fn credentials(password: &str) -> Credentials {
+        Credentials { username: "desk".into(), password: password.into() }
+    }
+
+    fn try_once(guard: &mut Guard, challenge: &str, password: &str, count: u32, wall_s: u64) -> Result<(), Denied> {
+        let value = answer([challenge].into_iter(), &credentials(password), "REGISTER", URI, "c0ffee", count).unwrap();
+        guard.check(&AuthParams::parse(&value).unwrap(), "REGISTER", URI, Some("secret"), wall_s)
+    }
+
+    #[test]
+    fn right_password_passes_by_either_algorithm() {
+        let mut guard = guard();
+        for challenge in guard.challenges(1000, false) {
+            assert_eq!(
+                try_once(&mut guard, &challenge, "secret", if challenge.contains("MD5") { 2 } else { 1 }, 1010),
+                Ok(()),
+                "{challenge}"
+            );
+        }
+    }
+
+    #[test]
+    fn threat_37_replayed_invented_and_old_nonces_are_stale() {
+        let mut guard = guard();
+        let challenge = guard.challenges(1000, false).remove(0);
+        assert_eq!(try_once(&mut guard, &challenge, "secret", 3, 1001), Ok(()));
+        assert_eq!(try_once(&mut guard, &challenge, "secret", 3, 1001), Err(Denied::Stale), "replay");
+        assert_eq!(try_once(&mut guard, &challenge, "secret", 2, 1001), Ok(()), "reordered, not seen before");
+        assert_eq!(try_once(&mut guard, &challenge, "secret", 2, 1001), Err(Denied::Stale));
+        assert_eq!(try_once(&mut guard, &challenge, "secret", 4, 1301), Err(Denied::Stale), "expired");
+        let invented = "Digest realm=\"dialtone\", nonce=\"00000003e80123456789abcdef0123456789abcdef\", algorithm=MD5, qop=\"auth\"";
+        assert_eq!(try_once(&mut guard, invented, "secret", 1, 1001), Err(Denied::Stale));
+    }
+
+    #[test]
+    fn threat_37_wrong_password_uri_realm_and_user_are_told_apart_from_nothing() {
+        let mut guard = guard();
+        let challenge = guard.challenges(1000, false).remove(0);
+        assert_eq!(try_once(&mut guard, &challenge, "guess", 1, 1001), Err(Denied::Wrong));
+        let value =
+            answer([challenge.as_str()].into_iter(), &credentials("secret"), "REGISTER", "sip:elsewhere", "c", 1)
+                .unwrap();
+        assert_eq!(
+            guard.check(&AuthParams::parse(&value).unwrap(), "REGISTER", URI, Some("secret"), 1001),
+            Err(Denied::Malformed)
+        );
+        let value = answer([challenge.as_str()].into_iter(), &credentials("secret"), "REGISTER", URI, "c", 1).unwrap();
+        assert_eq!(
+            guard.check(&AuthParams::parse(&value).unwrap(), "REGISTER", URI, None, 1001),
+            Err(Denied::Wrong),
+            "no such user"
+        );
+        let other = value.replace("realm=\"dialtone\"", "realm=\"other\"");
+        assert_eq!(
+            guard.check(&AuthParams::parse(&other).unwrap(), "REGISTER", URI, Some("secret"), 1001),
+            Err(Denied::Missing)
+        );
+    }
+
+    #[test]
+    fn threat_37_an_algorithm_that_is_not_offered_is_not_accepted() {
+        let mut strict = Guard::new("dialtone".into(), [3; 32], vec![Algorithm::Sha256]);
+        let md5 = guard().challenges(1000, false).remove(1);
+        assert!(md5.contains("MD5"));
+        assert_eq!(try_once(&mut strict, &md5, "secret", 1, 1001), Err(Denied::Missing));
+    }
+
+    #[test]
+    fn rfc_8760_style_answer_matches_rfc_7616_example() {
+        // RFC 7616 s3.9.1: user Mufasa, password "Circle of Life".
+        let response = response_value(
+            Algorithm::Sha256,
+            "Mufasa",
+            "http-auth@example.org",
+            "Circle of Life",
+            "GET",
+            "/dir/index.html",
+            "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v",
+            "00000001",
+            "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ",
+        );
+        assert_eq!(response, "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1");
+    }
+}

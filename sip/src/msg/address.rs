@@ -1,0 +1,136 @@
+//! Addresses: `"Name" <uri>;params` or `uri;params` (From, To, Contact, Route; RFC 3261 s20.10).
+
+use std::borrow::Cow;
+
+use super::param::{Params, find_outside_quotes};
+use super::uri::{Uri, UriError};
+
+/// A name-addr or addr-spec, with the parameters of its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address<'a> {
+    /// As written, with its quotes; empty where there is none.
+    display: &'a str,
+    /// The URI's text.
+    pub uri: &'a str,
+    pub params: Params<'a>,
+}
+
+impl<'a> Address<'a> {
+    pub fn parse(text: &'a str) -> Result<Address<'a>, UriError> {
+        let text = text.trim();
+        if has_open_quote(text) {
+            return Err(UriError::Quote);
+        }
+        match find_outside_quotes(text, b'<') {
+            Some(open) => Address::parse_bracketed(text, open),
+            None => Address::parse_bare(text),
+        }
+    }
+
+    fn parse_bracketed(text: &'a str, open: usize) -> Result<Address<'a>, UriError> {
+        let display = text[..open].trim();
+        if !is_display_name(display) {
+            return Err(UriError::DisplayName);
+        }
+        let close = text[open..].find('>').ok_or(UriError::Bracket)? + open;
+        let rest = text[close + 1..].trim_start();
+        if !rest.is_empty() && !rest.starts_with(';') {
+            return Err(UriError::Bracket);
+        }
+        Ok(Address { display, uri: &text[open + 1..close], params: Params(rest) })
+    }
+
+    /// Without brackets every parameter is the header's, and the URI may hold no `?` or `,` (RFC 3261 s20.10).
+    fn parse_bare(text: &'a str) -> Result<Address<'a>, UriError> {
+        let (uri, params) = match text.find(';') {
+            Some(at) => text.split_at(at),
+            None => (text, ""),
+        };
+        let uri = uri.trim_end();
+        if uri.contains(['?', ',', '"']) {
+            return Err(UriError::Bracket);
+        }
+        if uri.contains(char::is_whitespace) {
+            return Err(UriError::Space);
+        }
+        Ok(Address { display: "", uri, params: Params(params) })
+    }
+
+    pub fn parsed_uri(&self) -> Result<Uri<'a>, UriError> {
+        Uri::parse(self.uri)
+    }
+
+    pub fn tag(&self) -> Option<&'a str> {
+        self.params.get("tag").filter(|tag| !tag.is_empty())
+    }
+
+    /// The display name without quotes and escapes; line folds become spaces.
+    pub fn display_name(&self) -> Cow<'a, str> {
+        let inner = super::param::unquoted(self.display);
+        if !inner.contains(['\\', '\r', '\n']) {
+            return Cow::Borrowed(inner);
+        }
+        let mut name = String::with_capacity(inner.len());
+        let mut escaped = false;
+        for letter in inner.chars() {
+            match letter {
+                '\\' if !escaped => escaped = true,
+                letter => {
+                    name.push(if letter.is_control() { ' ' } else { letter });
+                    escaped = false;
+                }
+            }
+        }
+        Cow::Owned(name)
+    }
+}
+
+fn has_open_quote(text: &str) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    quoted
+}
+
+/// A quoted string, or tokens with white space between (RFC 3261 s25.1 `display-name`).
+fn is_display_name(text: &str) -> bool {
+    if text.starts_with('"') {
+        return text.len() >= 2 && text.ends_with('"');
+    }
+    text.bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b.is_ascii_whitespace() || b >= 0x80 || b"-.!%*_+`'~".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_are_read() {
+        let address = Address::parse(r#""J \"Rock\" D" <sip:j@h;lr>;tag=9"#).unwrap();
+        assert_eq!(address.display_name(), r#"J "Rock" D"#);
+        assert_eq!((address.uri, address.tag()), ("sip:j@h;lr", Some("9")));
+        let bare = Address::parse("sip:j@h;tag=9").unwrap();
+        assert_eq!((bare.uri, bare.tag()), ("sip:j@h", Some("9")));
+        assert_eq!(Address::parse("caller<sip:a@b>").unwrap().display_name(), "caller");
+    }
+
+    #[test]
+    fn malformed_addresses_are_refused() {
+        for (text, error) in [
+            (r#""Mr. J <sip:j@h>"#, UriError::Quote),
+            ("Bell, A <sip:a@h>", UriError::DisplayName),
+            ("sip:user@example.com?Route=%3Csip%3E", UriError::Bracket),
+            ("<sip:a@h", UriError::Bracket),
+            ("sip:a b@h", UriError::Space),
+        ] {
+            assert_eq!(Address::parse(text), Err(error), "{text}");
+        }
+    }
+}

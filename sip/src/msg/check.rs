@@ -1,0 +1,141 @@
+//! Whether a message makes sense, beyond its form: the checks that every request and response must pass before any
+//! state is made for it. RFC 3261 s8.1.1, s8.2, s16.3; verdicts as RFC 4475 asks.
+
+use super::header::HeaderName as H;
+use super::limits;
+use super::message::{Malformed, Message, parse_number};
+use super::method::Method;
+use super::uri::Uri;
+use super::{Address, Via};
+
+/// Why a request is refused: the SIP status, and a reason phrase that names the fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub status: u16,
+    pub reason: &'static str,
+}
+
+const fn bad(reason: &'static str) -> Fault {
+    Fault { status: 400, reason }
+}
+
+/// Checks a request's form, mandatory headers and Request-URI.
+///
+/// A message whose Via cannot be read has nowhere to be answered to: the caller drops it.
+pub fn request(message: &Message) -> Result<(), Fault> {
+    match message.malformed() {
+        Some(Malformed::Version) => return Err(Fault { status: 505, reason: "Version Not Supported" }),
+        Some(Malformed::BodyTooLong) => return Err(Fault { status: 413, reason: "Request Entity Too Large" }),
+        Some(malformed) => return Err(malformed_reason(malformed)),
+        None => {}
+    }
+    mandatory_headers(message)?;
+    let (_, cseq_method) = message.cseq().ok_or(bad("Malformed CSeq"))?;
+    if cseq_method != message.method_text() {
+        return Err(bad("CSeq Method Differs From Request"));
+    }
+    if message.header(H::MaxForwards).is_some_and(|value| parse_number(value).is_none_or(|hops| hops > 255)) {
+        return Err(bad("Malformed Max-Forwards"));
+    }
+    scalar(message, H::Expires, "Malformed Expires")?;
+    request_uri(message)?;
+    contacts(message)
+}
+
+/// Whether a response may be given to the transaction it names. What fails is dropped: a response is never answered.
+pub fn response(message: &Message) -> bool {
+    message.malformed().is_none()
+        && message.status() >= 100
+        && mandatory_headers(message).is_ok()
+        && message.cseq().is_some()
+}
+
+fn malformed_reason(malformed: Malformed) -> Fault {
+    bad(match malformed {
+        Malformed::StartLine => "Malformed Request Line",
+        Malformed::HeaderLine => "Malformed Header Line",
+        Malformed::StrayLineBreak | Malformed::ControlByte => "Control Character In Header",
+        Malformed::TooManyHeaders => "Too Many Headers",
+        Malformed::ContentLength | Malformed::ContentLengthRepeated => "Malformed Content-Length",
+        Malformed::ContentLengthMissing => "Missing Content-Length",
+        Malformed::BodyShort => "Body Shorter Than Content-Length",
+        _ => "Malformed Message",
+    })
+}
+
+fn mandatory_headers(message: &Message) -> Result<(), Fault> {
+    for (name, missing, repeated) in [
+        (H::From, "Missing From", "Repeated From"),
+        (H::To, "Missing To", "Repeated To"),
+        (H::CallId, "Missing Call-ID", "Repeated Call-ID"),
+        (H::CSeq, "Missing CSeq", "Repeated CSeq"),
+    ] {
+        match message.count(name) {
+            0 => return Err(bad(missing)),
+            1 => {}
+            _ => return Err(bad(repeated)),
+        }
+    }
+    if message.count(H::MaxForwards) > 1 {
+        return Err(bad("Repeated Max-Forwards"));
+    }
+    vias(message)?;
+    address(message, H::From, "Malformed From")?;
+    address(message, H::To, "Malformed To")?;
+    if message.call_id().len() > limits::IDENTIFIER_BYTES || message.call_id().is_empty() {
+        return Err(bad("Malformed Call-ID"));
+    }
+    Ok(())
+}
+
+fn vias(message: &Message) -> Result<(), Fault> {
+    let mut vias = message.values(H::Via);
+    let top = vias.next().ok_or(bad("Missing Via"))?;
+    let via = Via::parse(top).map_err(|_| bad("Malformed Via"))?;
+    if via.branch().is_some_and(|branch| branch.len() > limits::IDENTIFIER_BYTES) {
+        return Err(bad("Via Branch Too Long"));
+    }
+    if vias.count() >= limits::VIAS {
+        return Err(bad("Too Many Via Headers"));
+    }
+    Ok(())
+}
+
+fn address(message: &Message, name: H, reason: &'static str) -> Result<(), Fault> {
+    let address = Address::parse(message.header(name).unwrap_or("")).map_err(|_| bad(reason))?;
+    address.parsed_uri().map_err(|_| bad(reason))?;
+    if address.tag().is_some_and(|tag| tag.len() > limits::IDENTIFIER_BYTES) { Err(bad(reason)) } else { Ok(()) }
+}
+
+fn scalar(message: &Message, name: H, reason: &'static str) -> Result<(), Fault> {
+    match message.header(name) {
+        Some(value) if parse_number(value).is_none() => Err(bad(reason)),
+        _ => Ok(()),
+    }
+}
+
+fn request_uri(message: &Message) -> Result<(), Fault> {
+    match Uri::parse(message.request_uri()) {
+        Ok(Uri::Sip(uri)) if uri.headers.is_some() => Err(bad("Headers In Request-URI")),
+        Ok(Uri::Sip(_)) => Ok(()),
+        Ok(Uri::Other { scheme, .. }) if scheme.eq_ignore_ascii_case("tel") => Ok(()),
+        Ok(Uri::Other { .. }) => Err(Fault { status: 416, reason: "Unsupported URI Scheme" }),
+        Err(_) => Err(bad("Malformed Request-URI")),
+    }
+}
+
+fn contacts(message: &Message) -> Result<(), Fault> {
+    let malformed = bad("Malformed Contact");
+    for contact in message.values(H::Contact).filter(|contact| *contact != "*") {
+        let address = Address::parse(contact).map_err(|_| malformed)?;
+        address.parsed_uri().map_err(|_| malformed)?;
+        if address.params.get("expires").is_some_and(|expires| parse_number(expires).is_none()) {
+            return Err(malformed);
+        }
+    }
+    let dialog_forming = message.method() == Some(Method::Invite);
+    if dialog_forming && message.values(H::Contact).next().is_none() {
+        return Err(bad("Missing Contact"));
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Parameters (`;name=value`) and comma lists, with quoted strings and angle brackets respected.
+
+/// A view of `;name=value;flag` text. Values keep their quotes; [`Params::get`] takes them off where nothing is escaped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Params<'a>(pub &'a str);
+
+impl<'a> Params<'a> {
+    /// Name and value of each parameter, white space taken off; a flag's value is `None`.
+    pub fn iter(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
+        split_outside_quotes(self.0, b';').map(str::trim).filter(|part| !part.is_empty()).map(|part| {
+            match part.split_once('=') {
+                Some((name, value)) => (name.trim(), Some(value.trim())),
+                None => (part, None),
+            }
+        })
+    }
+
+    /// The parameter's value, without quotes; an empty text for a flag.
+    pub fn get(self, name: &str) -> Option<&'a str> {
+        self.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| unquoted(value.unwrap_or("")))
+    }
+
+    pub fn has(self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+}
+
+/// Takes the quotes off; a quoted pair inside stays as it is written.
+pub fn unquoted(value: &str) -> &str {
+    value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
+}
+
+/// The values of a comma-separated header (RFC 3261 s7.3.1); commas in quotes and in `<...>` do not separate.
+pub fn split_commas(text: &str) -> impl Iterator<Item = &str> {
+    split_outside_quotes(text, b',').map(str::trim).filter(|value| !value.is_empty())
+}
+
+fn split_outside_quotes(text: &str, separator: u8) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let current = rest?;
+        let Some(at) = find_outside_quotes(current, separator) else {
+            rest = None;
+            return Some(current);
+        };
+        rest = Some(&current[at + 1..]);
+        Some(&current[..at])
+    })
+}
+
+/// The place of an ASCII byte outside quoted strings and angle brackets.
+pub fn find_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
+    let (mut quoted, mut escaped, mut angle) = (false, false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        if escaped {
+            escaped = false;
+        } else if quoted {
+            match byte {
+                b'\\' => escaped = true,
+                b'"' => quoted = false,
+                _ => {}
+            }
+        } else if byte == wanted && (!angle || wanted == b'>') {
+            return Some(at);
+        } else {
+            match byte {
+                b'"' => quoted = true,
+                b'<' => angle = true,
+                b'>' => angle = false,
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn separators_in_quotes_and_brackets_do_not_separate() {
+        let values: Vec<_> = split_commas(r#""a, b" <sip:x@y;p=1,2>;q=0.7, <sip:z>, "#).collect();
+        assert_eq!(values, [r#""a, b" <sip:x@y;p=1,2>;q=0.7"#, "<sip:z>"]);
+        let params = Params(r#";tag=1;+sip.instance="<urn:uuid:1;2>";lr"#);
+        assert_eq!(params.get("TAG"), Some("1"));
+        assert_eq!(params.get("+sip.instance"), Some("<urn:uuid:1;2>"));
+        assert_eq!(params.get("lr"), Some(""));
+        assert!(!params.has("maddr"));
+    }
+}

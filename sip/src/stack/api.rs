@@ -1,0 +1,495 @@
+//! The commands: what an owner may ask of its stack.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+
+use super::receive::response_flow;
+use super::table::{Key, Owner, TransactionId};
+use super::usage::{Cancel, Incoming, Outgoing, Phase, Unacknowledged, Usage};
+use super::{ALLOW, Event, Stack};
+use crate::dialog::{Dialog, DialogId};
+use crate::digest::Credentials;
+use crate::flow::Flow;
+use crate::msg::{HeaderName, MAGIC_COOKIE, Message, Method, Writer};
+use crate::time::Mono;
+use crate::transaction::timers::PATIENCE;
+use crate::transaction::{ClientInvite, ClientNonInvite, Input, State, Transaction};
+
+const SDP: &str = "application/sdp";
+
+/// A response to write.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reply {
+    status: u16,
+    reason: String,
+    headers: Vec<(HeaderName, String)>,
+    named: Vec<(String, String)>,
+    contact: bool,
+    body: Bytes,
+}
+
+impl Reply {
+    pub fn new(status: u16) -> Reply {
+        Reply { status, ..Reply::default() }
+    }
+
+    /// Another reason phrase than the usual one.
+    pub fn reason(mut self, reason: &str) -> Reply {
+        self.reason = reason.to_owned();
+        self
+    }
+
+    pub fn header(mut self, name: HeaderName, value: String) -> Reply {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// A header that we have no number for.
+    pub fn named(mut self, name: &str, value: String) -> Reply {
+        self.named.push((name.to_owned(), value));
+        self
+    }
+
+    pub fn sdp(mut self, sdp: Bytes) -> Reply {
+        self.body = sdp;
+        self
+    }
+
+    /// With the dialog's Contact, as responses that open or refresh a dialog have it.
+    fn with_contact(mut self) -> Reply {
+        self.contact = true;
+        self
+    }
+}
+
+/// An INVITE to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    pub flow: Flow,
+    pub request_uri: String,
+    /// Name and URI, without a tag.
+    pub from: String,
+    pub to: String,
+    /// Our Contact, a whole header value.
+    pub contact: String,
+    /// Route headers, in order: the Path that a registered phone came by.
+    pub routes: Vec<String>,
+    pub headers: Vec<(String, String)>,
+    pub sdp: Bytes,
+    /// What to answer a challenge with: those of the trunk that this INVITE goes to, and of no other.
+    pub credentials: Option<Credentials>,
+}
+
+impl Stack {
+    /// Answers a request without keeping any state; also for one that failed its check.
+    ///
+    /// The To tag is a keyed hash of the request, so that a retransmission gets the same answer (RFC 3261 s8.2.7).
+    pub fn refuse(&mut self, request: &Message, flow: Flow, reply: &Reply) {
+        if request.method() == Some(Method::Ack) {
+            return;
+        }
+        let mut state = DefaultHasher::new();
+        (self.config.seed, request.call_id(), request.from_tag(), request.cseq()).hash(&mut state);
+        let tag = format!("fff{:016x}", state.finish());
+        let bytes = self.write_reply(request, flow, reply, Some(&tag), None);
+        self.transmit(response_flow(flow, request), bytes);
+    }
+
+    /// Takes a fresh INVITE: opens its transaction (which sends 100) and its dialog.
+    pub fn accept_invite(&mut self, flow: Flow, invite: Message, contact: String, now: Mono) -> DialogId {
+        let (id, tag) = self.mint_tag();
+        let dialog = Dialog::from_invite(&invite, flow, tag, contact);
+        let transaction = self.open_invite_server(flow, &invite, id, now);
+        let merge = self.keys.merge_key(&invite);
+        self.merging.insert(merge, transaction);
+        if let Some(entry) = self.table.get_mut(transaction) {
+            entry.merge = Some(merge);
+        }
+        let mut usage = Usage::new(dialog);
+        usage.incoming = Some(Incoming { transaction, invite, source: flow });
+        self.usages.insert(id, usage);
+        id
+    }
+
+    /// Takes another fresh request: opens its transaction. Answer it by [`Stack::reply`].
+    pub fn accept_request(&mut self, flow: Flow, request: &Message, now: Mono) -> TransactionId {
+        self.open_server(flow, request, now)
+    }
+
+    /// Answers a request that has a transaction.
+    pub fn reply(&mut self, id: TransactionId, request: &Message, reply: &Reply, now: Mono) {
+        self.reply_tagged(id, request, reply, None, now);
+    }
+
+    pub(super) fn reply_tagged(
+        &mut self,
+        id: TransactionId,
+        request: &Message,
+        reply: &Reply,
+        tag: Option<&str>,
+        now: Mono,
+    ) {
+        let Some(flow) = self.table.flow(id) else { return };
+        let minted;
+        let tag = match tag {
+            None if reply.status != 100 && request.to_tag().is_none() => {
+                minted = self.mint_tag().1;
+                Some(minted.as_str())
+            }
+            tag => tag,
+        };
+        let bytes = self.write_reply(request, flow, reply, tag, None);
+        self.respond(id, reply.status, bytes, now);
+    }
+
+    /// Sends a provisional response to the dialog's INVITE; with SDP it is early media.
+    pub fn progress(&mut self, dialog: DialogId, status: u16, sdp: Bytes, now: Mono) {
+        self.answer_incoming(dialog, &Reply::new(status).sdp(sdp).with_contact(), now);
+    }
+
+    /// Answers the dialog's INVITE, the first or a later one, with 200. It is retransmitted until its ACK comes.
+    pub fn answer(&mut self, dialog: DialogId, sdp: Bytes, now: Mono) {
+        let reply = Reply::new(200).sdp(sdp).with_contact();
+        let Some((cseq, source, bytes)) = self.answer_incoming(dialog, &reply, now) else { return };
+        let Some(usage) = self.usages.get_mut(&dialog) else { return };
+        usage.phase = Phase::Confirmed;
+        usage.unacknowledged = Some(Unacknowledged::new(cseq, bytes, source, now));
+        self.arm_usage(dialog);
+    }
+
+    /// Refuses the dialog's INVITE. If it was the first, the dialog is gone.
+    pub fn decline(&mut self, dialog: DialogId, reply: &Reply, now: Mono) {
+        self.answer_incoming(dialog, reply, now);
+        if self.usages.get(&dialog).is_some_and(|usage| usage.phase == Phase::Early) {
+            self.usages.remove(&dialog);
+        }
+    }
+
+    /// Writes and sends an answer to the INVITE that waits for one; what was sent, if one waits.
+    pub(super) fn answer_incoming(&mut self, dialog: DialogId, reply: &Reply, now: Mono) -> Option<(u32, Flow, Bytes)> {
+        let usage = self.usages.get(&dialog)?;
+        let incoming = usage.incoming.as_ref()?;
+        let (transaction, invite, source) = (incoming.transaction, incoming.invite.clone(), incoming.source);
+        let bytes =
+            self.write_reply(&invite, source, reply, Some(&usage.dialog.local_tag), Some(&usage.dialog.contact));
+        let back = response_flow(source, &invite);
+        self.respond(transaction, reply.status, bytes.clone(), now);
+        if reply.status >= 200
+            && let Some(usage) = self.usages.get_mut(&dialog)
+        {
+            usage.incoming = None;
+        }
+        Some((invite.cseq().map_or(0, |(number, _)| number), back, bytes))
+    }
+
+    fn respond(&mut self, id: TransactionId, status: u16, bytes: Bytes, now: Mono) {
+        let Some((flow, step)) = self.table.handle(id, Input::Respond { status, bytes }, now) else { return };
+        if let Some(bytes) = step.send {
+            self.transmit(flow, bytes);
+        }
+        self.after_step(id, step.tell, None, now);
+    }
+
+    fn write_reply(
+        &self,
+        request: &Message,
+        source: Flow,
+        reply: &Reply,
+        tag: Option<&str>,
+        contact: Option<&str>,
+    ) -> Bytes {
+        let mut writer = Writer::response(reply.status, &reply.reason);
+        write_vias(&mut writer, request, source);
+        if contact.is_some() {
+            writer.copy(HeaderName::RecordRoute, request);
+        }
+        writer.copy(HeaderName::From, request);
+        match tag.filter(|_| reply.status != 100 && request.to_tag().is_none()) {
+            Some(tag) => writer
+                .header(HeaderName::To, format_args!("{};tag={tag}", request.header(HeaderName::To).unwrap_or(""))),
+            None => writer.copy(HeaderName::To, request),
+        };
+        writer.copy(HeaderName::CallId, request).copy(HeaderName::CSeq, request);
+        if let Some(contact) = contact.filter(|_| reply.contact) {
+            writer.header(HeaderName::Contact, contact);
+            writer.header(HeaderName::Allow, ALLOW);
+        }
+        for (name, value) in &reply.headers {
+            writer.header(*name, value);
+        }
+        for (name, value) in &reply.named {
+            writer.named(name, value);
+        }
+        writer.header(HeaderName::Server, &self.config.product);
+        writer.finish(SDP, &reply.body)
+    }
+
+    /// Sends an INVITE that opens a dialog.
+    pub fn invite(&mut self, invitation: Invitation, now: Mono) -> DialogId {
+        let (id, tag) = self.mint_tag();
+        let dialog = Dialog {
+            call_id: format!("{:032x}", self.tokens.next_u128()),
+            local_tag: tag,
+            remote_tag: String::new(),
+            local_address: invitation.from.clone(),
+            remote_address: invitation.to.clone(),
+            remote_target: invitation.request_uri.clone(),
+            route_set: invitation.routes.clone(),
+            local_cseq: 0,
+            remote_cseq: None,
+            flow: invitation.flow,
+            contact: invitation.contact.clone(),
+            outgoing: true,
+        };
+        self.usages.insert(id, Usage::new(dialog));
+        self.send_invite(id, invitation, None, 0, now);
+        id
+    }
+
+    /// Offers anew inside the dialog. If an INVITE of either side is open, the offer waits and is tried again.
+    pub fn reinvite(&mut self, dialog: DialogId, sdp: Bytes, now: Mono) {
+        let Some(usage) = self.usages.get(&dialog).filter(|usage| usage.phase == Phase::Confirmed) else { return };
+        let busy = usage.incoming.is_some()
+            || usage.unacknowledged.is_some()
+            || usage.outgoing.as_ref().is_some_and(|outgoing| !outgoing.settled);
+        if busy {
+            self.retry_later(dialog, sdp, now);
+            return;
+        }
+        let invitation = Invitation {
+            flow: usage.dialog.flow,
+            request_uri: usage.dialog.remote_target.clone(),
+            from: usage.dialog.local_address.clone(),
+            to: usage.dialog.remote_address.clone(),
+            contact: usage.dialog.contact.clone(),
+            routes: Vec::new(),
+            headers: Vec::new(),
+            sdp,
+            credentials: usage.outgoing.as_ref().and_then(|outgoing| outgoing.invitation.credentials.clone()),
+        };
+        self.send_invite(dialog, invitation, None, 0, now);
+    }
+
+    /// Sends the INVITE of a dialog, the first or a later one, perhaps with credentials.
+    pub(super) fn send_invite(
+        &mut self,
+        id: DialogId,
+        invitation: Invitation,
+        authorization: Option<(HeaderName, String)>,
+        answered: u8,
+        now: Mono,
+    ) {
+        let token = self.tokens.next_u64();
+        let via = self.via(invitation.flow, token);
+        let product = self.config.product.clone();
+        let Some(usage) = self.usages.get_mut(&id) else { return };
+        let cseq = usage.dialog.next_cseq();
+        let mut writer = usage.dialog.request(Method::Invite, cseq, &via);
+        writer.header(HeaderName::Contact, &usage.dialog.contact).header(HeaderName::Allow, ALLOW);
+        for (name, value) in &invitation.headers {
+            writer.named(name, value);
+        }
+        if let Some((name, value)) = authorization {
+            writer.header(name, value);
+        }
+        writer.header(HeaderName::UserAgent, product);
+        let flow = usage.dialog.flow;
+        let bytes = writer.finish(SDP, &invitation.sdp);
+        let transaction =
+            Transaction::ClientInvite(ClientInvite::new(bytes.clone(), flow.transport.is_reliable(), now));
+        let key = Key::Client { token, cancel: false };
+        let transaction = self.table.insert(transaction, flow, key, Owner::InviteClient(id));
+        usage.outgoing = Some(Outgoing {
+            transaction,
+            invitation,
+            cseq,
+            provisional: false,
+            canceled: Cancel::No,
+            challenges_answered: answered,
+            settled: false,
+        });
+        self.transmit(flow, bytes);
+    }
+
+    /// Takes our INVITE back. The end comes as [`Event::Refused`], or as [`Event::Answered`] if the peer was faster.
+    ///
+    /// `reason` is a Reason value (`SIP;cause=200;text="Call completed elsewhere"`), or empty.
+    pub fn cancel(&mut self, dialog: DialogId, reason: &str, now: Mono) {
+        let Some(usage) = self.usages.get_mut(&dialog) else { return };
+        let Some(outgoing) =
+            usage.outgoing.as_mut().filter(|outgoing| outgoing.canceled == Cancel::No && !outgoing.settled)
+        else {
+            return;
+        };
+        outgoing.canceled = Cancel::Wanted(reason.to_owned());
+        if outgoing.provisional {
+            self.send_cancel(dialog, now);
+        }
+    }
+
+    pub(super) fn send_cancel(&mut self, dialog: DialogId, now: Mono) {
+        let Some(usage) = self.usages.get_mut(&dialog) else { return };
+        let Some(outgoing) = usage.outgoing.as_mut() else { return };
+        let Cancel::Wanted(reason) = std::mem::replace(&mut outgoing.canceled, Cancel::Sent(now + PATIENCE)) else {
+            return;
+        };
+        let (transaction, cseq) = (outgoing.transaction, outgoing.cseq);
+        // A CANCEL repeats the INVITE's Request-URI, To, Route and branch (RFC 3261 s9.1).
+        let mut original = usage.dialog.clone();
+        original.remote_tag.clear();
+        original.remote_target = outgoing.invitation.request_uri.clone();
+        original.route_set = outgoing.invitation.routes.clone();
+        let Some(token) = self.table.client_token(transaction) else { return };
+        let flow = self.table.flow(transaction).unwrap_or(original.flow);
+        let mut writer = original.request(Method::Cancel, cseq, &self.via(flow, token));
+        if !reason.is_empty() {
+            writer.header(HeaderName::Reason, reason);
+        }
+        let bytes = writer.finish("", b"");
+        self.open_client(flow, bytes, Key::Client { token, cancel: true }, Owner::Nobody, now);
+        self.arm_usage(dialog);
+    }
+
+    /// Ends an answered dialog. `reason` is a Reason value, or empty.
+    ///
+    /// A BYE must not overtake the ACK of our own 2xx (RFC 3261 s15): while that is awaited, the BYE waits with it.
+    pub fn bye(&mut self, dialog: DialogId, reason: &str, now: Mono) {
+        self.answer_incoming(dialog, &Reply::new(487), now);
+        let Some(usage) = self.usages.get_mut(&dialog) else { return };
+        if usage.phase == Phase::Ending {
+            return;
+        }
+        usage.phase = Phase::Ending;
+        usage.retry = None;
+        if usage.unacknowledged.is_some() {
+            usage.bye_wanted = Some(reason.to_owned());
+        } else {
+            self.send_bye(dialog, reason, now);
+        }
+    }
+
+    pub(super) fn send_bye(&mut self, dialog: DialogId, reason: &str, now: Mono) {
+        let Some(usage) = self.usages.get_mut(&dialog) else { return };
+        let cseq = usage.dialog.next_cseq();
+        let flow = usage.dialog.flow;
+        let token = self.tokens.next_u64();
+        let via = self.via(flow, token);
+        let Some(usage) = self.usages.get(&dialog) else { return };
+        let mut writer = usage.dialog.request(Method::Bye, cseq, &via);
+        if !reason.is_empty() {
+            writer.header(HeaderName::Reason, reason);
+        }
+        writer.header(HeaderName::UserAgent, &self.config.product);
+        let bytes = writer.finish("", b"");
+        self.open_client(flow, bytes, Key::Client { token, cancel: false }, Owner::Bye(dialog), now);
+    }
+
+    pub(super) fn open_client(&mut self, flow: Flow, bytes: Bytes, key: Key, owner: Owner, now: Mono) {
+        let transaction = ClientNonInvite::new(bytes.clone(), flow.transport.is_reliable(), now);
+        self.table.insert(Transaction::ClientNonInvite(transaction), flow, key, owner);
+        self.transmit(flow, bytes);
+    }
+
+    pub(super) fn via(&self, flow: Flow, token: u64) -> String {
+        let transport = flow.transport.via_name();
+        format!("SIP/2.0/{transport} {};rport;branch={MAGIC_COOKIE}{:03x}{token:016x}", flow.local, self.config.slot)
+    }
+
+    pub(super) fn arm_usage(&mut self, dialog: DialogId) {
+        if let Some(at) = self.usages.get(&dialog).and_then(Usage::deadline) {
+            self.table.arm_usage(dialog, at);
+        }
+    }
+
+    /// Tries a re-INVITE again after a glare: 2.1 to 4 s if the dialog is ours, else 0 to 2 s (RFC 3261 s14.1).
+    pub(super) fn retry_later(&mut self, dialog: DialogId, sdp: Bytes, now: Mono) {
+        let tens = if self.usages.get(&dialog).is_some_and(|usage| usage.dialog.outgoing) {
+            210 + self.tokens.below(190)
+        } else {
+            self.tokens.below(200)
+        };
+        if let Some(usage) = self.usages.get_mut(&dialog) {
+            usage.retry = Some(super::usage::Retry { at: now + std::time::Duration::from_millis(tens * 10), sdp });
+        }
+        self.arm_usage(dialog);
+    }
+
+    /// A dialog's own timer: our 2xx again, the end of waiting for an ACK, a CANCEL without an end, a retry.
+    pub(super) fn usage_timer(&mut self, dialog: DialogId, now: Mono) {
+        let Some(usage) = self.usages.get_mut(&dialog) else { return };
+        if let Some(pending) = usage.unacknowledged.as_mut() {
+            if pending.is_over(now) {
+                usage.unacknowledged = None;
+                match usage.bye_wanted.take() {
+                    Some(reason) => self.send_bye(dialog, &reason, now),
+                    None => self.tell(Event::AckMissing { dialog }),
+                }
+            } else if pending.is_due(now) {
+                let (flow, bytes) = (pending.flow, pending.response.clone());
+                self.counts.retransmitted_responses += 1;
+                self.transmit(flow, bytes);
+            }
+        }
+        let Some(usage) = self.usages.get_mut(&dialog) else { return };
+        if let Some(retry) = usage.retry.take_if(|retry| retry.at <= now) {
+            self.reinvite(dialog, retry.sdp, now);
+        }
+        self.give_up_canceled(dialog, now);
+        self.arm_usage(dialog);
+    }
+
+    /// A canceled INVITE that got no final response in 64 x T1 is over (RFC 3261 s9.1).
+    fn give_up_canceled(&mut self, dialog: DialogId, now: Mono) {
+        let Some(usage) = self.usages.get_mut(&dialog) else { return };
+        let over = usage
+            .outgoing
+            .as_ref()
+            .is_some_and(|outgoing| matches!(outgoing.canceled, Cancel::Sent(at) if at <= now) && !outgoing.settled);
+        if !over {
+            return;
+        }
+        if let Some(outgoing) = usage.outgoing.take() {
+            self.table.remove(outgoing.transaction);
+        }
+        if self.usages.get(&dialog).is_some_and(|usage| usage.phase == Phase::Early) {
+            self.usages.remove(&dialog);
+            self.tell(Event::Refused { dialog, status: 487, response: None });
+        }
+    }
+
+    /// Whether an INVITE of ours may still bring a 2xx that must be acknowledged and ended.
+    pub(super) fn outgoing_needs_settling(&self, dialog: DialogId) -> bool {
+        let Some(outgoing) = self.usages.get(&dialog).and_then(|usage| usage.outgoing.as_ref()) else { return false };
+        !outgoing.settled && matches!(self.table.state(outgoing.transaction), Some(State::Calling | State::Proceeding))
+    }
+}
+
+/// Every Via as it came; the top one says where the request really came from (RFC 3261 s18.2.1, RFC 3581 s4).
+fn write_vias(writer: &mut Writer, request: &Message, source: Flow) {
+    let mut vias = request.headers(HeaderName::Via);
+    let Some(first_line) = vias.next() else { return };
+    let top = request.values(HeaderName::Via).next().unwrap_or(first_line);
+    let rest = first_line.get(top.len()..).unwrap_or("");
+    match request.top_via() {
+        Some(via) if !source.transport.is_reliable() || via.needs_received(source.remote.ip()) => {
+            let (ip, port) = (source.remote.ip(), source.remote.port());
+            let (asks, received) = (via.params.has("rport"), via.needs_received(ip) || via.params.has("rport"));
+            let top = if asks { without_rport(top) } else { top.to_owned() };
+            let received =
+                if received && !via.params.has("received") { format!(";received={ip}") } else { String::new() };
+            let rport = if asks { format!(";rport={port}") } else { String::new() };
+            writer.header(HeaderName::Via, format_args!("{top}{received}{rport}{rest}"));
+        }
+        _ => {
+            writer.header(HeaderName::Via, first_line);
+        }
+    }
+    for line in vias {
+        writer.header(HeaderName::Via, line);
+    }
+}
+
+fn without_rport(via: &str) -> String {
+    via.split(';').filter(|part| !part.trim().to_ascii_lowercase().starts_with("rport")).collect::<Vec<_>>().join(";")
+}

@@ -1,0 +1,223 @@
+//! All SIP of one shard: its transactions, its INVITE dialogs, their timers.
+//!
+//! A message goes in by [`Stack::receive`]. What belongs to a transaction or a dialog is handled here and comes out as
+//! [`Event`]s and [`Transmit`]s; a request that opens something new comes back as [`Received::Fresh`] *without any
+//! state*, so that a stranger can be refused for nothing. Whoever judges it then calls [`Stack::accept_invite`],
+//! [`Stack::accept_request`] or [`Stack::refuse`].
+//!
+//! - `api`: the commands (answer, refuse, invite, cancel, bye, re-INVITE)
+//! - `receive`: dispatch of what arrives
+//! - `client`: responses to what we sent
+//! - `usage`: the state of one INVITE dialog
+//! - `table`: transactions and timers
+//!
+//! RFC 3261 s8, s9, s12-s15, s17; RFC 6026; RFC 3581.
+
+mod api;
+mod client;
+mod receive;
+mod table;
+mod usage;
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::dialog::{Dialog, DialogId};
+use crate::flow::Flow;
+use crate::msg::Message;
+use crate::time::Mono;
+use crate::tokens::Tokens;
+use crate::transaction::Tell;
+use crate::transaction::key::{Keys, ServerKey};
+
+pub use api::{Invitation, Reply};
+pub use receive::Received;
+pub use table::TransactionId;
+use table::{Table, Timer};
+use usage::Usage;
+
+/// Methods that we understand, for Allow.
+pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REGISTER";
+
+/// What a stack needs to know of itself.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// For User-Agent and Server.
+    pub product: String,
+    /// The virtual slot in every tag and branch that we mint: which shard a message is for.
+    pub slot: u16,
+    /// Seeds every name that we mint.
+    pub seed: [u8; 32],
+}
+
+/// A message to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    pub flow: Flow,
+    pub bytes: Bytes,
+}
+
+/// What the owner of a stack learns.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The caller gave up before we answered; the dialog is gone.
+    Canceled { dialog: DialogId, cancel: Message },
+    /// Our 2xx arrived. The ACK holds the SDP answer if we made the offer.
+    Acked { dialog: DialogId, ack: Message },
+    /// No ACK came for our 2xx in 32 s. The dialog lives: end it by BYE (RFC 3261 s13.3.1.4).
+    AckMissing { dialog: DialogId },
+    /// A provisional response above 100 to our INVITE, perhaps with SDP.
+    Progress { dialog: DialogId, response: Message },
+    /// A 2xx to our INVITE; its ACK is sent.
+    Answered { dialog: DialogId, response: Message },
+    /// Our INVITE failed; the dialog is gone. 408 and 503 without a response are ours: no answer, no transport.
+    Refused { dialog: DialogId, status: u16, response: Option<Message> },
+    /// The peer offers anew (its body may be empty: then we are to offer).
+    Reoffered { dialog: DialogId, invite: Message },
+    /// Our re-INVITE got its final answer.
+    Reanswered { dialog: DialogId, status: u16, response: Option<Message> },
+    /// The peer ended the dialog by BYE, or it cannot be reached any more (`bye` is `None`).
+    Ended { dialog: DialogId, bye: Option<Message> },
+    /// Another request inside the dialog: answer it by [`Stack::reply`].
+    InDialog { dialog: DialogId, transaction: TransactionId, request: Message },
+}
+
+/// What leaves a stack, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    Transmit(Transmit),
+    Event(Event),
+}
+
+/// Counts for the metrics, by what happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub retransmitted_requests: u64,
+    pub retransmitted_responses: u64,
+    /// Responses that no transaction wanted.
+    pub stray_responses: u64,
+}
+
+/// All SIP of one shard.
+pub struct Stack {
+    config: Config,
+    keys: Keys,
+    tokens: Tokens,
+    table: Table,
+    usages: HashMap<DialogId, Usage>,
+    /// INVITEs that are being handled, by what a merged copy shares with them (RFC 3261 s8.2.2.2).
+    merging: HashMap<ServerKey, TransactionId>,
+    out: VecDeque<Output>,
+    counts: Counts,
+}
+
+impl Stack {
+    pub fn new(config: Config) -> Stack {
+        let mut tokens = Tokens::new(config.seed);
+        let keys = Keys::new(tokens.next_u128());
+        Stack {
+            config,
+            keys,
+            tokens,
+            table: Table::default(),
+            usages: HashMap::new(),
+            merging: HashMap::new(),
+            out: VecDeque::new(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// The next thing to send or to tell; call until `None` after every input.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// When to call [`Stack::handle_timeout`].
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.table.next_deadline()
+    }
+
+    pub fn handle_timeout(&mut self, now: Mono) {
+        while let Some(timer) = self.table.pop_due(now) {
+            match timer {
+                Timer::Transaction(id) => self.transaction_timer(id, now),
+                Timer::Usage(dialog) => self.usage_timer(dialog, now),
+            }
+        }
+    }
+
+    /// The dialog's state, for a checkpoint.
+    pub fn dialog(&self, id: DialogId) -> Option<&Dialog> {
+        self.usages.get(&id).map(|usage| &usage.dialog)
+    }
+
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// Open transactions by kind, and open dialogs.
+    pub fn open_transactions(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.table.by_kind()
+    }
+
+    pub fn open_dialogs(&self) -> usize {
+        self.usages.len()
+    }
+
+    /// Whether nothing is left: no transaction, no dialog.
+    pub fn is_idle(&self) -> bool {
+        self.usages.is_empty() && self.table.is_empty()
+    }
+
+    fn transmit(&mut self, flow: Flow, bytes: Bytes) {
+        self.out.push_back(Output::Transmit(Transmit { flow, bytes }));
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.out.push_back(Output::Event(event));
+    }
+
+    /// A tag that names a dialog, and the dialog's number.
+    fn mint_tag(&mut self) -> (DialogId, String) {
+        let token = self.tokens.next_u64();
+        (DialogId(token), format!("{:03x}{token:016x}", self.config.slot))
+    }
+
+    /// The number in a tag that we minted.
+    fn tag_token(tag: &str) -> Option<DialogId> {
+        let digits = tag.get(3..).filter(|digits| digits.len() == 16)?;
+        u64::from_str_radix(digits, 16).ok().map(DialogId)
+    }
+
+    /// Hands a transaction's timer to it and acts on what follows.
+    fn transaction_timer(&mut self, id: TransactionId, now: Mono) {
+        let Some((flow, step, retransmitted)) = self.table.fire(id, now) else { return };
+        if let Some(bytes) = step.send {
+            if retransmitted {
+                self.counts.retransmitted_requests += 1;
+            } else {
+                self.counts.retransmitted_responses += 1;
+            }
+            self.transmit(flow, bytes);
+        }
+        self.after_step(id, step.tell, None, now);
+    }
+
+    /// Tells the owner of a transaction what happened to it, and forgets it if it has ended.
+    fn after_step(&mut self, id: TransactionId, tell: Option<Tell>, response: Option<Message>, now: Mono) {
+        if let Some(tell) = tell
+            && let Some(owner) = self.table.owner(id)
+        {
+            self.transaction_tells(id, owner, tell, response, now);
+        }
+        if let Some(ended) = self.table.remove_if_terminated(id)
+            && let Some(merge) = ended.merge
+        {
+            self.merging.remove(&merge);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

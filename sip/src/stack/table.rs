@@ -1,0 +1,216 @@
+//! The transactions of a stack by key, and one queue of deadlines for them and for the dialogs' own timers.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+use slab::Slab;
+
+use crate::dialog::DialogId;
+use crate::flow::Flow;
+use crate::msg::Method;
+use crate::time::Mono;
+use crate::transaction::key::ServerKey;
+use crate::transaction::{Input, State, Step, Transaction};
+
+/// Names a transaction of a stack; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TransactionId {
+    index: u32,
+    generation: u32,
+}
+
+/// What has a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    Transaction(TransactionId),
+    Usage(DialogId),
+}
+
+/// Who wants to know what becomes of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Nobody: a CANCEL or a BYE, whose outcome changes nothing.
+    Nobody,
+    /// The server transaction of a dialog's INVITE.
+    InviteServer(DialogId),
+    /// The client transaction of a dialog's INVITE.
+    InviteClient(DialogId),
+    /// Our BYE.
+    Bye(DialogId),
+}
+
+/// How a transaction is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Server(ServerKey),
+    /// The number in our branch; a CANCEL has its INVITE's.
+    Client {
+        token: u64,
+        cancel: bool,
+    },
+}
+
+pub(super) struct Entry {
+    transaction: Transaction,
+    pub(super) flow: Flow,
+    pub(super) key: Key,
+    pub(super) owner: Owner,
+    pub(super) merge: Option<ServerKey>,
+    generation: u32,
+    /// The deadline that stands in the queue for this entry.
+    armed: Option<Mono>,
+}
+
+#[derive(Default)]
+pub(super) struct Table {
+    entries: Slab<Entry>,
+    keys: HashMap<Key, TransactionId>,
+    queue: BinaryHeap<Reverse<(Mono, Timer)>>,
+    generation: u32,
+}
+
+impl Table {
+    pub(super) fn insert(&mut self, transaction: Transaction, flow: Flow, key: Key, owner: Owner) -> TransactionId {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let index = self.entries.insert(Entry { transaction, flow, key, owner, merge: None, generation, armed: None });
+        let id = TransactionId { index: index as u32, generation };
+        self.keys.insert(key, id);
+        self.arm(id);
+        id
+    }
+
+    pub(super) fn find(&self, key: Key) -> Option<TransactionId> {
+        self.keys.get(&key).copied()
+    }
+
+    pub(super) fn get_mut(&mut self, id: TransactionId) -> Option<&mut Entry> {
+        self.entries.get_mut(id.index as usize).filter(|entry| entry.generation == id.generation)
+    }
+
+    fn get(&self, id: TransactionId) -> Option<&Entry> {
+        self.entries.get(id.index as usize).filter(|entry| entry.generation == id.generation)
+    }
+
+    pub(super) fn owner(&self, id: TransactionId) -> Option<Owner> {
+        self.get(id).map(|entry| entry.owner)
+    }
+
+    pub(super) fn state(&self, id: TransactionId) -> Option<State> {
+        self.get(id).map(|entry| entry.transaction.state())
+    }
+
+    pub(super) fn flow(&self, id: TransactionId) -> Option<Flow> {
+        self.get(id).map(|entry| entry.flow)
+    }
+
+    pub(super) fn client_token(&self, id: TransactionId) -> Option<u64> {
+        match self.get(id)?.key {
+            Key::Client { token, .. } => Some(token),
+            Key::Server(_) => None,
+        }
+    }
+
+    /// Gives an input to a transaction; where to send what comes out.
+    pub(super) fn handle(&mut self, id: TransactionId, input: Input, now: Mono) -> Option<(Flow, Step)> {
+        let entry = self.get_mut(id)?;
+        let step = entry.transaction.handle(input, now);
+        let flow = entry.flow;
+        self.arm(id);
+        Some((flow, step))
+    }
+
+    /// As [`Table::handle`] for a passed deadline; also whether what is sent is a request.
+    pub(super) fn fire(&mut self, id: TransactionId, now: Mono) -> Option<(Flow, Step, bool)> {
+        let client = matches!(self.get(id)?.key, Key::Client { .. });
+        self.handle(id, Input::TimerFired, now).map(|(flow, step)| (flow, step, client))
+    }
+
+    pub(super) fn remove_if_terminated(&mut self, id: TransactionId) -> Option<Entry> {
+        if self.state(id) != Some(State::Terminated) {
+            return None;
+        }
+        let entry = self.entries.remove(id.index as usize);
+        if self.keys.get(&entry.key) == Some(&id) {
+            self.keys.remove(&entry.key);
+        }
+        Some(entry)
+    }
+
+    /// Ends a transaction that nobody waits for any more.
+    pub(super) fn remove(&mut self, id: TransactionId) {
+        let Some(key) = self.get(id).map(|entry| entry.key) else { return };
+        if self.keys.get(&key) == Some(&id) {
+            self.keys.remove(&key);
+        }
+        self.entries.remove(id.index as usize);
+    }
+
+    pub(super) fn has_owner(&self, owner: Owner) -> bool {
+        self.entries.iter().any(|(_, entry)| entry.owner == owner)
+    }
+
+    /// Every transaction whose messages go by this flow.
+    pub(super) fn on_flow(&self, matches: impl Fn(&Flow) -> bool) -> Vec<TransactionId> {
+        let found = self.entries.iter().filter(|(_, entry)| matches(&entry.flow));
+        found.map(|(index, entry)| TransactionId { index: index as u32, generation: entry.generation }).collect()
+    }
+
+    pub(super) fn arm_usage(&mut self, dialog: DialogId, at: Mono) {
+        self.queue.push(Reverse((at, Timer::Usage(dialog))));
+    }
+
+    fn arm(&mut self, id: TransactionId) {
+        let Some(entry) = self.get_mut(id) else { return };
+        let Some(deadline) = entry.transaction.deadline() else { return };
+        // One queue entry at a time: an earlier one looks again when it comes up.
+        if entry.armed.is_none_or(|armed| deadline < armed) {
+            entry.armed = Some(deadline);
+            self.queue.push(Reverse((deadline, Timer::Transaction(id))));
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Mono> {
+        self.queue.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// The next timer that is due. A transaction whose deadline has moved on is queued again instead.
+    pub(super) fn pop_due(&mut self, now: Mono) -> Option<Timer> {
+        while self.next_deadline().is_some_and(|at| at <= now) {
+            let Reverse((at, timer)) = self.queue.pop()?;
+            let Timer::Transaction(id) = timer else { return Some(timer) };
+            let Some(entry) = self.get_mut(id) else { continue };
+            if entry.armed != Some(at) {
+                continue;
+            }
+            entry.armed = None;
+            if entry.transaction.deadline().is_some_and(|deadline| deadline <= now) {
+                return Some(timer);
+            }
+            self.arm(id);
+        }
+        None
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn by_kind(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let mut counts: [(&'static str, usize); 4] =
+            [("invite_client", 0), ("client", 0), ("invite_server", 0), ("server", 0)];
+        for (_, entry) in &self.entries {
+            let kind = entry.transaction.kind();
+            if let Some((_, count)) = counts.iter_mut().find(|(name, _)| *name == kind) {
+                *count += 1;
+            }
+        }
+        counts.into_iter()
+    }
+}
+
+impl Key {
+    pub(super) fn of_response(token: u64, method: Method) -> Key {
+        Key::Client { token, cancel: method == Method::Cancel }
+    }
+}

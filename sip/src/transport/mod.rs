@@ -1,0 +1,213 @@
+//! SIP over sockets: UDP and TCP (RFC 3261 s18). The only async code of this crate.
+//!
+//! [`Transports`] belongs to one shard. Datagrams are read and written by the shard itself; each stream connection is a
+//! small task that cuts messages out of its bytes and hands them over by a bounded queue.
+//!
+//! What is full: a datagram that the kernel does not take is dropped (SIP retransmits); a connection whose peer reads
+//! too slowly for [`tcp::WRITE_QUEUE`] messages is closed; the inbound queue makes connections wait, never UDP.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod framing;
+mod tcp;
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::ReadBuf;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use crate::flow::{ConnectionId, Flow, Transport};
+use crate::msg::{Malformed, Message};
+use crate::stack::Transmit;
+use tcp::Connections;
+
+/// Where to listen, and the address to write into Via and Contact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen {
+    pub transport: Transport,
+    pub bind: SocketAddr,
+    /// Names this listener in [`Flow::local`]; port 0 takes the bound one.
+    pub advertise: SocketAddr,
+}
+
+/// What arrives.
+#[derive(Debug)]
+pub enum Inbound {
+    Message {
+        flow: Flow,
+        message: Message,
+    },
+    /// Bytes that are no message; for a metric.
+    Malformed {
+        flow: Flow,
+        error: Malformed,
+    },
+    /// A connection ended, or could not be opened; nothing more comes or goes by it.
+    Closed {
+        flow: Flow,
+    },
+}
+
+/// Datagrams read before the shard does other work.
+const BATCH: usize = 64;
+const INBOUND_QUEUE: usize = 1024;
+/// Room for a burst at the kernel.
+const SOCKET_BUFFER: usize = 4 << 20;
+
+/// The sockets of one shard.
+pub struct Transports {
+    udp: Vec<Udp>,
+    connections: Connections,
+    inbound: mpsc::Receiver<Inbound>,
+    scratch: Box<[u8]>,
+    listening: Vec<Listen>,
+}
+
+struct Udp {
+    socket: UdpSocket,
+    local: SocketAddr,
+}
+
+impl Transports {
+    /// Opens every listener; call inside the shard's runtime.
+    ///
+    /// # Errors
+    /// The first address that cannot be bound, with the system's reason.
+    pub fn bind(listen: &[Listen]) -> Result<Transports, (Listen, io::Error)> {
+        let (inbound_sender, inbound) = mpsc::channel(INBOUND_QUEUE);
+        let mut transports = Transports {
+            udp: Vec::new(),
+            connections: Connections::new(inbound_sender),
+            inbound,
+            scratch: vec![0; 65_536].into_boxed_slice(),
+            listening: Vec::new(),
+        };
+        for one in listen {
+            let listening = transports.open(*one).map_err(|error| (*one, error))?;
+            transports.listening.push(listening);
+        }
+        Ok(transports)
+    }
+
+    fn open(&mut self, listen: Listen) -> io::Result<Listen> {
+        match listen.transport {
+            Transport::Udp => {
+                let socket = bind_udp(listen.bind)?;
+                let bound = named(listen, socket.local_addr()?);
+                self.udp.push(Udp { socket, local: bound.advertise });
+                Ok(bound)
+            }
+            Transport::Tcp => {
+                let listener = tcp::bind(listen.bind)?;
+                let bound = named(listen, listener.local_addr()?);
+                self.connections.listen(listener, bound.advertise);
+                Ok(bound)
+            }
+        }
+    }
+
+    /// What is listened on, with the ports that were given.
+    pub fn listening(&self) -> &[Listen] {
+        &self.listening
+    }
+
+    /// The local address to use toward a peer by a transport.
+    pub fn local_for(&self, transport: Transport, remote: SocketAddr) -> Option<SocketAddr> {
+        let same = |listen: &&Listen| listen.transport == transport && listen.advertise.is_ipv4() == remote.is_ipv4();
+        self.listening.iter().find(same).map(|listen| listen.advertise)
+    }
+
+    /// Waits for something to arrive, and adds up to a batch of it to `batch`. Cancel-safe.
+    pub async fn receive(&mut self, batch: &mut Vec<Inbound>) {
+        poll_fn(|context| self.poll_receive(context, batch)).await;
+    }
+
+    fn poll_receive(&mut self, context: &mut Context<'_>, batch: &mut Vec<Inbound>) -> Poll<()> {
+        for udp in &self.udp {
+            for _ in 0..BATCH {
+                let mut buffer = ReadBuf::new(&mut self.scratch);
+                match udp.socket.poll_recv_from(context, &mut buffer) {
+                    Poll::Ready(Ok(source)) => batch.extend(read_datagram(udp.local, source, buffer.filled())),
+                    // An ICMP error of an earlier datagram; the next call reads on.
+                    Poll::Ready(Err(_)) => {}
+                    Poll::Pending => break,
+                }
+            }
+        }
+        for _ in 0..BATCH {
+            match self.inbound.poll_recv(context) {
+                Poll::Ready(Some(inbound)) => {
+                    if let Inbound::Closed { flow } = &inbound {
+                        self.connections.forget(flow);
+                    }
+                    batch.push(inbound);
+                }
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        if batch.is_empty() { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// Sends a message, or drops it where it cannot go: a transaction's timer notices.
+    pub fn send(&mut self, transmit: Transmit) {
+        let Transmit { flow, bytes } = transmit;
+        match flow.transport {
+            Transport::Udp => self.send_datagram(flow, &bytes),
+            Transport::Tcp => self.connections.send(flow, bytes),
+        }
+    }
+
+    fn send_datagram(&self, flow: Flow, bytes: &Bytes) {
+        let by_family = || self.udp.iter().find(|udp| udp.local.is_ipv4() == flow.remote.is_ipv4());
+        if let Some(udp) = self.udp.iter().find(|udp| udp.local == flow.local).or_else(by_family) {
+            // A full socket buffer drops the datagram, as the network may; SIP's timers send it again.
+            let _ = udp.socket.try_send_to(bytes, flow.remote);
+        }
+    }
+
+    /// Open stream connections.
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+}
+
+/// A keep-alive of CRLFs or NULs is no message (RFC 5626 s3.5.1); a datagram of one is dropped.
+fn read_datagram(local: SocketAddr, source: SocketAddr, bytes: &[u8]) -> Option<Inbound> {
+    if bytes.iter().all(|byte| b"\r\n\0 ".contains(byte)) {
+        return None;
+    }
+    let flow = Flow { transport: Transport::Udp, local, remote: source, connection: None };
+    Some(match Message::parse(Bytes::copy_from_slice(bytes)) {
+        Ok(message) => Inbound::Message { flow, message },
+        Err(error) => Inbound::Malformed { flow, error },
+    })
+}
+
+fn named(listen: Listen, bound: SocketAddr) -> Listen {
+    let port = if listen.advertise.port() == 0 { bound.port() } else { listen.advertise.port() };
+    Listen { bind: bound, advertise: SocketAddr::new(listen.advertise.ip(), port), ..listen }
+}
+
+fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::DGRAM,
+        Some(socket2::Protocol::UDP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // What the kernel allows is enough to start with; more helps against bursts.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    UdpSocket::from_std(socket.into())
+}
+
+type Writers = HashMap<ConnectionId, tcp::Writer>;

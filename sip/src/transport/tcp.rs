@@ -1,0 +1,222 @@
+//! TCP connections: accepted and opened, one reading task and one writing task each.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::framing::{Frame, Framer};
+use super::{Inbound, Writers};
+use crate::flow::{ConnectionId, Flow, Transport};
+
+/// Messages that may wait for a peer that reads slowly; with one more the connection is closed.
+pub const WRITE_QUEUE: usize = 256;
+/// Connections of one address.
+const PER_ADDRESS: usize = 256;
+/// Connections of a shard.
+const CONNECTIONS: usize = 16_384;
+/// A message that has begun must end within this time (slowloris).
+const PARTIAL: Duration = Duration::from_secs(10);
+/// A connection that says nothing at all: clients refresh their registration at least every two hours.
+const IDLE: Duration = Duration::from_secs(7_500);
+const CONNECT: Duration = Duration::from_secs(5);
+/// After a framing fault: time for the 400 to leave.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// The way to a connection's writing task.
+pub(super) struct Writer {
+    queue: mpsc::Sender<Bytes>,
+    remote: SocketAddr,
+}
+
+#[derive(Clone)]
+pub(super) struct Connections {
+    shared: Rc<RefCell<Shared>>,
+    inbound: mpsc::Sender<Inbound>,
+}
+
+#[derive(Default)]
+struct Shared {
+    next: u64,
+    writers: Writers,
+    per_address: HashMap<IpAddr, usize>,
+}
+
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket2::Socket::new(
+        socket2::Domain::for_address(address),
+        socket2::Type::STREAM,
+        Some(socket2::Protocol::TCP),
+    )?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    TcpListener::from_std(socket.into())
+}
+
+impl Connections {
+    pub(super) fn new(inbound: mpsc::Sender<Inbound>) -> Connections {
+        Connections { shared: Rc::default(), inbound }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.shared.borrow().writers.len()
+    }
+
+    /// Accepts connections as long as the runtime lives.
+    pub(super) fn listen(&self, listener: TcpListener, local: SocketAddr) {
+        let connections = self.clone();
+        tokio::task::spawn_local(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, remote)) => connections.accepted(stream, local, remote),
+                    // Out of descriptors: others may close some meanwhile, and UDP goes on.
+                    Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        });
+    }
+
+    fn accepted(&self, stream: TcpStream, local: SocketAddr, remote: SocketAddr) {
+        let full = {
+            let shared = self.shared.borrow();
+            shared.writers.len() >= CONNECTIONS
+                || shared.per_address.get(&remote.ip()).is_some_and(|count| *count >= PER_ADDRESS)
+        };
+        if !full {
+            let (flow, queue) = self.register(local, remote);
+            self.run(stream, flow, queue);
+        }
+    }
+
+    /// Gives a connection its number and its queue.
+    fn register(&self, local: SocketAddr, remote: SocketAddr) -> (Flow, mpsc::Receiver<Bytes>) {
+        let (queue, receiver) = mpsc::channel(WRITE_QUEUE);
+        let mut shared = self.shared.borrow_mut();
+        shared.next += 1;
+        let id = ConnectionId(shared.next);
+        shared.writers.insert(id, Writer { queue, remote });
+        *shared.per_address.entry(remote.ip()).or_default() += 1;
+        (Flow { transport: Transport::Tcp, local, remote, connection: Some(id) }, receiver)
+    }
+
+    fn run(&self, stream: TcpStream, flow: Flow, queue: mpsc::Receiver<Bytes>) {
+        let _ = stream.set_nodelay(true);
+        let (reader, writer) = stream.into_split();
+        let connections = self.clone();
+        let writing = tokio::task::spawn_local(write(writer, queue));
+        tokio::task::spawn_local(async move {
+            connections.read(reader, flow).await;
+            // Dropping the queue lets the writing task finish what it holds.
+            connections.close(&flow);
+            let _ = timeout(LINGER, writing).await;
+            let _ = connections.inbound.send(Inbound::Closed { flow }).await;
+        });
+    }
+
+    async fn read(&self, mut reader: OwnedReadHalf, flow: Flow) {
+        let mut framer = Framer::default();
+        // When the message that has begun must be whole; a drip of bytes does not move it.
+        let mut begun = None;
+        loop {
+            while let Some(frame) = framer.next_frame() {
+                match frame {
+                    Frame::Message(message) => {
+                        begun = None;
+                        if self.inbound.send(Inbound::Message { flow, message }).await.is_err() {
+                            return;
+                        }
+                    }
+                    Frame::Ping => self.send(flow, Bytes::from_static(b"\r\n")),
+                    Frame::Broken(message, error) => {
+                        let inbound = match message {
+                            Some(message) => Inbound::Message { flow, message },
+                            None => Inbound::Malformed { flow, error },
+                        };
+                        let _ = self.inbound.send(inbound).await;
+                        tokio::time::sleep(LINGER).await;
+                        return;
+                    }
+                }
+            }
+            let until = if framer.is_partial() {
+                *begun.get_or_insert_with(|| Instant::now() + PARTIAL)
+            } else {
+                Instant::now() + IDLE
+            };
+            match timeout_at(until, reader.read_buf(framer.buffer())).await {
+                Ok(Ok(0)) | Ok(Err(_)) | Err(_) => return,
+                Ok(Ok(_)) => {}
+            }
+        }
+    }
+
+    /// Sends by the flow's connection, by another one to the same address, or by a new one.
+    pub(super) fn send(&self, flow: Flow, bytes: Bytes) {
+        let existing = {
+            let shared = self.shared.borrow();
+            let own = flow.connection.and_then(|id| shared.writers.get_key_value(&id));
+            let found = own.or_else(|| shared.writers.iter().find(|(_, writer)| writer.remote == flow.remote));
+            found.map(|(id, writer)| (*id, writer.queue.try_send(bytes.clone()).is_ok()))
+        };
+        match existing {
+            Some((_, true)) => {}
+            Some((id, false)) => self.close(&Flow { connection: Some(id), ..flow }),
+            None => self.connect(flow, bytes),
+        }
+    }
+
+    fn connect(&self, flow: Flow, bytes: Bytes) {
+        let (opened, queue) = self.register(flow.local, flow.remote);
+        self.send(opened, bytes);
+        let connections = self.clone();
+        tokio::task::spawn_local(async move {
+            match timeout(CONNECT, TcpStream::connect(flow.remote)).await {
+                Ok(Ok(stream)) => connections.run(stream, opened, queue),
+                _ => {
+                    connections.close(&opened);
+                    let _ = connections.inbound.send(Inbound::Closed { flow: opened }).await;
+                }
+            }
+        });
+    }
+
+    fn close(&self, flow: &Flow) {
+        let Some(id) = flow.connection else { return };
+        let mut shared = self.shared.borrow_mut();
+        let Some(writer) = shared.writers.remove(&id) else { return };
+        let ip = writer.remote.ip();
+        if let Some(count) = shared.per_address.get_mut(&ip) {
+            *count -= 1;
+            if *count == 0 {
+                shared.per_address.remove(&ip);
+            }
+        }
+    }
+
+    pub(super) fn forget(&self, flow: &Flow) {
+        self.close(flow);
+    }
+}
+
+async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>) {
+    while let Some(bytes) = queue.recv().await {
+        if writer.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+    let _ = writer.shutdown().await;
+}
