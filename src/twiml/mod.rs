@@ -7,8 +7,14 @@ pub mod document;
 pub mod interpreter;
 pub mod notice;
 pub mod parse;
+mod playlist;
 pub mod port;
+mod shelf;
+mod verbs;
 
 pub use interpreter::Interpreter;
 pub use notice::{Notice, Severity};
 pub use port::*;
+
+#[cfg(test)]
+mod tests;

@@ -47,6 +47,7 @@ pub mod code {
     pub const INVALID_MARKUP: u32 = 12101;
     pub const SCHEMA_WARNING: u32 = 12200;
     pub const INVALID_CONTENT_TYPE: u32 = 12300;
+    pub const INTERNAL: u32 = 12400;
     pub const DIAL_INVALID_NOUN: u32 = 13201;
     pub const DIAL_INVALID_CALLER_ID: u32 = 13214;
     pub const DIAL_INVALID_NUMBER: u32 = 13223;

@@ -1,0 +1,232 @@
+//! The verbs: one state machine each, with the same four questions.
+//!
+//! A verb is told what happened and answers with a [`Step`]; what it wants done it pushes to its [`Context`]. It
+//! knows neither the document that it stands in nor the verbs around it.
+
+pub(super) mod dial;
+mod echo;
+mod gather;
+mod hangup;
+mod pause;
+mod play;
+mod redirect;
+mod reject;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::BranchId;
+use crate::twiml::document::{Link, Segment, VerbSpec};
+use crate::twiml::notice::Notice;
+use crate::twiml::port::{
+    AudioFailure, AudioSource, ClipRef, FetchReason, Method, Precondition, RejectReason, VerbEffect, VerbInput,
+    VerbName,
+};
+use crate::twiml::shelf::Shelf;
+use dial::Dial;
+use echo::Echo;
+use gather::Gather;
+use hangup::Hangup;
+use pause::Pause;
+use play::Player;
+use redirect::Redirect;
+use reject::Reject;
+
+/// A verb that waits for its precondition or runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Verb {
+    Say(Player),
+    Play(Player),
+    Pause(Pause),
+    Gather(Box<Gather>),
+    Dial(Box<Dial>),
+    Redirect(Redirect),
+    Hangup(Hangup),
+    Reject(Reject),
+    Echo(Echo),
+}
+
+/// What every verb is.
+pub(super) trait Machine {
+    /// What must hold before `start`.
+    fn precondition(&self) -> Precondition;
+
+    fn start(&mut self, context: &mut Context<'_>) -> Step;
+
+    /// Takes an input that the interpreter has not taken itself. One that means nothing to the verb is `Running`.
+    fn handle(&mut self, input: &VerbInput, context: &mut Context<'_>) -> Step;
+
+    /// Undoes what still goes on. The verb is dropped afterwards.
+    fn cancel(&mut self, context: &mut Context<'_>);
+
+    /// The caller has left. `Running`: something is still owed; the verb goes on until another step.
+    fn hung_up(&mut self, context: &mut Context<'_>) -> Step {
+        self.cancel(context);
+        Step::Next
+    }
+}
+
+/// What comes after an input.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    Running,
+    /// The verb is over; the document goes on.
+    Next,
+    /// The verb is over; another document takes the place of this one.
+    Transfer(Transfer),
+    Hangup,
+    Reject(RejectReason),
+}
+
+/// A document to go on with.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Transfer {
+    pub link: Link,
+    pub method: Method,
+    pub params: Vec<(String, String)>,
+    pub reason: FetchReason,
+}
+
+/// What a verb may use of its interpreter.
+pub(super) struct Context<'a> {
+    effects: &'a mut VecDeque<VerbEffect>,
+    shelf: &'a mut Shelf,
+    numbers: &'a mut Numbers,
+}
+
+/// Numbers given out once in the life of an interpreter.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Numbers {
+    player: u32,
+    branch: u32,
+    fetch: u32,
+}
+
+impl Numbers {
+    pub fn next_fetch(&mut self) -> u32 {
+        self.fetch += 1;
+        self.fetch
+    }
+}
+
+impl<'a> Context<'a> {
+    pub fn new(effects: &'a mut VecDeque<VerbEffect>, shelf: &'a mut Shelf, numbers: &'a mut Numbers) -> Self {
+        Self { effects, shelf, numbers }
+    }
+
+    pub fn push(&mut self, effect: VerbEffect) {
+        self.effects.push_back(effect);
+    }
+
+    pub fn notify(&mut self, notice: Notice) {
+        self.push(VerbEffect::Notify(notice));
+    }
+
+    pub fn set_timer(&mut self, after: Duration) {
+        self.push(VerbEffect::SetTimer(Some(after)));
+    }
+
+    pub fn clear_timer(&mut self) {
+        self.push(VerbEffect::SetTimer(None));
+    }
+
+    pub fn next_player(&mut self) -> u32 {
+        self.numbers.player += 1;
+        self.numbers.player
+    }
+
+    pub fn next_branch(&mut self) -> BranchId {
+        self.numbers.branch += 1;
+        BranchId(self.numbers.branch)
+    }
+
+    /// Orders audio that has not been ordered yet.
+    pub fn order(&mut self, segment: &Segment) {
+        self.shelf.order(segment, self.effects);
+    }
+
+    pub fn has_all(&self, segment: &Segment) -> bool {
+        self.shelf.has_all(segment)
+    }
+
+    pub fn audio(&self, source: &AudioSource) -> Option<Result<ClipRef, AudioFailure>> {
+        self.shelf.audio(source).cloned()
+    }
+}
+
+impl Verb {
+    pub fn new(spec: VerbSpec) -> Self {
+        let segments = spec.segments();
+        match spec {
+            VerbSpec::Say(_) => Self::Say(Player::new(segments)),
+            VerbSpec::Play(_) => Self::Play(Player::new(segments)),
+            VerbSpec::Pause(pause) => Self::Pause(Pause::new(pause)),
+            VerbSpec::Gather(gather) => Self::Gather(Box::new(Gather::new(*gather, segments))),
+            VerbSpec::Dial(dial) => Self::Dial(Box::new(Dial::new(*dial))),
+            VerbSpec::Redirect(redirect) => Self::Redirect(Redirect::new(redirect)),
+            VerbSpec::Hangup => Self::Hangup(Hangup),
+            VerbSpec::Reject(reason) => Self::Reject(Reject::new(reason)),
+            VerbSpec::Echo => Self::Echo(Echo),
+        }
+    }
+
+    pub const fn name(&self) -> VerbName {
+        match self {
+            Self::Say(_) => VerbName::Say,
+            Self::Play(_) => VerbName::Play,
+            Self::Pause(_) => VerbName::Pause,
+            Self::Gather(_) => VerbName::Gather,
+            Self::Dial(_) => VerbName::Dial,
+            Self::Redirect(_) => VerbName::Redirect,
+            Self::Hangup(_) => VerbName::Hangup,
+            Self::Reject(_) => VerbName::Reject,
+            Self::Echo(_) => VerbName::Echo,
+        }
+    }
+
+    fn machine(&mut self) -> &mut dyn Machine {
+        match self {
+            Self::Say(verb) | Self::Play(verb) => verb,
+            Self::Pause(verb) => verb,
+            Self::Gather(verb) => verb.as_mut(),
+            Self::Dial(verb) => verb.as_mut(),
+            Self::Redirect(verb) => verb,
+            Self::Hangup(verb) => verb,
+            Self::Reject(verb) => verb,
+            Self::Echo(verb) => verb,
+        }
+    }
+}
+
+impl Machine for Verb {
+    fn precondition(&self) -> Precondition {
+        match self {
+            Self::Say(verb) | Self::Play(verb) => verb.precondition(),
+            Self::Pause(verb) => verb.precondition(),
+            Self::Gather(verb) => verb.precondition(),
+            Self::Dial(verb) => verb.precondition(),
+            Self::Redirect(verb) => verb.precondition(),
+            Self::Hangup(verb) => verb.precondition(),
+            Self::Reject(verb) => verb.precondition(),
+            Self::Echo(verb) => verb.precondition(),
+        }
+    }
+
+    fn start(&mut self, context: &mut Context<'_>) -> Step {
+        self.machine().start(context)
+    }
+
+    fn handle(&mut self, input: &VerbInput, context: &mut Context<'_>) -> Step {
+        self.machine().handle(input, context)
+    }
+
+    fn cancel(&mut self, context: &mut Context<'_>) {
+        self.machine().cancel(context);
+    }
+
+    fn hung_up(&mut self, context: &mut Context<'_>) -> Step {
+        self.machine().hung_up(context)
+    }
+}
