@@ -1,0 +1,30 @@
+//! RTP and audio without I/O: the media of Dialtone's calls, and behind feature `daemon` the worker that runs them.
+//!
+//! Everything here that decides is a plain state machine: it takes inputs and `now`, it is asked for its outputs,
+//! and it opens no socket, reads no clock, spawns nothing and locks nothing. A [`session::Session`] is the media of
+//! one call: its [`leg::Leg`]s, what each of them hears, and the players that they hear. [`proto`] is the contract
+//! with the edge that owns the call; [`worker`] is the only part that touches the world.
+//!
+//! The crate knows nothing of SIP, calls or accounts. SDP is read and written here and nowhere else (RFC 4566,
+//! RFC 3264); audio is G.711 at 8 kHz (RFC 3551), digits are RFC 4733 events or tones, reports are RFC 3550.
+
+pub mod clips;
+pub mod codec;
+pub mod conceal;
+pub mod dtmf;
+pub mod ids;
+pub mod jitter;
+pub mod leg;
+pub mod player;
+pub mod playout;
+pub mod proto;
+pub mod random;
+pub mod resample;
+pub mod rtcp;
+pub mod rtp;
+pub mod sdp;
+pub mod session;
+pub mod time;
+pub mod tone;
+#[cfg(feature = "daemon")]
+pub mod worker;

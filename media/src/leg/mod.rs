@@ -1,0 +1,290 @@
+//! One RTP leg: a party's media as a state machine, from its SDP to its packets.
+//!
+//! A leg knows its peer, its two streams and its reports. It does not know what it hears, who hears it, or that
+//! other legs exist: that is [`crate::session`]. Nothing here opens a socket; a packet comes in as bytes with its
+//! source, and goes out as bytes for an address that [`Leg::rtp_target`] names.
+
+mod bridge;
+mod gate;
+mod outgoing;
+mod packetise;
+mod receive;
+mod report;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::codec::Codec;
+use crate::dtmf::{Detector, EventReceiver, Key, KeyEvent, KeySender};
+use crate::ids::LegId;
+use crate::proto;
+use crate::random::Random;
+use crate::sdp::{MediaPlan, Negotiation, SdpError};
+use crate::time::{Mono, sooner};
+
+pub use bridge::Forwarded;
+pub use gate::Latching;
+pub use outgoing::Outgoing;
+pub use receive::{Dropped, Received, StreamKey};
+
+use gate::Gate;
+use packetise::Packetiser;
+use receive::Incoming;
+use report::Reports;
+
+/// One RTP leg.
+pub struct Leg {
+    id: LegId,
+    negotiation: Negotiation,
+    /// What the negotiation says, worked out once per step.
+    plan: Option<MediaPlan>,
+    gate: Gate,
+    incoming: Incoming,
+    events: EventReceiver,
+    /// Only where the peer has no telephone-event: digits are then tones in its audio.
+    detector: Option<Box<Detector>>,
+    outgoing: Outgoing,
+    packetiser: Option<Box<Packetiser>>,
+    /// Digits that we send.
+    keys: KeySender,
+    reports: Reports,
+    /// As the edge described the leg when it was made.
+    opened_as: proto::RtpLeg,
+    /// When silence is news; `None` once heard, once told, and while nothing is to be expected.
+    silent_at: Option<Mono>,
+    heard: bool,
+    happened: VecDeque<LegEvent>,
+}
+
+/// What a leg tells the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LegEvent {
+    /// The first packet arrived.
+    Heard,
+    /// Nothing arrived for 2 s, though something was to be expected.
+    Silent { expected: SocketAddr, stranger: Option<SocketAddr> },
+    /// A digit has begun, or ended.
+    Key { event: KeyEvent, in_band: bool },
+}
+
+/// What a leg is made of, and what it goes on from.
+pub struct LegSetup<'a> {
+    pub id: LegId,
+    /// Our address and RTP port as the peer is to see them.
+    pub endpoint: SocketAddr,
+    pub latching: Latching,
+    pub rtp: &'a proto::RtpLeg,
+    /// The codec to offer first: another leg's, so that nothing has to be transcoded.
+    pub preferred: Option<Codec>,
+}
+
+impl Leg {
+    /// Makes a leg and takes its first step of offer and answer: the SDP to send comes with it.
+    ///
+    /// With both descriptions given, the leg goes on from them, and the SDP is a new offer of ours.
+    pub fn open(setup: LegSetup<'_>, random: &mut Random, now: Mono) -> Result<(Leg, Bytes), SdpError> {
+        let rtp = setup.rtp;
+        let session_id = random.next_u64() >> 2;
+        let mut leg = Leg {
+            id: setup.id,
+            negotiation: Negotiation::restore(
+                setup.endpoint,
+                session_id,
+                rtp.local_sdp.clone(),
+                rtp.remote_sdp.clone(),
+            )?,
+            plan: None,
+            gate: Gate::new(setup.latching, rtp.signalled_from.parse::<IpAddr>().ok()),
+            incoming: Incoming::new(setup.id),
+            events: EventReceiver::default(),
+            detector: None,
+            outgoing: Outgoing::new(random),
+            packetiser: None,
+            keys: KeySender::default(),
+            reports: Reports::new(random),
+            opened_as: rtp.clone(),
+            silent_at: None,
+            heard: false,
+            happened: VecDeque::new(),
+        };
+        let first_step = if rtp.local_sdp.is_empty() && !rtp.remote_sdp.is_empty() {
+            leg.handle_offer(&rtp.remote_sdp, now)?
+        } else {
+            leg.replan(now);
+            leg.negotiation.make_offer(setup.preferred)
+        };
+        Ok((leg, first_step))
+    }
+
+    pub fn id(&self) -> LegId {
+        self.id
+    }
+
+    /// The peer offers: our answer.
+    pub fn handle_offer(&mut self, sdp: &Bytes, now: Mono) -> Result<Bytes, SdpError> {
+        let answer = self.negotiation.handle_offer(sdp)?;
+        self.replan(now);
+        Ok(answer)
+    }
+
+    /// The peer answers our offer.
+    pub fn handle_answer(&mut self, sdp: &Bytes, now: Mono) -> Result<(), SdpError> {
+        self.negotiation.handle_answer(sdp)?;
+        self.replan(now);
+        Ok(())
+    }
+
+    /// Our offer; the media stays as it was until the answer.
+    pub fn make_offer(&mut self, preferred: Option<Codec>) -> Bytes {
+        self.negotiation.make_offer(preferred)
+    }
+
+    /// Back to what was agreed before.
+    pub fn rollback(&mut self, now: Mono) {
+        self.negotiation.rollback();
+        self.replan(now);
+    }
+
+    fn replan(&mut self, now: Mono) {
+        let plan = self.negotiation.plan();
+        let moved = self.gate.expect(plan.as_ref());
+        if moved {
+            // Another address is another sender: its SSRC need not wait for the old one to fall silent.
+            self.incoming.forget_stream();
+            self.silent_at = None;
+        }
+        match &plan {
+            Some(plan) if plan.event_type.is_none() => {
+                self.detector.get_or_insert_default();
+            }
+            _ => self.detector = None,
+        }
+        let shape = |plan: &Option<MediaPlan>| plan.as_ref().map(|plan| (plan.codec, plan.packet_samples));
+        if shape(&self.plan) != shape(&plan) {
+            self.packetiser = None;
+        }
+        if plan.is_some() {
+            self.reports.begin(now);
+        }
+        self.plan = plan;
+    }
+
+    /// What is agreed, once both sides have spoken.
+    pub fn plan(&self) -> Option<&MediaPlan> {
+        self.plan.as_ref()
+    }
+
+    pub fn negotiation(&self) -> &Negotiation {
+        &self.negotiation
+    }
+
+    /// Whether packets may go out: agreed, not held, and with somewhere to go.
+    pub fn can_send(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.may_send) && self.gate.rtp_target().is_some()
+    }
+
+    /// Where our RTP goes.
+    pub fn rtp_target(&self) -> Option<SocketAddr> {
+        self.gate.rtp_target()
+    }
+
+    /// Where our RTCP goes, and whether it goes out of the RTP port.
+    pub fn rtcp_target(&self) -> Option<(SocketAddr, bool)> {
+        let mux = self.plan.as_ref()?.rtcp_mux;
+        self.gate.rtcp_target().map(|target| (target, mux))
+    }
+
+    /// The one address that RTP comes from, once that is certain: a socket may then be connected to it.
+    pub fn settled_peer(&self) -> Option<SocketAddr> {
+        self.gate.settled()
+    }
+
+    /// The session expects to hear this leg from now on: from here, 2 s without a packet are news.
+    pub fn expect_media(&mut self, now: Mono) {
+        let expects = self.plan.as_ref().is_some_and(|plan| plan.may_receive && plan.remote.is_some());
+        if expects && self.silent_at.is_none() && self.gate.settled().is_none() && !self.gate.told_silent() {
+            self.silent_at = Some(now + SILENT_AFTER);
+        }
+    }
+
+    /// Whether a spec describes this leg as it was made, or as it stands now.
+    pub fn is_as(&self, rtp: &proto::RtpLeg) -> bool {
+        let stands =
+            || rtp.local_sdp == self.negotiation.local_sdp() && rtp.remote_sdp == self.negotiation.remote_sdp();
+        *rtp == self.opened_as || stands()
+    }
+
+    /// Queues a digit to be sent; one over the bound is dropped.
+    pub fn press(&mut self, key: Key) {
+        self.keys.push(key);
+    }
+
+    /// Whether digits are on their way out, beside which nothing else is.
+    pub fn is_pressing(&self) -> bool {
+        !self.keys.is_idle()
+    }
+
+    /// A packet of this leg came too late to be played.
+    pub fn count_late(&mut self) {
+        self.incoming.late += 1;
+    }
+
+    /// Whether [`Leg::poll_event`] has anything.
+    pub fn has_events(&self) -> bool {
+        !self.happened.is_empty()
+    }
+
+    pub fn next_deadline(&self) -> Option<Mono> {
+        sooner(sooner(self.events.next_deadline(), self.silent_at), self.reports.next_deadline())
+    }
+
+    /// Takes the time; a report that became due is then in [`Leg::poll_report`].
+    pub fn handle_timeout(&mut self, now: Mono) {
+        let happened = &mut self.happened;
+        self.events.handle_timeout(now, |event| happened.push_back(LegEvent::Key { event, in_band: false }));
+        if self.silent_at.is_some_and(|at| at <= now) {
+            self.silent_at = None;
+            self.gate.tell_silent();
+            if let Some(expected) = self.plan.as_ref().and_then(|plan| plan.remote) {
+                happened.push_back(LegEvent::Silent { expected, stranger: self.gate.last_stranger() });
+            }
+        }
+        self.reports.handle_timeout(now);
+    }
+
+    pub fn poll_event(&mut self) -> Option<LegEvent> {
+        self.happened.pop_front()
+    }
+
+    /// Packets lost, and packets too late to be played, so far.
+    pub fn losses(&self) -> (u64, u64) {
+        let totals = self.incoming.totals();
+        (totals.lost, totals.late)
+    }
+
+    /// The totals of the leg's life so far.
+    pub fn statistics(&self) -> proto::LegStatistics {
+        let (received, sent) = (self.incoming.totals(), self.outgoing.totals());
+        proto::LegStatistics {
+            packets_received: received.packets,
+            bytes_received: received.octets,
+            packets_sent: sent.packets,
+            bytes_sent: sent.octets,
+            packets_lost: received.lost,
+            jitter_us: u32::try_from(received.jitter.as_micros()).unwrap_or(u32::MAX),
+            packets_late: received.late,
+            packets_dropped: received.dropped,
+            round_trip_us: self
+                .reports
+                .round_trip()
+                .map_or(0, |time| u32::try_from(time.as_micros()).unwrap_or(u32::MAX)),
+            codec: self.plan.as_ref().map_or(String::new(), |plan| plan.codec.name().to_owned()),
+        }
+    }
+}
+
+/// How long an answered leg may say nothing before we say so.
+const SILENT_AFTER: Duration = Duration::from_secs(2);

@@ -1,0 +1,276 @@
+//! The way in: from a datagram and its source to a packet that belongs to the leg, or a reason why not.
+//!
+//! The order of the checks is the order of their cost to an attacker: source, form, rate, payload type, SSRC,
+//! sequence. Of a stranger nothing is remembered but its address. RFC 3550 s8.2 for the SSRC.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Leg, LegEvent};
+use crate::codec::Codec;
+use crate::dtmf::KeyEvent;
+use crate::ids::LegId;
+use crate::rtp::{Arrival, Header, Packet, RtpTime, Stream};
+use crate::sdp::Payload;
+use crate::time::Mono;
+
+/// A packet that was taken: everything but its payload, which stays where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    pub carries: Payload,
+    pub marker: bool,
+    pub timestamp: RtpTime,
+    /// Extended sequence number.
+    pub seq: u32,
+    pub stream: StreamKey,
+    /// Where in the datagram.
+    pub payload: Range<usize>,
+    /// A digit is sounding in this audio: where it goes out as an event, the tone does not go out too.
+    pub tone: bool,
+}
+
+/// Names one stretch of packets in which sequence numbers and timestamps belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StreamKey {
+    pub leg: LegId,
+    pub generation: u32,
+}
+
+/// Why a datagram was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dropped {
+    /// Nothing is agreed yet, so nobody may send.
+    NotAgreed,
+    /// From another address than the peer's.
+    Source,
+    /// Not RTP, or audio of an impossible length.
+    Junk,
+    /// More than any peer has reason to send: a loop, or a flood.
+    Rate,
+    /// The peer said that it would not send.
+    Direction,
+    /// A payload type that was not agreed.
+    PayloadType,
+    /// Another SSRC while the right one is alive.
+    Ssrc,
+    /// Far outside the sequence.
+    Sequence,
+}
+
+impl Dropped {
+    pub const ALL: [Dropped; 8] = [
+        Dropped::NotAgreed,
+        Dropped::Source,
+        Dropped::Junk,
+        Dropped::Rate,
+        Dropped::Direction,
+        Dropped::PayloadType,
+        Dropped::Ssrc,
+        Dropped::Sequence,
+    ];
+
+    /// The value of the `reason` label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Dropped::NotAgreed => "not_agreed",
+            Dropped::Source => "source",
+            Dropped::Junk => "junk",
+            Dropped::Rate => "rate",
+            Dropped::Direction => "direction",
+            Dropped::PayloadType => "payload_type",
+            Dropped::Ssrc => "ssrc",
+            Dropped::Sequence => "sequence",
+        }
+    }
+}
+
+/// The receive side of a leg.
+pub(super) struct Incoming {
+    leg: LegId,
+    stream: Option<Stream>,
+    generation: u32,
+    last_at: Mono,
+    packets: u64,
+    octets: u64,
+    dropped: u64,
+    pub(super) late: u64,
+    /// Of streams that are over.
+    lost_before: u64,
+    window: (Mono, u32),
+}
+
+/// Totals over every stream of a leg.
+pub(super) struct Totals {
+    pub packets: u64,
+    pub octets: u64,
+    pub lost: u64,
+    pub late: u64,
+    pub dropped: u64,
+    pub jitter: Duration,
+}
+
+impl Incoming {
+    pub fn new(leg: LegId) -> Incoming {
+        Incoming {
+            leg,
+            stream: None,
+            generation: 0,
+            last_at: Mono(0),
+            packets: 0,
+            octets: 0,
+            dropped: 0,
+            late: 0,
+            lost_before: 0,
+            window: (Mono(0), 0),
+        }
+    }
+
+    pub fn stream(&mut self) -> Option<&mut Stream> {
+        self.stream.as_mut()
+    }
+
+    pub fn count_dropped(&mut self) {
+        self.dropped += 1;
+    }
+
+    /// The next SSRC is as good as the last one.
+    pub fn forget_stream(&mut self) {
+        if let Some(stream) = self.stream.take() {
+            self.lost_before += stream.lost();
+        }
+    }
+
+    pub fn totals(&self) -> Totals {
+        Totals {
+            packets: self.packets,
+            octets: self.octets,
+            lost: self.lost_before + self.stream.as_ref().map_or(0, Stream::lost),
+            late: self.late,
+            dropped: self.dropped,
+            jitter: self.stream.as_ref().map_or(Duration::ZERO, Stream::jitter_time),
+        }
+    }
+
+    /// A leg that was made to talk to itself, or to another that answers it, is slowed down here.
+    fn within_rate(&mut self, now: Mono) -> bool {
+        if now.since(self.window.0) >= RATE_WINDOW {
+            self.window = (now, 0);
+        }
+        self.window.1 += 1;
+        self.window.1 <= RATE_PACKETS
+    }
+
+    fn sequence(&mut self, header: &Header, now: Mono) -> Result<u32, Dropped> {
+        let changes = self.stream.as_ref().is_none_or(|stream| stream.ssrc() != header.ssrc);
+        if changes {
+            if self.stream.is_some() && now.since(self.last_at) < SSRC_HOLD {
+                return Err(Dropped::Ssrc);
+            }
+            self.forget_stream();
+            self.generation = self.generation.wrapping_add(1);
+        }
+        match self.stream.get_or_insert_with(|| Stream::new(header)).handle_packet(header, now) {
+            Arrival::InSequence { seq } => Ok(seq),
+            Arrival::Restarted { seq } => {
+                self.generation = self.generation.wrapping_add(1);
+                Ok(seq)
+            }
+            Arrival::Suspect => Err(Dropped::Sequence),
+        }
+    }
+}
+
+impl Leg {
+    /// Takes a datagram that arrived on the RTP port. Its payload is not touched; never allocates in a steady state.
+    pub fn receive(&mut self, from: SocketAddr, datagram: &[u8], now: Mono) -> Result<Received, Dropped> {
+        let received = self.admit(from, datagram, now);
+        match &received {
+            Ok(received) => self.note(received, datagram, now),
+            Err(_) => self.incoming.dropped += 1,
+        }
+        received
+    }
+
+    fn admit(&mut self, from: SocketAddr, datagram: &[u8], now: Mono) -> Result<Received, Dropped> {
+        let plan = self.plan.as_ref().ok_or(Dropped::NotAgreed)?;
+        // Before the gate, which a packet must not settle unless it is RTP of the agreed kind.
+        let packet = Packet::parse(datagram).map_err(|_| Dropped::Junk);
+        let carries = packet.as_ref().ok().and_then(|packet| plan.meaning_of(packet.header.payload_type));
+        if carries.is_some() || self.gate.settled().is_some() {
+            if !self.gate.admit_rtp(from) {
+                return Err(Dropped::Source);
+            }
+        } else if self.gate.rtp_target() != Some(from) {
+            return Err(Dropped::Source);
+        }
+        let Packet { header, payload } = packet?;
+        if !self.incoming.within_rate(now) {
+            return Err(Dropped::Rate);
+        }
+        let carries = carries.ok_or(Dropped::PayloadType)?;
+        if !plan.may_receive {
+            return Err(Dropped::Direction);
+        }
+        if matches!(carries, Payload::Audio(_)) && !(1..=MAX_AUDIO).contains(&payload.len()) {
+            return Err(Dropped::Junk);
+        }
+        let seq = self.incoming.sequence(&header, now)?;
+        let stream = StreamKey { leg: self.incoming.leg, generation: self.incoming.generation };
+        let Header { marker, timestamp, .. } = header;
+        Ok(Received {
+            carries,
+            marker,
+            timestamp,
+            seq,
+            stream,
+            payload,
+            tone: self.detector.as_ref().is_some_and(|d| d.is_sounding()),
+        })
+    }
+
+    fn note(&mut self, received: &Received, datagram: &[u8], now: Mono) {
+        self.incoming.last_at = now;
+        self.incoming.packets += 1;
+        self.incoming.octets += received.payload.len() as u64;
+        self.silent_at = None;
+        if !self.heard {
+            self.heard = true;
+            self.happened.push_back(LegEvent::Heard);
+        }
+        let payload = &datagram[received.payload.clone()];
+        match received.carries {
+            Payload::Event => {
+                let happened = &mut self.happened;
+                self.events.handle_event(received.stream, received.timestamp, payload, now, |event| {
+                    happened.push_back(LegEvent::Key { event, in_band: false });
+                });
+            }
+            Payload::Audio(codec) => self.listen(codec, payload),
+            Payload::Noise => {}
+        }
+    }
+
+    /// Looks for digits in the audio of a peer that has no telephone-event.
+    fn listen(&mut self, codec: Codec, payload: &[u8]) {
+        let Some(detector) = &mut self.detector else { return };
+        let mut samples = [0; 240];
+        for part in payload.chunks(samples.len()) {
+            let count = codec.decode(part, &mut samples);
+            detector.handle_samples(&samples[..count], |event: KeyEvent| {
+                self.happened.push_back(LegEvent::Key { event, in_band: true });
+            });
+        }
+    }
+}
+
+/// An SSRC may follow another only after that one has been silent this long, so that a forged packet in the midst
+/// of a stream takes nothing over. A peer that restarts loses five packets of 20 ms.
+const SSRC_HOLD: Duration = Duration::from_millis(100);
+/// 10 ms packets are 100 a second; three times that leaves room for a burst after a stall.
+const RATE_WINDOW: Duration = Duration::from_secs(1);
+const RATE_PACKETS: u32 = 300;
+/// 150 ms of G.711: what fits a datagram of any network, and more than anyone sends.
+pub(super) const MAX_AUDIO: usize = 1200;

@@ -1,0 +1,343 @@
+//! Offer and answer for one audio stream (RFC 3264): what we say, and what it led to.
+//!
+//! The state is the texts that were exchanged: from our last description and the peer's a [`Negotiation`] can be
+//! made again, on this worker or another. It does not know why an offer is made, nor when one is in flight in
+//! SIP terms; two offers that cross are SIP's to resolve (491), and here the peer's simply replaces ours.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::plan::{Formats, MediaPlan, address_of, audio_index, check_stream, first_common, packet_time_ms};
+use super::{Address, Direction, Malformed, Media, Origin, RtpMap, SessionDescription, parse};
+use crate::codec::Codec;
+use crate::proto::Refusal;
+
+/// Offer and answer of one leg.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Negotiation {
+    /// Where we receive, as the peer is to see it.
+    endpoint: SocketAddr,
+    /// The session id of our `o=` line.
+    session_id: u64,
+    agreed: Option<Exchange>,
+    /// Our last description, agreed or not: `o=` counts on from it.
+    last_sent: Bytes,
+    step: Step,
+}
+
+/// A pair of descriptions that both sides stand by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Exchange {
+    local: Bytes,
+    remote: Bytes,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Step {
+    Stable,
+    /// Our offer waits for its answer.
+    Offered {
+        offer: Bytes,
+    },
+    /// We answered; the answer may still come to nothing.
+    Answered {
+        before: Option<Exchange>,
+    },
+    /// The peer answered. Another answer to the same offer replaces it: early media before the final answer, or a fork.
+    Accepted {
+        offer: Bytes,
+    },
+}
+
+/// Why a description leads to no media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SdpError {
+    Malformed(Malformed),
+    /// No audio line, or not where we had it.
+    NoAudio,
+    /// The audio line has port 0.
+    Rejected,
+    /// Another transport than RTP/AVP and RTP/AVPF.
+    Protocol,
+    /// No codec in common; telephone-event alone is not enough.
+    NoCodec,
+    /// No unicast address of our family, or our own.
+    Address,
+    /// An answer where we have offered nothing.
+    NoOffer,
+}
+
+impl SdpError {
+    pub fn refusal(self) -> Refusal {
+        match self {
+            SdpError::Malformed(_) => Refusal::MalformedSdp,
+            _ => Refusal::NotAcceptable,
+        }
+    }
+}
+
+impl fmt::Display for SdpError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SdpError::Malformed(fault) => return fault.fmt(f),
+            SdpError::NoAudio => "no audio line",
+            SdpError::Rejected => "audio line with port 0",
+            SdpError::Protocol => "transport is neither rtp/avp nor rtp/avpf",
+            SdpError::NoCodec => "no codec in common: pcmu and pcma are spoken",
+            SdpError::Address => "no unicast address of our family",
+            SdpError::NoOffer => "answer without an offer",
+        })
+    }
+}
+
+impl Negotiation {
+    /// Before anything was said. `endpoint` is the address and RTP port to advertise.
+    pub fn new(endpoint: SocketAddr, session_id: u64) -> Negotiation {
+        Negotiation { endpoint, session_id, agreed: None, last_sent: Bytes::new(), step: Step::Stable }
+    }
+
+    /// Goes on from the last descriptions of both sides, either of which may be empty.
+    ///
+    /// `endpoint` may differ from the one in `local`: then the next offer says so.
+    pub fn restore(
+        endpoint: SocketAddr,
+        session_id: u64,
+        local: Bytes,
+        remote: Bytes,
+    ) -> Result<Negotiation, SdpError> {
+        let mut negotiation = Negotiation::new(endpoint, session_id);
+        if local.is_empty() {
+            return Ok(negotiation);
+        }
+        let ours = parse(&local).map_err(SdpError::Malformed)?;
+        if let Some(origin) = &ours.origin {
+            negotiation.session_id = origin.session_id;
+        }
+        if !remote.is_empty() {
+            MediaPlan::of(&ours, &parse(&remote).map_err(SdpError::Malformed)?)?;
+            negotiation.agreed = Some(Exchange { local: local.clone(), remote });
+        }
+        negotiation.last_sent = local;
+        Ok(negotiation)
+    }
+
+    /// The peer offers: our answer. The same offer again gives the same answer.
+    pub fn handle_offer(&mut self, sdp: &Bytes) -> Result<Bytes, SdpError> {
+        let offer = parse(sdp).map_err(SdpError::Malformed)?;
+        let answer = self.numbered(self.answer_to(&offer)?);
+        MediaPlan::of(&answer, &offer)?;
+        let exchange = Exchange { local: text_of(&answer), remote: sdp.clone() };
+        let answer = exchange.local.clone();
+        if self.agreed.as_ref() != Some(&exchange) || !matches!(self.step, Step::Answered { .. }) {
+            self.step = Step::Answered { before: self.agreed.replace(exchange) };
+        }
+        self.last_sent = answer.clone();
+        Ok(answer)
+    }
+
+    /// The peer answers our offer, for the first time or anew.
+    pub fn handle_answer(&mut self, sdp: &Bytes) -> Result<(), SdpError> {
+        let (Step::Offered { offer } | Step::Accepted { offer }) = &self.step else {
+            return Err(SdpError::NoOffer);
+        };
+        let answer = parse(sdp).map_err(SdpError::Malformed)?;
+        let plan = MediaPlan::of(&parse(offer).map_err(SdpError::Malformed)?, &answer)?;
+        self.check_not_ourselves(plan.remote)?;
+        let offer = offer.clone();
+        self.agreed = Some(Exchange { local: offer.clone(), remote: sdp.clone() });
+        self.step = Step::Accepted { offer };
+        Ok(())
+    }
+
+    /// Our offer: what we had, or everything that we speak with `preferred` first. Made twice it is the same.
+    pub fn make_offer(&mut self, preferred: Option<Codec>) -> Bytes {
+        let offer = text_of(&self.numbered(self.offer(preferred)));
+        self.last_sent = offer.clone();
+        self.step = Step::Offered { offer: offer.clone() };
+        offer
+    }
+
+    /// Our offer, or our answer, came to nothing: what was agreed before holds again.
+    pub fn rollback(&mut self) {
+        if let Step::Answered { before } = std::mem::replace(&mut self.step, Step::Stable) {
+            self.agreed = before;
+        }
+    }
+
+    /// What is agreed, as a plan. Parses both descriptions; for once per step, not per packet.
+    pub fn plan(&self) -> Option<MediaPlan> {
+        let exchange = self.agreed.as_ref()?;
+        MediaPlan::of(&parse(&exchange.local).ok()?, &parse(&exchange.remote).ok()?).ok()
+    }
+
+    /// Our last description; empty before the first.
+    pub fn local_sdp(&self) -> &Bytes {
+        &self.last_sent
+    }
+
+    /// The peer's last description that was agreed on; empty before the first.
+    pub fn remote_sdp(&self) -> Bytes {
+        self.agreed.as_ref().map(|exchange| exchange.remote.clone()).unwrap_or_default()
+    }
+
+    /// Where the peer sends to.
+    pub fn endpoint(&self) -> SocketAddr {
+        self.endpoint
+    }
+
+    fn answer_to(&self, offer: &SessionDescription) -> Result<SessionDescription, SdpError> {
+        let mut fault = SdpError::NoAudio;
+        let accepted = offer.media.iter().position(|media| match self.acceptable(offer, media) {
+            Ok(()) => true,
+            // What is wrong with the audio says more than that there is a video.
+            Err(found) => {
+                fault = if found == SdpError::NoAudio { fault } else { found };
+                false
+            }
+        });
+        let accepted = accepted.ok_or(fault)?;
+        let media = offer
+            .media
+            .iter()
+            .enumerate()
+            .map(|(index, media)| if index == accepted { self.accepted(offer, media) } else { refused(media) });
+        Ok(self.description(media.collect()))
+    }
+
+    fn acceptable(&self, offer: &SessionDescription, media: &Media) -> Result<(), SdpError> {
+        check_stream(media)?;
+        let ip = address_of(offer, media, self.endpoint.is_ipv4())?;
+        self.check_not_ourselves(Some(SocketAddr::new(ip, media.port)))?;
+        first_common(&Formats::of(media), &everything()).map(|_| ()).ok_or(SdpError::NoCodec)
+    }
+
+    /// A leg that is its own peer would send to itself for ever.
+    fn check_not_ourselves(&self, remote: Option<SocketAddr>) -> Result<(), SdpError> {
+        if remote == Some(self.endpoint) { Err(SdpError::Address) } else { Ok(()) }
+    }
+
+    /// The answering line: one codec, so that nobody has to re-offer to settle on one, with the offer's numbers.
+    fn accepted(&self, offer: &SessionDescription, media: &Media) -> Media {
+        let theirs = Formats::of(media);
+        let codec = first_common(&theirs, &everything());
+        let direction = offer.direction_of(media);
+        let unspecified = address_of(offer, media, self.endpoint.is_ipv4()).is_ok_and(|ip| ip.is_unspecified());
+        let mut audio = audio_line(self.endpoint.port(), &media.protocol, codec.as_slice(), theirs.event);
+        // A peer without an address can hear nothing, whatever it says (RFC 3264 s8.4).
+        audio.direction = Some(Direction::new(direction.sends(), direction.receives() && !unspecified).reversed());
+        audio.ptime_ms = Some(packet_time_ms(media));
+        audio.rtcp_mux = media.rtcp_mux;
+        audio
+    }
+
+    fn offer(&self, preferred: Option<Codec>) -> SessionDescription {
+        let mut codecs = everything().codecs;
+        let agreed = self
+            .agreed
+            .as_ref()
+            .and_then(|exchange| Some((parse(&exchange.local).ok()?, parse(&exchange.remote).ok()?)));
+        let Some((local, remote)) = agreed else {
+            prefer(&mut codecs, preferred);
+            return self.description(vec![audio_line(self.endpoint.port(), "RTP/AVP", &codecs, Some(EVENT))]);
+        };
+        let index = audio_index(&local).unwrap_or(0);
+        let media = local.media.iter().zip(&remote.media).enumerate().map(|(at, (ours, theirs))| {
+            if at == index { self.offered_again(ours, theirs, &codecs) } else { refused(ours) }
+        });
+        self.description(media.collect())
+    }
+
+    /// The numbers of a payload type do not change their meaning within a session (RFC 3264 s8.3.2).
+    fn offered_again(&self, ours: &Media, theirs: &Media, all: &[(Codec, u8)]) -> Media {
+        let (local, remote) = (Formats::of(ours), Formats::of(theirs));
+        let number = |codec, default| local.number_of(codec).or(remote.number_of(codec)).unwrap_or(default);
+        let mut codecs: Vec<_> = all.iter().map(|(codec, default)| (*codec, number(*codec, *default))).collect();
+        prefer(&mut codecs, first_common(&remote, &local).map(|(codec, _)| codec));
+        let taken =
+            |candidate: u8| theirs.rtpmap(candidate).is_some() || codecs.iter().any(|(_, used)| *used == candidate);
+        let event = local.event.or(remote.event).or_else(|| [EVENT].into_iter().chain(96..128).find(|pt| !taken(*pt)));
+        let mut audio = audio_line(self.endpoint.port(), &ours.protocol, &codecs, event);
+        audio.ptime_ms = ours.ptime_ms;
+        audio.rtcp_mux = ours.rtcp_mux;
+        audio
+    }
+
+    fn description(&self, media: Vec<Media>) -> SessionDescription {
+        let address = Address::Ip(self.endpoint.ip());
+        let origin = Origin { username: "-".into(), session_id: self.session_id, version: 1, address: address.clone() };
+        SessionDescription { origin: Some(origin), connection: Some(address), direction: None, media }
+    }
+
+    /// Gives our description its version: the last one's, or one more where anything changed (RFC 3264 s8).
+    fn numbered(&self, mut sdp: SessionDescription) -> SessionDescription {
+        let Ok(last) = parse(&self.last_sent) else { return sdp };
+        let version = last.origin.as_ref().map_or(0, |origin| origin.version);
+        if let Some(origin) = &mut sdp.origin {
+            origin.version = version;
+        }
+        if sdp != last
+            && let Some(origin) = &mut sdp.origin
+        {
+            origin.version = version.wrapping_add(1);
+        }
+        sdp
+    }
+}
+
+fn text_of(sdp: &SessionDescription) -> Bytes {
+    Bytes::from(sdp.to_string())
+}
+
+fn everything() -> Formats {
+    Formats { codecs: Codec::ALL.map(|codec| (codec, codec.payload_type())).to_vec(), event: Some(EVENT) }
+}
+
+fn prefer(codecs: &mut [(Codec, u8)], first: Option<Codec>) {
+    codecs.sort_by_key(|(codec, _)| Some(*codec) != first);
+}
+
+fn audio_line(port: u16, protocol: &str, codecs: &[(Codec, u8)], event: Option<u8>) -> Media {
+    let maps = codecs.iter().map(|(codec, number)| (*number, codec.name()));
+    let maps: Vec<_> = maps.chain(event.map(|number| (number, "telephone-event"))).collect();
+    Media {
+        kind: "audio".into(),
+        port,
+        protocol: protocol.into(),
+        formats: maps.iter().map(|(number, _)| number.to_string()).collect::<Vec<_>>().join(" "),
+        connections: Vec::new(),
+        direction: Some(Direction::SendRecv),
+        rtpmaps: maps
+            .iter()
+            .map(|(number, name)| RtpMap { payload_type: *number, encoding: (*name).into(), rate_hz: 8000 })
+            .collect(),
+        ptime_ms: Some(20),
+        maxptime_ms: None,
+        rtcp: None,
+        rtcp_mux: false,
+        events: event.map(|number| (number, "0-15".into())),
+    }
+}
+
+/// The line with port 0 and nothing else (RFC 3264 s6).
+fn refused(media: &Media) -> Media {
+    Media {
+        kind: media.kind.clone(),
+        port: 0,
+        protocol: media.protocol.clone(),
+        formats: if media.formats.is_empty() { "0".into() } else { media.formats.clone() },
+        connections: Vec::new(),
+        direction: None,
+        rtpmaps: Vec::new(),
+        ptime_ms: None,
+        maxptime_ms: None,
+        rtcp: None,
+        rtcp_mux: false,
+        events: None,
+    }
+}
+
+/// Our payload type for telephone-event, which is everybody's.
+const EVENT: u8 = 101;

@@ -1,0 +1,306 @@
+//! Reads a session description: tolerant of what does not matter, strict about what does, and bounded.
+//!
+//! Lines end in CRLF or LF. Unknown lines and attributes are read over, a missing `o=`, `s=` or `t=` is forgiven,
+//! an attribute that cannot be read is as if it were not there. What is malformed: no `v=0` at the start, a line
+//! that is not `x=...`, an `m=` or `c=` line that cannot be read, and more than the limits allow.
+
+use std::fmt;
+
+use super::{Address, Direction, Media, Origin, RtcpAddress, RtpMap, SessionDescription};
+
+/// Why bytes are no session description.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Longer than [`MAX_BYTES`].
+    TooLong,
+    /// The first line is not `v=0`.
+    Version,
+    /// This line, counted from 1, is not `x=...`, or cannot be read.
+    Line(u32),
+    /// More than [`MAX_MEDIA`] `m=` lines.
+    TooManyMedia,
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Malformed::TooLong => write!(f, "sdp longer than {MAX_BYTES} bytes"),
+            Malformed::Version => f.write_str("sdp does not begin with v=0"),
+            Malformed::Line(number) => write!(f, "sdp line {number} cannot be read"),
+            Malformed::TooManyMedia => write!(f, "sdp with more than {MAX_MEDIA} media"),
+        }
+    }
+}
+
+/// Parses a description; never panics, and holds no more than the limits below allow.
+pub fn parse(bytes: &[u8]) -> Result<SessionDescription, Malformed> {
+    if bytes.len() > MAX_BYTES {
+        return Err(Malformed::TooLong);
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let mut lines =
+        text.split('\n').map(|line| line.trim_end_matches('\r')).zip(1..).filter(|(line, _)| !line.trim().is_empty());
+    if !matches!(lines.next(), Some((line, _)) if line.trim() == "v=0") {
+        return Err(Malformed::Version);
+    }
+    let mut sdp = SessionDescription { origin: None, connection: None, direction: None, media: Vec::new() };
+    for (line, number) in lines {
+        take_line(&mut sdp, line).map_err(|fault| fault.unwrap_or(Malformed::Line(number)))?;
+    }
+    Ok(sdp)
+}
+
+/// `Err(None)` is a line that cannot be read.
+fn take_line(sdp: &mut SessionDescription, line: &str) -> Result<(), Option<Malformed>> {
+    let mut chars = line.chars();
+    let (Some(kind), Some('=')) = (chars.next(), chars.next()) else {
+        return Err(None);
+    };
+    let value = chars.as_str().trim();
+    let full = sdp.media.len() == MAX_MEDIA;
+    match (kind, sdp.media.last_mut()) {
+        ('m', _) if full => return Err(Some(Malformed::TooManyMedia)),
+        ('m', _) => sdp.media.push(media(value).ok_or(None)?),
+        ('o', None) => sdp.origin = origin(value),
+        // The first of several: a second one is an alternative at best.
+        ('c', None) => {
+            let address = connection(value).ok_or(None)?;
+            sdp.connection.get_or_insert(address);
+        }
+        ('c', Some(media)) => {
+            let address = connection(value).ok_or(None)?;
+            if media.connections.len() < MAX_CONNECTIONS {
+                media.connections.push(address);
+            }
+        }
+        ('a', None) => sdp.direction = direction(value).or(sdp.direction),
+        ('a', Some(media)) => take_attribute(media, value),
+        ('a'..='z', _) => {}
+        _ => return Err(None),
+    }
+    Ok(())
+}
+
+fn take_attribute(media: &mut Media, attribute: &str) {
+    let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));
+    let value = value.trim();
+    match name.trim() {
+        "rtpmap" if media.rtpmaps.len() < MAX_RTPMAPS => media.rtpmaps.extend(rtpmap(value)),
+        "fmtp" => take_format(media, value),
+        "ptime" => media.ptime_ms = milliseconds(value).or(media.ptime_ms),
+        "maxptime" => media.maxptime_ms = milliseconds(value).or(media.maxptime_ms),
+        "rtcp" => media.rtcp = rtcp(value).or(media.rtcp.take()),
+        "rtcp-mux" => media.rtcp_mux = true,
+        _ => media.direction = direction(attribute).or(media.direction),
+    }
+}
+
+/// `audio 49170/1 RTP/AVP 0 8 101`
+fn media(value: &str) -> Option<Media> {
+    let (kind, rest) = word(value)?;
+    let (port, rest) = word(rest)?;
+    let (protocol, formats) = word(rest)?;
+    let (port, _count) = port.split_once('/').unwrap_or((port, "1"));
+    Some(Media {
+        kind: kind.to_owned(),
+        port: port.parse().ok()?,
+        protocol: protocol.to_owned(),
+        formats: formats.split_ascii_whitespace().collect::<Vec<_>>().join(" "),
+        connections: Vec::new(),
+        direction: None,
+        rtpmaps: Vec::new(),
+        ptime_ms: None,
+        maxptime_ms: None,
+        rtcp: None,
+        rtcp_mux: false,
+        events: None,
+    })
+}
+
+/// `- 3724394400 3724394405 IN IP4 198.51.100.1`
+fn origin(value: &str) -> Option<Origin> {
+    let (username, rest) = word(value)?;
+    let (session_id, rest) = word(rest)?;
+    let (version, rest) = word(rest)?;
+    Some(Origin {
+        username: username.to_owned(),
+        session_id: session_id.parse().ok()?,
+        version: version.parse().ok()?,
+        address: connection(rest)?,
+    })
+}
+
+/// `IN IP4 224.2.36.42/127`, also within `o=` and `a=rtcp`.
+fn connection(value: &str) -> Option<Address> {
+    let mut words = value.split_ascii_whitespace();
+    if !words.next()?.eq_ignore_ascii_case("IN") {
+        return None;
+    }
+    let family = words.next()?;
+    if !family.eq_ignore_ascii_case("IP4") && !family.eq_ignore_ascii_case("IP6") {
+        return None;
+    }
+    let host = words.next()?;
+    let host = host.split_once('/').map_or(host, |(host, _)| host);
+    // Some peers bracket an IPv6 address as in a URI.
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    match bare.parse() {
+        Ok(ip) => Some(Address::Ip(ip)),
+        Err(_) if host.is_empty() => None,
+        Err(_) => Some(Address::Name(host.to_owned())),
+    }
+}
+
+/// `101 telephone-event/8000`
+fn rtpmap(value: &str) -> Option<RtpMap> {
+    let (payload_type, rest) = word(value)?;
+    let (encoding, rest) = word(rest)?.0.split_once('/')?;
+    let rate = rest.split_once('/').map_or(rest, |(rate, _channels)| rate);
+    Some(RtpMap {
+        payload_type: payload_type.parse().ok().filter(|pt| *pt < 128)?,
+        encoding: encoding.to_owned(),
+        rate_hz: rate.parse().ok()?,
+    })
+}
+
+/// `101 0-15`: kept for telephone-event only, whose `rtpmap` stands before it.
+fn take_format(media: &mut Media, value: &str) {
+    let Some((payload_type, parameters)) = word(value) else { return };
+    let Ok(payload_type) = payload_type.parse() else { return };
+    let is_event = media.rtpmap(payload_type).is_some_and(|map| map.encoding.eq_ignore_ascii_case("telephone-event"));
+    if is_event && media.events.is_none() {
+        media.events = Some((payload_type, parameters.to_owned()));
+    }
+}
+
+/// `53020 IN IP4 126.16.64.4`
+fn rtcp(value: &str) -> Option<RtcpAddress> {
+    let (port, rest) = word(value).unwrap_or((value, ""));
+    Some(RtcpAddress { port: port.parse().ok()?, address: connection(rest) })
+}
+
+/// Fractions (`ptime:20.0`) are cut off; beyond 255 ms is as unreadable as no number.
+fn milliseconds(value: &str) -> Option<u8> {
+    value.split_once('.').map_or(value, |(whole, _)| whole).parse().ok()
+}
+
+fn direction(value: &str) -> Option<Direction> {
+    Direction::ALL.into_iter().find(|direction| direction.name().eq_ignore_ascii_case(value.trim()))
+}
+
+/// The first word and the rest, which may be empty.
+fn word(value: &str) -> Option<(&str, &str)> {
+    let value = value.trim_start();
+    let end = value.find(|c: char| c.is_ascii_whitespace()).unwrap_or(value.len());
+    (end > 0).then(|| (&value[..end], value[end..].trim_start()))
+}
+
+/// A description on SIP over UDP is a tenth of this.
+pub const MAX_BYTES: usize = 64 * 1024;
+pub const MAX_MEDIA: usize = 16;
+const MAX_CONNECTIONS: usize = 4;
+const MAX_RTPMAPS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OFFER: &str = "v=0\r\no=alice 2890844526 2890844527 IN IP4 host.example.com\r\ns=\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n\
+        a=sendonly\r\nm=audio 49170 RTP/AVP 0 8 97\r\na=rtpmap:97 iLBC/8000/1\r\na=ptime:30\r\na=maxptime:60\r\n\
+        a=rtcp:53020 IN IP6 2001:db8::1\r\na=rtcp-mux\r\nm=video 51372/2 RTP/AVP 31\r\nc=IN IP4 224.2.1.1/127/3\r\n\
+        c=IN IP6 [2001:db8::2]\r\na=inactive\r\n";
+
+    #[test]
+    fn offer_is_read_line_by_line() {
+        let sdp = parse(OFFER.as_bytes()).unwrap();
+        let origin = sdp.origin.unwrap();
+        assert_eq!((origin.session_id, origin.version), (2890844526, 2890844527));
+        assert_eq!(origin.address, Address::Name("host.example.com".into()));
+        assert_eq!(sdp.connection, Some(Address::Ip([192, 0, 2, 1].into())));
+        assert_eq!(sdp.direction, Some(Direction::SendOnly));
+        let [audio, video] = &sdp.media[..] else { panic!("two media") };
+        assert_eq!((audio.kind.as_str(), audio.port, audio.protocol.as_str()), ("audio", 49170, "RTP/AVP"));
+        assert_eq!(audio.payload_types().collect::<Vec<_>>(), [0, 8, 97]);
+        assert_eq!(audio.rtpmap(97).map(|map| (map.encoding.as_str(), map.rate_hz)), Some(("iLBC", 8000)));
+        assert_eq!((audio.ptime_ms, audio.maxptime_ms, audio.rtcp_mux), (Some(30), Some(60), true));
+        let rtcp = audio.rtcp.as_ref().unwrap();
+        assert_eq!((rtcp.port, rtcp.address.clone()), (53020, Some(Address::Ip("2001:db8::1".parse().unwrap()))));
+        assert_eq!(audio.direction, None);
+        assert_eq!((video.port, video.direction), (51372, Some(Direction::Inactive)));
+        assert_eq!(
+            video.connections,
+            [Address::Ip([224, 2, 1, 1].into()), Address::Ip("2001:db8::2".parse().unwrap())]
+        );
+    }
+
+    #[test]
+    fn what_does_not_matter_is_forgiven() {
+        let table: &[(&str, &str)] = &[
+            ("bare line feeds", "v=0\no=- 1 1 IN IP4 1.1.1.1\ns=-\nm=audio 4 RTP/AVP 0\n"),
+            ("no o, s and t", "v=0\r\nm=audio 4 RTP/AVP 0\r\n"),
+            ("no line end at the end", "v=0\r\nm=audio 4 RTP/AVP 0"),
+            ("empty lines", "\r\nv=0\r\n\r\nm=audio 4 RTP/AVP 0\r\n\r\n"),
+            ("origin beyond 64 bits", "v=0\r\no=- 99999999999999999999 1 IN IP4 1.1.1.1\r\nm=audio 4 RTP/AVP 0\r\n"),
+            ("unreadable attributes", "v=0\r\nm=audio 4 RTP/AVP 0\r\na=rtpmap:x\r\na=ptime:abc\r\na=rtcp:\r\na=\r\n"),
+            ("more spaces than asked for", "v=0\r\nm=audio  4  RTP/AVP  0\r\n"),
+        ];
+        for (name, text) in table {
+            let sdp = parse(text.as_bytes()).unwrap_or_else(|fault| panic!("{name}: {fault}"));
+            assert_eq!(sdp.media.len(), 1, "{name}");
+            assert_eq!((sdp.media[0].port, sdp.media[0].formats.as_str()), (4, "0"), "{name}");
+        }
+        assert!(parse(b"v=0\r\ns=caf\xE9\r\nm=audio 4 RTP/AVP 0\r\n").is_ok(), "latin-1 in a name");
+    }
+
+    #[test]
+    fn threat_04_garbage_is_an_error_that_names_the_line() {
+        let table: &[(&str, &[u8], Malformed)] = &[
+            ("empty", b"", Malformed::Version),
+            ("binary", &[0, 159, 146, 150], Malformed::Version),
+            ("version 1", b"v=1\r\n", Malformed::Version),
+            ("sip", b"v=0\r\nINVITE sip:a@b SIP/2.0\r\n", Malformed::Line(2)),
+            ("m without port", b"v=0\r\nm=audio\r\n", Malformed::Line(2)),
+            ("m with a port too large", b"v=0\r\nm=audio 65536 RTP/AVP 0\r\n", Malformed::Line(2)),
+            ("m with a negative port", b"v=0\r\nm=audio -1 RTP/AVP 0\r\n", Malformed::Line(2)),
+            ("c of another network", b"v=0\r\nc=TN RFC2543 +1-201-406-4090\r\n", Malformed::Line(2)),
+            ("c without address", b"v=0\r\nm=audio 4 RTP/AVP 0\r\nc=IN IP4\r\n", Malformed::Line(3)),
+        ];
+        for (name, bytes, fault) in table {
+            assert_eq!(parse(bytes).as_ref(), Err(fault), "{name}");
+        }
+    }
+
+    #[test]
+    fn threat_04_no_more_than_16_media_and_64_kb_are_held() {
+        let with = |count| format!("v=0\r\n{}", "m=audio 4 RTP/AVP 0\r\n".repeat(count));
+        assert_eq!(parse(with(16).as_bytes()).unwrap().media.len(), 16);
+        assert_eq!(parse(with(17).as_bytes()), Err(Malformed::TooManyMedia));
+        let long = format!("v=0\r\ns={}\r\n", "x".repeat(MAX_BYTES));
+        assert_eq!(parse(long.as_bytes()), Err(Malformed::TooLong));
+        let many =
+            format!("v=0\r\nm=audio 4 RTP/AVP 0\r\n{}", "a=rtpmap:96 A/8000\r\nc=IN IP4 1.1.1.1\r\n".repeat(999));
+        let media = &parse(many.as_bytes()).unwrap().media[0];
+        assert_eq!((media.rtpmaps.len(), media.connections.len()), (MAX_RTPMAPS, MAX_CONNECTIONS));
+    }
+
+    proptest! {
+        #[test]
+        fn threat_04_any_bytes_parse_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn threat_04_mutated_offer_parses_or_is_refused_and_writes_back_equal(
+            at in 0..OFFER.len(), byte in any::<u8>(), cut in 0..OFFER.len(),
+        ) {
+            let mut bytes = OFFER.as_bytes().to_vec();
+            bytes[at] = byte;
+            bytes.truncate(cut.max(at));
+            if let Ok(sdp) = parse(&bytes) {
+                prop_assert_eq!(parse(sdp.to_string().as_bytes()), Ok(sdp));
+            }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! What an edge may ask of a session, command by command.
+//!
+//! Commands are idempotent: one whose effect holds already answers as it did the first time. A command of a lower
+//! owner epoch is ignored; one of a higher takes the session over.
+
+use bytes::Bytes;
+
+use super::slot::{Hears, Kind, RemoteLeg, Slot};
+use super::{Session, SocketAddr};
+use crate::clips::Clips;
+use crate::codec::Codec;
+use crate::ids::{LegId, LinkKey, PlayerId};
+use crate::leg::{Leg, LegSetup};
+use crate::player::Player;
+use crate::proto::{self, Command, CommandKind, LegKind, LegSpec, MediaEvent, MediaEventKind, Refusal, SdpStep};
+use crate::sdp::SdpError;
+use crate::time::Mono;
+
+/// Whoever owns the ports: asked for one for each RTP leg that is made, in the order in which legs are made.
+///
+/// A port that was given belongs to the leg whose [`crate::sdp::Negotiation::endpoint`] names it; one that no leg
+/// names after the command is to be closed.
+pub trait Ports {
+    /// The RTP port for a leg, `None` where none is left.
+    fn open(&mut self, leg: LegId) -> Option<u16>;
+}
+
+/// The answers to a command for a session that does not exist.
+pub fn unknown(command: &Command) -> Vec<MediaEvent> {
+    let event = |kind| MediaEvent { session_id: command.session_id, kind: Some(kind) };
+    let refused = |leg_id| {
+        let reason = Refusal::Unknown as i32;
+        event(MediaEventKind::Refused(proto::Refused {
+            command_id: command.command_id,
+            leg_id,
+            reason,
+            text: "no such session".into(),
+        }))
+    };
+    match &command.kind {
+        Some(CommandKind::Release(_)) => vec![event(MediaEventKind::Released(proto::Release {}))],
+        Some(CommandKind::DropLeg(leg_id)) => {
+            vec![event(MediaEventKind::LegClosed(proto::LegClosed { leg_id: *leg_id, statistics: None }))]
+        }
+        Some(CommandKind::PutLeg(leg)) => vec![refused(leg.leg_id)],
+        Some(CommandKind::Negotiate(negotiate)) => vec![refused(negotiate.leg_id)],
+        Some(CommandKind::Hear(hear)) => vec![refused(hear.leg_id)],
+        Some(CommandKind::Play(play)) => vec![refused(play.leg_id)],
+        Some(CommandKind::Open(_) | CommandKind::Audio(_)) | None => Vec::new(),
+    }
+}
+
+impl Session {
+    /// Takes a command for this session; `Audio` is the worker's to take, for all its sessions.
+    pub fn handle_command(&mut self, command: &Command, ports: &mut dyn Ports, clips: &mut Clips, now: Mono) {
+        if command.owner_epoch < self.owner_epoch || self.is_over {
+            return;
+        }
+        self.owner_epoch = command.owner_epoch;
+        self.orphan_until = None;
+        self.now = now;
+        self.pending = true;
+        let id = command.command_id;
+        match &command.kind {
+            Some(CommandKind::Open(spec)) => self.open(id, &spec.legs, ports, clips),
+            Some(CommandKind::PutLeg(leg)) => self.put_leg(id, leg, ports, clips),
+            Some(CommandKind::Negotiate(negotiate)) => self.negotiate(id, negotiate),
+            Some(CommandKind::DropLeg(leg)) => self.drop_leg(LegId(*leg)),
+            Some(CommandKind::Hear(hear)) => self.hear(id, hear),
+            Some(CommandKind::Play(play)) => self.play(id, play, clips),
+            Some(CommandKind::Release(_)) => self.release(),
+            Some(CommandKind::Audio(_)) | None => {}
+        }
+    }
+
+    /// Makes the legs what the spec says; legs that it does not name end.
+    fn open(&mut self, command_id: u64, legs: &[LegSpec], ports: &mut dyn Ports, clips: &mut Clips) {
+        for index in (0..self.slots.len()).rev() {
+            let id = self.slots[index].id.0;
+            if legs.iter().all(|leg| leg.leg_id != id) {
+                self.close(index);
+            }
+        }
+        for leg in legs {
+            self.put_leg(command_id, leg, ports, clips);
+        }
+    }
+
+    fn put_leg(&mut self, command_id: u64, spec: &LegSpec, ports: &mut dyn Ports, clips: &mut Clips) {
+        let id = LegId(spec.leg_id);
+        match self.index_of(id) {
+            Some(index) if self.slots[index].is_as(spec) => self.answer_again(command_id, index),
+            before => {
+                if let Some(index) = before {
+                    self.close(index);
+                }
+                if !self.make_leg(command_id, spec, ports) {
+                    return;
+                }
+            }
+        }
+        if let Some(index) = self.index_of(id) {
+            self.hear_source(index, spec.hears.as_ref(), &spec.players, clips);
+        }
+    }
+
+    fn make_leg(&mut self, command_id: u64, spec: &LegSpec, ports: &mut dyn Ports) -> bool {
+        let id = LegId(spec.leg_id);
+        let kind = match &spec.kind {
+            Some(LegKind::Remote(remote)) => Kind::Remote(Box::new(RemoteLeg::new(LinkKey(remote.key)))),
+            Some(LegKind::Rtp(rtp)) => match self.make_rtp_leg(id, rtp, ports) {
+                Ok((leg, sdp)) => {
+                    self.tell_negotiated(command_id, &leg, sdp);
+                    Kind::Rtp(Box::new(leg))
+                }
+                Err((reason, text)) => {
+                    self.tell_refused(command_id, id, reason, text);
+                    return false;
+                }
+            },
+            None => return false,
+        };
+        self.slots.push(Slot::new(id, kind));
+        true
+    }
+
+    fn make_rtp_leg(
+        &mut self,
+        id: LegId,
+        rtp: &proto::RtpLeg,
+        ports: &mut dyn Ports,
+    ) -> Result<(Leg, Bytes), (Refusal, String)> {
+        let port = ports.open(id).ok_or_else(|| (Refusal::NoCapacity, "no port is left".to_owned()))?;
+        let setup = LegSetup {
+            id,
+            endpoint: SocketAddr::new(self.settings.advertise, port),
+            latching: self.settings.latching,
+            rtp,
+            preferred: self.codec_beside(id),
+        };
+        Leg::open(setup, &mut self.random, self.now).map_err(|fault| (fault.refusal(), fault.to_string()))
+    }
+
+    /// The codec of another leg, so that what we offer need not be transcoded.
+    fn codec_beside(&self, id: LegId) -> Option<Codec> {
+        self.legs().filter(|leg| leg.id() != id).find_map(|leg| leg.plan().map(|plan| plan.codec))
+    }
+
+    fn negotiate(&mut self, command_id: u64, negotiate: &proto::Negotiate) {
+        let id = LegId(negotiate.leg_id);
+        let preferred = self.codec_beside(id);
+        let now = self.now;
+        let Some(index) = self.index_of(id) else {
+            return self.tell_refused(command_id, id, Refusal::Unknown, "no such leg".into());
+        };
+        let slot = &mut self.slots[index];
+        let Kind::Rtp(leg) = &mut slot.kind else {
+            return self.tell_refused(command_id, id, Refusal::Unknown, "the leg has no sdp".into());
+        };
+        let result: Result<Bytes, SdpError> = match SdpStep::try_from(negotiate.step) {
+            Err(_) => return self.tell_refused(command_id, id, Refusal::NotAcceptable, "no such step".into()),
+            Ok(step) => take_step(leg, step, &negotiate.sdp, preferred, now),
+        };
+        match result {
+            Ok(sdp) => {
+                slot.settle(now);
+                let negotiated = negotiated(command_id, slot.kind.leg(), sdp);
+                self.happened.extend(negotiated.map(|kind| MediaEvent { session_id: self.id.0, kind: Some(kind) }));
+            }
+            Err(fault) => self.tell_refused(command_id, id, fault.refusal(), fault.to_string()),
+        }
+    }
+
+    fn drop_leg(&mut self, id: LegId) {
+        match self.index_of(id) {
+            Some(index) => self.close(index),
+            None => self.tell(MediaEventKind::LegClosed(proto::LegClosed { leg_id: id.0, statistics: None })),
+        }
+    }
+
+    fn hear(&mut self, command_id: u64, hear: &proto::Hear) {
+        match self.index_of(LegId(hear.leg_id)) {
+            Some(index) => {
+                let hears = source(hear.source.as_ref());
+                self.set_source(index, hears);
+            }
+            None => self.tell_refused(command_id, LegId(hear.leg_id), Refusal::Unknown, "no such leg".into()),
+        }
+    }
+
+    fn play(&mut self, command_id: u64, play: &proto::Play, clips: &mut Clips) {
+        let (Some(index), Some(spec)) = (self.index_of(LegId(play.leg_id)), &play.player) else {
+            return self.tell_refused(command_id, LegId(play.leg_id), Refusal::Unknown, "no such leg".into());
+        };
+        let slot = &self.slots[index];
+        if slot.player.as_ref().is_some_and(|player| player.id().0 == spec.player_id) {
+            return;
+        }
+        if let Some(ended) = slot.ended.clone().filter(|ended| ended.player_id == spec.player_id) {
+            return self.tell(MediaEventKind::PlayerEnded(ended));
+        }
+        self.start_player(index, spec, clips);
+    }
+
+    /// What a leg of a spec hears, with the players that the spec has for it.
+    fn hear_source(
+        &mut self,
+        index: usize,
+        hears: Option<&proto::Source>,
+        players: &[proto::PlayerSpec],
+        clips: &mut Clips,
+    ) {
+        match source(hears) {
+            Hears::Player(id) => {
+                let running = self.slots[index].player.as_ref().is_some_and(|player| player.id() == id);
+                if !running && let Some(spec) = players.iter().find(|spec| spec.player_id == id.0) {
+                    self.start_player(index, spec, clips);
+                }
+            }
+            other => self.set_source(index, other),
+        }
+    }
+
+    /// A player that is no longer heard is over.
+    fn set_source(&mut self, index: usize, hears: Hears) {
+        let now = self.now;
+        let slot = &mut self.slots[index];
+        if slot.hears == hears {
+            return;
+        }
+        if let Hears::Player(id) = hears
+            && slot.player.as_ref().is_none_or(|player| player.id() != id)
+        {
+            // Nothing of that name plays: it is over, or never was.
+            return;
+        }
+        let ended = slot.stop_player();
+        slot.hears = hears;
+        slot.settle(now);
+        if let Some(ended) = ended {
+            self.tell(MediaEventKind::PlayerEnded(ended));
+        }
+    }
+
+    fn start_player(&mut self, index: usize, spec: &proto::PlayerSpec, clips: &mut Clips) {
+        let now = self.now;
+        let slot = &mut self.slots[index];
+        let replaced = slot.stop_player();
+        let player = Player::new(spec, clips);
+        let wanted = player.wanted();
+        slot.hears = Hears::Player(PlayerId(spec.player_id));
+        slot.player = Some(player);
+        slot.settle(now);
+        if let Some(ended) = replaced {
+            self.tell(MediaEventKind::PlayerEnded(ended));
+        }
+        for hash in wanted {
+            self.tell(MediaEventKind::AudioWanted(proto::AudioWanted { hash: hash.to_bytes() }));
+        }
+    }
+
+    fn index_of(&self, id: LegId) -> Option<usize> {
+        self.slots.iter().position(|slot| slot.id == id)
+    }
+
+    fn answer_again(&mut self, command_id: u64, index: usize) {
+        if let Kind::Rtp(leg) = &self.slots[index].kind {
+            let sdp = leg.negotiation().local_sdp().clone();
+            let negotiated = negotiated(command_id, Some(leg), sdp);
+            self.happened.extend(negotiated.map(|kind| MediaEvent { session_id: self.id.0, kind: Some(kind) }));
+        }
+    }
+
+    fn tell_negotiated(&mut self, command_id: u64, leg: &Leg, sdp: Bytes) {
+        if let Some(kind) = negotiated(command_id, Some(leg), sdp) {
+            self.tell(kind);
+        }
+    }
+
+    fn tell_refused(&mut self, command_id: u64, leg: LegId, reason: Refusal, text: String) {
+        self.tell(MediaEventKind::Refused(proto::Refused { command_id, leg_id: leg.0, reason: reason as i32, text }));
+    }
+}
+
+impl Slot {
+    /// Whether a spec describes this leg as it was made, or as it is now.
+    fn is_as(&self, spec: &LegSpec) -> bool {
+        match (&self.kind, &spec.kind) {
+            (Kind::Rtp(leg), Some(LegKind::Rtp(rtp))) => leg.is_as(rtp),
+            (Kind::Remote(remote), Some(LegKind::Remote(spec))) => remote.key == LinkKey(spec.key),
+            _ => false,
+        }
+    }
+
+    /// Something about the leg changed: what is made for it may begin, and silence may become news.
+    fn settle(&mut self, now: Mono) {
+        self.wake(now);
+        if self.hears != Hears::Silence
+            && let Kind::Rtp(leg) = &mut self.kind
+        {
+            leg.expect_media(now);
+        }
+    }
+}
+
+/// One step of offer and answer: the SDP to send, empty where there is none.
+fn take_step(
+    leg: &mut Leg,
+    step: SdpStep,
+    sdp: &Bytes,
+    preferred: Option<Codec>,
+    now: Mono,
+) -> Result<Bytes, SdpError> {
+    match step {
+        SdpStep::RemoteOffer => leg.handle_offer(sdp, now),
+        SdpStep::RemoteAnswer => leg.handle_answer(sdp, now).map(|()| Bytes::new()),
+        SdpStep::MakeOffer => Ok(leg.make_offer(preferred)),
+        SdpStep::Rollback => {
+            leg.rollback(now);
+            Ok(Bytes::new())
+        }
+    }
+}
+
+fn negotiated(command_id: u64, leg: Option<&Leg>, sdp: Bytes) -> Option<MediaEventKind> {
+    let leg = leg?;
+    let plan = leg.plan();
+    Some(MediaEventKind::Negotiated(proto::Negotiated {
+        command_id,
+        leg_id: leg.id().0,
+        sdp,
+        codec: plan.map_or(String::new(), |plan| plan.codec.name().to_owned()),
+        held: plan.is_some_and(|plan| plan.held),
+    }))
+}
+
+fn source(source: Option<&proto::Source>) -> Hears {
+    match source.and_then(|source| source.from.as_ref()) {
+        Some(proto::Hears::Player(id)) => Hears::Player(PlayerId(*id)),
+        Some(proto::Hears::Leg(id)) => Hears::Leg(LegId(*id)),
+        Some(proto::Hears::Silence(_)) | None => Hears::Silence,
+    }
+}

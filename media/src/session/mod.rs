@@ -1,0 +1,419 @@
+//! The media of one call: its legs, and what each of them hears.
+//!
+//! A session is a graph of legs. It takes commands, packets, frames and the time, and is asked for packets, frames
+//! and events; it opens no socket and knows no other session. A leg that is only relayed, or hears nothing, costs
+//! nothing but its packets and its RTCP: the 20 ms tick runs only while a player, a digit or a remote leg needs it.
+//!
+//! Panics are bugs, and the worker ends the one session that had it.
+
+mod commands;
+mod slot;
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+use crate::clips::{Clip, ClipHash};
+use crate::dtmf::{Key, KeyEvent};
+use crate::ids::{LegId, LinkKey, SessionId};
+use crate::leg::{Dropped, Forwarded, Latching, Leg, LegEvent, Received};
+use crate::playout::FRAME_SAMPLES;
+use crate::proto::{self, MediaEvent, MediaEventKind};
+use crate::random::Random;
+use crate::time::{Mono, sooner};
+
+pub use commands::{Ports, unknown};
+
+use slot::{Hears, Kind, Slot};
+
+/// What all sessions of a worker have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// The address that our SDP names.
+    pub advertise: IpAddr,
+    pub latching: Latching,
+    /// Of all numbers that must differ from session to session.
+    pub seed: u64,
+}
+
+/// The media of one call.
+pub struct Session {
+    id: SessionId,
+    owner_epoch: u64,
+    settings: Settings,
+    random: Random,
+    slots: Vec<Slot>,
+    /// Legs that are over, but have not said goodbye.
+    leaving: Vec<Leg>,
+    frames: VecDeque<(LinkKey, Frame)>,
+    happened: VecDeque<MediaEvent>,
+    /// The moment of the last input.
+    now: Mono,
+    /// Something may be waiting in [`Session::poll_transmit`] or [`Session::poll_frame`].
+    pending: bool,
+    orphan_until: Option<Mono>,
+    is_over: bool,
+}
+
+/// A packet to send: a range of the buffer that was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    pub leg: LegId,
+    /// Which of the leg's two ports it leaves from.
+    pub from: Port,
+    pub to: SocketAddr,
+    pub packet: Range<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    Rtp,
+    Rtcp,
+}
+
+/// 20 ms between two sessions: audio, and a key that was pressed in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// `None` where only the key is told.
+    pub samples: Option<Box<[i16; FRAME_SAMPLES]>>,
+    pub key: Option<Key>,
+}
+
+impl Session {
+    /// A session without legs; the command that opens it follows.
+    pub fn new(id: SessionId, owner_epoch: u64, settings: Settings, now: Mono) -> Session {
+        Session {
+            id,
+            owner_epoch,
+            settings,
+            random: Random::new(settings.seed, id.0),
+            slots: Vec::new(),
+            leaving: Vec::new(),
+            frames: VecDeque::new(),
+            happened: VecDeque::new(),
+            now,
+            pending: false,
+            orphan_until: None,
+            is_over: false,
+        }
+    }
+
+    pub fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Released, or an orphan whose time is over: to be dropped once everything was polled.
+    pub fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    pub fn leg_count(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// The RTP legs.
+    pub fn legs(&self) -> impl Iterator<Item = &Leg> {
+        self.slots.iter().filter_map(|slot| slot.kind.leg())
+    }
+
+    /// An RTP leg.
+    pub fn leg(&self, id: LegId) -> Option<&Leg> {
+        self.legs().find(|leg| leg.id() == id)
+    }
+
+    /// The keys of the links that end in this session.
+    pub fn links(&self) -> impl Iterator<Item = LinkKey> + '_ {
+        self.slots.iter().filter_map(|slot| slot.kind.link())
+    }
+
+    /// Takes a datagram that arrived on a leg's RTP port.
+    ///
+    /// A packet that is relayed as it is comes back at once, rewritten in place in `packet`; anything else that it
+    /// leads to is in [`Session::poll_transmit`]. Under 200 ns, without allocation, for a relayed packet.
+    pub fn handle_rtp(
+        &mut self,
+        leg: LegId,
+        from: SocketAddr,
+        packet: &mut [u8],
+        now: Mono,
+    ) -> Result<Option<Transmit>, Dropped> {
+        self.now = now;
+        let index = self.slots.iter().position(|slot| slot.id == leg).ok_or(Dropped::NotAgreed)?;
+        let source = self.slots[index].kind.leg_mut().ok_or(Dropped::NotAgreed)?;
+        let received = source.receive(from, packet, now)?;
+        if source.has_events() {
+            self.drain(index);
+        }
+        let Some(last) = self.slots.iter().rposition(|slot| slot.hears == Hears::Leg(leg)) else {
+            return Ok(None);
+        };
+        for index in 0..last {
+            if self.slots[index].hears == Hears::Leg(leg) {
+                self.hand_copy(index, &received, packet);
+            }
+        }
+        Ok(self.hand_on(last, &received, packet))
+    }
+
+    /// The only, or the last, leg to hear a packet gets the packet itself.
+    fn hand_on(&mut self, index: usize, received: &Received, packet: &mut [u8]) -> Option<Transmit> {
+        let Kind::Rtp(leg) = &mut self.slots[index].kind else {
+            self.hand_copy(index, received, packet);
+            return None;
+        };
+        match leg.forward(received, packet, self.now) {
+            Forwarded::Packet(range) => rtp(leg, range),
+            Forwarded::Buffered => {
+                self.pending = true;
+                None
+            }
+            Forwarded::Nothing => None,
+        }
+    }
+
+    fn hand_copy(&mut self, index: usize, received: &Received, packet: &[u8]) {
+        let slot = &mut self.slots[index];
+        match &mut slot.kind {
+            Kind::Rtp(leg) => {
+                leg.forward_copy(received, packet);
+                self.pending = true;
+            }
+            Kind::Remote(remote) => {
+                let in_time = remote.playout.get_or_insert_default().handle_packet(received, packet, self.now);
+                slot.wake(self.now);
+                if !in_time {
+                    let late = self.slots.iter_mut().find(|slot| slot.id == received.stream.leg);
+                    if let Some(leg) = late.and_then(|slot| slot.kind.leg_mut()) {
+                        leg.count_late();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a datagram of RTCP, from a leg's RTCP port or its RTP port; false where it was dropped.
+    pub fn handle_rtcp(&mut self, leg: LegId, from: SocketAddr, datagram: &[u8], now: Mono) -> bool {
+        self.now = now;
+        let leg = self.slots.iter_mut().find(|slot| slot.id == leg).and_then(|slot| slot.kind.leg_mut());
+        leg.is_some_and(|leg| leg.handle_rtcp(from, datagram, now))
+    }
+
+    /// Takes a frame from the other end of a link.
+    pub fn handle_frame(&mut self, link: LinkKey, frame: &Frame, now: Mono) {
+        self.now = now;
+        let Some(index) = self.slots.iter().position(|slot| slot.kind.link() == Some(link)) else { return };
+        let source = self.slots[index].id;
+        let Kind::Remote(remote) = &mut self.slots[index].kind else { return };
+        let received = remote.arrived(source, now);
+        for slot in self.slots.iter_mut().filter(|slot| slot.hears == Hears::Leg(source)) {
+            match &mut slot.kind {
+                Kind::Rtp(leg) => {
+                    if let Some(samples) = &frame.samples {
+                        leg.forward_frame(&received, &samples[..]);
+                    }
+                    if let Some(key) = frame.key {
+                        leg.press(key);
+                        slot.wake(now);
+                    }
+                    self.pending = true;
+                }
+                Kind::Remote(remote) => push_frame(&mut self.frames, remote.key, frame.clone()),
+            }
+        }
+    }
+
+    /// A clip has come, or is not to be had: players that wait for it go on.
+    pub fn handle_clip(&mut self, hash: ClipHash, found: Option<&Clip>, now: Mono) {
+        self.now = now;
+        for slot in &mut self.slots {
+            if slot.player.as_mut().is_some_and(|player| player.handle_clip(hash, found)) {
+                slot.wake(now);
+            }
+        }
+    }
+
+    /// The edge is gone: the session lives on for 60 s, unless an edge of the same or a higher epoch commands it.
+    pub fn handle_edge_lost(&mut self, now: Mono) {
+        self.orphan_until.get_or_insert(now + ORPHAN_TIME);
+    }
+
+    /// When to call [`Session::handle_timeout`]; `None` while nothing is to be done.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        self.slots.iter().map(Slot::next_deadline).fold(self.orphan_until, sooner)
+    }
+
+    pub fn handle_timeout(&mut self, now: Mono) {
+        self.now = now;
+        self.pending = true;
+        if self.orphan_until.is_some_and(|at| at <= now) {
+            self.release();
+        }
+        for index in 0..self.slots.len() {
+            if let Kind::Rtp(leg) = &mut self.slots[index].kind {
+                leg.handle_timeout(now);
+                if leg.has_events() {
+                    self.drain(index);
+                }
+            }
+        }
+    }
+
+    /// The next packet to send, written somewhere into `buffer`, which holds at least [`MIN_BUFFER`] bytes.
+    ///
+    /// Call until there is none, after every input.
+    pub fn poll_transmit(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
+        if !self.pending {
+            return None;
+        }
+        let next = self.next_transmit(buffer);
+        self.pending = next.is_some();
+        next
+    }
+
+    fn next_transmit(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
+        while let Some(mut leg) = self.leaving.pop() {
+            let target = leg.rtcp_target();
+            if let (Some(target), Some(len)) = (target, leg.farewell(buffer, self.now)) {
+                return Some(rtcp(leg.id(), target, len));
+            }
+        }
+        for index in 0..self.slots.len() {
+            while self.slots[index].is_due(self.now) {
+                let sent = self.tick(index, buffer);
+                if sent.is_some() {
+                    return sent;
+                }
+            }
+            let Kind::Rtp(leg) = &mut self.slots[index].kind else { continue };
+            if let Some(target) = leg.rtcp_target()
+                && let Some(len) = leg.poll_report(buffer, self.now)
+            {
+                return Some(rtcp(leg.id(), target, len));
+            }
+            if let Some(range) = leg.poll_cut(buffer, self.now) {
+                return rtp(leg, range);
+            }
+        }
+        None
+    }
+
+    /// Lets one packet time of a slot pass.
+    fn tick(&mut self, index: usize, buffer: &mut [u8]) -> Option<Transmit> {
+        let slot = &mut self.slots[index];
+        let ticked = slot.tick(buffer, self.now);
+        if let Some(frame) = ticked.frame
+            && let Some(link) = slot.kind.link()
+        {
+            push_frame(&mut self.frames, link, frame);
+        }
+        let sent = ticked.packet.and_then(|range| slot.kind.leg().and_then(|leg| rtp(leg, range)));
+        if let Some(ended) = ticked.ended {
+            self.tell(MediaEventKind::PlayerEnded(ended));
+        }
+        sent
+    }
+
+    /// The next frame for the other end of a link. Call after [`Session::poll_transmit`] has none left.
+    pub fn poll_frame(&mut self) -> Option<(LinkKey, Frame)> {
+        self.frames.pop_front()
+    }
+
+    pub fn poll_event(&mut self) -> Option<MediaEvent> {
+        self.happened.pop_front()
+    }
+
+    fn tell(&mut self, kind: MediaEventKind) {
+        self.happened.push_back(MediaEvent { session_id: self.id.0, kind: Some(kind) });
+    }
+
+    /// Passes on what a leg tells: to the edge, and digits to those who hear the leg.
+    fn drain(&mut self, index: usize) {
+        let leg_id = self.slots[index].id;
+        while let Some(event) = self.slots[index].kind.leg_mut().and_then(Leg::poll_event) {
+            match event {
+                LegEvent::Heard => self.tell(MediaEventKind::LegHeard(leg_id.0)),
+                LegEvent::Silent { expected, stranger } => self.tell(MediaEventKind::LegSilent(proto::LegSilent {
+                    leg_id: leg_id.0,
+                    expected_from: expected.to_string(),
+                    dropped_from: stranger.map(|from| from.to_string()).unwrap_or_default(),
+                })),
+                LegEvent::Key { event: KeyEvent::Pressed(key), in_band } => self.pass_key_on(leg_id, key, in_band),
+                LegEvent::Key { event: KeyEvent::Released { key, duration_ms }, in_band } => {
+                    let digit = proto::Digit { leg_id: leg_id.0, digit: u32::from(key.symbol()), duration_ms, in_band };
+                    self.tell(MediaEventKind::Digit(digit));
+                }
+            }
+        }
+    }
+
+    /// A digit goes out anew where it cannot be relayed: as tones to a leg without telephone-event, as an event from
+    /// one, and over a link.
+    fn pass_key_on(&mut self, source: LegId, key: Key, in_band: bool) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.hears == Hears::Leg(source) && slot.id != source) {
+            match &mut slot.kind {
+                Kind::Rtp(leg) => {
+                    let has_events = leg.plan().is_some_and(|plan| plan.event_type.is_some());
+                    if has_events == in_band {
+                        leg.press(key);
+                        slot.wake(self.now);
+                        self.pending = true;
+                    }
+                }
+                Kind::Remote(remote) if !in_band => {
+                    push_frame(&mut self.frames, remote.key, Frame { samples: None, key: Some(key) });
+                }
+                Kind::Remote(_) => {}
+            }
+        }
+    }
+
+    /// Ends everything: each leg is closed with its statistics, and then the session.
+    fn release(&mut self) {
+        for index in (0..self.slots.len()).rev() {
+            self.close(index);
+        }
+        if !self.is_over {
+            self.is_over = true;
+            self.orphan_until = None;
+            self.tell(MediaEventKind::Released(proto::Release {}));
+        }
+    }
+
+    /// Ends a leg; its goodbye is still to be sent.
+    fn close(&mut self, index: usize) {
+        let mut slot = self.slots.remove(index);
+        if let Some(ended) = slot.stop_player() {
+            self.tell(MediaEventKind::PlayerEnded(ended));
+        }
+        let statistics = slot.kind.leg().map(Leg::statistics);
+        self.tell(MediaEventKind::LegClosed(proto::LegClosed { leg_id: slot.id.0, statistics }));
+        if let Kind::Rtp(leg) = slot.kind {
+            self.leaving.push(*leg);
+            self.pending = true;
+        }
+    }
+}
+
+fn rtp(leg: &Leg, packet: Range<usize>) -> Option<Transmit> {
+    Some(Transmit { leg: leg.id(), from: Port::Rtp, to: leg.rtp_target()?, packet })
+}
+
+fn rtcp(leg: LegId, (to, mux): (SocketAddr, bool), len: usize) -> Transmit {
+    Transmit { leg, from: if mux { Port::Rtp } else { Port::Rtcp }, to, packet: 0..len }
+}
+
+/// What a link does not take in time is lost, as on a network.
+fn push_frame(frames: &mut VecDeque<(LinkKey, Frame)>, link: LinkKey, frame: Frame) {
+    if frames.len() < MAX_FRAMES {
+        frames.push_back((link, frame));
+    }
+}
+
+/// What [`Session::poll_transmit`] needs to write a packet of 60 ms, or a report.
+pub const MIN_BUFFER: usize = 512;
+const ORPHAN_TIME: Duration = Duration::from_secs(60);
+const MAX_FRAMES: usize = 16;
+
+#[cfg(test)]
+mod tests;

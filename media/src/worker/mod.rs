@@ -1,0 +1,143 @@
+//! The worker: one OS thread that runs sessions over UDP sockets, behind feature `daemon`.
+//!
+//! Owns the sockets, the ports, the clock and the thread; decides nothing about media. Commands come in through a
+//! bounded queue and events go out through a callback, so that it makes no difference whether the edge is in this
+//! process or at the end of a link. A [`Handle`] is one shard: a server runs one for each core that it gives to
+//! media, each with its own range of ports.
+
+// The one place in this crate that may read a clock, open a socket and run a thread.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod clock;
+mod counters;
+mod net;
+mod ports;
+mod shard;
+mod socket;
+mod timers;
+
+use std::io;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use prost::Message;
+
+use crate::proto::{Command, LoadReport, MediaEvent};
+
+pub use crate::leg::Latching;
+pub use counters::{Counters, LATENESS_BOUNDS_US};
+pub use socket::{Sockets, UdpSockets};
+
+use counters::Shared;
+use shard::{Control, Shard};
+
+/// What one shard is given.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The local address that sockets are bound to.
+    pub address: IpAddr,
+    /// The address that our SDP names, of the same family.
+    pub advertise: IpAddr,
+    /// RTP takes the even ports, RTCP the ones above. Shards of one host have ranges that do not meet.
+    pub ports: RangeInclusive<u16>,
+    pub latching: Latching,
+    pub clip_cache_bytes: usize,
+    /// Sessions beyond this are refused with `NoCapacity`.
+    pub max_sessions: usize,
+    /// Of SSRCs and first sequence numbers: random, and new in each process.
+    pub seed: u64,
+}
+
+/// Called on the shard's thread for each event: hands it on and returns at once.
+pub type Events = Box<dyn FnMut(MediaEvent) + Send>;
+
+/// A running shard. Clones are the same shard.
+#[derive(Clone)]
+pub struct Handle {
+    commands: SyncSender<Control>,
+    waker: Arc<mio::Waker>,
+    shared: Arc<Shared>,
+    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
+}
+
+/// The queue of commands is full: the shard is stuck or far behind, and the command was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
+
+/// Starts a shard with sockets of its own.
+pub fn spawn(config: Config, events: Events) -> io::Result<Handle> {
+    spawn_with(config, Box::new(UdpSockets), events)
+}
+
+/// Starts a shard whose sockets come from `sockets`.
+pub fn spawn_with(config: Config, sockets: Box<dyn Sockets>, events: Events) -> io::Result<Handle> {
+    let (commands, queue) = sync_channel(MAX_COMMANDS);
+    let shared = Arc::new(Shared::default());
+    let (shard, waker) = Shard::new(config, sockets, queue, over_the_wire(events), Arc::clone(&shared))?;
+    let thread = std::thread::Builder::new().name("media".into()).spawn(move || shard.run())?;
+    Ok(Handle { commands, waker: Arc::new(waker), shared, thread: Arc::new(Mutex::new(Some(thread))) })
+}
+
+impl Handle {
+    /// Queues a command; never waits. Commands are taken in the order in which they were sent.
+    pub fn send(&self, command: Command) -> Result<(), Full> {
+        self.control(Control::Command(encoded_and_decoded(command)))
+    }
+
+    /// The edge that owns the sessions is gone: they live on for 60 s, unless one takes them.
+    pub fn edge_lost(&self) -> Result<(), Full> {
+        self.control(Control::EdgeLost)
+    }
+
+    /// The load now; the worst lateness is since the last call.
+    pub fn load(&self) -> LoadReport {
+        self.shared.load()
+    }
+
+    /// Totals since the start.
+    pub fn counters(&self) -> Counters {
+        self.shared.counters()
+    }
+
+    /// Says goodbye on every leg, closes the sockets and waits for the thread to end. No event follows.
+    ///
+    /// Not to be called from the event callback; a second call does nothing.
+    pub fn shutdown(&self) {
+        self.shared.stop();
+        // An error means that the shard is gone already.
+        let _ = self.waker.wake();
+        let thread = self.thread.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+    }
+
+    fn control(&self, control: Control) -> Result<(), Full> {
+        match self.commands.try_send(control) {
+            Ok(()) => {
+                let _ = self.waker.wake();
+                Ok(())
+            }
+            // A shard that was shut down takes nothing, and nothing is lost by it.
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Err(Full),
+        }
+    }
+}
+
+/// Debug builds pass every message through its encoding, as a link would.
+fn encoded_and_decoded<M: Message + Default>(message: M) -> M {
+    if cfg!(debug_assertions) {
+        M::decode(message.encode_to_vec().as_slice()).expect("what prost encodes it decodes")
+    } else {
+        message
+    }
+}
+
+fn over_the_wire(mut events: Events) -> Events {
+    if cfg!(debug_assertions) { Box::new(move |event| events(encoded_and_decoded(event))) } else { events }
+}
+
+const MAX_COMMANDS: usize = 4096;

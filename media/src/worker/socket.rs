@@ -1,0 +1,43 @@
+//! Sockets, and who makes them.
+//!
+//! They are made behind a trait, so that a keeper process may own them one day and hand them to the worker that
+//! takes over. Here too is the one thing that the standard library cannot do: to take a connection back.
+
+use std::io;
+use std::net::SocketAddr;
+
+use mio::net::UdpSocket;
+use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type};
+
+/// Makes a bound, non-blocking UDP socket.
+pub trait Sockets: Send {
+    /// `buffer_bytes` is what the kernel may hold for it before it drops packets.
+    fn bind(&mut self, address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket>;
+}
+
+/// Sockets of this process.
+pub struct UdpSockets;
+
+impl Sockets for UdpSockets {
+    fn bind(&mut self, address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_nonblocking(true)?;
+        // A kernel that allows less gives what it allows.
+        let _ = socket.set_recv_buffer_size(buffer_bytes);
+        socket.bind(&address.into())?;
+        Ok(UdpSocket::from_std(socket.into()))
+    }
+}
+
+/// Lets a connected socket receive from anyone again (`AF_UNSPEC`, RFC-less but in POSIX `connect`).
+pub(super) fn disconnect(socket: &UdpSocket) {
+    let nowhere = SockAddrStorage::zeroed();
+    let len = nowhere.size_of();
+    // SAFETY: a storage of zeros is a valid address of family AF_UNSPEC, which is 0, and `len` is the length of all of it.
+    let nowhere = unsafe { SockAddr::new(nowhere, len) };
+    // Some systems disconnect and report EAFNOSUPPORT.
+    let _ = SockRef::from(socket).connect(&nowhere);
+}

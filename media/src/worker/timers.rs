@@ -1,0 +1,38 @@
+//! When to wake which session: a heap of deadlines, in which an outdated one is found out when it comes up.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::time::Mono;
+
+/// Names a session's place, and which of the sessions that had that place it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Slot {
+    pub index: usize,
+    pub generation: u64,
+}
+
+/// The deadlines of a shard.
+#[derive(Default)]
+pub(super) struct Timers {
+    heap: BinaryHeap<Reverse<(Mono, Slot)>>,
+}
+
+impl Timers {
+    pub fn set(&mut self, at: Mono, slot: Slot) {
+        self.heap.push(Reverse((at, slot)));
+    }
+
+    pub fn next(&self) -> Option<Mono> {
+        self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    /// The next deadline that is due, with whose it is.
+    pub fn pop(&mut self, now: Mono) -> Option<(Mono, Slot)> {
+        let Reverse((at, _)) = self.heap.peek()?;
+        if *at > now {
+            return None;
+        }
+        self.heap.pop().map(|Reverse(entry)| entry)
+    }
+}
