@@ -1,0 +1,311 @@
+//! The one HTTP client for everything that a customer can name.
+//!
+//! It owns the connections, their guard and their limits; it follows redirects, signs every hop and keeps cookies. It
+//! knows neither documents nor audio: see `fetch`, `callback` and `audio`. Connections are kept alive and shared by
+//! all accounts, so a request to a known host costs no handshake. Compression is not offered: what comes is as long as
+//! it says.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+use crate::app::connect::{self, Connector, Watch};
+use crate::app::cookies::CookieJars;
+use crate::app::destination::Destination;
+use crate::app::failure::{FetchError, FetchFailure};
+use crate::app::guard::{Guard, Resolve, SystemResolver};
+use crate::app::hosts::{HostLimits, Hosts};
+use crate::app::overrides::Overrides;
+use crate::app::request::Outgoing;
+use crate::ids::CallSid;
+
+const MAX_REDIRECTS: u32 = 10;
+
+/// The head of a response; hyper may read as much again before it refuses.
+const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// How the client behaves; the defaults are Twilio's.
+#[derive(Clone, Debug, Default)]
+pub struct ClientConfig {
+    pub guard: Guard,
+    pub hosts: HostLimits,
+    /// Where a URL's fragment says nothing else.
+    pub patience: Overrides,
+    /// Root certificates besides those of the web, DER.
+    pub extra_roots: Vec<rustls::pki_types::CertificateDer<'static>>,
+}
+
+/// A cheap handle; all clones share connections, cookies, circuits and lanes.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    pool: Pool<Connector, Full<Bytes>>,
+    hosts: Hosts,
+    cookies: CookieJars,
+    patience: Overrides,
+}
+
+/// A response that was read to its end.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    /// Where it came from: the destination of the request, or that of the last redirect.
+    pub url: String,
+}
+
+/// One request with all its hops, for the length of one try.
+struct Try<'a> {
+    outgoing: &'a Outgoing,
+    patience: Overrides,
+    deadline: Instant,
+}
+
+impl Client {
+    /// A client with the resolver of the operating system.
+    ///
+    /// # Panics
+    /// If the ring provider of rustls did not offer TLS 1.2 and 1.3, which it always does.
+    pub fn new(config: ClientConfig) -> Self {
+        Self::with_resolver(config, Arc::new(SystemResolver))
+    }
+
+    /// A client that finds addresses in its own way.
+    pub fn with_resolver(config: ClientConfig, resolver: Arc<dyn Resolve>) -> Self {
+        let connector = connect::connector(config.guard, resolver, config.extra_roots);
+        let pool = Pool::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(30))
+            .pool_max_idle_per_host(64)
+            .http1_max_buf_size(MAX_HEAD_BYTES)
+            .http1_max_headers(128)
+            .build(connector);
+        let hosts = Hosts::new(config.hosts);
+        let inner = Inner { pool, hosts, cookies: CookieJars::default(), patience: config.patience };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Forgets what servers had remembered in cookies. To be called when a call is over and its last request is done.
+    pub fn end_call(&self, call: CallSid) {
+        self.inner.cookies.forget(call);
+    }
+
+    /// Asks until there is an answer, or the tries or the time are spent.
+    ///
+    /// The URL's fragment says how patiently. An answer is a complete response of status 2xx, or 304 for a conditional
+    /// request.
+    pub(super) async fn send(&self, outgoing: &Outgoing) -> Result<Answer, FetchFailure> {
+        let fail = |cause| FetchFailure::new(cause, &outgoing.url);
+        let (url, patience) = Overrides::split(&outgoing.url, self.inner.patience);
+        let destination = Destination::parse(url).map_err(fail)?;
+        let first = Try { outgoing, patience, deadline: Instant::now() + patience.total };
+        let tries = self.inner.tries(&first, destination);
+        match tokio::time::timeout(patience.total, tries).await {
+            Ok(answer) => answer,
+            Err(_) => Err(fail(FetchError::TotalTimeout)),
+        }
+    }
+}
+
+impl Inner {
+    async fn tries(&self, first: &Try<'_>, destination: Destination) -> Result<Answer, FetchFailure> {
+        let mut left = first.patience.retries;
+        loop {
+            let failure = match self.hops(first, destination.clone()).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            if left == 0 || !is_retried(failure.cause, first.patience) || Instant::now() >= first.deadline {
+                return Err(failure);
+            }
+            left -= 1;
+        }
+    }
+
+    /// Follows redirects to an answer. A redirected request is a GET without a form.
+    async fn hops(&self, first: &Try<'_>, destination: Destination) -> Result<Answer, FetchFailure> {
+        let outgoing = first.outgoing;
+        let own_url = destination.url.clone();
+        let mut destination = match outgoing.method {
+            Method::GET => {
+                destination.with_query(&outgoing.form()).map_err(|cause| FetchFailure::new(cause, &own_url))?
+            }
+            _ => destination,
+        };
+        let mut is_redirected = false;
+        for _ in 0..=MAX_REDIRECTS {
+            let fail = |cause| FetchFailure::new(cause, &destination.url);
+            let _turn = self.hosts.turn(outgoing.account, destination.authority()).await.map_err(fail)?;
+            let response = self.hop(first, &destination, is_redirected).await.map_err(fail)?;
+            match redirect_of(&response) {
+                Some(location) => {
+                    destination = destination.redirect(location).map_err(fail)?;
+                    is_redirected = true;
+                }
+                None => {
+                    check_status(response.status()).map_err(fail)?;
+                    let url = if is_redirected { destination.url.clone() } else { own_url };
+                    return read(response, outgoing.max_body_bytes, url).await.map_err(fail);
+                }
+            }
+        }
+        Err(FetchFailure::new(FetchError::TooManyRedirects, &destination.url))
+    }
+
+    /// One request and the head of its response.
+    async fn hop(
+        &self,
+        first: &Try<'_>,
+        destination: &Destination,
+        is_redirected: bool,
+    ) -> Result<Response<Incoming>, FetchError> {
+        let authority = destination.authority();
+        if !self.hosts.may_try(authority, Instant::now()) {
+            return Err(FetchError::CircuitOpen);
+        }
+        let outgoing = first.outgoing;
+        let request = self.request(outgoing, destination, is_redirected)?;
+        let watch = Watch::new(first.patience.connect);
+        let sent = watch.during(self.pool.request(request));
+        let response = match until_first_byte(sent, &watch, first.patience.first_byte).await {
+            Ok(response) => {
+                self.hosts.connected(authority);
+                response
+            }
+            Err(error) => {
+                if error.is_connect() {
+                    self.hosts.failed(authority, Instant::now());
+                }
+                return Err(error);
+            }
+        };
+        let path = destination.uri.path();
+        for header in response.headers().get_all(header::SET_COOKIE) {
+            if let Ok(text) = header.to_str() {
+                self.cookies.store(outgoing.call, destination.host(), path, text);
+            }
+        }
+        Ok(response)
+    }
+
+    fn request(
+        &self,
+        outgoing: &Outgoing,
+        destination: &Destination,
+        is_redirected: bool,
+    ) -> Result<Request<Full<Bytes>>, FetchError> {
+        let is_form = outgoing.method == Method::POST && !is_redirected;
+        let method = if is_form { Method::POST } else { Method::GET };
+        let body = if is_form { Bytes::from(outgoing.form()) } else { Bytes::new() };
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = destination.uri.clone();
+        let headers = request.headers_mut();
+        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| FetchError::InvalidUrl);
+        headers.insert(SIGNATURE, value(&outgoing.signature(&destination.url, is_form))?);
+        headers.insert(IDEMPOTENCY_TOKEN, value(&outgoing.idempotency_token)?);
+        headers.insert(header::USER_AGENT, HeaderValue::from_static("TwilioProxy/1.1"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        if is_form {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(FORM_TYPE));
+        }
+        if let Some(authorization) = &destination.authorization {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        let is_https = destination.is_https();
+        let cookie = self.cookies.header(outgoing.call, destination.host(), destination.uri.path(), is_https);
+        if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()) {
+            headers.insert(header::COOKIE, cookie);
+        }
+        for (name, text) in &outgoing.conditions {
+            headers.insert(name.clone(), text.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// Waits for the head of a response: `limit` from the moment that the connection stands.
+async fn until_first_byte<F>(sent: F, watch: &Watch, limit: Duration) -> Result<Response<Incoming>, FetchError>
+where
+    F: Future<Output = Result<Response<Incoming>, hyper_util::client::legacy::Error>>,
+{
+    let mut sent = std::pin::pin!(sent);
+    let mut wait = limit;
+    loop {
+        match tokio::time::timeout(wait, &mut sent).await {
+            Ok(result) => return result.map_err(|error| connect::classify(&error, watch)),
+            Err(_) => wait = watch.left_of(limit).ok_or(FetchError::ReadTimeout)?,
+        }
+    }
+}
+
+fn is_retried(cause: FetchError, patience: Overrides) -> bool {
+    let on = patience.retry_on;
+    match cause {
+        FetchError::IdleClosed => on.connect,
+        FetchError::ReadTimeout => on.read,
+        FetchError::Status(400..=499) => on.client_error,
+        FetchError::Status(500..) => on.server_error,
+        cause => cause.is_connect() && on.connect,
+    }
+}
+
+/// Where a response leads, if it is a redirect.
+fn redirect_of<B>(response: &Response<B>) -> Option<&str> {
+    match response.status() {
+        StatusCode::MOVED_PERMANENTLY
+        | StatusCode::FOUND
+        | StatusCode::SEE_OTHER
+        | StatusCode::TEMPORARY_REDIRECT
+        | StatusCode::PERMANENT_REDIRECT => response.headers().get(header::LOCATION)?.to_str().ok(),
+        _ => None,
+    }
+}
+
+fn check_status(status: StatusCode) -> Result<(), FetchError> {
+    if status.is_success() || status == StatusCode::NOT_MODIFIED {
+        return Ok(());
+    }
+    Err(FetchError::Status(status.as_u16()))
+}
+
+/// Reads a body to its end, or to the limit: then the connection is closed.
+async fn read(response: Response<Incoming>, limit_bytes: usize, url: String) -> Result<Answer, FetchError> {
+    let too_large = FetchError::TooLarge { limit_bytes };
+    let (head, mut body) = response.into_parts();
+    if body.size_hint().lower() > limit_bytes as u64 {
+        return Err(too_large);
+    }
+    let mut collected = BytesMut::new();
+    let mut only = Bytes::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame.map_err(|_| FetchError::Broken)?.into_data() else { continue };
+        if only.len() + collected.len() + piece.len() > limit_bytes {
+            return Err(too_large);
+        }
+        // Most documents come in one piece and are not copied.
+        if only.is_empty() && collected.is_empty() {
+            only = piece;
+        } else {
+            collected.extend_from_slice(&std::mem::take(&mut only));
+            collected.extend_from_slice(&piece);
+        }
+    }
+    let body = if collected.is_empty() { only } else { collected.freeze() };
+    Ok(Answer { status: head.status, headers: head.headers, body, url })
+}
+
+const FORM_TYPE: &str = "application/x-www-form-urlencoded; charset=UTF-8";
+const SIGNATURE: HeaderName = HeaderName::from_static("x-twilio-signature");
+const IDEMPOTENCY_TOKEN: HeaderName = HeaderName::from_static("i-twilio-idempotency-token");
