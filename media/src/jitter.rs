@@ -135,7 +135,7 @@ impl JitterBuffer {
         if !self.has(self.next) {
             if self.waiting() == 0 {
                 self.stretched += 1;
-                if self.stretched > MAX_STRETCH {
+                if packet_time * self.stretched > STRETCH_FOR {
                     self.clear();
                     return None;
                 }
@@ -237,8 +237,8 @@ impl Spread {
 
 /// 640 ms of 20 ms packets.
 const SLOTS: usize = 32;
-/// After five packet times without any packet the source has paused.
-const MAX_STRETCH: u32 = 5;
+/// So long without any packet, and the source has paused.
+const STRETCH_FOR: Duration = Duration::from_millis(100);
 const DEEP_FOR: Duration = Duration::from_secs(1);
 const MARGIN: Duration = Duration::from_millis(20);
 const SHORTEST: Duration = Duration::from_millis(40);

@@ -169,6 +169,10 @@ impl Leg {
         if plan.is_some() {
             self.reports.begin(now);
         }
+        if plan.as_ref().is_none_or(|plan| !plan.may_send) {
+            // What comes after a hold is a new talk spurt, and not after a loss.
+            self.outgoing.pause();
+        }
         self.plan = plan;
     }
 

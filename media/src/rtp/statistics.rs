@@ -85,8 +85,7 @@ impl Stream {
     }
 
     fn begin_again(&mut self, seq: Seq) {
-        self.expected_before = self.expected();
-        self.lost_before = self.lost();
+        (self.lost_before, self.expected_before) = (self.lost(), self.expected());
         // The packet that was suspect is counted as lost: it was not passed on.
         self.first = BASE + u32::from(seq.0);
         self.highest = self.first;

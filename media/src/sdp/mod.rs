@@ -9,6 +9,9 @@ mod parse;
 mod plan;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};

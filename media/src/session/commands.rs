@@ -192,14 +192,19 @@ impl Session {
         let (Some(index), Some(spec)) = (self.index_of(LegId(play.leg_id)), &play.player) else {
             return self.tell_refused(command_id, LegId(play.leg_id), Refusal::Unknown, "no such leg".into());
         };
+        self.play_on(index, spec, clips);
+    }
+
+    /// Starts a player, unless it plays already, or has ended already.
+    fn play_on(&mut self, index: usize, spec: &proto::PlayerSpec, clips: &mut Clips) {
         let slot = &self.slots[index];
         if slot.player.as_ref().is_some_and(|player| player.id().0 == spec.player_id) {
             return;
         }
-        if let Some(ended) = slot.ended.clone().filter(|ended| ended.player_id == spec.player_id) {
-            return self.tell(MediaEventKind::PlayerEnded(ended));
+        match slot.ended.clone().filter(|ended| ended.player_id == spec.player_id) {
+            Some(ended) => self.tell(MediaEventKind::PlayerEnded(ended)),
+            None => self.start_player(index, spec, clips),
         }
-        self.start_player(index, spec, clips);
     }
 
     /// What a leg of a spec hears, with the players that the spec has for it.
@@ -212,9 +217,8 @@ impl Session {
     ) {
         match source(hears) {
             Hears::Player(id) => {
-                let running = self.slots[index].player.as_ref().is_some_and(|player| player.id() == id);
-                if !running && let Some(spec) = players.iter().find(|spec| spec.player_id == id.0) {
-                    self.start_player(index, spec, clips);
+                if let Some(spec) = players.iter().find(|spec| spec.player_id == id.0) {
+                    self.play_on(index, spec, clips);
                 }
             }
             other => self.set_source(index, other),
@@ -235,8 +239,7 @@ impl Session {
             return;
         }
         let ended = slot.stop_player();
-        slot.hears = hears;
-        slot.settle(now);
+        slot.hear(hears, now);
         if let Some(ended) = ended {
             self.tell(MediaEventKind::PlayerEnded(ended));
         }
@@ -248,9 +251,8 @@ impl Session {
         let replaced = slot.stop_player();
         let player = Player::new(spec, clips);
         let wanted = player.wanted();
-        slot.hears = Hears::Player(PlayerId(spec.player_id));
         slot.player = Some(player);
-        slot.settle(now);
+        slot.hear(Hears::Player(PlayerId(spec.player_id)), now);
         if let Some(ended) = replaced {
             self.tell(MediaEventKind::PlayerEnded(ended));
         }
@@ -290,6 +292,15 @@ impl Slot {
             (Kind::Remote(remote), Some(LegKind::Remote(spec))) => remote.key == LinkKey(spec.key),
             _ => false,
         }
+    }
+
+    /// What it hears changes: the next packet begins a talk spurt.
+    fn hear(&mut self, hears: Hears, now: Mono) {
+        self.hears = hears;
+        if let Kind::Rtp(leg) = &mut self.kind {
+            leg.pause();
+        }
+        self.settle(now);
     }
 
     /// Something about the leg changed: what is made for it may begin, and silence may become news.

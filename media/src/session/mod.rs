@@ -76,7 +76,7 @@ pub enum Port {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
     /// `None` where only the key is told.
-    pub samples: Option<Box<[i16; FRAME_SAMPLES]>>,
+    pub samples: Option<[i16; FRAME_SAMPLES]>,
     pub key: Option<Key>,
 }
 
@@ -210,7 +210,7 @@ impl Session {
             match &mut slot.kind {
                 Kind::Rtp(leg) => {
                     if let Some(samples) = &frame.samples {
-                        leg.forward_frame(&received, &samples[..]);
+                        leg.forward_frame(&received, samples);
                     }
                     if let Some(key) = frame.key {
                         leg.press(key);

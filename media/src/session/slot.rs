@@ -68,11 +68,11 @@ impl Slot {
 
     /// There may be something to make: the next packet time is now, unless the tick runs already.
     pub fn wake(&mut self, now: Mono) {
-        let ready = match &self.kind {
-            Kind::Rtp(leg) => leg.plan().is_some(),
-            Kind::Remote(_) => true,
+        let has_work = match &self.kind {
+            Kind::Rtp(leg) => leg.plan().is_some() && (self.player.is_some() || leg.is_pressing()),
+            Kind::Remote(remote) => self.player.is_some() || remote.playout.is_some(),
         };
-        if ready {
+        if has_work {
             self.tick_at.get_or_insert(now);
         }
     }
@@ -120,10 +120,7 @@ impl Slot {
                 ticked.packet = packet;
                 return Some(span);
             }
-            let Some(player) = &mut self.player else {
-                leg.pause();
-                return None;
-            };
+            let player = self.player.as_mut()?;
             match player.fill(samples) {
                 Played::Samples => {
                     ticked.packet = leg.speak(samples, buffer, now);
@@ -145,9 +142,9 @@ impl Slot {
 
     fn tick_remote(&mut self, now: Mono, ticked: &mut Ticked) -> Option<Duration> {
         let Kind::Remote(remote) = &mut self.kind else { return None };
-        let mut samples = Box::new([0; FRAME_SAMPLES]);
+        let mut samples = [0; FRAME_SAMPLES];
         if let Some(player) = &mut self.player {
-            match player.fill(&mut samples[..]) {
+            match player.fill(&mut samples) {
                 Played::Samples => ticked.frame = Some(Frame { samples: Some(samples), key: None }),
                 Played::Key(key) => {
                     ticked.frame = Some(Frame { samples: None, key: Some(key) });

@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod clock;
+mod control;
 mod counters;
 mod net;
 mod ports;
@@ -31,8 +32,9 @@ pub use crate::leg::Latching;
 pub use counters::{Counters, LATENESS_BOUNDS_US};
 pub use socket::{Sockets, UdpSockets};
 
+use control::Control;
 use counters::Shared;
-use shard::{Control, Shard};
+use shard::Shard;
 
 /// What one shard is given.
 #[derive(Clone, Debug)]

@@ -24,6 +24,12 @@ pub(super) struct Endpoint {
     connected: Option<SocketAddr>,
 }
 
+impl Endpoint {
+    pub fn is_connected(&self) -> bool {
+        self.connected.is_some()
+    }
+}
+
 /// All sockets of a shard.
 pub(super) struct Net {
     address: IpAddr,

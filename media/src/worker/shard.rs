@@ -1,10 +1,12 @@
-//! The loop: wait, read the clock once, take commands, packets and deadlines, send what comes of them.
+//! The loop of a shard: wait, read the clock once, take packets, deadlines and commands, send what comes of them.
 //!
 //! Every session is called inside a guard: a panic is a bug of ours, and ends the one session that it is in. The
-//! loop allocates nothing per packet, and makes one system call to receive it and one to send it on.
+//! loop allocates nothing per packet, and makes one system call to receive it and one to send it on. What commands
+//! do to the set of sessions is in [`super::control`].
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -14,61 +16,67 @@ use mio::{Events as Polled, Poll, Token, Waker};
 use slab::Slab;
 
 use super::clock::Clock;
+use super::control::Control;
 use super::counters::{LATENESS_BOUNDS_US, Shared, Tally};
-use super::net::{Net, Opener, of_token};
+use super::net::{Net, of_token};
 use super::ports::PortPool;
 use super::socket::Sockets;
-use super::timers::{Slot, Timers};
+use super::timers::{Place, Timers};
 use super::{Config, Events};
-use crate::clips::{Clip, ClipHash, Clips};
+use crate::clips::Clips;
 use crate::codec::Codec;
 use crate::ids::{LegId, LinkKey, SessionId};
 use crate::leg::Dropped;
-use crate::proto::{self, Command, CommandKind, LegKind, MediaEvent, MediaEventKind, Refusal};
+use crate::proto::{self, MediaEventKind};
 use crate::rtp::is_rtcp;
-use crate::session::{Frame, Port, Session, Settings, Transmit, unknown};
+use crate::session::{Frame, Port, Session, Transmit};
 use crate::time::Mono;
-
-/// What other threads ask of a shard.
-pub(super) enum Control {
-    Command(Command),
-    EdgeLost,
-}
 
 /// One shard, owned by its thread.
 pub(super) struct Shard {
-    config: Config,
+    pub config: Config,
+    pub queue: Receiver<Control>,
+    pub events: Events,
+    pub shared: Arc<Shared>,
+    pub tally: Tally,
+    pub net: Net,
+    pub sessions: Slab<Entry>,
+    pub by_id: HashMap<SessionId, usize>,
+    /// Which sessions have an end of a link: two, once both are here.
+    pub links: HashMap<LinkKey, Vec<usize>>,
+    pub clips: Clips,
+    /// How many sessions there have been: tells those apart that had one place.
+    pub generations: u64,
     poll: Poll,
     clock: Clock,
-    queue: Receiver<Control>,
-    events: Events,
-    shared: Arc<Shared>,
-    tally: Tally,
-    net: Net,
-    sessions: Slab<Entry>,
-    by_id: HashMap<SessionId, usize>,
-    links: HashMap<LinkKey, Vec<usize>>,
-    clips: Clips,
     timers: Timers,
-    generations: u64,
     /// Frames on their way from session to session.
     frames: VecDeque<(usize, LinkKey, Frame)>,
     /// Sockets that had more than one turn's packets.
     unread: Vec<Token>,
-    /// Of legs that are over.
+    /// Packets lost and late on legs that are over.
     losses: (u64, u64),
     counted_at: Mono,
     buffer: Box<[u8; BUFFER]>,
 }
 
 /// A session and what the shard keeps for it.
-struct Entry {
-    session: Session,
-    generation: u64,
-    endpoints: Vec<(LegId, usize)>,
-    links: Vec<LinkKey>,
-    /// The earliest deadline in the heap.
-    timer: Option<Mono>,
+pub(super) struct Entry {
+    pub session: Session,
+    pub generation: u64,
+    /// The sockets of its RTP legs.
+    pub endpoints: Vec<(LegId, usize)>,
+    pub links: Vec<LinkKey>,
+    /// The earliest of its deadlines in the heap.
+    pub timer: Option<Mono>,
+}
+
+/// A session had a bug.
+pub(super) struct Panicked;
+
+/// Calls into a session; its state after a panic is anything, and it is not called again.
+pub(super) fn guarded<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|_| Panicked)
 }
 
 impl Shard {
@@ -87,8 +95,6 @@ impl Shard {
         let shard = Shard {
             clips: Clips::new(config.clip_cache_bytes),
             config,
-            poll,
-            clock: Clock::new(),
             queue,
             events,
             shared,
@@ -97,8 +103,10 @@ impl Shard {
             sessions: Slab::new(),
             by_id: HashMap::new(),
             links: HashMap::new(),
-            timers: Timers::default(),
             generations: 0,
+            poll,
+            clock: Clock::new(),
+            timers: Timers::default(),
             frames: VecDeque::new(),
             unread: Vec::new(),
             losses: (0, 0),
@@ -122,7 +130,9 @@ impl Shard {
             }
             self.turn(&polled);
         }
-        self.say_goodbye();
+        let now = self.clock.now();
+        self.release_all(now);
+        self.publish(now, true);
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -157,6 +167,7 @@ impl Shard {
     fn read(&mut self, token: Token, now: Mono) {
         let (index, port) = of_token(token);
         for _ in 0..PACKETS_A_TURN {
+            // A socket may have been closed while its event was on the way.
             let Some(endpoint) = self.net.endpoint(index) else { return };
             let socket = if port == Port::Rtp { &endpoint.rtp } else { &endpoint.rtcp };
             match socket.recv_from(&mut self.buffer[..]) {
@@ -166,7 +177,12 @@ impl Shard {
                     self.tally.bytes_in += len as u64;
                     self.take_packet(session, leg, port, from, len, now);
                 }
-                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return self.settle(index),
+                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {
+                    if port == Port::Rtp && !endpoint.is_connected() {
+                        self.settle(index);
+                    }
+                    return;
+                }
                 // An ICMP answer to something that we sent; the next packet may be well.
                 Err(_) => {}
             }
@@ -174,34 +190,31 @@ impl Shard {
         self.unread.push(token);
     }
 
-    fn take_packet(&mut self, index: usize, leg: LegId, port: Port, from: std::net::SocketAddr, len: usize, now: Mono) {
+    fn take_packet(&mut self, index: usize, leg: LegId, port: Port, from: SocketAddr, len: usize, now: Mono) {
         let Some(entry) = self.sessions.get_mut(index) else { return };
         let session = &mut entry.session;
         let packet = &mut self.buffer[..len];
-        let is_report = port == Port::Rtcp || is_rtcp(packet);
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            if is_report {
-                return Ok((session.handle_rtcp(leg, from, packet, now), None));
+        if port == Port::Rtcp || is_rtcp(packet) {
+            match guarded(|| session.handle_rtcp(leg, from, packet, now)) {
+                Ok(taken) => self.tally.dropped_rtcp += u64::from(!taken),
+                Err(Panicked) => self.bury(index, now),
             }
-            session.handle_rtp(leg, from, packet, now).map(|transmit| (true, transmit))
-        }));
-        match outcome {
-            Ok(Ok((taken, transmit))) => {
-                self.tally.dropped_rtcp += u64::from(!taken);
+            return;
+        }
+        match guarded(|| session.handle_rtp(leg, from, packet, now)) {
+            Ok(Ok(transmit)) => {
                 if let Some(transmit) = transmit {
                     self.send(index, &transmit);
                 }
                 self.flush(index, now);
             }
             Ok(Err(reason)) => self.count_dropped(reason),
-            Err(_) => self.bury(index, now),
+            Err(Panicked) => self.bury(index, now),
         }
     }
 
     fn count_dropped(&mut self, reason: Dropped) {
-        if let Some(at) = Dropped::ALL.iter().position(|known| *known == reason) {
-            self.tally.dropped[at] += 1;
-        }
+        self.tally.dropped[reason as usize] += 1;
     }
 
     fn send(&mut self, index: usize, transmit: &Transmit) {
@@ -217,13 +230,13 @@ impl Shard {
     }
 
     /// Sends, tells and sets what a session has after an input.
-    fn flush(&mut self, index: usize, now: Mono) {
+    pub fn flush(&mut self, index: usize, now: Mono) {
         loop {
             let Some(entry) = self.sessions.get_mut(index) else { return };
-            match catch_unwind(AssertUnwindSafe(|| entry.session.poll_transmit(&mut self.buffer[..]))) {
+            match guarded(|| entry.session.poll_transmit(&mut self.buffer[..])) {
                 Ok(Some(transmit)) => self.send(index, &transmit),
                 Ok(None) => break,
-                Err(_) => return self.bury(index, now),
+                Err(Panicked) => return self.bury(index, now),
             }
         }
         let Some(entry) = self.sessions.get_mut(index) else { return };
@@ -242,15 +255,15 @@ impl Shard {
             && entry.timer.is_none_or(|timer| at < timer)
         {
             entry.timer = Some(at);
-            self.timers.set(at, Slot { index, generation: entry.generation });
+            self.timers.set(at, Place { index, generation: entry.generation });
         }
         if entry.session.is_over() {
             self.remove(index, now);
         }
     }
 
-    /// Connects a leg's socket once its peer is certain.
-    fn settle(&mut self, endpoint_index: usize) {
+    /// Connects a leg's socket once its peer is certain, and takes that back when it is not any more.
+    pub fn settle(&mut self, endpoint_index: usize) {
         let Some(endpoint) = self.net.endpoint(endpoint_index) else { return };
         let Some(entry) = self.sessions.get(endpoint.session) else { return };
         let peer = entry.session.leg(endpoint.leg).and_then(|leg| leg.settled_peer());
@@ -258,22 +271,20 @@ impl Shard {
     }
 
     fn take_deadlines(&mut self, now: Mono) {
-        while let Some((at, slot)) = self.timers.pop(now) {
-            let Some(entry) = self.sessions.get_mut(slot.index) else { continue };
-            if entry.generation != slot.generation || entry.timer != Some(at) {
+        while let Some((at, place)) = self.timers.pop(now) {
+            let Some(entry) = self.sessions.get_mut(place.index) else { continue };
+            if entry.generation != place.generation || entry.timer != Some(at) {
                 continue;
             }
             entry.timer = None;
-            let session = &mut entry.session;
-            if session.next_deadline().is_some_and(|due| due <= now) {
-                self.count_lateness(now.since(at));
-                let session = &mut self.sessions[slot.index].session;
-                if catch_unwind(AssertUnwindSafe(|| session.handle_timeout(now))).is_err() {
-                    self.bury(slot.index, now);
+            if let Some(due) = entry.session.next_deadline().filter(|due| *due <= now) {
+                if guarded(|| entry.session.handle_timeout(now)).is_err() {
+                    self.bury(place.index, now);
                     continue;
                 }
+                self.count_lateness(now.since(due));
             }
-            self.flush(slot.index, now);
+            self.flush(place.index, now);
         }
     }
 
@@ -285,157 +296,6 @@ impl Shard {
         self.shared.note_lateness(us);
     }
 
-    fn take_controls(&mut self, now: Mono) {
-        while let Ok(control) = self.queue.try_recv() {
-            match control {
-                Control::Command(command) => self.take_command(&command, now),
-                Control::EdgeLost => {
-                    for index in self.indices() {
-                        self.sessions[index].session.handle_edge_lost(now);
-                        self.flush(index, now);
-                    }
-                }
-            }
-        }
-    }
-
-    fn take_command(&mut self, command: &Command, now: Mono) {
-        if let Some(CommandKind::Audio(audio)) = &command.kind {
-            return self.take_audio(command, audio, now);
-        }
-        let id = SessionId(command.session_id);
-        let index = match (self.by_id.get(&id), &command.kind) {
-            (Some(index), _) => *index,
-            (None, Some(CommandKind::Open(spec))) if self.sessions.len() >= self.config.max_sessions => {
-                return self.refuse_all(command, spec);
-            }
-            (None, Some(CommandKind::Open(_))) => self.insert(id, command.owner_epoch, now),
-            (None, _) => {
-                for event in unknown(command) {
-                    (self.events)(event);
-                }
-                return;
-            }
-        };
-        let Shard { sessions, net, clips, .. } = self;
-        let entry = &mut sessions[index];
-        let mut opener = Opener { net, session: index, now, opened: Vec::new() };
-        let session = &mut entry.session;
-        let outcome = catch_unwind(AssertUnwindSafe(|| session.handle_command(command, &mut opener, clips, now)));
-        entry.endpoints.append(&mut opener.opened);
-        if outcome.is_err() {
-            return self.bury(index, now);
-        }
-        self.flush(index, now);
-        self.reconcile(index, now);
-    }
-
-    /// No capacity: every RTP leg of the spec is refused, and there is no session.
-    fn refuse_all(&mut self, command: &Command, spec: &proto::SessionSpec) {
-        for leg in spec.legs.iter().filter(|leg| matches!(leg.kind, Some(LegKind::Rtp(_)))) {
-            let refused = proto::Refused {
-                command_id: command.command_id,
-                leg_id: leg.leg_id,
-                reason: Refusal::NoCapacity as i32,
-                text: format!("no more than {} sessions", self.config.max_sessions),
-            };
-            (self.events)(MediaEvent { session_id: command.session_id, kind: Some(MediaEventKind::Refused(refused)) });
-        }
-    }
-
-    /// Audio is for every session that waits for it; that there is none is for the session that asked.
-    fn take_audio(&mut self, command: &Command, audio: &proto::Audio, now: Mono) {
-        let Some(hash) = ClipHash::from_bytes(&audio.hash) else { return };
-        let clip = Clip::new(audio.samples.clone(), audio.rate_hz);
-        if let Some(clip) = &clip {
-            self.clips.insert(hash, clip.clone());
-        }
-        let asked = self.by_id.get(&SessionId(command.session_id)).copied();
-        let told = if clip.is_some() { self.indices() } else { asked.into_iter().collect() };
-        for index in told {
-            self.sessions[index].session.handle_clip(hash, clip.as_ref(), now);
-            self.flush(index, now);
-        }
-    }
-
-    fn indices(&self) -> Vec<usize> {
-        self.sessions.iter().map(|(index, _)| index).collect()
-    }
-
-    fn insert(&mut self, id: SessionId, owner_epoch: u64, now: Mono) -> usize {
-        let settings =
-            Settings { advertise: self.config.advertise, latching: self.config.latching, seed: self.config.seed };
-        self.generations += 1;
-        let index = self.sessions.insert(Entry {
-            session: Session::new(id, owner_epoch, settings, now),
-            generation: self.generations,
-            endpoints: Vec::new(),
-            links: Vec::new(),
-            timer: None,
-        });
-        self.by_id.insert(id, index);
-        index
-    }
-
-    /// After a command: sockets and links are those of the legs that there are; a session without legs is none.
-    fn reconcile(&mut self, index: usize, now: Mono) {
-        let Shard { sessions, net, links, .. } = self;
-        let Some(entry) = sessions.get_mut(index) else { return };
-        let session = &entry.session;
-        entry.endpoints.retain(|(leg, endpoint)| {
-            let port = net.endpoint(*endpoint).map(|endpoint| endpoint.port);
-            let kept = session.leg(*leg).is_some_and(|leg| Some(leg.negotiation().endpoint().port()) == port);
-            if !kept {
-                net.close(*endpoint, now);
-            }
-            kept
-        });
-        let now_linked: Vec<LinkKey> = session.links().collect();
-        for link in entry.links.drain(..).filter(|link| !now_linked.contains(link)) {
-            unlink(links, link, index);
-        }
-        for link in &now_linked {
-            let ends = links.entry(*link).or_default();
-            if !ends.contains(&index) {
-                ends.push(index);
-            }
-        }
-        entry.links = now_linked;
-        if session.leg_count() == 0 {
-            return self.remove(index, now);
-        }
-        let endpoints = self.sessions[index].endpoints.clone();
-        for (_, endpoint) in endpoints {
-            self.settle(endpoint);
-        }
-    }
-
-    fn remove(&mut self, index: usize, now: Mono) {
-        let Some(entry) = self.sessions.try_remove(index) else { return };
-        self.by_id.remove(&entry.session.id());
-        for (_, endpoint) in entry.endpoints {
-            self.net.close(endpoint, now);
-        }
-        for link in entry.links {
-            unlink(&mut self.links, link, index);
-        }
-    }
-
-    /// Ends a session that panicked. What it holds may be in any state, so nothing is asked of it any more.
-    fn bury(&mut self, index: usize, now: Mono) {
-        let Some(entry) = self.sessions.get(index) else { return };
-        let session_id = entry.session.id().0;
-        tracing::error!(session_id, "media session panicked");
-        self.tally.panics += 1;
-        let legs: Vec<LegId> = entry.endpoints.iter().map(|(leg, _)| *leg).collect();
-        self.remove(index, now);
-        for leg in legs {
-            let closed = proto::LegClosed { leg_id: leg.0, statistics: None };
-            (self.events)(MediaEvent { session_id, kind: Some(MediaEventKind::LegClosed(closed)) });
-        }
-        (self.events)(MediaEvent { session_id, kind: Some(MediaEventKind::Released(proto::Release {})) });
-    }
-
     /// Hands frames to the other ends of their links. Links that form a circle lose frames after a few rounds.
     fn deliver_frames(&mut self, now: Mono) {
         for _ in 0..MAX_HOPS {
@@ -443,13 +303,12 @@ impl Shard {
                 return;
             }
             for (from, link, frame) in std::mem::take(&mut self.frames) {
-                let to = self.links.get(&link).and_then(|ends| ends.iter().copied().find(|end| *end != from));
-                let Some(entry) = to.and_then(|to| self.sessions.get_mut(to)) else { continue };
-                let to = to.unwrap_or_default();
-                if catch_unwind(AssertUnwindSafe(|| entry.session.handle_frame(link, &frame, now))).is_err() {
-                    self.bury(to, now);
-                } else {
-                    self.flush(to, now);
+                let ends = self.links.get(&link).map_or(&[][..], Vec::as_slice);
+                let Some(to) = ends.iter().copied().find(|end| *end != from) else { continue };
+                let Some(entry) = self.sessions.get_mut(to) else { continue };
+                match guarded(|| entry.session.handle_frame(link, &frame, now)) {
+                    Ok(()) => self.flush(to, now),
+                    Err(Panicked) => self.bury(to, now),
                 }
             }
         }
@@ -480,30 +339,6 @@ impl Shard {
         }
         self.shared.set_losses(lost, late);
         self.shared.set_sessions(self.sessions.len() as u64, u32::try_from(legs).unwrap_or(u32::MAX), legs_by_codec);
-    }
-
-    fn say_goodbye(&mut self) {
-        let now = self.clock.now();
-        self.events = Box::new(|_| {});
-        for index in self.indices() {
-            let release = Command {
-                command_id: 0,
-                session_id: self.sessions[index].session.id().0,
-                owner_epoch: u64::MAX,
-                kind: Some(CommandKind::Release(proto::Release {})),
-            };
-            self.take_command(&release, now);
-        }
-        self.publish(now, true);
-    }
-}
-
-fn unlink(links: &mut HashMap<LinkKey, Vec<usize>>, link: LinkKey, index: usize) {
-    if let Some(ends) = links.get_mut(&link) {
-        ends.retain(|end| *end != index);
-        if ends.is_empty() {
-            links.remove(&link);
-        }
     }
 }
 

@@ -7,7 +7,7 @@ use crate::time::Mono;
 
 /// Names a session's place, and which of the sessions that had that place it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Slot {
+pub(super) struct Place {
     pub index: usize,
     pub generation: u64,
 }
@@ -15,12 +15,12 @@ pub(super) struct Slot {
 /// The deadlines of a shard.
 #[derive(Default)]
 pub(super) struct Timers {
-    heap: BinaryHeap<Reverse<(Mono, Slot)>>,
+    heap: BinaryHeap<Reverse<(Mono, Place)>>,
 }
 
 impl Timers {
-    pub fn set(&mut self, at: Mono, slot: Slot) {
-        self.heap.push(Reverse((at, slot)));
+    pub fn set(&mut self, at: Mono, place: Place) {
+        self.heap.push(Reverse((at, place)));
     }
 
     pub fn next(&self) -> Option<Mono> {
@@ -28,7 +28,7 @@ impl Timers {
     }
 
     /// The next deadline that is due, with whose it is.
-    pub fn pop(&mut self, now: Mono) -> Option<(Mono, Slot)> {
+    pub fn pop(&mut self, now: Mono) -> Option<(Mono, Place)> {
         let Reverse((at, _)) = self.heap.peek()?;
         if *at > now {
             return None;

@@ -1,0 +1,198 @@
+//! What commands do to a shard: sessions come and go, and with them their sockets, links and places.
+
+use std::collections::HashMap;
+
+use super::net::Opener;
+use super::shard::{Entry, Panicked, Shard, guarded};
+use crate::clips::{Clip, ClipHash};
+use crate::ids::{LegId, LinkKey, SessionId};
+use crate::proto::{self, Command, CommandKind, LegKind, MediaEvent, MediaEventKind, Refusal};
+use crate::session::{Session, Settings, unknown};
+use crate::time::Mono;
+
+/// What other threads ask of a shard.
+pub(super) enum Control {
+    Command(Command),
+    EdgeLost,
+}
+
+impl Shard {
+    pub fn take_controls(&mut self, now: Mono) {
+        while let Ok(control) = self.queue.try_recv() {
+            match control {
+                Control::Command(command) => self.take_command(&command, now),
+                Control::EdgeLost => self.for_each_session(now, |session| session.handle_edge_lost(now)),
+            }
+        }
+    }
+
+    fn take_command(&mut self, command: &Command, now: Mono) {
+        if let Some(CommandKind::Audio(audio)) = &command.kind {
+            return self.take_audio(command, audio, now);
+        }
+        let id = SessionId(command.session_id);
+        let index = match (self.by_id.get(&id), &command.kind) {
+            (Some(index), _) => *index,
+            (None, Some(CommandKind::Open(spec))) if self.sessions.len() >= self.config.max_sessions => {
+                return self.refuse_all(command, spec);
+            }
+            (None, Some(CommandKind::Open(_))) => self.insert(id, command.owner_epoch, now),
+            (None, _) => return unknown(command).into_iter().for_each(&mut self.events),
+        };
+        let Shard { sessions, net, clips, .. } = self;
+        let Entry { session, endpoints, .. } = &mut sessions[index];
+        let mut opener = Opener { net, session: index, now, opened: Vec::new() };
+        let outcome = guarded(|| session.handle_command(command, &mut opener, clips, now));
+        endpoints.append(&mut opener.opened);
+        match outcome {
+            Ok(()) => {
+                self.flush(index, now);
+                self.reconcile(index, now);
+                if let Some(CommandKind::Open(spec)) = &command.kind {
+                    self.forget_if_refused(index, spec, now);
+                }
+            }
+            Err(Panicked) => self.bury(index, now),
+        }
+    }
+
+    /// A session of whose legs none could be made was refused: there is nothing to release.
+    fn forget_if_refused(&mut self, index: usize, spec: &proto::SessionSpec, now: Mono) {
+        let has_legs = self.sessions.get(index).is_some_and(|entry| entry.session.leg_count() > 0);
+        if !has_legs && !spec.legs.is_empty() {
+            self.remove(index, now);
+        }
+    }
+
+    /// No capacity: every RTP leg of the spec is refused, and there is no session.
+    fn refuse_all(&mut self, command: &Command, spec: &proto::SessionSpec) {
+        for leg in spec.legs.iter().filter(|leg| matches!(leg.kind, Some(LegKind::Rtp(_)))) {
+            let refused = proto::Refused {
+                command_id: command.command_id,
+                leg_id: leg.leg_id,
+                reason: Refusal::NoCapacity as i32,
+                text: format!("no more than {} sessions", self.config.max_sessions),
+            };
+            (self.events)(MediaEvent { session_id: command.session_id, kind: Some(MediaEventKind::Refused(refused)) });
+        }
+    }
+
+    /// Audio is for every session that waits for it; that there is none is for the session that asked.
+    fn take_audio(&mut self, command: &Command, audio: &proto::Audio, now: Mono) {
+        let Some(hash) = ClipHash::from_bytes(&audio.hash) else { return };
+        match Clip::new(audio.samples.clone(), audio.rate_hz) {
+            Some(clip) => {
+                self.clips.insert(hash, clip.clone());
+                self.for_each_session(now, |session| session.handle_clip(hash, Some(&clip), now));
+            }
+            None => {
+                if let Some(index) = self.by_id.get(&SessionId(command.session_id)).copied() {
+                    self.call(index, now, |session| session.handle_clip(hash, None, now));
+                }
+            }
+        }
+    }
+
+    fn for_each_session(&mut self, now: Mono, mut input: impl FnMut(&mut Session)) {
+        let indices: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
+        for index in indices {
+            self.call(index, now, &mut input);
+        }
+    }
+
+    fn call(&mut self, index: usize, now: Mono, input: impl FnOnce(&mut Session)) {
+        let Some(entry) = self.sessions.get_mut(index) else { return };
+        match guarded(|| input(&mut entry.session)) {
+            Ok(()) => self.flush(index, now),
+            Err(Panicked) => self.bury(index, now),
+        }
+    }
+
+    fn insert(&mut self, id: SessionId, owner_epoch: u64, now: Mono) -> usize {
+        let settings =
+            Settings { advertise: self.config.advertise, latching: self.config.latching, seed: self.config.seed };
+        self.generations += 1;
+        let index = self.sessions.insert(Entry {
+            session: Session::new(id, owner_epoch, settings, now),
+            generation: self.generations,
+            endpoints: Vec::new(),
+            links: Vec::new(),
+            timer: None,
+        });
+        self.by_id.insert(id, index);
+        index
+    }
+
+    /// After a command: sockets and links are those of the legs that there are.
+    fn reconcile(&mut self, index: usize, now: Mono) {
+        let Shard { sessions, net, links, .. } = self;
+        let Some(Entry { session, endpoints, links: linked, .. }) = sessions.get_mut(index) else { return };
+        endpoints.retain(|(leg, endpoint)| {
+            let port = net.endpoint(*endpoint).map(|endpoint| endpoint.port);
+            let kept = session.leg(*leg).is_some_and(|leg| Some(leg.negotiation().endpoint().port()) == port);
+            if !kept {
+                net.close(*endpoint, now);
+            }
+            kept
+        });
+        let before = std::mem::replace(linked, session.links().collect());
+        for link in linked.iter() {
+            let ends = links.entry(*link).or_default();
+            if !ends.contains(&index) {
+                ends.push(index);
+            }
+        }
+        for link in before.into_iter().filter(|link| !linked.contains(link)) {
+            unlink(links, link, index);
+        }
+        for at in 0..self.sessions[index].endpoints.len() {
+            let (_, endpoint) = self.sessions[index].endpoints[at];
+            self.settle(endpoint);
+        }
+    }
+
+    pub fn remove(&mut self, index: usize, now: Mono) {
+        let Some(entry) = self.sessions.try_remove(index) else { return };
+        self.by_id.remove(&entry.session.id());
+        for (_, endpoint) in entry.endpoints {
+            self.net.close(endpoint, now);
+        }
+        for link in entry.links {
+            unlink(&mut self.links, link, index);
+        }
+    }
+
+    /// Ends a session that panicked. What it holds may be in any state, so nothing is asked of it any more.
+    pub fn bury(&mut self, index: usize, now: Mono) {
+        let Some(entry) = self.sessions.get(index) else { return };
+        let session_id = entry.session.id().0;
+        let legs: Vec<LegId> = entry.endpoints.iter().map(|(leg, _)| *leg).collect();
+        tracing::error!(session_id, "media session panicked");
+        self.tally.panics += 1;
+        self.remove(index, now);
+        for leg in legs {
+            let closed = proto::LegClosed { leg_id: leg.0, statistics: None };
+            (self.events)(MediaEvent { session_id, kind: Some(MediaEventKind::LegClosed(closed)) });
+        }
+        (self.events)(MediaEvent { session_id, kind: Some(MediaEventKind::Released(proto::Release {})) });
+    }
+
+    /// Every leg says goodbye; nobody is told.
+    pub fn release_all(&mut self, now: Mono) {
+        self.events = Box::new(|_| {});
+        let ids: Vec<SessionId> = self.by_id.keys().copied().collect();
+        for id in ids {
+            let kind = Some(CommandKind::Release(proto::Release {}));
+            self.take_command(&Command { command_id: 0, session_id: id.0, owner_epoch: u64::MAX, kind }, now);
+        }
+    }
+}
+
+fn unlink(links: &mut HashMap<LinkKey, Vec<usize>>, link: LinkKey, index: usize) {
+    if let Some(ends) = links.get_mut(&link) {
+        ends.retain(|end| *end != index);
+        if ends.is_empty() {
+            links.remove(&link);
+        }
+    }
+}
