@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::slot::{Hears, Kind, RemoteLeg, Slot};
+use super::slot::{Hearing, Kind, RemoteLeg, Slot};
 use super::{Session, SocketAddr};
 use crate::clips::Clips;
 use crate::codec::Codec;
@@ -216,7 +216,7 @@ impl Session {
         clips: &mut Clips,
     ) {
         match source(hears) {
-            Hears::Player(id) => {
+            Hearing::Player(id) => {
                 if let Some(spec) = players.iter().find(|spec| spec.player_id == id.0) {
                     self.play_on(index, spec, clips);
                 }
@@ -226,13 +226,13 @@ impl Session {
     }
 
     /// A player that is no longer heard is over.
-    fn set_source(&mut self, index: usize, hears: Hears) {
+    fn set_source(&mut self, index: usize, hears: Hearing) {
         let now = self.now;
         let slot = &mut self.slots[index];
         if slot.hears == hears {
             return;
         }
-        if let Hears::Player(id) = hears
+        if let Hearing::Player(id) = hears
             && slot.player.as_ref().is_none_or(|player| player.id() != id)
         {
             // Nothing of that name plays: it is over, or never was.
@@ -252,7 +252,7 @@ impl Session {
         let player = Player::new(spec, clips);
         let wanted = player.wanted();
         slot.player = Some(player);
-        slot.hear(Hears::Player(PlayerId(spec.player_id)), now);
+        slot.hear(Hearing::Player(PlayerId(spec.player_id)), now);
         if let Some(ended) = replaced {
             self.tell(MediaEventKind::PlayerEnded(ended));
         }
@@ -295,7 +295,7 @@ impl Slot {
     }
 
     /// What it hears changes: the next packet begins a talk spurt.
-    fn hear(&mut self, hears: Hears, now: Mono) {
+    fn hear(&mut self, hears: Hearing, now: Mono) {
         self.hears = hears;
         if let Kind::Rtp(leg) = &mut self.kind {
             leg.pause();
@@ -306,7 +306,7 @@ impl Slot {
     /// Something about the leg changed: what is made for it may begin, and silence may become news.
     fn settle(&mut self, now: Mono) {
         self.wake(now);
-        if self.hears != Hears::Silence
+        if self.hears != Hearing::Silence
             && let Kind::Rtp(leg) = &mut self.kind
         {
             leg.expect_media(now);
@@ -345,10 +345,10 @@ fn negotiated(command_id: u64, leg: Option<&Leg>, sdp: Bytes) -> Option<MediaEve
     }))
 }
 
-fn source(source: Option<&proto::Source>) -> Hears {
+fn source(source: Option<&proto::Source>) -> Hearing {
     match source.and_then(|source| source.from.as_ref()) {
-        Some(proto::Hears::Player(id)) => Hears::Player(PlayerId(*id)),
-        Some(proto::Hears::Leg(id)) => Hears::Leg(LegId(*id)),
-        Some(proto::Hears::Silence(_)) | None => Hears::Silence,
+        Some(proto::Hears::Player(id)) => Hearing::Player(PlayerId(*id)),
+        Some(proto::Hears::Leg(id)) => Hearing::Leg(LegId(*id)),
+        Some(proto::Hears::Silence(_)) | None => Hearing::Silence,
     }
 }

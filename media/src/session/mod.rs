@@ -25,7 +25,7 @@ use crate::time::{Mono, sooner};
 
 pub use commands::{Ports, unknown};
 
-use slot::{Hears, Kind, Slot};
+use slot::{Hearing, Kind, Slot};
 
 /// What all sessions of a worker have in common.
 #[derive(Clone, Copy, Debug)]
@@ -145,11 +145,11 @@ impl Session {
         if source.has_events() {
             self.drain(index);
         }
-        let Some(last) = self.slots.iter().rposition(|slot| slot.hears == Hears::Leg(leg)) else {
+        let Some(last) = self.slots.iter().rposition(|slot| slot.hears == Hearing::Leg(leg)) else {
             return Ok(None);
         };
         for index in 0..last {
-            if self.slots[index].hears == Hears::Leg(leg) {
+            if self.slots[index].hears == Hearing::Leg(leg) {
                 self.hand_copy(index, &received, packet);
             }
         }
@@ -206,7 +206,7 @@ impl Session {
         let source = self.slots[index].id;
         let Kind::Remote(remote) = &mut self.slots[index].kind else { return };
         let received = remote.arrived(source, now);
-        for slot in self.slots.iter_mut().filter(|slot| slot.hears == Hears::Leg(source)) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.hears == Hearing::Leg(source)) {
             match &mut slot.kind {
                 Kind::Rtp(leg) => {
                     if let Some(samples) = &frame.samples {
@@ -350,7 +350,7 @@ impl Session {
     /// A digit goes out anew where it cannot be relayed: as tones to a leg without telephone-event, as an event from
     /// one, and over a link.
     fn pass_key_on(&mut self, source: LegId, key: Key, in_band: bool) {
-        for slot in self.slots.iter_mut().filter(|slot| slot.hears == Hears::Leg(source) && slot.id != source) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.hears == Hearing::Leg(source) && slot.id != source) {
             match &mut slot.kind {
                 Kind::Rtp(leg) => {
                     let has_events = leg.plan().is_some_and(|plan| plan.event_type.is_some());

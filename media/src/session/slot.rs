@@ -17,7 +17,7 @@ use crate::time::{Mono, sooner};
 pub(super) struct Slot {
     pub id: LegId,
     pub kind: Kind,
-    pub hears: Hears,
+    pub hears: Hearing,
     /// The player that `hears` names.
     pub player: Option<Player>,
     /// How the last player ended, for a command that comes again.
@@ -32,7 +32,7 @@ pub(super) enum Kind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hears {
+pub(super) enum Hearing {
     Silence,
     Player(PlayerId),
     Leg(LegId),
@@ -59,7 +59,7 @@ pub(super) struct Ticked {
 
 impl Slot {
     pub fn new(id: LegId, kind: Kind) -> Slot {
-        Slot { id, kind, hears: Hears::Silence, player: None, ended: None, tick_at: None }
+        Slot { id, kind, hears: Hearing::Silence, player: None, ended: None, tick_at: None }
     }
 
     pub fn next_deadline(&self) -> Option<Mono> {
@@ -169,7 +169,7 @@ impl Slot {
         if let Some(player) = self.player.take() {
             ticked.ended = Some(self.player_ended(&player, finished));
         }
-        self.hears = Hears::Silence;
+        self.hears = Hearing::Silence;
     }
 }
 
