@@ -1,6 +1,22 @@
 //! Dialtone: a self-hosted SIP and media edge server that runs Twilio applications.
+//!
+//! ARCHITECTURE.md is the map.
 
+pub mod account;
+pub mod api;
 pub mod app;
+pub mod call;
+pub mod cli;
+pub mod config;
+pub mod events;
+pub mod hot;
 pub mod ids;
+pub mod server;
+pub mod shard;
+#[path = "speech_shim.rs"]
 pub mod speech;
+pub mod store;
+pub mod telemetry;
 pub mod twiml;
+pub mod usage;
+pub mod workers;

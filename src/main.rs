@@ -1,1 +1,27 @@
-fn main() {}
+//! The `dialtone` program.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use dialtone::cli::Command;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Your Twilio app, your hardware: a self-hosted SIP and media edge server.
+#[derive(Parser)]
+#[command(name = "dialtone", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command.run() {
+        Ok(code) => code,
+        Err(message) => {
+            eprintln!("dialtone: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

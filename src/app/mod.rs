@@ -19,6 +19,7 @@ pub mod guard;
 pub mod overrides;
 pub mod secret;
 pub mod signature;
+pub mod status;
 
 pub use audio::clip::{Clip, ClipHash, Clips};
 pub use audio::{AudioCache, AudioLimits, AudioRequest};

@@ -1,0 +1,192 @@
+//! Who somebody is, and what a number means: look-ups over everything that is configured.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{Account, Aor, Number, Source, Trunk, User};
+use crate::ids::AccountSid;
+
+/// All accounts with their numbers, users and trunks.
+#[derive(Clone, Debug, Default)]
+pub struct Directory {
+    accounts: HashMap<AccountSid, Arc<Account>>,
+    numbers: HashMap<String, Vec<Arc<Number>>>,
+    users: HashMap<Aor, Arc<User>>,
+    trunks: Vec<Arc<Trunk>>,
+    /// Domains that are ours, the default one first.
+    domains: Vec<String>,
+}
+
+/// Where a request without a dialog came from.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    Trunk(Arc<Trunk>),
+    User(Arc<User>),
+}
+
+impl Origin {
+    pub fn account(&self) -> AccountSid {
+        match self {
+            Origin::Trunk(trunk) => trunk.account,
+            Origin::User(user) => user.account,
+        }
+    }
+}
+
+/// Why something cannot be added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DirectoryError {
+    AccountTwice,
+    NumberTwice,
+    UserTwice,
+    TrunkTwice,
+    /// Another trunk has the same source, and nothing tells their calls apart.
+    SameSource {
+        other: String,
+        source: String,
+    },
+    UnknownAccount,
+}
+
+impl Directory {
+    /// `domains`: the default one first.
+    pub fn new(domains: Vec<String>) -> Directory {
+        Directory { domains, ..Directory::default() }
+    }
+
+    pub fn add_account(&mut self, account: Account) -> Result<(), DirectoryError> {
+        match self.accounts.insert(account.sid, Arc::new(account)) {
+            None => Ok(()),
+            Some(_) => Err(DirectoryError::AccountTwice),
+        }
+    }
+
+    pub fn add_number(&mut self, number: Number) -> Result<(), DirectoryError> {
+        self.known(number.account)?;
+        let same = self.numbers.entry(number.number.clone()).or_default();
+        if same.iter().any(|other| other.account == number.account) {
+            return Err(DirectoryError::NumberTwice);
+        }
+        same.push(Arc::new(number));
+        Ok(())
+    }
+
+    pub fn add_user(&mut self, user: User) -> Result<(), DirectoryError> {
+        self.known(user.account)?;
+        if !self.domains.contains(&user.domain) {
+            self.domains.push(user.domain.clone());
+        }
+        let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
+        match self.users.insert(aor, Arc::new(user)) {
+            None => Ok(()),
+            Some(_) => Err(DirectoryError::UserTwice),
+        }
+    }
+
+    pub fn add_trunk(&mut self, trunk: Trunk) -> Result<(), DirectoryError> {
+        self.known(trunk.account)?;
+        for other in &self.trunks {
+            if other.account == trunk.account && other.name == trunk.name {
+                return Err(DirectoryError::TrunkTwice);
+            }
+            let apart = !other.numbers.is_empty()
+                && !trunk.numbers.is_empty()
+                && other.numbers.iter().all(|number| !trunk.numbers.contains(number));
+            if let Some(source) = other.from.iter().find(|source| trunk.from.contains(source)).filter(|_| !apart) {
+                return Err(DirectoryError::SameSource { other: other.name.clone(), source: source_text(source) });
+            }
+        }
+        self.trunks.push(Arc::new(trunk));
+        Ok(())
+    }
+
+    fn known(&self, account: AccountSid) -> Result<(), DirectoryError> {
+        if self.accounts.contains_key(&account) { Ok(()) } else { Err(DirectoryError::UnknownAccount) }
+    }
+
+    pub fn account(&self, sid: AccountSid) -> Option<&Arc<Account>> {
+        self.accounts.get(&sid)
+    }
+
+    pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
+        self.accounts.values()
+    }
+
+    /// The domain that a host names: itself if it is one of ours, else the default.
+    pub fn domain_of(&self, host: &str) -> &str {
+        let found = self.domains.iter().find(|domain| domain.eq_ignore_ascii_case(host));
+        found.or(self.domains.first()).map_or("", String::as_str)
+    }
+
+    pub fn is_own_domain(&self, host: &str) -> bool {
+        self.domains.iter().any(|domain| domain.eq_ignore_ascii_case(host))
+    }
+
+    pub fn user(&self, username: &str, domain: &str) -> Option<&Arc<User>> {
+        self.users.get(&Aor { username: username.to_owned(), domain: domain.to_owned() })
+    }
+
+    /// An account's user by name alone, as `client:NAME` says it.
+    pub fn client(&self, account: AccountSid, identity: &str) -> Option<&Arc<User>> {
+        let own = |user: &&Arc<User>| user.account == account && user.username == identity;
+        self.user(identity, self.domain_of("")).filter(own).or_else(|| self.users.values().find(own))
+    }
+
+    /// The account's number of that text, with a `+` added if need be.
+    pub fn number(&self, account: AccountSid, dialled: &str) -> Option<&Arc<Number>> {
+        let find = |text: &str| self.numbers.get(text)?.iter().find(|number| number.account == account);
+        find(dialled).or_else(|| find(&format!("+{dialled}")))
+    }
+
+    /// The trunk that a request from this source comes by. One that names the very address goes before one that names
+    /// its network; `by_network` says whether networks count yet.
+    ///
+    /// Two trunks of one source are told apart by the number that is called.
+    pub fn trunk_from(&self, source: SocketAddr, called: &str, by_network: bool) -> Option<&Arc<Trunk>> {
+        let matches = |trunk: &Trunk| {
+            trunk.from.iter().any(|from| if by_network { from.contains(source.ip()) } else { from.names(source) })
+        };
+        let candidates: Vec<&Arc<Trunk>> = self.trunks.iter().filter(|trunk| matches(trunk)).collect();
+        let has_number = |trunk: &&&Arc<Trunk>| {
+            trunk.numbers.iter().any(|number| number == called || number.strip_prefix('+') == Some(called))
+        };
+        candidates.iter().find(has_number).or(candidates.first()).copied()
+    }
+
+    /// The trunks that an account's call to a number may take, the best first: longest prefix, then priority.
+    pub fn trunks_to(&self, account: AccountSid, number: &str) -> Vec<&Arc<Trunk>> {
+        let reach = |trunk: &Trunk| {
+            trunk.prefixes.iter().filter(|prefix| number.starts_with(prefix.as_str())).map(String::len).max()
+        };
+        let own = self.trunks.iter().filter(|trunk| trunk.account == account && trunk.uri.is_some());
+        let mut found: Vec<_> = own.filter_map(|trunk| Some((reach(trunk)?, trunk))).collect();
+        found.sort_by_key(|(length, trunk)| (std::cmp::Reverse(*length), trunk.priority));
+        found.into_iter().map(|(_, trunk)| trunk).collect()
+    }
+
+    /// Whether the account may show this number to whom it calls.
+    pub fn owns_caller_id(&self, account: AccountSid, number: &str) -> bool {
+        let of_trunk = || {
+            self.trunks.iter().any(|trunk| trunk.account == account && trunk.numbers.iter().any(|own| own == number))
+        };
+        self.number(account, number).is_some() || of_trunk()
+    }
+
+    /// The trunk whose URI has this host, for `<Dial><Sip>` to a configured peer.
+    pub fn trunk_with_host(&self, account: AccountSid, host: &str) -> Option<&Arc<Trunk>> {
+        let host_of = |uri: &str| dialtone_sip::msg::SipUri::parse(uri).ok().map(|uri| uri.host.host.to_owned());
+        let matches = |trunk: &&Arc<Trunk>| {
+            trunk.account == account
+                && trunk.uri.as_deref().and_then(host_of).is_some_and(|own| own.eq_ignore_ascii_case(host))
+        };
+        self.trunks.iter().find(matches)
+    }
+}
+
+fn source_text(source: &Source) -> String {
+    match source {
+        Source::Address(address) => address.to_string(),
+        Source::Network(network) => network.to_string(),
+    }
+}

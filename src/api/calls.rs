@@ -1,0 +1,66 @@
+//! Calls for the operator: live ones and past ones.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+
+use super::{error, is_operator};
+use crate::events::CallRecord;
+use crate::ids::CallSid;
+use crate::server::View;
+
+const DEFAULT_LIMIT: u32 = 50;
+const MAX_LIMIT: u32 = 1_000;
+
+#[derive(Deserialize)]
+pub(super) struct ListQuery {
+    limit: Option<u32>,
+}
+
+/// The newest calls, live ones first.
+pub(super) async fn list(State(view): State<View>, Query(query): Query<ListQuery>, headers: HeaderMap) -> Response {
+    if !is_operator(&view, &headers) {
+        return denied();
+    }
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+    let mut calls: Vec<CallRecord> = {
+        let live = view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        live.values().cloned().collect()
+    };
+    calls.sort_by_key(|record| std::cmp::Reverse(record.started_ms));
+    match view.store.calls(None, limit).await {
+        Ok(past) => calls.extend(past),
+        Err(_) => return unavailable(),
+    }
+    calls.truncate(limit as usize);
+    calls.iter_mut().for_each(|record| record.events.clear());
+    Json(serde_json::json!({ "calls": calls })).into_response()
+}
+
+/// One call with its events.
+pub(super) async fn show(State(view): State<View>, Path(sid): Path<String>, headers: HeaderMap) -> Response {
+    if !is_operator(&view, &headers) {
+        return denied();
+    }
+    let not_found = || error(StatusCode::NOT_FOUND, 20_404, &format!("there is no call {sid}"));
+    let Ok(call) = sid.parse::<CallSid>() else { return not_found() };
+    let live = view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&call).cloned();
+    let record = match live {
+        Some(record) => Some(record),
+        None => match view.store.call(call).await {
+            Ok(record) => record,
+            Err(_) => return unavailable(),
+        },
+    };
+    record.map_or_else(not_found, |record| Json(record).into_response())
+}
+
+fn denied() -> Response {
+    error(StatusCode::UNAUTHORIZED, 20_003, "this needs the operator token: Authorization: Bearer TOKEN")
+}
+
+fn unavailable() -> Response {
+    error(StatusCode::SERVICE_UNAVAILABLE, 20_503, "the store does not answer")
+}

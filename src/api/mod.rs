@@ -1,0 +1,59 @@
+//! HTTP: health, metrics, and what the command line asks a running server.
+
+mod calls;
+mod demo;
+mod health;
+
+use axum::Router;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::server::View;
+
+/// Every path of the main listener.
+pub fn router(view: View) -> Router {
+    let demo = if view.demo { demo::router() } else { Router::new() };
+    Router::new()
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::guarded_metrics))
+        .route("/dialtone/v1/calls", get(calls::list))
+        .route("/dialtone/v1/calls/{sid}", get(calls::show))
+        .merge(demo)
+        .with_state(view)
+}
+
+/// The paths of `[http] metrics_listen`: whoever reaches that address may read them.
+pub fn metrics_router(view: View) -> Router {
+    Router::new()
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .route("/metrics", get(health::open_metrics))
+        .with_state(view)
+}
+
+/// Serves until the process ends.
+pub async fn serve(listener: TcpListener, router: Router) {
+    let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+    if let Err(error) = axum::serve(listener, service).await {
+        tracing::error!(%error, "the http listener has ended");
+    }
+}
+
+/// An error as the API tells it: Twilio's envelope.
+fn error(status: axum::http::StatusCode, code: u32, message: &str) -> axum::response::Response {
+    use axum::response::IntoResponse;
+    let body = serde_json::json!({
+        "code": code,
+        "message": message,
+        "more_info": format!("https://www.twilio.com/docs/errors/{code}"),
+        "status": status.as_u16(),
+    });
+    (status, axum::Json(body)).into_response()
+}
+
+/// Whether a request carries the operator's token.
+fn is_operator(view: &View, headers: &axum::http::HeaderMap) -> bool {
+    let given = headers.get(axum::http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    given.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|token| view.operator_token.matches(token))
+}

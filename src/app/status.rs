@@ -1,0 +1,86 @@
+//! Status callbacks: a subscriber that turns a call's steps into requests to the customer.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
+
+use crate::account::Directory;
+use crate::app::{CallbackRequest, Callbacks, Method, Secret};
+use crate::events::{CallRecord, Event, Subscriber};
+use crate::twiml;
+
+/// Tells customers what their calls go through, as far as they asked.
+pub struct StatusCallbacks {
+    callbacks: Callbacks,
+    /// For the tokens that requests are signed with.
+    directory: Arc<ArcSwap<Directory>>,
+    runtime: Handle,
+}
+
+impl StatusCallbacks {
+    pub fn new(callbacks: Callbacks, directory: Arc<ArcSwap<Directory>>, runtime: Handle) -> Self {
+        Self { callbacks, directory, runtime }
+    }
+}
+
+impl Subscriber for StatusCallbacks {
+    fn told(&mut self, event: &Event, record: &mut CallRecord, again: bool) {
+        let (Some(step), Some(callback)) = (event.kind.callback_step(), record.status_callback.clone()) else { return };
+        if !callback.events.contains(&step) {
+            return;
+        }
+        let number = record.callbacks;
+        record.callbacks += 1;
+        let Some(account) = self.directory.load().account(event.account).cloned() else { return };
+        if again {
+            return;
+        }
+        let request = CallbackRequest {
+            account: event.account,
+            call: event.call,
+            token: Secret::new(account.auth_token.expose()),
+            url: callback.endpoint.url,
+            method: if callback.endpoint.method == twiml::Method::Get { Method::GET } else { Method::POST },
+            params: params(event, record, number),
+        };
+        let _inside = self.runtime.enter();
+        // What is refused is logged and counted there.
+        let _ = self.callbacks.deliver(request);
+    }
+}
+
+fn params(event: &Event, record: &CallRecord, number: u32) -> Vec<(String, String)> {
+    let mut params = vec![
+        ("CallSid".to_owned(), record.sid.to_string()),
+        ("AccountSid".to_owned(), record.account.to_string()),
+        ("From".to_owned(), record.from.clone()),
+        ("To".to_owned(), record.to.clone()),
+        ("Caller".to_owned(), record.from.clone()),
+        ("Called".to_owned(), record.to.clone()),
+        ("CallStatus".to_owned(), record.status.as_str().to_owned()),
+        ("Direction".to_owned(), record.direction.as_str().to_owned()),
+        ("ApiVersion".to_owned(), "2010-04-01".to_owned()),
+        ("CallbackSource".to_owned(), "call-progress-events".to_owned()),
+        ("SequenceNumber".to_owned(), number.to_string()),
+        ("Timestamp".to_owned(), rfc_2822(event.at_ms)),
+    ];
+    if let Some(parent) = record.parent {
+        params.push(("ParentCallSid".to_owned(), parent.to_string()));
+    }
+    if let Some(completed) = &record.completed {
+        params.push(("CallDuration".to_owned(), record.duration_s().to_string()));
+        params.push(("Duration".to_owned(), record.duration_s().div_ceil(60).to_string()));
+        if completed.sip_status > 0 {
+            params.push(("SipResponseCode".to_owned(), completed.sip_status.to_string()));
+        }
+    }
+    params
+}
+
+/// As Twilio writes times: `Wed, 25 Nov 2026 18:00:00 +0000`.
+fn rfc_2822(wall_ms: u64) -> String {
+    let seconds = i64::try_from(wall_ms / 1000).unwrap_or(i64::MAX);
+    let time = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    time.format(&time::format_description::well_known::Rfc2822).unwrap_or_default()
+}

@@ -1,0 +1,159 @@
+//! The legs that a `<Dial>` calls: the parent's side, the child's side, and their bridge.
+
+use std::time::Duration;
+
+use dialtone_media::proto::{self, Hears, PlayKind};
+use serde::{Deserialize, Serialize};
+
+use super::effect::{BranchOrder, CancelCause, Effect, ParentInput};
+use super::leg::{ELSEWHERE, Signalling};
+use super::program::{DIGITS_PLAYER, hear};
+use super::{Call, Now};
+use crate::events::{CallStatus, EndedBy, EventKind};
+use crate::ids::{BranchId, CallSid};
+use crate::twiml::{AtEnd, BranchEvent, BranchFailure, BranchSpec, DocumentSource, NewDocument, SipOutcome, VerbInput};
+
+/// A leg that the parent's `<Dial>` has called.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Child {
+    branch: BranchId,
+    /// `None` until it exists.
+    sid: Option<CallSid>,
+    leg_id: u32,
+    is_answered: bool,
+}
+
+impl Call {
+    pub(super) fn start_branch(&mut self, spec: BranchSpec, effects: &mut Vec<Effect>) {
+        let branch = spec.branch;
+        // Branches are numbered over the whole call, so no two legs of the session meet.
+        let leg_id = branch.0 + 1;
+        self.children.push(Child { branch, sid: None, leg_id, is_answered: false });
+        effects.push(Effect::Originate(Box::new(BranchOrder { spec, leg_id, parent_from: self.opening.from.clone() })));
+    }
+
+    /// A child tells what became of it.
+    pub(super) fn branch_event(&mut self, branch: BranchId, event: BranchEvent, now: Now, effects: &mut Vec<Effect>) {
+        let Some(at) = self.children.iter().position(|child| child.branch == branch) else { return };
+        match &event {
+            BranchEvent::Started { call } => self.children[at].sid = Some(*call),
+            BranchEvent::Answered => self.children[at].is_answered = true,
+            BranchEvent::Failed { .. } | BranchEvent::Ended { .. } => {
+                self.children.remove(at);
+                if self.bridged == Some(branch) {
+                    self.bridged = None;
+                    hear(self.opening.leg_id, Hears::Silence(proto::Silence {}), effects);
+                }
+            }
+            BranchEvent::Ringing | BranchEvent::EarlyMedia | BranchEvent::Accepted => {}
+        }
+        self.run(VerbInput::Branch { branch, event }, now, effects);
+    }
+
+    pub(super) fn cancel_branch(&mut self, branch: BranchId, effects: &mut Vec<Effect>) {
+        let cause = if self.leg.signalling == Signalling::Ended {
+            CancelCause::CallerLeft
+        } else if self.children.iter().any(|child| child.is_answered && child.branch != branch) {
+            CancelCause::Elsewhere
+        } else {
+            CancelCause::NoAnswer
+        };
+        if let Some(child) = self.child(branch).and_then(|child| child.sid) {
+            effects.push(Effect::ToChild { child, input: ParentInput::Cancel(cause) });
+        }
+    }
+
+    /// Lets the caller hear what the callee sends before it answers.
+    pub(super) fn early_media(&mut self, branch: BranchId, effects: &mut Vec<Effect>) {
+        let Some(leg_id) = self.child(branch).map(|child| child.leg_id) else { return };
+        self.progress_with_media(effects);
+        hear(self.opening.leg_id, Hears::Leg(leg_id), effects);
+    }
+
+    pub(super) fn bridge(&mut self, branch: BranchId, now: Now, effects: &mut Vec<Effect>) {
+        let Some(leg_id) = self.child(branch).map(|child| child.leg_id) else { return };
+        self.answer(now, effects);
+        self.bridged = Some(branch);
+        hear(self.opening.leg_id, Hears::Leg(leg_id), effects);
+        hear(leg_id, Hears::Leg(self.opening.leg_id), effects);
+    }
+
+    pub(super) fn unbridge(&mut self, effects: &mut Vec<Effect>) {
+        let Some(branch) = self.bridged.take() else { return };
+        hear(self.opening.leg_id, Hears::Silence(proto::Silence {}), effects);
+        if let Some(leg_id) = self.child(branch).map(|child| child.leg_id) {
+            hear(leg_id, Hears::Silence(proto::Silence {}), effects);
+        }
+    }
+
+    fn child(&self, branch: BranchId) -> Option<&Child> {
+        self.children.iter().find(|child| child.branch == branch)
+    }
+
+    pub(super) fn parent_input(&mut self, input: ParentInput, now: Now, effects: &mut Vec<Effect>) {
+        let ParentInput::Cancel(cause) = input;
+        if !matches!(self.leg.signalling, Signalling::Outgoing { .. }) {
+            self.hang_up(EndedBy::Application, 487, "", now, effects);
+            return;
+        }
+        let (reason, status) = match cause {
+            CancelCause::Elsewhere => (ELSEWHERE, CallStatus::Canceled),
+            CancelCause::NoAnswer => ("", CallStatus::NoAnswer),
+            CancelCause::CallerLeft => ("", CallStatus::Canceled),
+        };
+        self.cancel_attempts(None, reason, effects);
+        self.leg_ended(status, EndedBy::Application, 487, now, effects);
+    }
+
+    /// The callee has answered and can be heard: first its digits, then its whisper, then the bridge.
+    pub(super) fn callee_answered(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.publish(EventKind::Answered, effects);
+        match self.parent.as_ref().and_then(|parent| parent.order.spec.send_digits.clone()) {
+            Some(digits) => self.play(DIGITS_PLAYER, vec![PlayKind::Digits(digits)], 1, effects),
+            None => self.callee_ready(now, effects),
+        }
+    }
+
+    pub(super) fn callee_ready(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.tell_parent(BranchEvent::Answered, effects);
+        if let Some(whisper) = self.parent.as_ref().and_then(|parent| parent.order.spec.whisper.clone()) {
+            let document = NewDocument { source: DocumentSource::Url(whisper), fallback: None, at_end: AtEnd::Accept };
+            self.run(VerbInput::Replace(document), now, effects);
+        }
+    }
+
+    pub(super) fn tell_parent(&mut self, event: BranchEvent, effects: &mut Vec<Effect>) {
+        if let Some(parent) = &self.parent {
+            effects.push(Effect::ToParent { parent: parent.sid, branch: parent.branch, event });
+        }
+    }
+
+    pub(super) fn tell_parent_of_end(
+        &mut self,
+        status: CallStatus,
+        sip_status: u16,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        let response_code =
+            if self.answered_ms.is_some() { Some(200) } else { Some(sip_status).filter(|code| *code > 0) };
+        let sip = (!self.leg.sip_call_id.is_empty())
+            .then(|| SipOutcome { call_id: self.leg.sip_call_id.clone(), response_code });
+        let event = match self.answered_ms {
+            Some(answered) => {
+                BranchEvent::Ended { duration: Duration::from_millis(now.wall_ms.saturating_sub(answered)), sip }
+            }
+            None => BranchEvent::Failed { status: branch_failure(status), sip },
+        };
+        self.tell_parent(event, effects);
+    }
+}
+
+fn branch_failure(status: CallStatus) -> BranchFailure {
+    match status {
+        CallStatus::Busy => BranchFailure::Busy,
+        CallStatus::NoAnswer => BranchFailure::NoAnswer,
+        CallStatus::Canceled => BranchFailure::Canceled,
+        _ => BranchFailure::Failed,
+    }
+}

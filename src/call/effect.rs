@@ -1,0 +1,200 @@
+//! What goes into a call and what comes out: all that it can learn of the world and do to it.
+
+use bytes::Bytes;
+use dialtone_media::proto::{CommandKind, MediaEventKind};
+use serde::{Deserialize, Serialize};
+
+use crate::events::EventKind;
+use crate::ids::{BranchId, CallSid};
+use crate::twiml::{
+    AudioFailure, AudioSource, BranchEvent, BranchSpec, ClipRef, FetchFailure, FetchOrder, Fetched, Notice,
+};
+
+/// One of the INVITEs that a dialled call sends at once; an incoming call has only the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AttemptId(pub u8);
+
+impl AttemptId {
+    pub const FIRST: AttemptId = AttemptId(0);
+}
+
+/// What happens to a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum CallInput {
+    /// The first input. `offer` is the caller's SDP, empty for a late offer and for a dialled call.
+    Begin {
+        offer: Bytes,
+        signalled_from: String,
+    },
+    Sip {
+        attempt: AttemptId,
+        event: SipEvent,
+    },
+    Media(MediaEventKind),
+    /// The worker is gone, or never took the leg.
+    MediaLost,
+    Document {
+        fetch: u32,
+        outcome: FetchOutcome,
+    },
+    Audio {
+        ticket: u32,
+        result: Result<ClipRef, AudioFailure>,
+    },
+    /// A child tells its parent.
+    Branch {
+        branch: BranchId,
+        event: BranchEvent,
+    },
+    /// Something that the customer must know, found while the call's wish was carried out.
+    Notice(Notice),
+    /// A parent tells its child.
+    Parent(ParentInput),
+    /// The server ends now.
+    Shutdown,
+    Deadline,
+}
+
+/// What became of a fetch, with what the event tells of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FetchOutcome {
+    pub result: Result<Fetched, FetchFailure>,
+    pub url: String,
+    /// Why it was fetched: `document`, `action`, `redirect`, `fallback`.
+    pub reason: String,
+    pub duration_ms: u64,
+}
+
+/// What a leg's SIP dialog brings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SipEvent {
+    /// The caller took its INVITE back.
+    Canceled,
+    /// Our 200 is acknowledged; with an SDP answer where we made the offer.
+    Acked {
+        sdp: Bytes,
+    },
+    AckMissing,
+    Progress {
+        status: u16,
+        sdp: Bytes,
+    },
+    Answered {
+        sdp: Bytes,
+        sip_call_id: String,
+    },
+    /// Our INVITE failed; `sip_call_id` is empty if it was never sent.
+    Refused {
+        status: u16,
+        sip_call_id: String,
+    },
+    /// The peer offers anew; an empty SDP asks us to offer.
+    Reoffered {
+        sdp: Bytes,
+    },
+    Reanswered {
+        status: u16,
+        sdp: Bytes,
+    },
+    /// The peer hung up, or is lost.
+    Ended {
+        lost: bool,
+    },
+    /// A digit by SIP INFO.
+    Digit(char),
+}
+
+/// What a parent wants of its child.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ParentInput {
+    /// End, in whatever state.
+    Cancel(CancelCause),
+}
+
+/// Why a branch is taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CancelCause {
+    /// Another branch has answered.
+    Elsewhere,
+    /// It rang long enough.
+    NoAnswer,
+    CallerLeft,
+}
+
+/// All that a call can do to the world.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Effect {
+    Sip {
+        attempt: AttemptId,
+        command: SipCommand,
+    },
+    /// For the call's media session.
+    Media(CommandKind),
+    Fetch {
+        order: FetchOrder,
+        params: Vec<(String, String)>,
+    },
+    CancelFetch(u32),
+    /// Answered by [`CallInput::Audio`].
+    Prepare {
+        ticket: u32,
+        source: AudioSource,
+    },
+    /// Start a child; answered by [`CallInput::Branch`] with `Started` or `Failed`.
+    Originate(Box<BranchOrder>),
+    ToParent {
+        parent: CallSid,
+        branch: BranchId,
+        event: BranchEvent,
+    },
+    ToChild {
+        child: CallSid,
+        input: ParentInput,
+    },
+    Publish {
+        sequence: u32,
+        kind: EventKind,
+    },
+    /// The call is over: nothing of it is left, and no input is wanted any more.
+    Finished,
+}
+
+/// What a leg wants of its SIP dialog.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SipCommand {
+    Progress {
+        status: u16,
+        sdp: Bytes,
+    },
+    /// Answers the INVITE, the first or a later one.
+    Answer {
+        sdp: Bytes,
+    },
+    /// Refuses the INVITE, the first or a later one. `reason` is a Reason value, or empty.
+    Decline {
+        status: u16,
+        reason: String,
+    },
+    Invite {
+        sdp: Bytes,
+    },
+    Cancel {
+        reason: String,
+    },
+    Bye {
+        reason: String,
+    },
+    Reinvite {
+        sdp: Bytes,
+    },
+}
+
+/// A branch of a `<Dial>` to be started, with what the parent's leg adds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BranchOrder {
+    pub spec: BranchSpec,
+    /// The leg in the parent's session.
+    pub leg_id: u32,
+    /// The parent's own caller, for the default caller id.
+    pub parent_from: String,
+}

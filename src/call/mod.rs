@@ -1,0 +1,371 @@
+//! A call: one leg, as the customer sees it, with the program that runs on it.
+//!
+//! [`Call`] is a plain state machine: `handle(input, now, effects)`. It opens no socket, reads no clock and holds only
+//! ids and plain data, so that it can be written down at any step and go on elsewhere. What it wants done leaves as
+//! [`Effect`]s; whatever has an answer gets it as a [`CallInput`].
+//!
+//! - `leg`: the signalling and the media of the leg: rings, answers, is refused, ends
+//! - `program`: carries out what the document's verbs want
+//! - `children`: the legs that a `<Dial>` calls, and bridging
+//! - `params`: what every request to the application says
+//! - `route`: who answers a call, and how a number is reached
+//! - `tones`: ringing as countries know it
+
+mod children;
+mod effect;
+mod leg;
+mod params;
+mod program;
+pub mod route;
+mod tones;
+
+use std::time::Duration;
+
+use dialtone_media::proto::{self, MediaEventKind};
+use dialtone_sip::time::Mono;
+use serde::{Deserialize, Serialize};
+
+use crate::events::{CallStatus, Completed, Direction, EndedBy, EventKind, Initiated, Media};
+use crate::ids::{AccountSid, BranchId, CallSid};
+use crate::twiml::{Interpreter, NewDocument, Precondition, StatusCallback, VerbInput};
+
+use children::Child;
+pub use effect::{
+    AttemptId, BranchOrder, CallInput, CancelCause, Effect, FetchOutcome, ParentInput, SipCommand, SipEvent,
+};
+use leg::{Leg, MediaState, Signalling};
+
+/// The time of one wake-up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Now {
+    pub mono: Mono,
+    /// Milliseconds since 1970.
+    pub wall_ms: u64,
+}
+
+/// What is known of a call when it begins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Opening {
+    pub sid: CallSid,
+    pub account: AccountSid,
+    pub direction: Direction,
+    /// As the customer sees them.
+    pub from: String,
+    pub to: String,
+    /// The trunk or user by which it comes or goes.
+    pub via: String,
+    pub sip_call_id: String,
+    /// Further parameters of each request to the application: `SipDomain`, `SipHeader_X-...`, `CallerName`.
+    pub params: Vec<(String, String)>,
+    pub status_callback: Option<StatusCallback>,
+    pub session_id: u64,
+    pub leg_id: u32,
+    /// The far end is another call of ours: its media is linked by this key instead of RTP.
+    pub link: Option<u64>,
+    /// The program; `None` of a dialled leg without one.
+    pub document: Option<NewDocument>,
+    /// Answer before the document is fetched.
+    pub answer_at_once: bool,
+}
+
+/// One leg of a conversation, and what runs on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Call {
+    opening: Opening,
+    parent: Option<ParentLink>,
+    leg: Leg,
+    interpreter: Interpreter,
+    /// The running verb's precondition that does not hold yet.
+    required: Option<Precondition>,
+    children: Vec<Child>,
+    bridged: Option<BranchId>,
+    /// The deadline of the running verb.
+    verb_timer: Option<Mono>,
+    /// Fetches that wait because documents follow one another too fast.
+    throttle: program::Throttle,
+    sequence: u32,
+    answered_ms: Option<u64>,
+    /// How the leg ended, until its media statistics make the event complete.
+    ending: Option<Ending>,
+    is_published: bool,
+    is_released: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct ParentLink {
+    sid: CallSid,
+    branch: BranchId,
+    order: BranchOrder,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Ending {
+    status: CallStatus,
+    ended_by: EndedBy,
+    sip_status: u16,
+    /// Without statistics by then, the event is published without them.
+    publish_by: Mono,
+}
+
+/// A worker answers within this time, or is taken for lost.
+const MEDIA_PATIENCE: Duration = Duration::from_secs(2);
+
+impl Call {
+    /// A call that somebody makes to us. Begin it with [`CallInput::Begin`].
+    pub fn incoming(opening: Opening, late_offer: bool) -> Call {
+        let leg = Leg::incoming(late_offer);
+        Call::new(opening, None, leg)
+    }
+
+    /// A call that a parent's `<Dial>` makes: to `attempts` contacts at once. Begin it with [`CallInput::Begin`].
+    pub fn dialled(opening: Opening, parent: CallSid, order: BranchOrder, attempts: u8) -> Call {
+        let link = ParentLink { sid: parent, branch: order.spec.branch, order };
+        Call::new(opening, Some(link), Leg::outgoing(attempts))
+    }
+
+    fn new(opening: Opening, parent: Option<ParentLink>, leg: Leg) -> Call {
+        Call {
+            opening,
+            parent,
+            leg,
+            interpreter: Interpreter::new(),
+            required: None,
+            children: Vec::new(),
+            bridged: None,
+            verb_timer: None,
+            throttle: program::Throttle::default(),
+            sequence: 0,
+            answered_ms: None,
+            ending: None,
+            is_published: false,
+            is_released: false,
+        }
+    }
+
+    pub fn sid(&self) -> CallSid {
+        self.opening.sid
+    }
+
+    pub fn account(&self) -> AccountSid {
+        self.opening.account
+    }
+
+    pub fn session_id(&self) -> u64 {
+        self.opening.session_id
+    }
+
+    pub fn leg_id(&self) -> u32 {
+        self.opening.leg_id
+    }
+
+    /// The call whose `<Dial>` made this one, and its branch there.
+    pub fn parent(&self) -> Option<(CallSid, BranchId)> {
+        self.parent.as_ref().map(|parent| (parent.sid, parent.branch))
+    }
+
+    /// The number of its next event.
+    pub fn next_sequence(&self) -> u32 {
+        self.sequence
+    }
+
+    pub fn direction(&self) -> Direction {
+        self.opening.direction
+    }
+
+    pub fn from(&self) -> &str {
+        &self.opening.from
+    }
+
+    /// When the call wants [`CallInput::Deadline`].
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let publish_by = self.ending.as_ref().filter(|_| !self.is_published).map(|ending| ending.publish_by);
+        [self.verb_timer, publish_by, self.leg.media_patience(), self.throttle.deadline()].into_iter().flatten().min()
+    }
+
+    /// Takes an input; what it brings about is appended to `effects`, in order. The last is [`Effect::Finished`].
+    pub fn handle(&mut self, input: CallInput, now: Now, effects: &mut Vec<Effect>) {
+        match input {
+            CallInput::Begin { offer, signalled_from } => self.begin(offer, signalled_from, now, effects),
+            CallInput::Sip { attempt, event } => self.sip_event(attempt, event, now, effects),
+            CallInput::Media(event) => self.media_event(event, now, effects),
+            CallInput::MediaLost => self.media_lost(now, effects),
+            CallInput::Document { fetch, outcome } => self.document(fetch, outcome, now, effects),
+            CallInput::Audio { ticket, result } => self.run(VerbInput::Audio { ticket, result }, now, effects),
+            CallInput::Branch { branch, event } => self.branch_event(branch, event, now, effects),
+            CallInput::Parent(input) => self.parent_input(input, now, effects),
+            CallInput::Notice(notice) => self.publish(EventKind::Noticed(notice), effects),
+            CallInput::Shutdown => self.shut_down(now, effects),
+            CallInput::Deadline => self.deadline(now, effects),
+        }
+        self.finish_if_over(effects);
+    }
+
+    fn begin(&mut self, offer: bytes::Bytes, signalled_from: String, now: Now, effects: &mut Vec<Effect>) {
+        let initiated = Initiated {
+            direction: self.opening.direction,
+            from: self.opening.from.clone(),
+            to: self.opening.to.clone(),
+            parent: self.parent.as_ref().map(|parent| parent.sid),
+            via: self.opening.via.clone(),
+            sip_call_id: self.opening.sip_call_id.clone(),
+            status_callback: self.opening.status_callback.clone(),
+        };
+        self.publish(EventKind::Initiated(Box::new(initiated)), effects);
+        self.open_media(offer, signalled_from, now, effects);
+        if self.parent.is_none() {
+            effects.push(Effect::Sip {
+                attempt: AttemptId::FIRST,
+                command: SipCommand::Progress { status: 180, sdp: bytes::Bytes::new() },
+            });
+            self.leg.wants_answer = self.opening.answer_at_once;
+            if let Some(document) = self.opening.document.take() {
+                self.run(VerbInput::Replace(document), now, effects);
+            }
+        }
+    }
+
+    fn media_event(&mut self, event: MediaEventKind, now: Now, effects: &mut Vec<Effect>) {
+        match event {
+            MediaEventKind::Negotiated(negotiated) => self.negotiated(negotiated, now, effects),
+            MediaEventKind::Refused(refused) => self.media_refused(&refused, now, effects),
+            MediaEventKind::Digit(digit) => {
+                if let Some(digit) = char::from_u32(digit.digit) {
+                    self.run(VerbInput::Digit(digit), now, effects);
+                }
+            }
+            MediaEventKind::PlayerEnded(ended) => self.player_ended(&ended, now, effects),
+            MediaEventKind::LegSilent(silent) => {
+                self.publish(
+                    EventKind::Silent { expected_from: silent.expected_from, dropped_from: silent.dropped_from },
+                    effects,
+                );
+            }
+            MediaEventKind::LegClosed(closed) => self.leg_closed(closed.statistics.unwrap_or_default(), effects),
+            MediaEventKind::Released(_) => self.is_released = true,
+            // Audio is handed over by the shard, which has it; the first packet is news to nobody yet.
+            MediaEventKind::AudioWanted(_) | MediaEventKind::LegHeard(_) => {}
+        }
+    }
+
+    fn deadline(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if self.ending.as_ref().is_some_and(|ending| ending.publish_by <= now.mono) {
+            self.leg_closed(proto::LegStatistics::default(), effects);
+        }
+        if self.leg.media_patience().is_some_and(|at| at <= now.mono) {
+            self.media_lost(now, effects);
+        }
+        self.release_throttled(now, effects);
+        if self.verb_timer.is_some_and(|at| at <= now.mono) {
+            self.verb_timer = None;
+            self.run(VerbInput::Timer, now, effects);
+        }
+    }
+
+    /// The server ends: the leg is told why, and everything winds up.
+    fn shut_down(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.hang_up(EndedBy::Server, 503, "SIP;cause=503;text=\"server is shutting down\"", now, effects);
+    }
+
+    /// Ends the leg from our side, in whatever state it is.
+    fn hang_up(&mut self, ended_by: EndedBy, sip_status: u16, reason: &str, now: Now, effects: &mut Vec<Effect>) {
+        let status = match &self.leg.signalling {
+            Signalling::Ended => return,
+            Signalling::Incoming => {
+                let command = SipCommand::Decline { status: sip_status, reason: reason.to_owned() };
+                effects.push(Effect::Sip { attempt: AttemptId::FIRST, command });
+                if sip_status == 486 {
+                    CallStatus::Busy
+                } else if ended_by == EndedBy::Application {
+                    CallStatus::Completed
+                } else {
+                    CallStatus::Failed
+                }
+            }
+            Signalling::Outgoing { .. } => {
+                self.cancel_attempts(None, reason, effects);
+                CallStatus::Canceled
+            }
+            Signalling::Answered { attempt } => {
+                effects.push(Effect::Sip { attempt: *attempt, command: SipCommand::Bye { reason: reason.to_owned() } });
+                CallStatus::Completed
+            }
+        };
+        self.leg_ended(status, ended_by, sip_status, now, effects);
+    }
+
+    /// The leg is over: its media closes, its program winds up, its parent learns of it.
+    fn leg_ended(
+        &mut self,
+        status: CallStatus,
+        ended_by: EndedBy,
+        sip_status: u16,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.leg.signalling = Signalling::Ended;
+        self.ending = Some(Ending { status, ended_by, sip_status, publish_by: now.mono + MEDIA_PATIENCE });
+        self.verb_timer = None;
+        self.required = None;
+        if self.leg.media == MediaState::Lost {
+            self.leg_closed(proto::LegStatistics::default(), effects);
+        } else {
+            effects.push(Effect::Media(proto::CommandKind::DropLeg(self.opening.leg_id)));
+        }
+        self.tell_parent_of_end(status, sip_status, now, effects);
+        self.run(VerbInput::HungUp, now, effects);
+    }
+
+    fn leg_closed(&mut self, statistics: proto::LegStatistics, effects: &mut Vec<Effect>) {
+        self.leg.media = MediaState::Lost;
+        let Some(ending) = self.ending.as_ref().filter(|_| !self.is_published) else { return };
+        let completed = Completed {
+            status: ending.status,
+            sip_status: ending.sip_status,
+            ended_by: ending.ended_by,
+            media: media_totals(statistics),
+        };
+        self.publish(EventKind::Completed(Box::new(completed)), effects);
+        self.is_published = true;
+    }
+
+    fn finish_if_over(&mut self, effects: &mut Vec<Effect>) {
+        let over = self.is_published && !self.is_released && self.children.is_empty() && self.interpreter.is_finished();
+        if over {
+            self.is_released = true;
+            if self.parent.is_none() {
+                effects.push(Effect::Media(proto::CommandKind::Release(proto::Release {})));
+            }
+            effects.push(Effect::Finished);
+        }
+    }
+
+    fn publish(&mut self, kind: EventKind, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Publish { sequence: self.sequence, kind });
+        self.sequence += 1;
+    }
+
+    /// As the customer sees the call now.
+    fn status(&self) -> CallStatus {
+        match (&self.ending, &self.leg.signalling) {
+            (Some(ending), _) => ending.status,
+            (None, Signalling::Answered { .. }) => CallStatus::InProgress,
+            (None, _) => CallStatus::Ringing,
+        }
+    }
+}
+
+fn media_totals(statistics: proto::LegStatistics) -> Media {
+    Media {
+        codec: statistics.codec,
+        packets_received: statistics.packets_received,
+        packets_sent: statistics.packets_sent,
+        packets_lost: statistics.packets_lost,
+        packets_late: statistics.packets_late,
+        packets_dropped: statistics.packets_dropped,
+        jitter_us: statistics.jitter_us,
+        round_trip_us: statistics.round_trip_us,
+    }
+}

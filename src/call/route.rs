@@ -1,0 +1,221 @@
+//! Routing: who answers an incoming call, and how somebody is reached.
+//!
+//! Pure look-ups over the directory; who a request comes from was decided before.
+
+use std::sync::Arc;
+
+use dialtone_sip::msg::{Address, HeaderName, Message, SipUri, Uri, decode, unfold};
+
+use crate::account::{Application, Directory, Number, Origin, Trunk, User};
+use crate::ids::AccountSid;
+use crate::twiml::{AtEnd, DocumentSource, NewDocument, SipTarget, Target};
+
+/// An incoming call with its application.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inbound {
+    pub account: AccountSid,
+    pub from: String,
+    pub to: String,
+    pub via: String,
+    pub params: Vec<(String, String)>,
+    pub application: Application,
+}
+
+/// Why an incoming call is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoute {
+    /// 404: nobody has that number.
+    NotFound,
+    /// 484: no number was dialled.
+    Incomplete,
+}
+
+impl NoRoute {
+    pub fn status(self) -> u16 {
+        match self {
+            NoRoute::NotFound => 404,
+            NoRoute::Incomplete => 484,
+        }
+    }
+}
+
+/// Finds the application of an INVITE from a known origin.
+pub fn inbound(origin: &Origin, invite: &Message, directory: &Directory) -> Result<Inbound, NoRoute> {
+    let called = called(invite);
+    if called.is_empty() {
+        return Err(NoRoute::Incomplete);
+    }
+    let (application, number) = application(origin, &called, directory).ok_or(NoRoute::NotFound)?;
+    let mut params = sip_params(invite);
+    let (from, via) = match origin {
+        Origin::Trunk(trunk) => (caller(invite), trunk.name.clone()),
+        Origin::User(user) => {
+            params.push(("SipUsername".to_owned(), user.username.clone()));
+            (format!("sip:{}@{}", user.username, user.domain), user.username.clone())
+        }
+    };
+    let to = match (number, origin) {
+        (Some(number), _) => number.number.clone(),
+        (None, Origin::Trunk(_)) => called,
+        (None, Origin::User(user)) => format!("sip:{called}@{}", user.domain),
+    };
+    Ok(Inbound { account: origin.account(), from, to, via, params, application })
+}
+
+/// From a trunk: the account's number, else the trunk's own application. From a user: the account's number, else the
+/// user's own, else another user of the account, who is rung directly.
+fn application(origin: &Origin, called: &str, directory: &Directory) -> Option<(Application, Option<Arc<Number>>)> {
+    let account = origin.account();
+    if let Some(number) = directory.number(account, called) {
+        return Some((number.application.clone(), Some(number.clone())));
+    }
+    match origin {
+        Origin::Trunk(trunk) => trunk.application.clone().map(|application| (application, None)),
+        Origin::User(user) => {
+            let direct = || directory.client(account, called).map(|callee| (ring_directly(callee), None));
+            user.application.clone().map(|application| (application, None)).or_else(direct)
+        }
+    }
+}
+
+fn ring_directly(callee: &User) -> Application {
+    let twiml =
+        format!("<Response><Dial answerOnBridge=\"true\"><Client>{}</Client></Dial></Response>", callee.username);
+    let document = NewDocument { source: DocumentSource::Twiml(twiml), fallback: None, at_end: AtEnd::HangUp };
+    Application { document, status_callback: None, answer_at_once: false }
+}
+
+/// The number or user that is called, escapes decoded; empty if the URI has none or hides control bytes.
+pub fn called(invite: &Message) -> String {
+    let Ok(uri) = Uri::parse(invite.request_uri()) else { return String::new() };
+    let user = uri.user();
+    let user = user.split(';').next().unwrap_or("");
+    decode(user).map(|user| user.into_owned()).unwrap_or_default()
+}
+
+/// Who calls: the number where the From has one, else its whole URI.
+fn caller(invite: &Message) -> String {
+    let asserted = invite.values(HeaderName::PAssertedIdentity).next().and_then(|value| Address::parse(value).ok());
+    let from = asserted.or_else(|| invite.from().ok());
+    let Some(uri) = from.and_then(|from| from.parsed_uri().ok()) else { return String::new() };
+    let user = decode(uri.user()).unwrap_or_default();
+    if is_number(&user) {
+        return user.into_owned();
+    }
+    match uri {
+        Uri::Sip(uri) if user.is_empty() => format!("sip:{}", uri.host.host),
+        Uri::Sip(uri) => format!("sip:{user}@{}", uri.host.host),
+        Uri::Other { text, .. } => text.to_owned(),
+    }
+}
+
+pub fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Headers that a customer may see; a header longer than this is cut.
+const HEADER_CHARS: usize = 1_024;
+
+fn sip_params(invite: &Message) -> Vec<(String, String)> {
+    let mut params = vec![("SipCallId".to_owned(), invite.call_id().to_owned())];
+    if let Ok(Uri::Sip(uri)) = Uri::parse(invite.request_uri()) {
+        params.push(("SipDomain".to_owned(), uri.host.host.to_owned()));
+    }
+    let name = invite.from().map(|from| from.display_name().into_owned()).unwrap_or_default();
+    if !name.is_empty() {
+        params.push(("CallerName".to_owned(), name));
+    }
+    let diversion = invite
+        .other_header("Diversion")
+        .and_then(|value| Address::parse(value).ok())
+        .and_then(|address| address.parsed_uri().ok());
+    if let Some(user) = diversion.map(|uri| uri.user()).filter(|user| !user.is_empty()) {
+        params.push(("ForwardedFrom".to_owned(), user.to_owned()));
+    }
+    for (name, value) in invite.all_headers() {
+        let custom = name.get(..2).is_some_and(|prefix| prefix.eq_ignore_ascii_case("X-"))
+            || name.eq_ignore_ascii_case("User-to-User");
+        let param = format!("SipHeader_{name}");
+        if custom && !params.iter().any(|(known, _)| *known == param) {
+            params.push((param, unfold(value).chars().take(HEADER_CHARS).collect()));
+        }
+    }
+    params
+}
+
+/// How somebody is reached.
+#[derive(Clone, Debug)]
+pub enum Reach {
+    /// The best trunk, and the number in its form.
+    Trunk { trunk: Arc<Trunk>, uri: String },
+    /// A number of our own: a new inbound call inside.
+    Number(Arc<Number>),
+    /// Every device of a user.
+    User(Arc<User>),
+    /// Any SIP host that the outbound guard allows.
+    Uri(SipTarget),
+}
+
+/// Why nobody is reached; told as a notice of the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unreachable {
+    NoTrunk,
+    NoUser,
+    BadUri,
+}
+
+impl Unreachable {
+    pub fn text(self) -> &'static str {
+        match self {
+            Unreachable::NoTrunk => {
+                "no trunk of the account reaches this number: add a [[trunk]] with a uri and matching prefixes"
+            }
+            Unreachable::NoUser => "the account has no such user",
+            Unreachable::BadUri => "the sip uri cannot be read",
+        }
+    }
+}
+
+/// Finds the way to a `<Dial>` noun.
+pub fn outbound(target: &Target, account: AccountSid, directory: &Directory) -> Result<Reach, Unreachable> {
+    match target {
+        Target::Number(number) => match directory.number(account, number) {
+            Some(own) => Ok(Reach::Number(own.clone())),
+            None => to_trunk(number, account, directory),
+        },
+        Target::Client { identity, .. } => {
+            directory.client(account, identity).cloned().map(Reach::User).ok_or(Unreachable::NoUser)
+        }
+        Target::Sip(target) => to_sip(target, account, directory),
+    }
+}
+
+fn to_trunk(number: &str, account: AccountSid, directory: &Directory) -> Result<Reach, Unreachable> {
+    let trunk = directory.trunks_to(account, number).first().copied().cloned().ok_or(Unreachable::NoTrunk)?;
+    let uri = trunk.uri.as_deref().and_then(|uri| with_user(uri, number)).ok_or(Unreachable::BadUri)?;
+    Ok(Reach::Trunk { trunk, uri })
+}
+
+fn to_sip(target: &SipTarget, account: AccountSid, directory: &Directory) -> Result<Reach, Unreachable> {
+    let uri = SipUri::parse(&target.uri).map_err(|_| Unreachable::BadUri)?;
+    if directory.is_own_domain(uri.host.host) {
+        let user = uri.decoded_user().unwrap_or_default();
+        if let Some(number) = directory.number(account, &user) {
+            return Ok(Reach::Number(number.clone()));
+        }
+        let own = directory.user(&user, directory.domain_of(uri.host.host)).filter(|found| found.account == account);
+        return own.cloned().map(Reach::User).ok_or(Unreachable::NoUser);
+    }
+    match directory.trunk_with_host(account, uri.host.host) {
+        Some(trunk) => Ok(Reach::Trunk { trunk: trunk.clone(), uri: target.uri.clone() }),
+        None => Ok(Reach::Uri(target.clone())),
+    }
+}
+
+/// A trunk's URI with the number as its user part.
+fn with_user(uri: &str, number: &str) -> Option<String> {
+    let parsed = SipUri::parse(uri).ok()?;
+    let scheme = if parsed.secure { "sips" } else { "sip" };
+    Some(format!("{scheme}:{number}@{}{}", parsed.host, parsed.params.0))
+}

@@ -1,0 +1,186 @@
+//! `dialtone calls` and `dialtone call SID`: asks a running server over its HTTP address.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use bytes::Bytes;
+use clap::Args;
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, StatusCode, header};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use serde::Deserialize;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use super::find_config;
+use crate::config::Config;
+use crate::events::{CallRecord, EventKind};
+
+#[derive(Args)]
+pub struct Calls {
+    /// The configuration of the running server
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How many, the newest first
+    #[arg(long, default_value_t = 20)]
+    limit: u32,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub struct Show {
+    /// The call
+    sid: String,
+    /// The configuration of the running server
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Deserialize)]
+struct CallList {
+    calls: Vec<CallRecord>,
+}
+
+impl Calls {
+    pub(super) fn run(self) -> Result<ExitCode, String> {
+        let body = ask(self.config, &format!("/dialtone/v1/calls?limit={}", self.limit))?;
+        if self.json {
+            println!("{}", String::from_utf8_lossy(&body));
+            return Ok(ExitCode::SUCCESS);
+        }
+        let list: CallList =
+            serde_json::from_slice(&body).map_err(|error| format!("the server's answer cannot be read: {error}"))?;
+        if list.calls.is_empty() {
+            println!("no calls yet");
+        }
+        for call in &list.calls {
+            let duration =
+                if call.ended_ms.is_some() { format!("{:>4}s", call.duration_s()) } else { " live".to_owned() };
+            println!(
+                "{}  {}  {:<11} {duration}  {} -> {}",
+                call.sid,
+                clock(call.started_ms),
+                call.status.as_str(),
+                call.from,
+                call.to
+            );
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Show {
+    pub(super) fn run(self) -> Result<ExitCode, String> {
+        let body = ask(self.config, &format!("/dialtone/v1/calls/{}", self.sid))?;
+        if self.json {
+            println!("{}", String::from_utf8_lossy(&body));
+            return Ok(ExitCode::SUCCESS);
+        }
+        let call: CallRecord =
+            serde_json::from_slice(&body).map_err(|error| format!("the server's answer cannot be read: {error}"))?;
+        println!("{}  {} -> {}  {}", call.sid, call.from, call.to, call.direction.as_str());
+        println!("account {}  status {}  duration {} s", call.account, call.status.as_str(), call.duration_s());
+        if let Some(parent) = call.parent {
+            println!("dialled by {parent}");
+        }
+        if let Some(completed) = &call.completed {
+            let media = &completed.media;
+            println!(
+                "media {}  received {}  sent {}  lost {}  late {}  dropped {}  jitter {:.1} ms",
+                if media.codec.is_empty() { "none" } else { &media.codec },
+                media.packets_received,
+                media.packets_sent,
+                media.packets_lost,
+                media.packets_late,
+                media.packets_dropped,
+                f64::from(media.jitter_us) / 1000.0
+            );
+        }
+        println!();
+        for event in &call.events {
+            println!("{}  {:>3}  {}", clock(event.at_ms), event.sequence, describe(&event.kind));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn describe(kind: &EventKind) -> String {
+    match kind {
+        EventKind::Initiated(initiated) if initiated.via.is_empty() => "initiated".to_owned(),
+        EventKind::Initiated(initiated) => format!("initiated by way of {}", initiated.via),
+        EventKind::Ringing => "ringing".to_owned(),
+        EventKind::Answered => "answered".to_owned(),
+        EventKind::VerbStarted { verb } => format!("<{verb}>"),
+        EventKind::Requested { url, reason, error, duration_ms } => match error {
+            Some(code) => format!("{reason} from {url}: error {code} after {duration_ms} ms"),
+            None => format!("{reason} from {url} in {duration_ms} ms"),
+        },
+        EventKind::Noticed(notice) => {
+            format!("{:?} {}: {} {}", notice.severity, notice.code, notice.text, notice.url).trim_end().to_owned()
+        }
+        EventKind::Held { held } => if *held { "held" } else { "resumed" }.to_owned(),
+        EventKind::Silent { expected_from, dropped_from } if dropped_from.is_empty() => {
+            format!("nothing heard for 2 s from {expected_from}: a firewall, or the phone sends no audio")
+        }
+        EventKind::Silent { expected_from, dropped_from } => {
+            format!("nothing heard for 2 s from {expected_from}, but from {dropped_from}: see [media] latching")
+        }
+        EventKind::Completed(completed) if completed.sip_status > 0 => {
+            format!("{} ({}), ended by {:?}", completed.status.as_str(), completed.sip_status, completed.ended_by)
+                .to_lowercase()
+        }
+        EventKind::Completed(completed) => {
+            format!("{}, ended by {:?}", completed.status.as_str(), completed.ended_by).to_lowercase()
+        }
+    }
+}
+
+fn clock(wall_ms: u64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(wall_ms) * 1_000_000)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    time.format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:3]Z"))
+        .unwrap_or_default()
+}
+
+/// Asks the running server, with the operator token of its configuration.
+fn ask(config: Option<PathBuf>, path: &str) -> Result<Bytes, String> {
+    let file = find_config(config.as_deref())?;
+    let config = Config::load(&file).map_err(|error| error.to_string())?;
+    if config.http.operator_token.is_empty() {
+        return Err(format!("{} has no [http] operator_token, which this command needs", file.display()));
+    }
+    let mut address = config.http.listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let request = Request::get(format!("http://{address}{path}"))
+            .header(header::AUTHORIZATION, format!("Bearer {}", config.http.operator_token.expose()))
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| error.to_string())?;
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        let response = client
+            .request(request)
+            .await
+            .map_err(|_| format!("no server answers at http://{address}: is it running?"))?;
+        let status = response.status();
+        let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
+        if status == StatusCode::OK { Ok(body) } else { Err(refusal(status, &body)) }
+    })
+}
+
+fn refusal(status: StatusCode, body: &[u8]) -> String {
+    let message = serde_json::from_slice::<serde_json::Value>(body)
+        .ok()
+        .and_then(|value| Some(value.get("message")?.as_str()?.to_owned()));
+    message.unwrap_or_else(|| format!("the server answered {status}"))
+}

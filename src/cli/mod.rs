@@ -1,0 +1,81 @@
+//! The command line: what each command takes, and what it says.
+
+mod calls;
+mod dev;
+mod serve;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use crate::config::Config;
+use crate::telemetry::LogFormat;
+
+/// What `dev` writes, and what other commands look for first.
+const DEV_CONFIG: &str = ".dialtone/dialtone.toml";
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Start a server to develop against: loopback only, two users, two demo numbers, your application on port 3000
+    Dev(dev::Dev),
+    /// Start the server of a configuration file
+    Serve(serve::Serve),
+    /// Check a configuration file, and say what is wrong with it
+    Check(Check),
+    /// List live and past calls of a running server
+    Calls(calls::Calls),
+    /// Show one call with its events
+    Call(calls::Show),
+}
+
+#[derive(Args)]
+pub struct Check {
+    /// The configuration file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// How a server logs.
+#[derive(Args, Clone, Debug)]
+struct Logging {
+    /// error, warn, info, debug, trace, or directives such as info,dialtone::shard=debug
+    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    log_level: String,
+    /// How log lines are written
+    #[arg(long, value_enum, default_value_t = LogFormat::Pretty)]
+    log_format: LogFormat,
+}
+
+impl Command {
+    /// Runs the command. An error is a message for a person.
+    pub fn run(self) -> Result<ExitCode, String> {
+        match self {
+            Command::Dev(dev) => dev.run(),
+            Command::Serve(serve) => serve.run(),
+            Command::Check(check) => check.run(),
+            Command::Calls(calls) => calls.run(),
+            Command::Call(show) => show.run(),
+        }
+    }
+}
+
+impl Check {
+    fn run(&self) -> Result<ExitCode, String> {
+        let config = Config::load(&self.config).map_err(|error| error.to_string())?;
+        let accounts = config.directory.accounts().count();
+        println!("{}: ok ({accounts} account{})", self.config.display(), if accounts == 1 { "" } else { "s" });
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The file that is named, or the one of `dialtone dev` in this folder.
+fn find_config(named: Option<&Path>) -> Result<PathBuf, String> {
+    match named {
+        Some(path) => Ok(path.to_owned()),
+        None if Path::new(DEV_CONFIG).exists() => Ok(PathBuf::from(DEV_CONFIG)),
+        None => {
+            Err(format!("no configuration: give --config FILE, or run this where `dialtone dev` has made {DEV_CONFIG}"))
+        }
+    }
+}

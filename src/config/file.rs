@@ -1,0 +1,146 @@
+//! The file as it is written: every key, before anything is checked against anything else.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::ConfigError;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default)]
+    pub(super) sip: Sip,
+    #[serde(default)]
+    pub(super) http: Http,
+    #[serde(default)]
+    pub(super) media: Media,
+    #[serde(default)]
+    pub(super) store: Store,
+    #[serde(default)]
+    pub(super) server: Server,
+    #[serde(default)]
+    pub(super) account: Vec<Account>,
+    #[serde(default)]
+    pub(super) number: Vec<Number>,
+    #[serde(default)]
+    pub(super) user: Vec<User>,
+    #[serde(default)]
+    pub(super) trunk: Vec<Trunk>,
+}
+
+impl File {
+    pub(super) fn parse(text: &str, name: &str) -> Result<File, ConfigError> {
+        toml::from_str(text).map_err(|error| ConfigError::from_toml(name, text, &error))
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sip {
+    #[serde(default)]
+    pub(super) listen: Vec<Spanned<String>>,
+    pub(super) public_address: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) domains: Vec<String>,
+    pub(super) realm: Option<String>,
+    pub(super) digest: Option<Vec<Spanned<String>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Http {
+    pub(super) listen: Option<Spanned<String>>,
+    pub(super) public_url: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) allow_private_targets: bool,
+    pub(super) operator_token: Option<Spanned<String>>,
+    pub(super) metrics_listen: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Media {
+    pub(super) address: Option<Spanned<String>>,
+    pub(super) advertise: Option<Spanned<String>>,
+    pub(super) ports: Option<Spanned<String>>,
+    pub(super) latching: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Store {
+    pub(super) url: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    /// Seconds, or a text such as `90s`, `10m`, `1h`.
+    pub(super) drain_timeout: Option<Spanned<toml::Value>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Account {
+    pub(super) sid: Spanned<String>,
+    pub(super) auth_token: Spanned<String>,
+    #[serde(default)]
+    pub(super) name: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Number {
+    pub(super) number: Spanned<String>,
+    pub(super) account: Spanned<String>,
+    pub(super) voice_url: Option<Spanned<String>>,
+    pub(super) twiml: Option<Spanned<String>>,
+    pub(super) answer: Option<Spanned<String>>,
+    pub(super) voice_method: Option<Spanned<String>>,
+    pub(super) voice_fallback_url: Option<Spanned<String>>,
+    pub(super) voice_fallback_method: Option<Spanned<String>>,
+    pub(super) status_callback: Option<Spanned<String>>,
+    pub(super) status_callback_method: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct User {
+    pub(super) account: Spanned<String>,
+    pub(super) username: Spanned<String>,
+    pub(super) password: Spanned<String>,
+    pub(super) domain: Option<String>,
+    pub(super) voice_url: Option<Spanned<String>>,
+    pub(super) twiml: Option<Spanned<String>>,
+    pub(super) answer: Option<Spanned<String>>,
+    pub(super) voice_method: Option<Spanned<String>>,
+    pub(super) voice_fallback_url: Option<Spanned<String>>,
+    pub(super) voice_fallback_method: Option<Spanned<String>>,
+    pub(super) status_callback: Option<Spanned<String>>,
+    pub(super) status_callback_method: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Trunk {
+    pub(super) account: Spanned<String>,
+    pub(super) name: Spanned<String>,
+    pub(super) uri: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) from: Vec<Spanned<String>>,
+    pub(super) username: Option<String>,
+    pub(super) password: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) numbers: Vec<Spanned<String>>,
+    pub(super) prefixes: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) priority: u32,
+    pub(super) voice_url: Option<Spanned<String>>,
+    pub(super) twiml: Option<Spanned<String>>,
+    pub(super) answer: Option<Spanned<String>>,
+    pub(super) voice_method: Option<Spanned<String>>,
+    pub(super) voice_fallback_url: Option<Spanned<String>>,
+    pub(super) voice_fallback_method: Option<Spanned<String>>,
+    pub(super) status_callback: Option<Spanned<String>>,
+    pub(super) status_callback_method: Option<Spanned<String>>,
+}

@@ -1,0 +1,99 @@
+//! The configuration: a TOML file, read strictly into types that the rest of the program trusts.
+//!
+//! An unknown or wrong key names file, line, key and what was probably meant; nothing starts half. Defaults are here
+//! and nowhere else. The contract of the keys is in docs/configuration.md.
+
+mod error;
+mod file;
+mod read;
+mod secret;
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dialtone_sip::digest::Algorithm;
+use dialtone_sip::transport::Listen;
+
+use crate::account::Directory;
+
+pub use error::ConfigError;
+pub use secret::Secret;
+
+/// Everything that a configuration says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub sip: Sip,
+    pub http: Http,
+    pub media: Media,
+    pub store: Store,
+    pub server: Server,
+    /// What a reload may change.
+    pub directory: Directory,
+}
+
+#[derive(Clone, Debug)]
+pub struct Sip {
+    pub listen: Vec<Listen>,
+    pub realm: String,
+    /// Offered in this order.
+    pub digest: Vec<Algorithm>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Http {
+    pub listen: SocketAddr,
+    /// Where others reach `listen`, without a slash at the end.
+    pub public_url: String,
+    /// Lifts the guard that keeps the application's URLs off private addresses.
+    pub allow_private_targets: bool,
+    pub operator_token: Secret,
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Media {
+    /// RTP is sent and received here.
+    pub address: IpAddr,
+    /// Written into SDP.
+    pub advertise: IpAddr,
+    pub ports: RangeInclusive<u16>,
+    pub latching: Latching,
+}
+
+/// Whether media may come from another address than the SDP names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Latching {
+    Off,
+    /// Only where the SDP's address is private or differs from the one that signals; once, then locked.
+    #[default]
+    Nat,
+}
+
+#[derive(Clone, Debug)]
+pub struct Store {
+    /// `sqlite://PATH`.
+    pub url: String,
+    /// Beside the database: journal and caches.
+    pub folder: PathBuf,
+}
+
+#[derive(Clone, Debug)]
+pub struct Server {
+    pub drain_timeout: Duration,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &std::path::Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
+        Config::parse(&text, &path.display().to_string())
+    }
+
+    /// Reads and checks a text; `name` is for messages.
+    pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
+        let file = file::File::parse(text, name)?;
+        read::config(file, text, name)
+    }
+}

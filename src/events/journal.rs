@@ -1,0 +1,92 @@
+//! The journal: events on disk, one JSON line each, in numbered segments that are deleted when the store has their calls.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+use super::Event;
+
+/// A segment is closed at this size.
+const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// Where events are appended.
+pub(super) struct Journal {
+    folder: PathBuf,
+    number: u64,
+    file: File,
+    bytes: u64,
+    line: Vec<u8>,
+}
+
+impl Journal {
+    /// Opens a folder; gives what earlier runs left in it, oldest first, and begins a new segment.
+    ///
+    /// A last line that was cut by a crash is dropped: it was never acknowledged to anyone.
+    pub(super) fn open(folder: &Path) -> io::Result<(Journal, Vec<Event>)> {
+        fs::create_dir_all(folder)?;
+        let mut left = Vec::new();
+        let segments = segments(folder)?;
+        for number in &segments {
+            let reader = BufReader::new(File::open(path(folder, *number))?);
+            left.extend(
+                reader.split(b'\n').map_while(Result::ok).filter_map(|line| serde_json::from_slice(&line).ok()),
+            );
+        }
+        let number = segments.last().map_or(1, |last| last + 1);
+        let file = OpenOptions::new().create(true).append(true).open(path(folder, number))?;
+        Ok((Journal { folder: folder.to_owned(), number, file, bytes: 0, line: Vec::new() }, left))
+    }
+
+    /// Appends events. They are with the kernel when this returns: a crash of the process loses none.
+    pub(super) fn append(&mut self, events: &[Event]) -> io::Result<()> {
+        self.line.clear();
+        for event in events {
+            serde_json::to_writer(&mut self.line, event)?;
+            self.line.push(b'\n');
+        }
+        self.file.write_all(&self.line)?;
+        self.bytes += self.line.len() as u64;
+        if self.bytes >= SEGMENT_BYTES {
+            self.roll()?;
+        }
+        Ok(())
+    }
+
+    /// The segment that is being written.
+    pub(super) fn segment(&self) -> u64 {
+        self.number
+    }
+
+    /// Puts what is written on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Deletes every segment before `oldest`: the store has all their calls.
+    pub(super) fn release(&self, oldest: u64) -> io::Result<()> {
+        for number in segments(&self.folder)?.into_iter().filter(|number| *number < oldest.min(self.number)) {
+            fs::remove_file(path(&self.folder, number))?;
+        }
+        Ok(())
+    }
+
+    fn roll(&mut self) -> io::Result<()> {
+        self.file.sync_data()?;
+        self.number += 1;
+        self.file = OpenOptions::new().create(true).append(true).open(path(&self.folder, self.number))?;
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+fn path(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:010}.jsonl"))
+}
+
+fn segments(folder: &Path) -> io::Result<Vec<u64>> {
+    let mut numbers: Vec<u64> = fs::read_dir(folder)?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(".jsonl")?.parse().ok())
+        .collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}

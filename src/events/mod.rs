@@ -1,0 +1,175 @@
+//! Facts, published once: the outbox that everything which counts or tells is made of.
+//!
+//! A call publishes [`Event`]s and knows nobody who reads them. [`Outbox`] writes them to a journal on disk and then
+//! hands them, each with the [`CallRecord`] that its call's events add up to, to the subscribers: store, callbacks,
+//! metrics. After a crash the journal is read again, so that each call has exactly one end.
+
+mod journal;
+mod outbox;
+mod record;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AccountSid, CallSid, EventSid};
+use crate::twiml::{CallbackEvent, Notice, StatusCallback};
+
+pub use outbox::{Live, Outbox, Publisher, Subscriber};
+pub use record::{CallRecord, Told};
+
+/// An immutable fact about a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// The idempotency key of everything that is made of it.
+    pub id: EventSid,
+    pub account: AccountSid,
+    pub call: CallSid,
+    /// Counts from 0 in its call.
+    pub sequence: u32,
+    /// Wall clock, milliseconds since 1970.
+    pub at_ms: u64,
+    pub kind: EventKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EventKind {
+    /// The call exists. Always the first.
+    Initiated(Box<Initiated>),
+    Ringing,
+    Answered,
+    /// A verb of the document began.
+    VerbStarted {
+        verb: String,
+    },
+    /// The application was asked, and how it went.
+    Requested {
+        url: String,
+        reason: String,
+        error: Option<u32>,
+        duration_ms: u64,
+    },
+    /// An error or a warning for the customer.
+    Noticed(Notice),
+    /// The peer held, or went on.
+    Held {
+        held: bool,
+    },
+    /// Nothing was heard from the peer for 2 s.
+    Silent {
+        expected_from: String,
+        dropped_from: String,
+    },
+    /// The call is over. Always the last.
+    Completed(Box<Completed>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Initiated {
+    pub direction: Direction,
+    pub from: String,
+    pub to: String,
+    pub parent: Option<CallSid>,
+    /// The trunk or the user by which the call came or goes, empty if neither.
+    pub via: String,
+    pub sip_call_id: String,
+    pub status_callback: Option<StatusCallback>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Completed {
+    pub status: CallStatus,
+    /// The final SIP response, ours or the peer's; 0 if there was none.
+    pub sip_status: u16,
+    pub ended_by: EndedBy,
+    pub media: Media,
+}
+
+/// RTP totals of the leg.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Media {
+    pub codec: String,
+    pub packets_received: u64,
+    pub packets_sent: u64,
+    pub packets_lost: u64,
+    pub packets_late: u64,
+    pub packets_dropped: u64,
+    pub jitter_us: u32,
+    pub round_trip_us: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    Inbound,
+    OutboundDial,
+}
+
+impl Direction {
+    /// As the customer sees it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Direction::Inbound => "inbound",
+            Direction::OutboundDial => "outbound-dial",
+        }
+    }
+}
+
+/// As the customer sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CallStatus {
+    Queued,
+    Initiated,
+    Ringing,
+    InProgress,
+    Completed,
+    Busy,
+    NoAnswer,
+    Failed,
+    Canceled,
+}
+
+impl CallStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CallStatus::Queued => "queued",
+            CallStatus::Initiated => "initiated",
+            CallStatus::Ringing => "ringing",
+            CallStatus::InProgress => "in-progress",
+            CallStatus::Completed => "completed",
+            CallStatus::Busy => "busy",
+            CallStatus::NoAnswer => "no-answer",
+            CallStatus::Failed => "failed",
+            CallStatus::Canceled => "canceled",
+        }
+    }
+
+    pub fn is_final(self) -> bool {
+        !matches!(self, CallStatus::Queued | CallStatus::Initiated | CallStatus::Ringing | CallStatus::InProgress)
+    }
+}
+
+/// Who ended a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndedBy {
+    /// The party of this leg.
+    Peer,
+    /// Its own document, its parent, or the API.
+    Application,
+    /// We: a failure, a limit, a shutdown.
+    Server,
+}
+
+impl EventKind {
+    /// The step that a status callback may ask for, if this is one.
+    pub fn callback_step(&self) -> Option<CallbackEvent> {
+        match self {
+            EventKind::Initiated(_) => Some(CallbackEvent::Initiated),
+            EventKind::Ringing => Some(CallbackEvent::Ringing),
+            EventKind::Answered => Some(CallbackEvent::Answered),
+            EventKind::Completed(_) => Some(CallbackEvent::Completed),
+            _ => None,
+        }
+    }
+}

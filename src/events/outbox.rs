@@ -1,0 +1,274 @@
+//! The outbox: from the shards by a bounded queue to the journal, and on to the subscribers.
+//!
+//! A thread of its own writes the journal, so that a slow disk never delays a call. The queue holds
+//! [`QUEUE`] events; when less than [`RESERVE`] of that is free, [`Publisher::has_room`] says so and the shards admit no
+//! new call, so that the events of running calls always fit.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use std::{io, thread};
+
+use super::journal::Journal;
+use super::{CallRecord, CallStatus, Completed, EndedBy, Event, EventKind, Media};
+use crate::ids::{CallSid, EventSid};
+
+/// Events that may wait for the journal.
+pub const QUEUE: usize = 65_536;
+/// Room that new calls may not take.
+const RESERVE: usize = QUEUE / 2;
+/// Events handled at once.
+const BATCH: usize = 512;
+/// The disk is synchronised at most this often.
+const SYNC_EVERY: Duration = Duration::from_millis(200);
+
+/// The way into the outbox; one for each shard.
+#[derive(Clone)]
+pub struct Publisher {
+    queue: SyncSender<Message>,
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Publisher {
+    /// Publishes a fact. False: the outbox is full or has ended, and the event is lost; `has_room` makes that a bug.
+    pub fn publish(&self, event: Event) -> bool {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let sent = self.queue.try_send(Message::Event(Box::new(event))).is_ok();
+        if !sent {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    /// Whether a new call may begin.
+    pub fn has_room(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < QUEUE - RESERVE
+    }
+
+    /// Events that wait for the journal.
+    pub fn backlog(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// The store has a call's record: its part of the journal is no longer needed.
+    pub fn stored(&self, calls: Vec<CallSid>) {
+        // A full queue only delays the deletion of a segment until the next restart.
+        let _ = self.queue.try_send(Message::Stored(calls));
+    }
+}
+
+/// Whoever reads facts. Runs on the outbox's thread: it must hand work over, not do it.
+pub trait Subscriber: Send {
+    /// `record` is the call as it stands after `event`. `again`: an earlier run has told it already, perhaps to everyone.
+    fn told(&mut self, event: &Event, record: &mut CallRecord, again: bool);
+}
+
+/// Calls that are not over, as their events tell.
+pub type Live = Arc<Mutex<HashMap<CallSid, CallRecord>>>;
+
+enum Message {
+    Event(Box<Event>),
+    Stored(Vec<CallSid>),
+    Stop,
+}
+
+/// A running outbox.
+pub struct Outbox {
+    publisher: Publisher,
+    live: Live,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Outbox {
+    /// Opens the journal in `folder`, takes up what an earlier run left, and starts.
+    ///
+    /// A call that was running when the process died gets its end now: `failed`, ended by us.
+    pub fn start(folder: &Path, wall_ms: u64, subscribers: Vec<Box<dyn Subscriber>>) -> io::Result<Outbox> {
+        let (journal, left) = Journal::open(folder)?;
+        let (queue, receiver) = sync_channel(QUEUE);
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let live: Live = Arc::default();
+        let mut writer = Writer {
+            journal,
+            subscribers,
+            live: live.clone(),
+            waiting: waiting.clone(),
+            begun: HashMap::new(),
+            unstored: BTreeMap::new(),
+            unsynced: false,
+        };
+        writer.recover(left, wall_ms);
+        let thread = thread::Builder::new().name("outbox".into()).spawn(move || writer.run(receiver))?;
+        Ok(Outbox { publisher: Publisher { queue, waiting }, live, thread: Some(thread) })
+    }
+
+    pub fn publisher(&self) -> Publisher {
+        self.publisher.clone()
+    }
+
+    pub fn live(&self) -> Live {
+        self.live.clone()
+    }
+
+    /// Writes what is queued, and ends. Publishers that still live lose what they publish after this.
+    pub fn stop(&mut self) {
+        // Blocks while the queue is full: what is in it must be written.
+        let _ = self.publisher.queue.send(Message::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Writer {
+    journal: Journal,
+    subscribers: Vec<Box<dyn Subscriber>>,
+    live: Live,
+    waiting: Arc<AtomicUsize>,
+    /// The segment in which a call begins, until the store has it.
+    begun: HashMap<CallSid, u64>,
+    /// How many such calls each segment has.
+    unstored: BTreeMap<u64, usize>,
+    unsynced: bool,
+}
+
+impl Writer {
+    fn run(mut self, queue: Receiver<Message>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            let first = match queue.recv_timeout(SYNC_EVERY) {
+                Ok(message) => message,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.sync();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => return self.sync(),
+            };
+            let mut stop = false;
+            let rest = std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1);
+            for message in std::iter::once(first).chain(rest) {
+                match message {
+                    Message::Event(event) => batch.push(*event),
+                    Message::Stored(calls) => self.stored(&calls),
+                    Message::Stop => stop = true,
+                }
+            }
+            self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+            self.write(&batch, false);
+            batch.clear();
+            if stop {
+                return self.sync();
+            }
+        }
+    }
+
+    fn write(&mut self, events: &[Event], again: bool) {
+        if events.is_empty() {
+            return;
+        }
+        if let Err(error) = self.journal.append(events) {
+            // The calls go on and the store still learns of them; only a crash now would lose these.
+            tracing::error!(%error, events = events.len(), "the journal cannot be written: a crash would lose these events");
+        }
+        self.unsynced = true;
+        for event in events {
+            self.deliver(event, again);
+        }
+    }
+
+    fn deliver(&mut self, event: &Event, again: bool) {
+        let mut live = self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(record) = CallRecord::begin(event) {
+            let segment = self.journal.segment();
+            self.begun.insert(event.call, segment);
+            *self.unstored.entry(segment).or_default() += 1;
+            live.insert(event.call, record);
+        } else if let Some(record) = live.get_mut(&event.call) {
+            record.apply(event);
+        }
+        let Some(record) = live.get_mut(&event.call) else { return };
+        for subscriber in &mut self.subscribers {
+            subscriber.told(event, record, again);
+        }
+        if record.ended_ms.is_some() {
+            live.remove(&event.call);
+        }
+    }
+
+    fn stored(&mut self, calls: &[CallSid]) {
+        for call in calls {
+            let Some(segment) = self.begun.remove(call) else { continue };
+            if let Some(count) = self.unstored.get_mut(&segment) {
+                *count -= 1;
+            }
+        }
+        self.unstored.retain(|_, count| *count > 0);
+        let oldest = self.unstored.first_key_value().map_or(self.journal.segment(), |(segment, _)| *segment);
+        if let Err(error) = self.journal.release(oldest) {
+            tracing::warn!(%error, "an old journal segment cannot be deleted");
+        }
+    }
+
+    fn sync(&mut self) {
+        if std::mem::take(&mut self.unsynced)
+            && let Err(error) = self.journal.sync()
+        {
+            tracing::error!(%error, "the journal cannot be synchronised to disk");
+        }
+    }
+
+    /// Tells again what an earlier run left, and ends the calls that it had not ended.
+    ///
+    /// The store ignores what it has already; callbacks are not sent a second time.
+    fn recover(&mut self, left: Vec<Event>, wall_ms: u64) {
+        let mut unfinished: BTreeMap<CallSid, (Event, u32)> = BTreeMap::new();
+        for event in &left {
+            match &event.kind {
+                EventKind::Completed(_) => {
+                    unfinished.remove(&event.call);
+                }
+                _ => {
+                    let last = unfinished.entry(event.call).or_insert_with(|| (event.clone(), 0));
+                    last.1 = event.sequence;
+                }
+            }
+        }
+        let ends: Vec<Event> =
+            unfinished.into_values().map(|(first, sequence)| end_of_lost_call(&first, sequence + 1, wall_ms)).collect();
+        if !ends.is_empty() {
+            tracing::warn!(
+                calls = ends.len(),
+                "calls were running when the server last stopped: they are recorded as failed"
+            );
+        }
+        // What was left is written again into the new segment, so that the old ones can go.
+        self.write(&left, true);
+        self.write(&ends, false);
+        let newest = self.journal.segment();
+        let _ = self.journal.sync().and_then(|()| self.journal.release(newest));
+    }
+}
+
+fn end_of_lost_call(first: &Event, sequence: u32, wall_ms: u64) -> Event {
+    // The same id each time it is derived: a crash during recovery makes no second end.
+    let id = EventSid::new(u128::from_str_radix(&first.id.to_string()[2..], 16).unwrap_or(0) ^ u128::MAX);
+    let completed =
+        Completed { status: CallStatus::Failed, sip_status: 0, ended_by: EndedBy::Server, media: Media::default() };
+    Event {
+        id,
+        account: first.account,
+        call: first.call,
+        sequence,
+        at_ms: wall_ms,
+        kind: EventKind::Completed(Box::new(completed)),
+    }
+}

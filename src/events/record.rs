@@ -1,0 +1,102 @@
+//! What a call's events add up to: the call as it stands, and its CDR when it is over.
+
+use serde::{Deserialize, Serialize};
+
+use super::{CallStatus, Completed, Direction, Event, EventKind};
+use crate::ids::{AccountSid, CallSid};
+use crate::twiml::StatusCallback;
+
+/// A call, folded from its events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallRecord {
+    pub sid: CallSid,
+    pub account: AccountSid,
+    pub direction: Direction,
+    pub from: String,
+    pub to: String,
+    pub parent: Option<CallSid>,
+    pub via: String,
+    pub sip_call_id: String,
+    pub status: CallStatus,
+    pub started_ms: u64,
+    pub answered_ms: Option<u64>,
+    pub ended_ms: Option<u64>,
+    pub completed: Option<Box<Completed>>,
+    #[serde(skip)]
+    pub status_callback: Option<StatusCallback>,
+    /// Callbacks told so far: the next one's SequenceNumber.
+    #[serde(skip)]
+    pub callbacks: u32,
+    pub events: Vec<Told>,
+}
+
+/// An event as it is shown: without what its record says already.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    pub sequence: u32,
+    pub at_ms: u64,
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// Events kept of one call; a document in a loop must not fill the memory. The first and the last are always kept.
+const EVENTS: usize = 500;
+
+impl CallRecord {
+    /// Begins a record with its call's first event; `None` for any other.
+    pub fn begin(event: &Event) -> Option<CallRecord> {
+        let EventKind::Initiated(initiated) = &event.kind else { return None };
+        let mut record = CallRecord {
+            sid: event.call,
+            account: event.account,
+            direction: initiated.direction,
+            from: initiated.from.clone(),
+            to: initiated.to.clone(),
+            parent: initiated.parent,
+            via: initiated.via.clone(),
+            sip_call_id: initiated.sip_call_id.clone(),
+            status: if initiated.direction == Direction::Inbound { CallStatus::Ringing } else { CallStatus::Initiated },
+            started_ms: event.at_ms,
+            answered_ms: None,
+            ended_ms: None,
+            completed: None,
+            status_callback: initiated.status_callback.clone(),
+            callbacks: 0,
+            events: Vec::new(),
+        };
+        record.keep(event);
+        Some(record)
+    }
+
+    /// Adds a later event.
+    pub fn apply(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::Ringing => self.status = CallStatus::Ringing,
+            EventKind::Answered => {
+                self.status = CallStatus::InProgress;
+                self.answered_ms = Some(event.at_ms);
+            }
+            EventKind::Completed(completed) => {
+                self.status = completed.status;
+                self.ended_ms = Some(event.at_ms);
+                self.completed = Some(completed.clone());
+            }
+            _ => {}
+        }
+        self.keep(event);
+    }
+
+    fn keep(&mut self, event: &Event) {
+        if self.events.len() < EVENTS || matches!(event.kind, EventKind::Completed(_)) {
+            self.events.push(Told { sequence: event.sequence, at_ms: event.at_ms, kind: event.kind.clone() });
+        }
+    }
+
+    /// Seconds from answer to end, rounded up; 0 of a call that was not answered or is not over.
+    pub fn duration_s(&self) -> u64 {
+        match (self.answered_ms, self.ended_ms) {
+            (Some(answered), Some(ended)) => ended.saturating_sub(answered).div_ceil(1000),
+            _ => 0,
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! Builds the server from its configuration, starts it, reloads it, drains it and stops it.
+
+mod observe;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use dialtone_media::worker;
+use dialtone_sip::stack;
+use dialtone_sip::transport::{Listen, Transports};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::account::Directory;
+use crate::api;
+use crate::app::status::StatusCallbacks;
+use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard};
+use crate::config::{Config, ConfigError, Latching};
+use crate::events::{Live, Outbox};
+use crate::hot::Bindings;
+use crate::shard::{self, Mail, MailBox, Outside, core, gate, mail_box};
+use crate::speech::Speech;
+use crate::store::{self, Store, StoreError};
+use crate::telemetry::{self, CallMetrics, LogLevel};
+use crate::workers::Link;
+
+/// Calls at once on one edge; RTP ports are the other bound.
+const MAX_CALLS: usize = 50_000;
+/// Audio kept for workers, and by the worker for its players.
+const CLIP_BYTES: usize = 256 << 20;
+/// How long callbacks and rows may take when the last call is over.
+const WIND_UP: Duration = Duration::from_secs(10);
+
+/// Why the server does not start. Each says what to do.
+#[derive(Debug)]
+pub enum StartError {
+    Listen { what: String, error: io::Error },
+    Journal { folder: PathBuf, error: io::Error },
+    Store(StoreError),
+    Worker(io::Error),
+    Runtime(io::Error),
+    Metrics(String),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Listen { what, error } if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "cannot listen on {what}: another program does already; stop it, or choose another port")
+            }
+            StartError::Listen { what, error } => write!(f, "cannot listen on {what}: {error}"),
+            StartError::Journal { folder, error } => {
+                write!(f, "cannot write the journal in {}: {error}", folder.display())
+            }
+            StartError::Store(error) => write!(f, "cannot open the store: {error}"),
+            StartError::Worker(error) => write!(f, "cannot start the media worker: {error}"),
+            StartError::Runtime(error) => write!(f, "cannot start a thread: {error}"),
+            StartError::Metrics(error) => write!(f, "cannot start the metrics: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running server.
+pub struct Server {
+    config: Config,
+    directory: Arc<ArcSwap<Directory>>,
+    mail: MailBox,
+    shard: Option<thread::JoinHandle<()>>,
+    link: Link,
+    outbox: Outbox,
+    callbacks: Callbacks,
+    store: Store,
+    writer: tokio::task::JoinHandle<()>,
+    draining: Arc<AtomicBool>,
+    log_level: Option<LogLevel>,
+    listening: Vec<Listen>,
+    http: SocketAddr,
+}
+
+/// What a caller of the server's HTTP side may see of it.
+#[derive(Clone)]
+pub struct View {
+    pub store: Store,
+    pub live: Live,
+    pub operator_token: crate::config::Secret,
+    pub draining: Arc<AtomicBool>,
+    pub metrics: PrometheusHandle,
+    /// `dev` serves the demo's documents itself.
+    pub demo: bool,
+}
+
+impl Server {
+    /// Starts everything, or nothing.
+    pub async fn start(config: Config, log_level: Option<LogLevel>, demo: bool) -> Result<Server, StartError> {
+        let metrics = telemetry::start_metrics().map_err(StartError::Metrics)?;
+        let directory = Arc::new(ArcSwap::from_pointee(config.directory.clone()));
+        let runtime = tokio::runtime::Handle::current();
+        let guard = Guard { allow_private_targets: config.http.allow_private_targets, ..Guard::default() };
+        let client = Client::new(ClientConfig { guard: guard.clone(), ..ClientConfig::default() });
+        let callbacks = Callbacks::new(client.clone(), CallbackLimits::default());
+        let store = Store::open(&config.store.url).await.map_err(StartError::Store)?;
+
+        let (subscriber, writer) = store::subscriber();
+        let status = StatusCallbacks::new(callbacks.clone(), directory.clone(), runtime.clone());
+        let journal = config.store.folder.join("journal");
+        let wall_ms = shard::wall_ms();
+        let outbox = tokio::task::block_in_place(|| {
+            Outbox::start(&journal, wall_ms, vec![Box::new(subscriber), Box::new(status), Box::new(CallMetrics)])
+        })
+        .map_err(|error| StartError::Journal { folder: journal, error })?;
+        let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher()));
+
+        let http = bind_http(config.http.listen).await?;
+        let metrics_http = match config.http.metrics_listen {
+            Some(address) => Some(bind_http(address).await?),
+            None => None,
+        };
+        let (mail, letters) = mail_box();
+        let link = Link::new(start_worker(&config, mail.clone())?);
+        let clips = Arc::new(Clips::new(CLIP_BYTES));
+        let outside = Outside {
+            runtime: runtime.clone(),
+            audio: AudioCache::new(client.clone(), clips.clone(), AudioLimits::default()),
+            speech: Arc::new(Speech::detect(clips.clone(), &config.store.folder.join("speech"))),
+            client,
+            clips,
+            link: link.clone(),
+            publisher: outbox.publisher(),
+        };
+        let bindings = Arc::new(Bindings::default());
+        let settings = core::Settings {
+            stack: stack::Config {
+                product: format!("Dialtone/{}", env!("CARGO_PKG_VERSION")),
+                slot: 0,
+                seed: random_seed(),
+            },
+            gate: gate::Settings { realm: config.sip.realm.clone(), algorithms: config.sip.digest.clone() },
+            directory: directory.load_full(),
+            bindings: bindings.clone(),
+            listening: Vec::new(),
+            outbound: guard,
+            max_calls: MAX_CALLS,
+        };
+        let (shard, listening) = start_shard(&config, settings, letters, mail.clone(), outside).await?;
+
+        let draining = Arc::new(AtomicBool::new(false));
+        let view = View {
+            store: store.clone(),
+            live: outbox.live(),
+            operator_token: config.http.operator_token.clone(),
+            draining: draining.clone(),
+            metrics: metrics.clone(),
+            demo,
+        };
+        let http_address =
+            http.local_addr().map_err(|error| StartError::Listen { what: config.http.listen.to_string(), error })?;
+        tokio::spawn(api::serve(http, api::router(view.clone())));
+        if let Some(listener) = metrics_http {
+            tokio::spawn(api::serve(listener, api::metrics_router(view.clone())));
+        }
+        tokio::spawn(observe::run(observe::Observed {
+            link: link.clone(),
+            live: outbox.live(),
+            bindings,
+            directory: directory.clone(),
+            store: store.clone(),
+            publisher: outbox.publisher(),
+            draining: draining.clone(),
+            metrics,
+        }));
+        Ok(Server {
+            config,
+            directory,
+            mail,
+            shard: Some(shard),
+            link,
+            outbox,
+            callbacks,
+            store,
+            writer,
+            draining,
+            log_level,
+            listening,
+            http: http_address,
+        })
+    }
+
+    /// What SIP listens on, with the ports that were given.
+    pub fn listening(&self) -> &[Listen] {
+        &self.listening
+    }
+
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Takes accounts, numbers, users and trunks of another configuration. What needs a restart is named in the log.
+    pub async fn reload(&mut self, fresh: Result<Config, ConfigError>) {
+        let fresh = match fresh {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                tracing::error!(%error, "the new configuration is refused; the old one stays");
+                return;
+            }
+        };
+        let directory = Arc::new(fresh.directory.clone());
+        self.directory.store(directory.clone());
+        let _ = self.mail.send(Mail::Directory(directory)).await;
+        if fresh.sip.listen != self.config.sip.listen
+            || fresh.http.listen != self.config.http.listen
+            || fresh.store.url != self.config.store.url
+        {
+            tracing::warn!("listeners and the store change only with a restart");
+        }
+        tracing::info!("accounts, numbers, users and trunks are reloaded");
+    }
+
+    /// Sets another log level.
+    pub fn set_log_level(&self, level: &str) {
+        if let Some(Err(error)) = self.log_level.as_ref().map(|handle| handle.set(level)) {
+            tracing::error!(%error, "the log level stays");
+        }
+    }
+
+    /// Takes no new calls, waits for the running ones up to the drain time-out or until `hurry` is told, ends the rest, and stops.
+    pub async fn drain_and_stop(mut self, mut hurry: oneshot::Receiver<()>) {
+        self.draining.store(true, Ordering::Relaxed);
+        let (drained, done) = oneshot::channel();
+        let _ = self.mail.send(Mail::Drain(drained)).await;
+        let limit = self.config.server.drain_timeout;
+        tracing::info!(seconds = limit.as_secs(), "draining: no new calls; running calls may go on for this long");
+        let mut done = done;
+        let all_over = tokio::select! {
+            _ = &mut done => true,
+            () = tokio::time::sleep(limit) => false,
+            _ = &mut hurry => false,
+        };
+        if !all_over {
+            tracing::warn!("ending the calls that still run");
+            let _ = self.mail.send(Mail::EndAll).await;
+            let _ = tokio::time::timeout(WIND_UP, done).await;
+        }
+        self.stop().await;
+    }
+
+    async fn stop(&mut self) {
+        let _ = self.mail.send(Mail::Stop).await;
+        if let Some(shard) = self.shard.take() {
+            let _ = tokio::task::spawn_blocking(move || shard.join()).await;
+        }
+        let link = self.link.clone();
+        let _ = tokio::task::spawn_blocking(move || link.shut_down()).await;
+        tokio::task::block_in_place(|| self.outbox.stop());
+        // The outbox is gone and with it the writer's queue: it ends when all is written.
+        if tokio::time::timeout(WIND_UP, &mut self.writer).await.is_err() {
+            tracing::error!("the last calls could not be written in time; the journal has them for the next start");
+        }
+        if tokio::time::timeout(WIND_UP, self.callbacks.drain()).await.is_err() {
+            tracing::warn!("some status callbacks could not be delivered in time");
+        }
+        self.store.close().await;
+        tracing::info!("stopped");
+    }
+}
+
+async fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| StartError::Listen { what: format!("http://{address}"), error })
+}
+
+fn start_worker(config: &Config, mail: MailBox) -> Result<worker::Handle, StartError> {
+    let settings = worker::Config {
+        address: config.media.address,
+        advertise: config.media.advertise,
+        ports: config.media.ports.clone(),
+        latching: match config.media.latching {
+            Latching::Off => worker::Latching::Off,
+            Latching::Nat => worker::Latching::Nat,
+        },
+        clip_cache_bytes: CLIP_BYTES,
+        max_sessions: MAX_CALLS,
+        seed: u64::from_be_bytes(random_seed()[..8].try_into().expect("eight of thirty-two bytes")),
+    };
+    let events = Box::new(move |event| {
+        if mail.try_send(Mail::Media(event)).is_err() {
+            tracing::error!("the shard is too far behind to hear of its media: an event is lost");
+        }
+    });
+    worker::spawn(settings, events).map_err(StartError::Worker)
+}
+
+/// Starts the signalling thread; what it listens on comes back when it does.
+async fn start_shard(
+    config: &Config,
+    mut settings: core::Settings,
+    letters: tokio::sync::mpsc::Receiver<Mail>,
+    own: MailBox,
+    outside: Outside,
+) -> Result<(thread::JoinHandle<()>, Vec<Listen>), StartError> {
+    let (ready, bound) = oneshot::channel();
+    let listen = config.sip.listen.clone();
+    let directory = settings.directory.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
+    let body = move || {
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, async move {
+            match Transports::bind(&listen) {
+                Ok(transports) => {
+                    settings.listening = transports.listening().to_vec();
+                    let _ = ready.send(Ok(transports.listening().to_vec()));
+                    shard::run(core::Core::new(settings), transports, letters, own, outside, directory).await;
+                }
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                }
+            }
+        });
+    };
+    let thread = thread::Builder::new().name("signalling".into()).spawn(body).map_err(StartError::Runtime)?;
+    match bound.await {
+        Ok(Ok(listening)) => Ok((thread, listening)),
+        Ok(Err((listen, error))) => {
+            Err(StartError::Listen { what: format!("{}://{}", listen.transport, listen.bind), error })
+        }
+        Err(_) => Err(StartError::Runtime(io::Error::other("the signalling thread ended"))),
+    }
+}
+
+fn random_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).expect("the operating system has a source of randomness");
+    seed
+}

@@ -1,0 +1,106 @@
+//! Gauges and the worker's counters, brought up to date once a second for whoever reads `/metrics`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use crate::account::Directory;
+use crate::events::{Live, Publisher};
+use crate::hot::Bindings;
+use crate::store::Store;
+use crate::telemetry::UPKEEP;
+use crate::workers::Link;
+
+const EVERY: Duration = Duration::from_secs(1);
+
+pub(super) struct Observed {
+    pub(super) link: Link,
+    pub(super) live: Live,
+    pub(super) bindings: Arc<Bindings>,
+    pub(super) directory: Arc<ArcSwap<Directory>>,
+    pub(super) store: Store,
+    pub(super) publisher: Publisher,
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) metrics: PrometheusHandle,
+}
+
+pub(super) async fn run(observed: Observed) {
+    let mut since_upkeep = Duration::ZERO;
+    let mut series = Series::default();
+    loop {
+        observed.look(&mut series).await;
+        tokio::time::sleep(EVERY).await;
+        since_upkeep += EVERY;
+        if since_upkeep >= UPKEEP {
+            since_upkeep = Duration::ZERO;
+            observed.metrics.run_upkeep();
+            observed.bindings.sweep(crate::shard::wall_ms());
+        }
+    }
+}
+
+/// Label sets that have been seen: one whose last member is gone must read 0, not its last value.
+#[derive(Default)]
+struct Series {
+    calls: HashMap<(String, &'static str, &'static str), u64>,
+    registrations: HashMap<String, u64>,
+}
+
+impl Observed {
+    async fn look(&self, series: &mut Series) {
+        self.media();
+        self.calls(series);
+        self.registrations(series);
+        let draining = self.draining.load(Ordering::Relaxed);
+        for (state, is) in [("serving", !draining), ("draining", draining)] {
+            metrics::gauge!("dialtone_node_state", "role" => "edge", "state" => state).set(f64::from(u8::from(is)));
+        }
+        metrics::gauge!("dialtone_store_up", "backend" => "sqlite").set(f64::from(u8::from(self.store.is_up().await)));
+        metrics::gauge!("dialtone_store_backlog", "backend" => "sqlite", "kind" => "event")
+            .set(self.publisher.backlog() as f64);
+    }
+
+    fn media(&self) {
+        let counters = self.link.counters();
+        for (direction, packets, bytes) in
+            [("in", counters.packets_in, counters.bytes_in), ("out", counters.packets_out, counters.bytes_out)]
+        {
+            metrics::counter!("dialtone_rtp_packets_total", "direction" => direction, "kind" => "sip")
+                .absolute(packets);
+            metrics::counter!("dialtone_rtp_bytes_total", "direction" => direction, "kind" => "sip").absolute(bytes);
+        }
+        metrics::counter!("dialtone_rtp_packets_lost_total", "kind" => "sip").absolute(counters.lost);
+        metrics::counter!("dialtone_rtp_packets_late_total", "kind" => "sip").absolute(counters.late);
+    }
+
+    fn calls(&self, series: &mut Series) {
+        series.calls.values_mut().for_each(|count| *count = 0);
+        {
+            let live = self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            for record in live.values() {
+                let state = if record.answered_ms.is_some() { "in_progress" } else { "ringing" };
+                *series.calls.entry((record.account.to_string(), record.direction.as_str(), state)).or_default() += 1;
+            }
+        }
+        for ((account, direction, state), count) in &series.calls {
+            metrics::gauge!("dialtone_calls", "account" => account.clone(), "direction" => *direction, "state" => *state).set(*count as f64);
+        }
+    }
+
+    fn registrations(&self, series: &mut Series) {
+        series.registrations.values_mut().for_each(|count| *count = 0);
+        let directory = self.directory.load();
+        for (aor, count) in self.bindings.counts(crate::shard::wall_ms()) {
+            if let Some(user) = directory.user(&aor.username, &aor.domain) {
+                *series.registrations.entry(user.account.to_string()).or_default() += count as u64;
+            }
+        }
+        for (account, count) in &series.registrations {
+            metrics::gauge!("dialtone_registrations", "account" => account.clone(), "kind" => "sip").set(*count as f64);
+        }
+    }
+}

@@ -1,0 +1,476 @@
+//! What a shard decides, without sockets and clocks: the SIP of its calls, the calls, and everything between them.
+//!
+//! Driven by its rim ([`super::run`]) or by a simulated world: inputs by `handle_*`, outputs by `poll_output`, time by
+//! `next_deadline` and `handle_timeout`.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dialtone_media::proto::{CommandKind, MediaEvent, MediaEventKind};
+use dialtone_sip::dialog::DialogId;
+use dialtone_sip::flow::{ConnectionId, Flow};
+use dialtone_sip::msg::Message;
+use dialtone_sip::stack::{self, Event as StackEvent, Invitation, Received, Reply, Stack, Transmit};
+use dialtone_sip::time::Mono;
+use dialtone_sip::tokens::Tokens;
+
+use super::gate::Gate;
+use super::outbound::Resolving;
+use crate::account::Directory;
+use crate::app::Guard;
+use crate::call::{AttemptId, Call, CallInput, FetchOutcome, Now, SipEvent};
+use crate::events::{CallStatus, Completed, EndedBy, Event, EventKind, Media};
+use crate::hot::Bindings;
+use crate::ids::{CallSid, EventSid};
+use crate::twiml::{AudioFailure, AudioSource, BranchEvent, BranchFailure, ClipRef, FetchOrder};
+
+/// What a shard needs to know.
+pub struct Settings {
+    pub stack: stack::Config,
+    pub gate: super::gate::Settings,
+    pub directory: Arc<Directory>,
+    pub bindings: Arc<Bindings>,
+    /// The listeners, to choose the one that reaches a peer.
+    pub listening: Vec<dialtone_sip::transport::Listen>,
+    /// Where `<Dial><Sip>` may go.
+    pub outbound: Guard,
+    /// Calls at once; one more is refused with 503.
+    pub max_calls: usize,
+}
+
+/// What leaves a shard, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    Transmit(Transmit),
+    Media {
+        session_id: u64,
+        command: CommandKind,
+    },
+    Fetch {
+        call: CallSid,
+        account: crate::ids::AccountSid,
+        order: FetchOrder,
+        params: Vec<(String, String)>,
+    },
+    CancelFetch {
+        call: CallSid,
+        fetch: u32,
+    },
+    Prepare {
+        call: CallSid,
+        account: crate::ids::AccountSid,
+        ticket: u32,
+        source: AudioSource,
+    },
+    /// A worker wants audio that was prepared.
+    AudioWanted {
+        session_id: u64,
+        hash: Bytes,
+    },
+    /// Answered by [`Core::handle_resolved`].
+    Resolve {
+        ticket: u64,
+        host: String,
+        port: u16,
+    },
+    Publish(Event),
+    /// Nothing of the call is left: forget its cookies and caches.
+    Forget(CallSid),
+    /// For the log: a request was refused.
+    Refused {
+        flow: Flow,
+        method: String,
+        status: u16,
+        why: &'static str,
+    },
+}
+
+/// One call and what ties it to the world.
+pub(super) struct Slot {
+    pub(super) call: Call,
+    /// By attempt; an incoming call has one.
+    pub(super) dialogs: Vec<Option<DialogId>>,
+    /// INVITEs to send, by attempt.
+    pub(super) invitations: Vec<Invitation>,
+    /// The call at the other end of a link inside.
+    pub(super) peer: Option<CallSid>,
+    /// What the peer is to be when it is made.
+    pub(super) inside: Option<Box<super::outbound::Inside>>,
+    /// The deadline that stands in the queue.
+    armed: Option<Mono>,
+}
+
+pub struct Core {
+    pub(super) settings: Settings,
+    pub(super) stack: Stack,
+    pub(super) gate: Gate,
+    pub(super) tokens: Tokens,
+    pub(super) calls: HashMap<CallSid, Slot>,
+    by_dialog: HashMap<DialogId, (CallSid, AttemptId)>,
+    /// Which call each leg of a session belongs to.
+    sessions: HashMap<u64, Vec<(u32, CallSid)>>,
+    pub(super) resolving: HashMap<u64, Resolving>,
+    deadlines: BinaryHeap<Reverse<(Mono, CallSid)>>,
+    pub(super) inputs: VecDeque<(CallSid, CallInput)>,
+    pub(super) out: VecDeque<Output>,
+    /// The call that is being worked on: what a panic belongs to.
+    current: Option<CallSid>,
+    pub(super) draining: bool,
+    /// Whether the outbox has room for another call.
+    pub(super) admits: bool,
+}
+
+impl Core {
+    pub fn new(settings: Settings) -> Core {
+        let mut tokens = Tokens::new(settings.stack.seed);
+        // The stack draws from a seed of its own, so that neither's names say anything of the other's.
+        let mut seed = [0; 32];
+        for chunk in seed.chunks_mut(8) {
+            chunk.copy_from_slice(&tokens.next_u64().to_be_bytes());
+        }
+        Core {
+            stack: Stack::new(stack::Config { seed, ..settings.stack.clone() }),
+            gate: Gate::new(&settings.gate, &mut tokens),
+            tokens,
+            settings,
+            calls: HashMap::new(),
+            by_dialog: HashMap::new(),
+            sessions: HashMap::new(),
+            resolving: HashMap::new(),
+            deadlines: BinaryHeap::new(),
+            inputs: VecDeque::new(),
+            out: VecDeque::new(),
+            current: None,
+            draining: false,
+            admits: true,
+        }
+    }
+
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let call = self.deadlines.peek().map(|Reverse((at, _))| *at);
+        match (call, self.stack.next_deadline()) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
+    pub fn stack(&self) -> &Stack {
+        &self.stack
+    }
+
+    pub fn calls(&self) -> impl Iterator<Item = &Call> {
+        self.calls.values().map(|slot| &slot.call)
+    }
+
+    /// Whether nothing is left of any call.
+    pub fn has_no_calls(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    /// A reload: calls that run keep what they began with.
+    pub fn set_directory(&mut self, directory: Arc<Directory>) {
+        self.settings.directory = directory;
+    }
+
+    /// From now on new calls are refused with 503.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether new calls are taken, as far as the outbox is concerned.
+    pub fn set_admits(&mut self, admits: bool) {
+        self.admits = admits;
+    }
+
+    /// Ends every call, with BYE and a Reason.
+    pub fn end_all(&mut self, now: Now) {
+        let all: Vec<CallSid> = self.calls.keys().copied().collect();
+        self.inputs.extend(all.into_iter().map(|sid| (sid, CallInput::Shutdown)));
+        self.work(now);
+    }
+
+    /// Replaces every call by what its serialised form reads back: nothing may depend on more than that.
+    pub fn restart_calls(&mut self) -> Result<(), serde_json::Error> {
+        for slot in self.calls.values_mut() {
+            slot.call = serde_json::from_slice(&serde_json::to_vec(&slot.call)?)?;
+        }
+        Ok(())
+    }
+
+    pub fn handle_message(&mut self, flow: Flow, message: Message, now: Now) -> Option<&'static str> {
+        let dropped = match self.stack.receive(flow, message, now.mono) {
+            Received::Handled => None,
+            Received::Fresh(request) => {
+                self.fresh(flow, request, now);
+                None
+            }
+            Received::Dropped(why) => Some(why),
+        };
+        self.work(now);
+        dropped
+    }
+
+    pub fn handle_connection_closed(&mut self, flow: Flow, now: Now) {
+        let closed: Option<ConnectionId> = flow.connection;
+        self.stack.handle_flow_failed(
+            |of| {
+                of.connection == closed
+                    || (of.connection.is_none() && of.remote == flow.remote && of.transport == flow.transport)
+            },
+            now.mono,
+        );
+        if let Some(connection) = closed {
+            self.settings.bindings.connection_closed(connection);
+        }
+        self.work(now);
+    }
+
+    pub fn handle_media(&mut self, event: MediaEvent, now: Now) {
+        let Some(kind) = event.kind else { return };
+        if let MediaEventKind::AudioWanted(wanted) = kind {
+            self.out.push_back(Output::AudioWanted { session_id: event.session_id, hash: wanted.hash });
+            return;
+        }
+        if let Some(sid) = self.call_of_leg(event.session_id, leg_of(&kind)) {
+            self.inputs.push_back((sid, CallInput::Media(kind)));
+            self.work(now);
+        }
+    }
+
+    /// The worker took nothing of this: the call is told so.
+    pub fn handle_media_lost(&mut self, session_id: u64, now: Now) {
+        let legs = self.sessions.get(&session_id).cloned().unwrap_or_default();
+        self.inputs.extend(legs.into_iter().map(|(_, sid)| (sid, CallInput::MediaLost)));
+        self.work(now);
+    }
+
+    pub fn handle_document(&mut self, call: CallSid, fetch: u32, outcome: FetchOutcome, now: Now) {
+        self.inputs.push_back((call, CallInput::Document { fetch, outcome }));
+        self.work(now);
+    }
+
+    pub fn handle_audio(&mut self, call: CallSid, ticket: u32, result: Result<ClipRef, AudioFailure>, now: Now) {
+        self.inputs.push_back((call, CallInput::Audio { ticket, result }));
+        self.work(now);
+    }
+
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.stack.handle_timeout(now.mono);
+        while self.deadlines.peek().is_some_and(|Reverse((at, _))| *at <= now.mono) {
+            let Some(Reverse((at, sid))) = self.deadlines.pop() else { break };
+            let Some(slot) = self.calls.get_mut(&sid).filter(|slot| slot.armed == Some(at)) else { continue };
+            slot.armed = None;
+            if slot.call.next_deadline().is_some_and(|deadline| deadline <= now.mono) {
+                self.inputs.push_back((sid, CallInput::Deadline));
+            } else {
+                self.arm(sid);
+            }
+        }
+        self.work(now);
+    }
+
+    /// Goes on until nothing is left to do: what the stack tells becomes inputs, what calls want is carried out.
+    pub(super) fn work(&mut self, now: Now) {
+        loop {
+            while let Some(output) = self.stack.poll_output() {
+                match output {
+                    stack::Output::Transmit(transmit) => self.out.push_back(Output::Transmit(transmit)),
+                    stack::Output::Event(event) => self.stack_event(event, now),
+                }
+            }
+            let Some((sid, input)) = self.inputs.pop_front() else { return };
+            self.give(sid, input, now);
+        }
+    }
+
+    fn give(&mut self, sid: CallSid, input: CallInput, now: Now) {
+        let Some(slot) = self.calls.get_mut(&sid) else { return };
+        self.current = Some(sid);
+        let mut effects = Vec::new();
+        slot.call.handle(input, now, &mut effects);
+        for effect in effects {
+            self.carry_out(sid, effect, now);
+        }
+        self.arm(sid);
+        self.current = None;
+    }
+
+    /// After a panic: ends the call that it happened in, as well as that can be done from outside.
+    ///
+    /// Its record still gets its one end; its parent or child ends as if the party had left.
+    pub fn end_failed_call(&mut self, now: Now) -> Option<CallSid> {
+        let sid = self.current.take()?;
+        let slot = self.calls.get(&sid)?;
+        let (account, session_id, leg_id, owns_session) =
+            (slot.call.account(), slot.call.session_id(), slot.call.leg_id(), slot.call.parent().is_none());
+        let (dialogs, parent, peer, sequence) =
+            (slot.dialogs.clone(), slot.call.parent(), slot.peer, slot.call.next_sequence());
+        for dialog in dialogs.into_iter().flatten() {
+            self.stack.decline(dialog, &Reply::new(500), now.mono);
+            self.stack.cancel(dialog, "", now.mono);
+            self.stack.bye(dialog, "SIP;cause=500", now.mono);
+        }
+        let command = if owns_session {
+            CommandKind::Release(dialtone_media::proto::Release {})
+        } else {
+            CommandKind::DropLeg(leg_id)
+        };
+        self.out.push_back(Output::Media { session_id, command });
+        let completed = Completed {
+            status: CallStatus::Failed,
+            sip_status: 500,
+            ended_by: EndedBy::Server,
+            media: Media::default(),
+        };
+        let id = EventSid::new(self.tokens.next_u128());
+        let kind = EventKind::Completed(Box::new(completed));
+        self.out.push_back(Output::Publish(Event { id, account, call: sid, sequence, at_ms: now.wall_ms, kind }));
+        if let Some((parent, branch)) = parent {
+            let event = BranchEvent::Failed { status: BranchFailure::Failed, sip: None };
+            self.inputs.push_back((parent, CallInput::Branch { branch, event }));
+        }
+        if let Some(peer) = peer {
+            self.inputs
+                .push_back((peer, CallInput::Sip { attempt: AttemptId::FIRST, event: SipEvent::Ended { lost: true } }));
+        }
+        let orphans = self
+            .calls
+            .values()
+            .filter(|slot| slot.call.parent().is_some_and(|(parent, _)| parent == sid))
+            .map(|slot| slot.call.sid());
+        let orphans: Vec<CallSid> = orphans.collect();
+        self.inputs.extend(orphans.into_iter().map(|child| (child, CallInput::Shutdown)));
+        self.remove(sid);
+        self.work(now);
+        Some(sid)
+    }
+
+    fn arm(&mut self, sid: CallSid) {
+        let Some(slot) = self.calls.get_mut(&sid) else { return };
+        let Some(deadline) = slot.call.next_deadline() else { return };
+        if slot.armed.is_none_or(|armed| deadline < armed) {
+            slot.armed = Some(deadline);
+            self.deadlines.push(Reverse((deadline, sid)));
+        }
+    }
+
+    /// Takes a call in; its first input is up to the caller.
+    pub(super) fn insert(
+        &mut self,
+        call: Call,
+        dialogs: Vec<Option<DialogId>>,
+        invitations: Vec<Invitation>,
+    ) -> CallSid {
+        let sid = call.sid();
+        self.sessions.entry(call.session_id()).or_default().push((call.leg_id(), sid));
+        for (attempt, dialog) in dialogs.iter().enumerate() {
+            if let Some(dialog) = dialog {
+                self.by_dialog.insert(*dialog, (sid, AttemptId(attempt as u8)));
+            }
+        }
+        self.calls.insert(sid, Slot { call, dialogs, invitations, peer: None, inside: None, armed: None });
+        sid
+    }
+
+    pub(super) fn remove(&mut self, sid: CallSid) {
+        let Some(slot) = self.calls.remove(&sid) else { return };
+        for dialog in slot.dialogs.into_iter().flatten() {
+            self.by_dialog.remove(&dialog);
+        }
+        let session = slot.call.session_id();
+        if let Some(legs) = self.sessions.get_mut(&session) {
+            legs.retain(|(_, owner)| *owner != sid);
+            if legs.is_empty() {
+                self.sessions.remove(&session);
+            }
+        }
+        self.resolving.retain(|_, resolving| resolving.child != sid);
+        self.out.push_back(Output::Forget(sid));
+    }
+
+    pub(super) fn bind_dialog(&mut self, sid: CallSid, attempt: AttemptId, dialog: DialogId) {
+        self.by_dialog.insert(dialog, (sid, attempt));
+        if let Some(place) = self.calls.get_mut(&sid).and_then(|slot| slot.dialogs.get_mut(usize::from(attempt.0))) {
+            *place = Some(dialog);
+        }
+    }
+
+    fn call_of_leg(&self, session_id: u64, leg_id: u32) -> Option<CallSid> {
+        self.sessions.get(&session_id)?.iter().find(|(leg, _)| *leg == leg_id).map(|(_, sid)| *sid)
+    }
+
+    fn stack_event(&mut self, event: StackEvent, now: Now) {
+        let (dialog, event) = match event {
+            StackEvent::Canceled { dialog, .. } => (dialog, SipEvent::Canceled),
+            StackEvent::Acked { dialog, ack } => (dialog, SipEvent::Acked { sdp: sdp_of(&ack) }),
+            StackEvent::AckMissing { dialog } => (dialog, SipEvent::AckMissing),
+            StackEvent::Progress { dialog, response } => {
+                (dialog, SipEvent::Progress { status: response.status(), sdp: sdp_of(&response) })
+            }
+            StackEvent::Answered { dialog, response } => {
+                (dialog, SipEvent::Answered { sdp: sdp_of(&response), sip_call_id: response.call_id().to_owned() })
+            }
+            StackEvent::Refused { dialog, status, response } => {
+                let sip_call_id = response.map(|response| response.call_id().to_owned()).unwrap_or_default();
+                (dialog, SipEvent::Refused { status, sip_call_id })
+            }
+            StackEvent::Reoffered { dialog, invite } => (dialog, SipEvent::Reoffered { sdp: sdp_of(&invite) }),
+            StackEvent::Reanswered { dialog, status, response } => {
+                (dialog, SipEvent::Reanswered { status, sdp: response.as_ref().map(sdp_of).unwrap_or_default() })
+            }
+            StackEvent::Ended { dialog, bye } => (dialog, SipEvent::Ended { lost: bye.is_none() }),
+            StackEvent::InDialog { dialog, transaction, request } => {
+                return self.in_dialog(dialog, transaction, &request, now);
+            }
+        };
+        if let Some((sid, attempt)) = self.by_dialog.get(&dialog).copied() {
+            self.inputs.push_back((sid, CallInput::Sip { attempt, event }));
+        }
+    }
+
+    /// A request inside a dialog other than INVITE, ACK and BYE.
+    fn in_dialog(&mut self, dialog: DialogId, transaction: stack::TransactionId, request: &Message, now: Now) {
+        use dialtone_sip::msg::{HeaderName, Method};
+        let digit = dialtone_sip::dialog::info_digit(request);
+        let reply = match request.method() {
+            Some(Method::Options) => Reply::new(200).header(HeaderName::Allow, stack::ALLOW.to_owned()),
+            Some(Method::Info) if digit.is_some() || request.body().is_empty() => Reply::new(200),
+            Some(Method::Info) => {
+                Reply::new(415).header(HeaderName::Accept, "application/dtmf-relay, application/dtmf".to_owned())
+            }
+            Some(Method::Other) => Reply::new(501).header(HeaderName::Allow, stack::ALLOW.to_owned()),
+            _ => Reply::new(405).header(HeaderName::Allow, stack::ALLOW.to_owned()),
+        };
+        self.stack.reply(transaction, request, &reply, now.mono);
+        if let (Some(digit), Some((sid, attempt))) = (digit, self.by_dialog.get(&dialog).copied()) {
+            self.inputs.push_back((sid, CallInput::Sip { attempt, event: SipEvent::Digit(digit) }));
+        }
+    }
+}
+
+fn sdp_of(message: &Message) -> Bytes {
+    match message.content_type().as_deref() {
+        Some("application/sdp") => message.body(),
+        _ => Bytes::new(),
+    }
+}
+
+fn leg_of(kind: &MediaEventKind) -> u32 {
+    match kind {
+        MediaEventKind::Negotiated(event) => event.leg_id,
+        MediaEventKind::Refused(event) => event.leg_id,
+        MediaEventKind::Digit(event) => event.leg_id,
+        MediaEventKind::PlayerEnded(event) => event.leg_id,
+        MediaEventKind::LegSilent(event) => event.leg_id,
+        MediaEventKind::LegClosed(event) => event.leg_id,
+        MediaEventKind::LegHeard(leg_id) => *leg_id,
+        // The session as a whole: its first leg's call owns it.
+        MediaEventKind::AudioWanted(_) | MediaEventKind::Released(_) => 0,
+    }
+}

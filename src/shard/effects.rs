@@ -1,0 +1,90 @@
+//! Carries out what a call wants.
+
+use dialtone_sip::msg::HeaderName;
+use dialtone_sip::stack::Reply;
+
+use super::core::{Core, Output};
+use crate::call::{AttemptId, CallInput, Effect, Now, SipCommand, SipEvent};
+use crate::events::Event;
+use crate::ids::{CallSid, EventSid};
+
+impl Core {
+    pub(super) fn carry_out(&mut self, sid: CallSid, effect: Effect, now: Now) {
+        let Some(slot) = self.calls.get(&sid) else { return };
+        let (account, session_id) = (slot.call.account(), slot.call.session_id());
+        match effect {
+            Effect::Sip { attempt, command } if slot.is_inside() => self.inside_command(sid, attempt, command),
+            Effect::Sip { attempt, command } => self.sip_command(sid, attempt, command, now),
+            Effect::Media(command) => self.out.push_back(Output::Media { session_id, command }),
+            Effect::Fetch { order, params } => self.out.push_back(Output::Fetch { call: sid, account, order, params }),
+            Effect::CancelFetch(fetch) => self.out.push_back(Output::CancelFetch { call: sid, fetch }),
+            Effect::Prepare { ticket, source } => {
+                self.out.push_back(Output::Prepare { call: sid, account, ticket, source })
+            }
+            Effect::Originate(order) => self.originate(sid, *order, now),
+            Effect::ToParent { parent, branch, event } => {
+                self.inputs.push_back((parent, CallInput::Branch { branch, event }))
+            }
+            Effect::ToChild { child, input } => self.inputs.push_back((child, CallInput::Parent(input))),
+            Effect::Publish { sequence, kind } => {
+                let id = EventSid::new(self.tokens.next_u128());
+                self.out.push_back(Output::Publish(Event {
+                    id,
+                    account,
+                    call: sid,
+                    sequence,
+                    at_ms: now.wall_ms,
+                    kind,
+                }));
+            }
+            Effect::Finished => self.remove(sid),
+        }
+    }
+
+    fn sip_command(&mut self, sid: CallSid, attempt: AttemptId, command: SipCommand, now: Now) {
+        if let SipCommand::Invite { sdp } = command {
+            return self.send_invite(sid, attempt, sdp, now);
+        }
+        let Some(dialog) = self.calls.get(&sid).and_then(|slot| *slot.dialogs.get(usize::from(attempt.0))?) else {
+            return;
+        };
+        match command {
+            SipCommand::Progress { status, sdp } => self.stack.progress(dialog, status, sdp, now.mono),
+            SipCommand::Answer { sdp } => self.stack.answer(dialog, sdp, now.mono),
+            SipCommand::Decline { status, reason } => {
+                let reply = if status == 503 { self.unavailable() } else { Reply::new(status) };
+                let reply = if reason.is_empty() { reply } else { reply.header(HeaderName::Reason, reason) };
+                self.stack.decline(dialog, &reply, now.mono);
+            }
+            SipCommand::Cancel { reason } => self.stack.cancel(dialog, &reason, now.mono),
+            SipCommand::Bye { reason } => self.stack.bye(dialog, &reason, now.mono),
+            SipCommand::Reinvite { sdp } => self.stack.reinvite(dialog, sdp, now.mono),
+            SipCommand::Invite { .. } => {}
+        }
+    }
+
+    fn send_invite(&mut self, sid: CallSid, attempt: AttemptId, sdp: bytes::Bytes, now: Now) {
+        let invitation = self.calls.get(&sid).and_then(|slot| slot.invitations.get(usize::from(attempt.0))).cloned();
+        let Some(mut invitation) = invitation else { return };
+        invitation.sdp = sdp;
+        let dialog = self.stack.invite(invitation, now.mono);
+        self.bind_dialog(sid, attempt, dialog);
+    }
+
+    /// A command of a call whose other end is a call of ours: it becomes the other end's event.
+    fn inside_command(&mut self, sid: CallSid, attempt: AttemptId, command: SipCommand) {
+        if matches!(command, SipCommand::Invite { .. }) {
+            return self.begin_inside(sid);
+        }
+        let Some(peer) = self.calls.get(&sid).and_then(|slot| slot.peer) else { return };
+        let event = match command {
+            SipCommand::Progress { status, .. } => SipEvent::Progress { status, sdp: bytes::Bytes::new() },
+            SipCommand::Answer { sdp } => SipEvent::Answered { sdp, sip_call_id: String::new() },
+            SipCommand::Decline { status, .. } => SipEvent::Refused { status, sip_call_id: String::new() },
+            SipCommand::Cancel { .. } => SipEvent::Canceled,
+            SipCommand::Bye { .. } => SipEvent::Ended { lost: false },
+            SipCommand::Invite { .. } | SipCommand::Reinvite { .. } => return,
+        };
+        self.inputs.push_back((peer, CallInput::Sip { attempt, event }));
+    }
+}

@@ -1,0 +1,206 @@
+//! Requests that open something new: who may, and what becomes of them.
+
+use std::borrow::Cow;
+
+use dialtone_sip::flow::Flow;
+use dialtone_sip::msg::{Address, HeaderName, Message, Method, Uri};
+use dialtone_sip::registrar::{MIN_EXPIRES_S, Refusal};
+use dialtone_sip::stack::{ALLOW, Reply};
+
+use super::core::{Core, Output};
+use super::gate::Verdict;
+use crate::account::{Aor, Origin, User};
+use crate::call::route::{self, Inbound};
+use crate::call::{Call, CallInput, Now, Opening};
+use crate::events::Direction;
+use crate::ids::CallSid;
+
+/// Extensions that we know of, for Supported.
+const SUPPORTED: &str = "path";
+/// How long a peer that was turned away for want of room is to wait, in seconds; jittered.
+const RETRY_AFTER_S: u64 = 5;
+
+impl Core {
+    /// A request that belongs to nothing: judged in the order of RFC 3261 s8.2, strangers before any state exists.
+    pub(super) fn fresh(&mut self, flow: Flow, request: Message, now: Now) {
+        match request.method() {
+            Some(Method::Options) => self.options(flow, &request, now),
+            Some(Method::Register | Method::Invite) => self.authenticated(flow, request, now),
+            Some(Method::Bye | Method::Info | Method::Update | Method::Prack) => {
+                self.turn_away(flow, &request, Reply::new(481), 481, "no such dialog")
+            }
+            Some(Method::Other) | None => {
+                let reply = Reply::new(501).header(HeaderName::Allow, ALLOW.to_owned());
+                self.turn_away(flow, &request, reply, 501, "unknown method");
+            }
+            Some(_) => {
+                let reply = Reply::new(405).header(HeaderName::Allow, ALLOW.to_owned());
+                self.turn_away(flow, &request, reply, 405, "method not allowed");
+            }
+        }
+    }
+
+    fn options(&mut self, flow: Flow, request: &Message, now: Now) {
+        if !self.gate.may_answer(flow, now) {
+            return;
+        }
+        if let Some(reply) = unsupported(request) {
+            return self.turn_away(flow, request, reply, 420, "unknown extension required");
+        }
+        let reply = if self.draining { self.unavailable() } else { Reply::new(200) };
+        let reply = reply
+            .header(HeaderName::Allow, ALLOW.to_owned())
+            .header(HeaderName::Accept, "application/sdp".to_owned())
+            .header(HeaderName::Supported, SUPPORTED.to_owned());
+        self.stack.refuse(request, flow, &reply);
+    }
+
+    fn authenticated(&mut self, flow: Flow, request: Message, now: Now) {
+        let directory = self.settings.directory.clone();
+        let origin = match self.gate.judge(&request, flow, &directory, now) {
+            Verdict::Known(origin) => origin,
+            Verdict::Refuse(reply, status) => {
+                return self.turn_away(flow, &request, reply, status, "not authenticated");
+            }
+            Verdict::Silence => return,
+        };
+        if let Some(reply) = unsupported(&request) {
+            return self.turn_away(flow, &request, reply, 420, "unknown extension required");
+        }
+        match (request.method(), &origin) {
+            (Some(Method::Register), Origin::User(user)) => self.register(flow, &request, user, now),
+            (Some(Method::Register), Origin::Trunk(_)) => {
+                self.turn_away(flow, &request, Reply::new(403), 403, "trunks do not register")
+            }
+            _ => self.invited(flow, request, &origin, now),
+        }
+    }
+
+    fn register(&mut self, flow: Flow, request: &Message, user: &User, now: Now) {
+        let transaction = self.stack.accept_request(flow, request, now.mono);
+        let own =
+            request.to().ok().and_then(|to| to.parsed_uri().ok()).and_then(Uri::sip).and_then(|uri| uri.decoded_user());
+        let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
+        let reply = if own != Some(Cow::Borrowed(user.username.as_str())) {
+            Reply::new(403).reason("Not Your Address Of Record")
+        } else {
+            match self.settings.bindings.register(aor.clone(), request, flow, now.wall_ms) {
+                Ok(_) => self.registered(&aor, request, now),
+                Err(Refusal::Malformed) => Reply::new(400).reason("Malformed Contact"),
+                Err(Refusal::TooBrief) => Reply::new(423).header(HeaderName::MinExpires, MIN_EXPIRES_S.to_string()),
+                Err(Refusal::OutOfOrder) => Reply::new(500).reason("Registration Out Of Order"),
+                Err(Refusal::TooMany) => Reply::new(403).reason("Too Many Contacts"),
+            }
+        };
+        self.stack.reply(transaction, request, &reply, now.mono);
+    }
+
+    /// 200 with every binding and what is left of its time (RFC 3261 s10.3 step 8).
+    fn registered(&self, aor: &Aor, request: &Message, now: Now) -> Reply {
+        let mut reply = Reply::new(200);
+        for binding in self.settings.bindings.of(aor, now.wall_ms) {
+            let left = binding.expires_at_ms.saturating_sub(now.wall_ms).div_ceil(1000);
+            reply = reply.header(HeaderName::Contact, format!("<{}>;expires={left}", binding.contact));
+        }
+        for path in request.headers(HeaderName::Path) {
+            reply = reply.header(HeaderName::Path, path.to_owned());
+        }
+        reply
+    }
+
+    fn invited(&mut self, flow: Flow, invite: Message, origin: &Origin, now: Now) {
+        if let Some((reply, status, why)) = unacceptable(&invite) {
+            return self.turn_away(flow, &invite, reply, status, why);
+        }
+        if self.draining || !self.admits || self.calls.len() >= self.settings.max_calls {
+            let reply = self.unavailable();
+            let why = if self.draining { "draining" } else { "no room for another call" };
+            return self.turn_away(flow, &invite, reply, 503, why);
+        }
+        match route::inbound(origin, &invite, &self.settings.directory) {
+            Ok(inbound) => self.begin_inbound(flow, invite, inbound, now),
+            Err(no_route) => {
+                self.turn_away(flow, &invite, Reply::new(no_route.status()), no_route.status(), "no route")
+            }
+        }
+    }
+
+    fn begin_inbound(&mut self, flow: Flow, invite: Message, inbound: Inbound, now: Now) {
+        let mut params = inbound.params;
+        params.push(("SipSourceIp".to_owned(), flow.remote.ip().to_string()));
+        let opening = Opening {
+            sid: CallSid::new(self.tokens.next_u128()),
+            account: inbound.account,
+            direction: Direction::Inbound,
+            from: inbound.from,
+            to: inbound.to,
+            via: inbound.via,
+            sip_call_id: invite.call_id().to_owned(),
+            params,
+            status_callback: inbound.application.status_callback,
+            session_id: self.tokens.next_u64(),
+            leg_id: 0,
+            link: None,
+            document: Some(inbound.application.document),
+            answer_at_once: inbound.application.answer_at_once,
+        };
+        let offer = invite.body();
+        let contact = contact(flow);
+        let dialog = self.stack.accept_invite(flow, invite, contact, now.mono);
+        let sid = self.insert(Call::incoming(opening, offer.is_empty()), vec![Some(dialog)], Vec::new());
+        let signalled_from = flow.remote.ip().to_string();
+        self.inputs.push_back((sid, CallInput::Begin { offer, signalled_from }));
+    }
+
+    pub(super) fn unavailable(&mut self) -> Reply {
+        let seconds = RETRY_AFTER_S + self.tokens.below(RETRY_AFTER_S);
+        Reply::new(503).header(HeaderName::RetryAfter, seconds.to_string())
+    }
+
+    fn turn_away(&mut self, flow: Flow, request: &Message, reply: Reply, status: u16, why: &'static str) {
+        self.stack.refuse(request, flow, &reply);
+        self.out.push_back(Output::Refused { flow, method: request.method_text().to_owned(), status, why });
+    }
+}
+
+/// Our Contact on a flow.
+pub(super) fn contact(flow: Flow) -> String {
+    format!("<sip:dialtone@{};transport={}>", flow.local, flow.transport.uri_name())
+}
+
+/// 420 with what is required and not known (RFC 3261 s8.2.2.3).
+fn unsupported(request: &Message) -> Option<Reply> {
+    let required = request.values(HeaderName::Require).chain(request.values(HeaderName::ProxyRequire));
+    let unknown: Vec<&str> = required.filter(|option| *option != SUPPORTED).collect();
+    (!unknown.is_empty()).then(|| Reply::new(420).header(HeaderName::Unsupported, unknown.join(", ")))
+}
+
+/// What is wrong with an INVITE that could be read and whose sender is known.
+fn unacceptable(invite: &Message) -> Option<(Reply, u16, &'static str)> {
+    if invite.max_forwards() == Some(0) {
+        return Some((Reply::new(483), 483, "max-forwards is zero"));
+    }
+    let accepts_sdp = |accept: &str| {
+        matches!(accept.split(';').next().unwrap_or("").trim(), "application/sdp" | "application/*" | "*/*")
+    };
+    if invite.header(HeaderName::Accept).is_some() && !invite.values(HeaderName::Accept).any(accepts_sdp) {
+        return Some((Reply::new(406), 406, "sdp is not accepted"));
+    }
+    let plain = |coding: &str| coding.eq_ignore_ascii_case("identity");
+    let encoded = invite.values(HeaderName::ContentEncoding).any(|coding| !plain(coding));
+    let foreign = !invite.body().is_empty() && invite.content_type().as_deref() != Some("application/sdp");
+    if encoded || foreign {
+        let reply = Reply::new(415)
+            .header(HeaderName::Accept, "application/sdp".to_owned())
+            .named("Accept-Encoding", "identity".to_owned());
+        return Some((reply, 415, "body is not sdp"));
+    }
+    // A request that was sent through a URI of ours with a user that cannot be decoded hides control bytes.
+    let hidden = invite
+        .from()
+        .ok()
+        .and_then(|from: Address<'_>| from.parsed_uri().ok())
+        .and_then(Uri::sip)
+        .is_some_and(|uri| uri.decoded_user().is_none());
+    hidden.then(|| (Reply::new(400).reason("Control Character In From"), 400, "control character in from"))
+}

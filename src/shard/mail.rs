@@ -1,0 +1,49 @@
+//! What others send to a shard.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use dialtone_media::proto::MediaEvent;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::account::Directory;
+use crate::call::FetchOutcome;
+use crate::ids::CallSid;
+use crate::twiml::{AudioFailure, ClipRef};
+
+/// A letter to a shard.
+pub enum Mail {
+    Media(MediaEvent),
+    Document {
+        call: CallSid,
+        fetch: u32,
+        outcome: FetchOutcome,
+    },
+    Audio {
+        call: CallSid,
+        ticket: u32,
+        result: Result<ClipRef, AudioFailure>,
+    },
+    Resolved {
+        ticket: u64,
+        addresses: Vec<SocketAddr>,
+    },
+    Directory(Arc<Directory>),
+    /// Take no new calls; tell when the last is over.
+    Drain(oneshot::Sender<()>),
+    /// End every call now.
+    EndAll,
+    /// The loop ends.
+    Stop,
+}
+
+/// Letters that may wait. What is over is refused: a media event is lost and its call ends by its patience, a document
+/// or audio waits in the task that brings it.
+const LETTERS: usize = 65_536;
+
+/// The way to a shard.
+pub type MailBox = mpsc::Sender<Mail>;
+
+pub fn mail_box() -> (MailBox, mpsc::Receiver<Mail>) {
+    mpsc::channel(LETTERS)
+}

@@ -1,0 +1,13 @@
+//! A shard: an OS thread that owns its calls. [`core`] decides; this rim translates between it and the world.
+
+pub mod core;
+mod effects;
+mod fresh;
+pub mod gate;
+mod mail;
+mod outbound;
+mod rim;
+
+pub use mail::{Mail, MailBox, mail_box};
+pub(crate) use rim::wall_ms;
+pub use rim::{Outside, run};

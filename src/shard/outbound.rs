@@ -1,0 +1,378 @@
+//! Calls that a `<Dial>` makes: finding the way, resolving the host, sending the INVITEs.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use dialtone_sip::dialog::uri_address;
+use dialtone_sip::digest::Credentials;
+use dialtone_sip::flow::{Flow, Transport};
+use dialtone_sip::msg::SipUri;
+use dialtone_sip::stack::Invitation;
+
+use super::core::{Core, Output, Slot};
+use super::fresh::contact;
+use crate::account::{Aor, Trunk, User};
+use crate::call::route::{self, Reach, Unreachable};
+use crate::call::{AttemptId, BranchOrder, Call, CallInput, Now, Opening, SipEvent};
+use crate::events::Direction;
+use crate::ids::{AccountSid, CallSid};
+use crate::twiml::{BranchEvent, BranchFailure, NewDocument, Notice, StatusCallback, Target};
+
+/// Twilio's numbers for a `<Dial>` that cannot be carried out.
+const INVALID_CALLER_ID: u32 = 13_214;
+const UNREACHABLE: u32 = 13_223;
+/// The status of an INVITE that could not be sent, because its host has no address we may use.
+const NOT_SENT: u16 = 503;
+
+/// A host that is being looked up for an INVITE.
+pub(super) struct Resolving {
+    pub(super) child: CallSid,
+    /// Set where the host is the customer's choice: then it must be public.
+    guarded: bool,
+}
+
+/// The inbound call that answers inside: one of our own numbers was dialled.
+pub(super) struct Inside {
+    account: AccountSid,
+    from: String,
+    to: String,
+    document: NewDocument,
+    status_callback: Option<StatusCallback>,
+    answer_at_once: bool,
+    key: u64,
+}
+
+/// What the child is to look like, before it exists.
+struct Plan {
+    from: String,
+    to: String,
+    via: String,
+    invitations: Vec<Invitation>,
+    /// To be looked up before the INVITE can be sent.
+    host: Option<(String, u16, bool)>,
+    inside: Option<Inside>,
+}
+
+impl Slot {
+    pub(super) fn is_inside(&self) -> bool {
+        self.peer.is_some() || self.inside.is_some()
+    }
+}
+
+impl Core {
+    /// Makes the child of a branch, or tells the parent why there is none.
+    pub(super) fn originate(&mut self, parent: CallSid, order: BranchOrder, now: Now) {
+        let branch = order.spec.branch;
+        let Some((account, session_id)) =
+            self.calls.get(&parent).map(|slot| (slot.call.account(), slot.call.session_id()))
+        else {
+            return;
+        };
+        let plan = match self.plan(account, &order, now) {
+            Ok(plan) => plan,
+            Err(notice) => {
+                self.notice(parent, notice);
+                let event = BranchEvent::Failed { status: BranchFailure::Failed, sip: None };
+                self.inputs.push_back((parent, CallInput::Branch { branch, event }));
+                return;
+            }
+        };
+        let opening = Opening {
+            sid: CallSid::new(self.tokens.next_u128()),
+            account,
+            direction: Direction::OutboundDial,
+            from: plan.from,
+            to: plan.to,
+            via: plan.via,
+            sip_call_id: String::new(),
+            params: Vec::new(),
+            status_callback: order.spec.status_callback.clone(),
+            session_id,
+            leg_id: order.leg_id,
+            link: plan.inside.as_ref().map(|inside| inside.key),
+            document: None,
+            answer_at_once: false,
+        };
+        let attempts = plan.invitations.len().max(1);
+        let sid = opening.sid;
+        self.insert(Call::dialled(opening, parent, order, attempts as u8), vec![None; attempts], plan.invitations);
+        if let Some(slot) = self.calls.get_mut(&sid) {
+            slot.inside = plan.inside.map(Box::new);
+        }
+        self.inputs.push_back((parent, CallInput::Branch { branch, event: BranchEvent::Started { call: sid } }));
+        match plan.host {
+            Some((host, port, guarded)) => {
+                let ticket = self.tokens.next_u64();
+                self.resolving.insert(ticket, Resolving { child: sid, guarded });
+                self.out.push_back(Output::Resolve { ticket, host, port });
+            }
+            None => self.begin_child(sid),
+        }
+    }
+
+    fn begin_child(&mut self, sid: CallSid) {
+        // The address that will signal: NAT latching compares the media's source with it.
+        let address = self
+            .calls
+            .get(&sid)
+            .and_then(|slot| slot.invitations.first())
+            .map(|invitation| invitation.flow.remote.ip().to_string());
+        self.inputs
+            .push_back((sid, CallInput::Begin { offer: Bytes::new(), signalled_from: address.unwrap_or_default() }));
+    }
+
+    /// The host of an INVITE was looked up.
+    pub fn handle_resolved(&mut self, ticket: u64, addresses: &[SocketAddr], now: Now) {
+        let Some(Resolving { child, guarded }) = self.resolving.remove(&ticket) else { return };
+        let allowed = |address: &&SocketAddr| !guarded || self.settings.outbound.permits(address.ip());
+        let transport = self
+            .calls
+            .get(&child)
+            .and_then(|slot| slot.invitations.first())
+            .map_or(Transport::Udp, |invitation| invitation.flow.transport);
+        let flow = addresses.iter().filter(allowed).find_map(|address| self.flow_to(transport, *address));
+        if let (Some(flow), Some(slot)) = (flow, self.calls.get_mut(&child)) {
+            for invitation in &mut slot.invitations {
+                invitation.flow = flow;
+                invitation.contact = contact(flow);
+            }
+        }
+        self.begin_child(child);
+        if flow.is_none() {
+            let event = SipEvent::Refused { status: NOT_SENT, sip_call_id: String::new() };
+            self.inputs.push_back((child, CallInput::Sip { attempt: AttemptId::FIRST, event }));
+        }
+        self.work(now);
+    }
+
+    fn plan(&mut self, account: AccountSid, order: &BranchOrder, now: Now) -> Result<Plan, Notice> {
+        let directory = self.settings.directory.clone();
+        let target = &order.spec.target;
+        let reach = route::outbound(target, account, &directory).map_err(|why| unreachable(why, target))?;
+        let caller_id = order.spec.caller_id.clone();
+        match reach {
+            Reach::Trunk { trunk, uri } => {
+                let from = self.caller_id(account, caller_id, &order.parent_from, &trunk)?;
+                self.plan_trunk(&trunk, &uri, from, target)
+            }
+            Reach::Number(number) => {
+                let from = caller_id.unwrap_or_else(|| order.parent_from.clone());
+                let inside = Inside {
+                    account,
+                    from: from.clone(),
+                    to: number.number.clone(),
+                    document: number.application.document.clone(),
+                    status_callback: number.application.status_callback.clone(),
+                    answer_at_once: number.application.answer_at_once,
+                    key: self.tokens.next_u64(),
+                };
+                Ok(Plan {
+                    from,
+                    to: number.number.clone(),
+                    via: String::new(),
+                    invitations: Vec::new(),
+                    host: None,
+                    inside: Some(inside),
+                })
+            }
+            Reach::User(user) => {
+                let from = caller_id.unwrap_or_else(|| order.parent_from.clone());
+                self.plan_user(&user, from, order, now)
+            }
+            Reach::Uri(target) => {
+                let from = caller_id.unwrap_or_else(|| order.parent_from.clone());
+                let credentials = target.username.clone().zip(target.password.clone());
+                let credentials = credentials.map(|(username, password)| Credentials { username, password });
+                let (mut invitation, host) = self.invitation(&target.uri, &from, credentials, true)?;
+                invitation.headers = target.headers.clone();
+                Ok(Plan { from, to: target.uri, via: String::new(), invitations: vec![invitation], host, inside: None })
+            }
+        }
+    }
+
+    /// The number to show: the one that the document names if the account owns it, else the caller's if the account
+    /// owns that, else the trunk's first.
+    fn caller_id(
+        &self,
+        account: AccountSid,
+        wanted: Option<String>,
+        parent_from: &str,
+        trunk: &Trunk,
+    ) -> Result<String, Notice> {
+        let owns = |number: &str| self.settings.directory.owns_caller_id(account, number);
+        match wanted {
+            Some(wanted) if owns(&wanted) => Ok(wanted),
+            Some(wanted) => {
+                let text = format!(
+                    "callerId {wanted} is no number of the account: add it as a [[number]] or to a trunk's `numbers`"
+                );
+                Err(Notice::error(INVALID_CALLER_ID, text))
+            }
+            None if owns(parent_from) => Ok(parent_from.to_owned()),
+            None => Ok(trunk.numbers.first().cloned().unwrap_or_else(|| parent_from.to_owned())),
+        }
+    }
+
+    fn plan_trunk(&mut self, trunk: &Trunk, uri: &str, from: String, target: &Target) -> Result<Plan, Notice> {
+        let credentials = trunk.username.clone().zip(trunk.password.as_ref());
+        let credentials =
+            credentials.map(|(username, password)| Credentials { username, password: password.expose().to_owned() });
+        let (mut invitation, host) = self.invitation(uri, &from, credentials, false)?;
+        let to = match target {
+            Target::Sip(target) => {
+                invitation.headers = target.headers.clone();
+                target.uri.clone()
+            }
+            Target::Number(number) => number.clone(),
+            Target::Client { identity, .. } => format!("client:{identity}"),
+        };
+        Ok(Plan { from, to, via: trunk.name.clone(), invitations: vec![invitation], host, inside: None })
+    }
+
+    /// One INVITE for each of the user's devices.
+    fn plan_user(&mut self, user: &User, from: String, order: &BranchOrder, now: Now) -> Result<Plan, Notice> {
+        let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
+        let bindings = self.settings.bindings.of(&aor, now.wall_ms);
+        if bindings.is_empty() {
+            return Err(Notice::warning(UNREACHABLE, format!("user {} has no registered device", user.username)));
+        }
+        let headers: Vec<(String, String)> = match &order.spec.target {
+            Target::Client { parameters, .. } => {
+                parameters.iter().filter_map(|(name, value)| Some((custom_header(name)?, value.clone()))).collect()
+            }
+            Target::Sip(target) => target.headers.clone(),
+            Target::Number(_) => Vec::new(),
+        };
+        let to = match &order.spec.target {
+            Target::Sip(target) => target.uri.clone(),
+            _ => format!("client:{}", user.username),
+        };
+        let invitations = bindings.iter().map(|binding| {
+            let flow = binding.next_hop();
+            Invitation {
+                flow,
+                request_uri: binding.contact.clone(),
+                from: from_header(&from, &user.domain),
+                to: format!("<sip:{}@{}>", user.username, user.domain),
+                contact: contact(flow),
+                routes: binding.path.clone(),
+                headers: headers.clone(),
+                sdp: Bytes::new(),
+                credentials: None,
+            }
+        });
+        let invitations = invitations.collect();
+        Ok(Plan { from, to, via: user.username.clone(), invitations, host: None, inside: None })
+    }
+
+    /// An INVITE to a URI, and the host that must be looked up for it first, if it is a name.
+    #[allow(clippy::type_complexity, reason = "host, port and whether it is guarded travel together once")]
+    fn invitation(
+        &self,
+        uri: &str,
+        from: &str,
+        credentials: Option<Credentials>,
+        guarded: bool,
+    ) -> Result<(Invitation, Option<(String, u16, bool)>), Notice> {
+        let bad = || Notice::error(UNREACHABLE, Unreachable::BadUri.text()).about(uri);
+        let parsed = SipUri::parse(uri).map_err(|_| bad())?;
+        let transport = parsed.transport().map_or(Some(Transport::Udp), Transport::from_uri_name).ok_or_else(bad)?;
+        let placeholder = SocketAddr::from(([0, 0, 0, 0], 0));
+        let address = uri_address(uri);
+        if let Some(address) = address
+            && guarded
+            && !self.settings.outbound.permits(address.ip())
+        {
+            let text = "the address is private: only `[http] allow_private_targets = true` lets documents call it";
+            return Err(Notice::error(UNREACHABLE, text).about(uri));
+        }
+        let flow = address.and_then(|address| self.flow_to(transport, address));
+        let flow = flow.unwrap_or(Flow { transport, local: placeholder, remote: placeholder, connection: None });
+        let host = address.is_none().then(|| (parsed.host.host.to_owned(), parsed.host.port.unwrap_or(5060), guarded));
+        let own = self.settings.gate.realm.as_str();
+        let own_host = if flow.local == placeholder { own.to_owned() } else { flow.local.ip().to_string() };
+        let invitation = Invitation {
+            flow,
+            request_uri: uri.to_owned(),
+            from: from_header(from, &own_host),
+            to: format!("<{uri}>"),
+            contact: contact(flow),
+            routes: Vec::new(),
+            headers: Vec::new(),
+            sdp: Bytes::new(),
+            credentials,
+        };
+        Ok((invitation, host))
+    }
+
+    /// The flow to a peer that we have none to yet: by the listener of its transport and address family.
+    fn flow_to(&self, transport: Transport, remote: SocketAddr) -> Option<Flow> {
+        let fits = |listen: &&dialtone_sip::transport::Listen| {
+            listen.transport == transport && listen.advertise.is_ipv4() == remote.is_ipv4()
+        };
+        let local = self.settings.listening.iter().find(fits)?.advertise;
+        Some(Flow { transport, local, remote, connection: None })
+    }
+
+    /// The call at the other end of a link begins: one of our numbers was dialled from inside.
+    pub(super) fn begin_inside(&mut self, child: CallSid) {
+        let Some(inside) = self.calls.get_mut(&child).and_then(|slot| slot.inside.take()) else { return };
+        let opening = Opening {
+            sid: CallSid::new(self.tokens.next_u128()),
+            account: inside.account,
+            direction: Direction::Inbound,
+            from: inside.from,
+            to: inside.to,
+            via: String::new(),
+            sip_call_id: String::new(),
+            params: Vec::new(),
+            status_callback: inside.status_callback,
+            session_id: self.tokens.next_u64(),
+            leg_id: 0,
+            link: Some(inside.key),
+            document: Some(inside.document),
+            answer_at_once: inside.answer_at_once,
+        };
+        let sid = self.insert(Call::incoming(opening, false), vec![None], Vec::new());
+        for (one, other) in [(sid, child), (child, sid)] {
+            if let Some(slot) = self.calls.get_mut(&one) {
+                slot.peer = Some(other);
+            }
+        }
+        self.inputs.push_back((sid, CallInput::Begin { offer: Bytes::new(), signalled_from: String::new() }));
+    }
+
+    fn notice(&mut self, call: CallSid, notice: Notice) {
+        self.inputs.push_back((call, CallInput::Notice(notice)));
+    }
+}
+
+fn unreachable(why: Unreachable, target: &Target) -> Notice {
+    let whom = match target {
+        Target::Number(number) => number.clone(),
+        Target::Client { identity, .. } => format!("client:{identity}"),
+        Target::Sip(target) => target.uri.clone(),
+    };
+    Notice::error(UNREACHABLE, format!("{whom} cannot be called: {}", why.text()))
+}
+
+/// A From value for a caller id: a number, `client:NAME`, or a SIP URI.
+fn from_header(caller_id: &str, host: &str) -> String {
+    let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
+    if SipUri::parse(caller_id).is_ok() {
+        return format!("<{caller_id}>");
+    }
+    let user = caller_id.strip_prefix("client:").unwrap_or(caller_id);
+    match user.is_empty() || !user.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-_.".contains(&byte)) {
+        true => format!("\"Anonymous\" <sip:anonymous@{host}>"),
+        false => format!("<sip:{user}@{host}>"),
+    }
+}
+
+/// A `<Parameter>` of a `<Client>` reaches a phone as `X-NAME`; a name that is no header name is left out.
+fn custom_header(name: &str) -> Option<String> {
+    let ok = !name.is_empty()
+        && name.len() <= 64
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    ok.then(|| format!("X-{name}"))
+}

@@ -1,0 +1,330 @@
+//! The loop of a shard: reads sockets and letters, asks the core, does what it says.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use dialtone_media::proto::{Audio, CommandKind};
+use dialtone_sip::msg::Message;
+use dialtone_sip::time::Mono;
+use dialtone_sip::transport::{Inbound, Transports};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
+
+use super::core::{Core, Output};
+use super::mail::{Mail, MailBox};
+use crate::account::Directory;
+use crate::app::{AudioCache, AudioRequest, Client, ClipHash, Clips, FetchRequest, RequestKind};
+use crate::call::{FetchOutcome, Now};
+use crate::events::Publisher;
+use crate::ids::{AccountSid, CallSid};
+use crate::speech::Speech;
+use crate::twiml::{AudioFailure, AudioSource, ClipRef, FetchFailure, FetchOrder, FetchReason, Fetched, Method};
+use crate::workers::Link;
+
+/// All that a shard reaches outside itself.
+#[derive(Clone)]
+pub struct Outside {
+    /// Where HTTP, speech and name look-ups run.
+    pub runtime: tokio::runtime::Handle,
+    pub client: Client,
+    pub audio: AudioCache,
+    pub speech: Arc<Speech>,
+    pub clips: Arc<Clips>,
+    pub link: Link,
+    pub publisher: Publisher,
+}
+
+/// Letters taken at once.
+const LETTERS: usize = 256;
+
+/// Runs a shard until it is told to stop. Call inside a current-thread runtime with a `LocalSet`.
+pub async fn run(
+    core: Core,
+    transports: Transports,
+    mail: mpsc::Receiver<Mail>,
+    own: MailBox,
+    outside: Outside,
+    directory: Arc<Directory>,
+) {
+    let rim = Rim {
+        core,
+        transports,
+        own,
+        outside,
+        directory,
+        fetches: HashMap::new(),
+        started: Instant::now(),
+        drained: None,
+        stopping: false,
+    };
+    rim.run(mail).await;
+}
+
+struct Rim {
+    core: Core,
+    transports: Transports,
+    own: MailBox,
+    outside: Outside,
+    /// For the tokens that requests are signed with.
+    directory: Arc<Directory>,
+    fetches: HashMap<(CallSid, u32), AbortHandle>,
+    started: Instant,
+    drained: Option<oneshot::Sender<()>>,
+    stopping: bool,
+}
+
+impl Rim {
+    async fn run(mut self, mut mail: mpsc::Receiver<Mail>) {
+        let mut batch = Vec::new();
+        let mut letters = Vec::new();
+        while !self.stopping {
+            let deadline = self.core.next_deadline().map(|at| self.started + Duration::from_micros(at.0));
+            let sleep =
+                tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(60)).into());
+            tokio::select! {
+                () = self.transports.receive(&mut batch) => {}
+                _ = mail.recv_many(&mut letters, LETTERS) => {}
+                () = sleep => {}
+            }
+            let now = self.now();
+            self.core.set_admits(self.outside.publisher.has_room());
+            for inbound in batch.drain(..) {
+                self.guarded(|rim| rim.inbound(inbound, now), now);
+            }
+            for letter in letters.drain(..) {
+                self.guarded(|rim| rim.letter(letter, now), now);
+            }
+            self.guarded(|rim| rim.core.handle_timeout(now), now);
+            if self.core.has_no_calls()
+                && let Some(drained) = self.drained.take()
+            {
+                let _ = drained.send(());
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        let mono = Mono(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
+        Now { mono, wall_ms: wall_ms() }
+    }
+
+    /// Runs one input. A panic is a bug of ours: it ends the call that it happened in, and no other.
+    fn guarded(&mut self, input: impl FnOnce(&mut Rim), now: Now) {
+        if catch_unwind(AssertUnwindSafe(|| input(self))).is_err() {
+            let call = self.core.end_failed_call(now);
+            tracing::error!(
+                call_sid = call.map(|sid| sid.to_string()),
+                "a call was ended by a bug in this program; please report it with the panic above"
+            );
+        }
+        self.flush(now);
+    }
+
+    fn inbound(&mut self, inbound: Inbound, now: Now) {
+        match inbound {
+            Inbound::Message { flow, message } => {
+                count_message("in", &message, flow.transport.uri_name());
+                if let Some(reason) = self.core.handle_message(flow, message, now) {
+                    metrics::counter!("dialtone_sip_parse_errors_total", "transport" => flow.transport.uri_name(), "reason" => reason).increment(1);
+                }
+            }
+            Inbound::Malformed { flow, error } => {
+                metrics::counter!("dialtone_sip_parse_errors_total", "transport" => flow.transport.uri_name(), "reason" => "unreadable").increment(1);
+                tracing::debug!(source = %flow, %error, "bytes that are no sip message");
+            }
+            Inbound::Closed { flow } => self.core.handle_connection_closed(flow, now),
+        }
+    }
+
+    fn letter(&mut self, letter: Mail, now: Now) {
+        match letter {
+            Mail::Media(event) => self.core.handle_media(event, now),
+            Mail::Document { call, fetch, outcome } => {
+                self.fetches.remove(&(call, fetch));
+                self.core.handle_document(call, fetch, outcome, now);
+            }
+            Mail::Audio { call, ticket, result } => self.core.handle_audio(call, ticket, result, now),
+            Mail::Resolved { ticket, addresses } => self.core.handle_resolved(ticket, &addresses, now),
+            Mail::Directory(directory) => {
+                self.directory = directory.clone();
+                self.core.set_directory(directory);
+            }
+            Mail::Drain(drained) => {
+                self.core.drain();
+                self.drained = Some(drained);
+            }
+            Mail::EndAll => self.core.end_all(now),
+            Mail::Stop => self.stopping = true,
+        }
+    }
+
+    fn flush(&mut self, now: Now) {
+        while let Some(output) = self.core.poll_output() {
+            self.carry_out(output, now);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output, now: Now) {
+        match output {
+            Output::Transmit(transmit) => self.transports.send(transmit),
+            Output::Media { session_id, command } => {
+                if self.outside.link.send(session_id, command).is_err() {
+                    tracing::error!(
+                        session_id,
+                        "the media worker is too far behind to take a command: the call loses its media"
+                    );
+                    self.core.handle_media_lost(session_id, now);
+                }
+            }
+            Output::Fetch { call, account, order, params } => self.fetch(call, account, order, params),
+            Output::CancelFetch { call, fetch } => {
+                if let Some(task) = self.fetches.remove(&(call, fetch)) {
+                    task.abort();
+                }
+            }
+            Output::Prepare { call, account, ticket, source } => self.prepare(call, account, ticket, source),
+            Output::AudioWanted { session_id, hash } => self.hand_over(session_id, hash),
+            Output::Resolve { ticket, host, port } => self.resolve(ticket, host, port),
+            Output::Publish(event) => {
+                if !self.outside.publisher.publish(event) {
+                    tracing::error!("the outbox is full: an event is lost");
+                }
+            }
+            Output::Forget(call) => {
+                self.fetches.retain(|(owner, _), _| *owner != call);
+                self.outside.client.end_call(call);
+            }
+            Output::Refused { flow, method, status, why } => {
+                tracing::info!(source = %flow, method, status, why, "request refused")
+            }
+        }
+    }
+
+    fn fetch(&mut self, call: CallSid, account: AccountSid, order: FetchOrder, params: Vec<(String, String)>) {
+        let Some(token) = self.directory.account(account).map(|account| account.auth_token.clone()) else { return };
+        let (client, mail) = (self.outside.client.clone(), self.own.clone());
+        let fetch = order.fetch;
+        let task = self.outside.runtime.spawn(async move {
+            let began = Instant::now();
+            let url = order.endpoint.url.clone();
+            let request = FetchRequest {
+                account,
+                call,
+                token: crate::app::Secret::new(token.expose()),
+                url: order.endpoint.url,
+                method: if order.endpoint.method == Method::Get {
+                    crate::app::Method::GET
+                } else {
+                    crate::app::Method::POST
+                },
+                params,
+                kind: if order.reason == FetchReason::Document {
+                    RequestKind::Voice
+                } else {
+                    request_kind(order.reason)
+                },
+            };
+            let result = client.fetch(request).await;
+            let result = result
+                .map(|fetched| Fetched { body: fetched.body, content_type: fetched.content_type, url: fetched.url })
+                .map_err(|failure| FetchFailure { code: failure.code(), text: failure.text(), url: failure.url });
+            let reason = reason_name(order.reason).to_owned();
+            let outcome = FetchOutcome {
+                result,
+                url,
+                reason,
+                duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            };
+            let _ = mail.send(Mail::Document { call, fetch, outcome }).await;
+        });
+        self.fetches.insert((call, fetch), task.abort_handle());
+    }
+
+    fn prepare(&mut self, call: CallSid, account: AccountSid, ticket: u32, source: AudioSource) {
+        let Some(token) = self.directory.account(account).map(|account| account.auth_token.clone()) else { return };
+        let (outside, mail) = (self.outside.clone(), self.own.clone());
+        self.outside.runtime.spawn(async move {
+            let result = match source {
+                AudioSource::Url { url } => {
+                    let request = AudioRequest { account, call, token: crate::app::Secret::new(token.expose()), url };
+                    outside
+                        .audio
+                        .clip(request)
+                        .await
+                        .map_err(|failure| AudioFailure { code: failure.code(), text: failure.text() })
+                }
+                AudioSource::Say { text, voice, language } => outside.speech.say(&text, &voice, &language).await,
+                AudioSource::Prompt { name } => outside.speech.prompt(&name),
+            };
+            let result = result.map(|clip| ClipRef { hash: clip.hash.0, duration_ms: clip.duration_ms() });
+            let _ = mail.send(Mail::Audio { call, ticket, result }).await;
+        });
+    }
+
+    /// Gives a worker the audio that it asks for; nothing, if it is gone from the cache: the player goes on without it.
+    fn hand_over(&self, session_id: u64, hash: bytes::Bytes) {
+        let clip = <[u8; 32]>::try_from(hash.as_ref()).ok().and_then(|hash| self.outside.clips.find(ClipHash(hash)));
+        let samples = clip.map(|clip| clip.samples).unwrap_or_default();
+        let audio = Audio { hash, rate_hz: crate::app::audio::clip::CLIP_RATE_HZ, samples };
+        if self.outside.link.send(session_id, CommandKind::Audio(audio)).is_err() {
+            tracing::error!(session_id, "the media worker is too far behind to take audio");
+        }
+    }
+
+    fn resolve(&self, ticket: u64, host: String, port: u16) {
+        let mail = self.own.clone();
+        self.outside.runtime.spawn(async move {
+            let looked_up =
+                tokio::time::timeout(Duration::from_secs(5), tokio::net::lookup_host((host.as_str(), port))).await;
+            let addresses = match looked_up {
+                Ok(Ok(addresses)) => addresses.collect(),
+                Ok(Err(error)) => {
+                    tracing::warn!(host, %error, "the host of a call cannot be found");
+                    Vec::new()
+                }
+                Err(_) => {
+                    tracing::warn!(host, "looking up the host of a call took more than 5 s");
+                    Vec::new()
+                }
+            };
+            let _ = mail.send(Mail::Resolved { ticket, addresses }).await;
+        });
+    }
+}
+
+pub(crate) fn wall_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn request_kind(reason: FetchReason) -> RequestKind {
+    match reason {
+        FetchReason::Document => RequestKind::Voice,
+        FetchReason::Action | FetchReason::Redirect => RequestKind::Action,
+        FetchReason::Fallback => RequestKind::Fallback,
+    }
+}
+
+fn reason_name(reason: FetchReason) -> &'static str {
+    match reason {
+        FetchReason::Document => "document",
+        FetchReason::Action => "action",
+        FetchReason::Redirect => "redirect",
+        FetchReason::Fallback => "fallback",
+    }
+}
+
+fn count_message(direction: &'static str, message: &Message, transport: &'static str) {
+    match message.method() {
+        Some(method) => {
+            let method = if method.as_str().is_empty() { "other" } else { method.as_str() };
+            metrics::counter!("dialtone_sip_requests_total", "direction" => direction, "method" => method, "transport" => transport).increment(1);
+        }
+        None => {
+            let method = message.cseq().map_or("", |(_, method)| dialtone_sip::msg::Method::from_text(method).as_str());
+            let code = message.status().to_string();
+            metrics::counter!("dialtone_sip_responses_total", "direction" => direction, "method" => method, "code" => code).increment(1);
+        }
+    }
+}
