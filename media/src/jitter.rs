@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn packets_come_out_in_order_after_the_delay() {
-        let table: &[(&str, Vec<(u32, u64)>, u64, &str)] = &[
+        let table = [
             ("even", even(0..4), 6, ". . 0 1 2 3"),
             ("reordered", vec![(0, 0), (2, 20), (1, 40), (3, 60)], 6, ". . 0 1 2 3"),
             ("first two swapped", vec![(1, 0), (0, 20), (2, 40), (3, 60)], 6, ". . 0 1 2 3"),
@@ -292,7 +292,7 @@ mod tests {
             ("source pauses", even([0, 1]), 11, ". . 0 1 lost lost lost lost lost . ."),
         ];
         for (name, arrivals, pops, expected) in table {
-            assert_eq!(run(arrivals, *pops), *expected, "{name}");
+            assert_eq!(run(&arrivals, pops), expected, "{name}");
         }
     }
 

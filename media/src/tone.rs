@@ -67,7 +67,7 @@ fn sine(phase: u32) -> i16 {
     let index = (phase >> 22) as usize;
     let between = (phase >> 6 & 0xFFFF) as i32;
     let (a, b) = (i32::from(SINE[index]), i32::from(SINE[index + 1]));
-    (a + ((b - a) * between >> 16)) as i16
+    (a + (((b - a) * between) >> 16)) as i16
 }
 
 static SINE: [i16; 1025] = {

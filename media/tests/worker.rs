@@ -1,9 +1,34 @@
 //! The worker over real loopback sockets: what an edge and a phone see of it.
 
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod support;
 
+use std::net::UdpSocket;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dialtone_media::leg::Dropped;
 use dialtone_media::proto::*;
 use support::*;
+
+/// Waits until the shard has published what it counted.
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..200 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("{what}");
+}
+
+fn closed(kind: &MediaEventKind) -> Option<LegClosed> {
+    match kind {
+        MediaEventKind::LegClosed(closed) => Some(closed.clone()),
+        _ => None,
+    }
+}
 
 #[test]
 fn echo_comes_back_under_the_workers_own_ssrc() {
@@ -18,10 +43,235 @@ fn echo_comes_back_under_the_workers_own_ssrc() {
         assert_eq!(header.marker, byte == 1);
     }
     worker.send(1, CommandKind::Release(Release {}));
-    let statistics = worker.wait(|kind| match kind {
-        MediaEventKind::LegClosed(closed) => closed.statistics.clone(),
-        _ => None,
-    });
+    let statistics = worker.wait(closed).statistics.expect("an rtp leg");
     assert_eq!((statistics.packets_received, statistics.packets_sent, statistics.packets_lost), (5, 5, 0));
     worker.wait(|kind| matches!(kind, MediaEventKind::Released(_)).then_some(()));
+}
+
+#[test]
+fn two_phones_hear_each_other_in_their_own_codec() {
+    let worker = Worker::start();
+    let (mut a, mut b) = (Phone::new(0), Phone::new(8));
+    worker.open(1, &mut [(&mut a, Hears::Leg(2)), (&mut b, Hears::Leg(1))]);
+    for _ in 0..20 {
+        a.say(0x00);
+        let (header, payload) = b.hear(SOON).expect("the other");
+        assert_eq!((header.payload_type, payload), (8, vec![0x2A; 160]));
+        b.say(0x2A);
+        let (header, payload) = a.hear(SOON).expect("the other");
+        assert_eq!((header.payload_type, payload), (0, vec![0x00; 160]));
+    }
+    eventually("40 packets each way", || {
+        let counters = worker.handle.counters();
+        (counters.packets_in, counters.packets_out, counters.sessions, counters.legs_by_codec) == (40, 40, 1, [1, 1])
+    });
+}
+
+#[test]
+fn threat_05_stranger_is_neither_heard_nor_answered() {
+    let worker = Worker::start();
+    let (mut phone, mut stranger) = (Phone::new(0), Phone::new(0));
+    worker.open(1, &mut [(&mut phone, Hears::Leg(1))]);
+    stranger.peer = phone.peer;
+    for _ in 0..50 {
+        stranger.say(9);
+    }
+    eventually("dropped and counted", || worker.handle.counters().dropped_for(Dropped::Source) == 50);
+    phone.say(1);
+    assert_eq!(phone.hear(SOON).expect("its echo").1, [1; 160]);
+    // From here on the kernel drops them.
+    for _ in 0..50 {
+        // An ICMP message may refuse it.
+        let _ = stranger.socket.send_to(&[0x80; 172], stranger.peer.expect("a peer"));
+        phone.say(2);
+        assert_eq!(phone.hear(SOON).expect("its echo").1, [2; 160]);
+    }
+    assert_eq!(stranger.hear(NEVER), None);
+    assert_eq!(phone.hear(NEVER), None, "injected 0");
+    worker.send(1, CommandKind::Release(Release {}));
+    assert_eq!(worker.wait(closed).statistics.expect("an rtp leg").packets_received, 51);
+}
+
+#[test]
+fn digits_are_told_and_tones_are_heard() {
+    let worker = Worker::start();
+    let mut phone = Phone::new(0);
+    worker.open(1, &mut [(&mut phone, silence())]);
+    for (index, duration) in [160u16, 320, 480, 480, 480].into_iter().enumerate() {
+        let [high, low] = duration.to_be_bytes();
+        phone.send(index == 0, 101, &[7, if index >= 2 { 0x8A } else { 0x0A }, high, low]);
+    }
+    let digit = worker.wait(|kind| match kind {
+        MediaEventKind::Digit(digit) => Some(digit.clone()),
+        _ => None,
+    });
+    assert_eq!((digit.digit, digit.duration_ms, digit.in_band), (u32::from('7'), 60, false));
+    let tone = Tone { frequencies_hz: vec![440], cadence_ms: vec![], duration_ms: 200 };
+    let items = vec![PlayItem { kind: Some(PlayKind::Tone(tone)) }];
+    let player = Some(PlayerSpec { player_id: 3, items, loops: 1, offset_ms: 0 });
+    worker.send(1, CommandKind::Play(Play { leg_id: 1, player }));
+    for index in 0..10 {
+        let (header, payload) = phone.hear(SOON).expect("the tone");
+        assert_eq!((header.marker, payload.len()), (index == 0, 160));
+        assert!(payload.iter().any(|byte| byte & 0x7F < 0x40), "loud");
+    }
+    let ended = worker.wait(|kind| match kind {
+        MediaEventKind::PlayerEnded(ended) => Some(ended.clone()),
+        _ => None,
+    });
+    assert_eq!(ended, PlayerEnded { leg_id: 1, player_id: 3, finished: true, offset_ms: 200 });
+    assert_eq!(phone.hear(NEVER), None);
+}
+
+#[test]
+fn audio_is_asked_for_and_every_player_that_waits_gets_it() {
+    let worker = Worker::start();
+    let mut phones = [Phone::new(0), Phone::new(8)];
+    let hash = Bytes::from(vec![3; 32]);
+    for (phone, session) in phones.iter_mut().zip(1..) {
+        worker.open(session, &mut [(phone, silence())]);
+        let items = vec![PlayItem { kind: Some(PlayKind::Audio(hash.clone())) }];
+        let player = Some(PlayerSpec { player_id: 1, items, loops: 1, offset_ms: 0 });
+        worker.send(session, CommandKind::Play(Play { leg_id: 1, player }));
+        let wanted = worker.wait(|kind| match kind {
+            MediaEventKind::AudioWanted(wanted) => Some(wanted.hash.clone()),
+            _ => None,
+        });
+        assert_eq!(wanted, hash);
+    }
+    let samples = Bytes::from(4000i16.to_le_bytes().repeat(1600));
+    worker.send(1, CommandKind::Audio(Audio { hash, rate_hz: 16_000, samples }));
+    for phone in &phones {
+        assert!((0..5).all(|_| phone.hear(SOON).is_some()), "100 ms");
+    }
+}
+
+#[test]
+fn link_joins_two_sessions_of_one_worker() {
+    let worker = Worker::start();
+    let (mut a, mut b) = (Phone::new(0), Phone::new(8));
+    for (phone, session) in [(&mut a, 1), (&mut b, 2)] {
+        let remote = RemoteLeg { worker: String::new(), session_id: 3 - session, key: 77 };
+        let hears = Some(Source { from: Some(Hears::Leg(1)) });
+        let link = LegSpec { leg_id: 2, kind: Some(LegKind::Remote(remote)), hears, players: Vec::new() };
+        let legs = vec![leg(1, phone.offer(), Hears::Leg(2)), link];
+        worker.send(session, CommandKind::Open(SessionSpec { session_id: session, owner_epoch: 1, legs }));
+        phone.learn(&worker.negotiated().sdp);
+    }
+    for _ in 0..25 {
+        a.say(0x00);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let heard: Vec<_> = std::iter::from_fn(|| b.hear(NEVER)).collect();
+    assert!((20..=32).contains(&heard.len()), "{} packets of 25", heard.len());
+    assert!(heard.iter().filter(|(_, payload)| payload[..] == [0x2A; 160]).count() >= 15);
+}
+
+#[test]
+fn threat_19_ports_that_run_out_are_a_refusal_and_come_back() {
+    let worker = Worker::start_with(|config| config.ports = *config.ports.start()..=config.ports.start() + 3);
+    let refusal = |kind: &MediaEventKind| match kind {
+        MediaEventKind::Refused(refused) => Some(refused.reason()),
+        _ => None,
+    };
+    let mut phones = [Phone::new(0), Phone::new(0), Phone::new(0)];
+    let [first, second, third] = &mut phones;
+    worker.open(1, &mut [(first, silence())]);
+    worker.open(2, &mut [(second, silence())]);
+    let open = |session_id, phone: &Phone| {
+        let legs = vec![leg(1, phone.offer(), silence())];
+        worker.send(session_id, CommandKind::Open(SessionSpec { session_id, owner_epoch: 1, legs }));
+    };
+    open(3, third);
+    assert_eq!(worker.wait(refusal), Refusal::NoCapacity);
+    eventually("no leg is free", || worker.handle.load().free_legs == 0);
+    worker.send(1, CommandKind::Release(Release {}));
+    open(4, third);
+    assert_eq!(worker.wait(refusal), Refusal::NoCapacity, "a port rests for a second");
+    std::thread::sleep(Duration::from_millis(1050));
+    open(5, third);
+    assert!(worker.negotiated().sdp.starts_with(b"v=0"));
+    eventually("what was refused left nothing", || worker.handle.load().sessions == 2);
+}
+
+#[test]
+fn threat_19_port_that_another_program_holds_is_passed_over() {
+    let worker = Worker::start();
+    let mut probe = Phone::new(0);
+    worker.open(1, &mut [(&mut probe, silence())]);
+    let used = probe.peer.expect("a port").port();
+    // The next RTCP port is taken.
+    let _held = UdpSocket::bind((LOCAL, used + 3)).expect("free until now");
+    let mut phone = Phone::new(0);
+    worker.open(2, &mut [(&mut phone, Hears::Leg(1))]);
+    assert_eq!(phone.peer.expect("a port").port(), used + 4);
+    phone.say(1);
+    assert!(phone.hear(SOON).is_some());
+}
+
+#[test]
+fn sessions_beyond_the_limit_are_refused() {
+    let worker = Worker::start_with(|config| config.max_sessions = 1);
+    let (mut first, second) = (Phone::new(0), Phone::new(0));
+    worker.open(1, &mut [(&mut first, silence())]);
+    let legs = vec![leg(1, second.offer(), silence())];
+    worker.send(2, CommandKind::Open(SessionSpec { session_id: 2, owner_epoch: 1, legs }));
+    let refused = worker.wait(|kind| match kind {
+        MediaEventKind::Refused(refused) => Some(refused.clone()),
+        _ => None,
+    });
+    assert_eq!((refused.reason(), refused.text.as_str()), (Refusal::NoCapacity, "no more than 1 sessions"));
+}
+
+#[test]
+fn peer_that_moves_is_followed_and_its_old_address_is_a_stranger() {
+    let worker = Worker::start();
+    let (mut here, mut there) = (Phone::new(0), Phone::new(0));
+    worker.open(1, &mut [(&mut here, Hears::Leg(1))]);
+    here.say(1);
+    assert!(here.hear(SOON).is_some());
+    let sdp = Bytes::from(there.offer());
+    worker.send(1, CommandKind::Negotiate(Negotiate { leg_id: 1, step: SdpStep::RemoteOffer as i32, sdp }));
+    there.learn(&worker.negotiated().sdp);
+    assert_eq!(there.peer, here.peer, "our port stays");
+    there.say(2);
+    assert_eq!(there.hear(SOON).expect("an echo").1, [2; 160]);
+    here.say(3);
+    assert_eq!((here.hear(NEVER), there.hear(NEVER)), (None, None));
+}
+
+#[test]
+fn goodbye_is_said_on_the_rtcp_port() {
+    let worker = Worker::start();
+    let mut phone = Phone::new(0);
+    let rtcp = UdpSocket::bind((LOCAL, 0)).expect("a port");
+    let port = rtcp.local_addr().expect("bound").port();
+    let offer = format!("{}a=rtcp:{port}\r\n", phone.offer());
+    let legs = vec![leg(1, offer, silence())];
+    worker.send(1, CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs }));
+    phone.learn(&worker.negotiated().sdp);
+    worker.send(1, CommandKind::Release(Release {}));
+    rtcp.set_read_timeout(Some(SOON)).expect("a timeout");
+    let mut buffer = [0; 512];
+    let (len, from) = rtcp.recv_from(&mut buffer).expect("a goodbye");
+    assert_eq!(from.port(), phone.peer.expect("a port").port() + 1);
+    let types: Vec<u8> = {
+        let mut rest = &buffer[..len];
+        std::iter::from_fn(|| {
+            let (kind, words) = (*rest.get(1)?, u16::from_be_bytes([rest[2], rest[3]]));
+            rest = &rest[4 + usize::from(words) * 4..];
+            Some(kind)
+        })
+        .collect()
+    };
+    assert_eq!(types, [201, 202, 203]);
+}
+
+#[test]
+fn shutdown_ends_the_thread_and_takes_no_more_commands() {
+    let worker = Worker::start();
+    worker.handle.shutdown();
+    worker.handle.shutdown();
+    let command = Command { command_id: 1, session_id: 1, owner_epoch: 1, kind: None };
+    assert!(worker.handle.send(command).is_err());
 }

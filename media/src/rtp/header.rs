@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn packets_with_csrc_extension_and_padding_give_the_bare_payload() {
-        let table: &[(&str, u8, &[u8], Result<Range<usize>, Junk>)] = &[
+        type Row = (&'static str, u8, &'static [u8], Result<Range<usize>, Junk>);
+        let table: &[Row] = &[
             ("plain", 0x80, &[1, 2, 3], Ok(12..15)),
             ("no payload", 0x80, &[], Ok(12..12)),
             ("two csrc", 0x82, &[0, 0, 0, 1, 0, 0, 0, 2, 9], Ok(20..21)),

@@ -65,7 +65,7 @@ impl Stream {
     /// Takes a packet of this SSRC that arrived at `now`; about 10 ns, no allocation.
     pub fn handle_packet(&mut self, header: &Header, now: Mono) -> Arrival {
         let ahead = i32::from(header.seq.ahead_of(Seq(self.highest as u16)));
-        if ahead > MAX_DROPOUT || ahead < -MAX_MISORDER {
+        if !(-MAX_MISORDER..=MAX_DROPOUT).contains(&ahead) {
             if self.restart != Some(header.seq) {
                 self.restart = Some(header.seq + 1);
                 return Arrival::Suspect;

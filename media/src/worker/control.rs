@@ -46,8 +46,11 @@ impl Shard {
         endpoints.append(&mut opener.opened);
         match outcome {
             Ok(()) => {
-                self.flush(index, now);
+                // Goodbyes leave by sockets that are about to close; and whoever is told of an agreement finds
+                // the sockets as it says.
+                self.transmit(index, now);
                 self.reconcile(index, now);
+                self.tell(index, now);
                 if let Some(CommandKind::Open(spec)) = &command.kind {
                     self.forget_if_refused(index, spec, now);
                 }

@@ -18,7 +18,7 @@ pub(super) struct PortPool {
 impl PortPool {
     /// Pairs whose odd port lies in the range too.
     pub fn new(ports: RangeInclusive<u16>) -> PortPool {
-        let is_pair = |port: &u16| port % 2 == 0 && *port != 0 && *port < *ports.end();
+        let is_pair = |port: &u16| port.is_multiple_of(2) && *port != 0 && *port < *ports.end();
         PortPool { free: ports.clone().filter(is_pair).map(|port| (port, None)).collect() }
     }
 

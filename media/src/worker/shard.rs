@@ -53,7 +53,7 @@ pub(super) struct Shard {
     /// Frames on their way from session to session.
     frames: VecDeque<(usize, LinkKey, Frame)>,
     /// Sockets that had more than one turn's packets.
-    unread: Vec<Token>,
+    unread: VecDeque<Token>,
     /// Packets lost and late on legs that are over.
     losses: (u64, u64),
     counted_at: Mono,
@@ -108,7 +108,7 @@ impl Shard {
             clock: Clock::new(),
             timers: Timers::default(),
             frames: VecDeque::new(),
-            unread: Vec::new(),
+            unread: VecDeque::with_capacity(POLLED),
             losses: (0, 0),
             counted_at: Mono(0),
             buffer: Box::new([0; BUFFER]),
@@ -146,8 +146,10 @@ impl Shard {
     fn turn(&mut self, polled: &Polled) {
         let now = self.clock.now();
         let mut woken = false;
-        for token in std::mem::take(&mut self.unread) {
-            self.read(token, now);
+        for _ in 0..self.unread.len() {
+            if let Some(token) = self.unread.pop_front() {
+                self.read(token, now);
+            }
         }
         for event in polled {
             match event.token() {
@@ -187,7 +189,7 @@ impl Shard {
                 Err(_) => {}
             }
         }
-        self.unread.push(token);
+        self.unread.push_back(token);
     }
 
     fn take_packet(&mut self, index: usize, leg: LegId, port: Port, from: SocketAddr, len: usize, now: Mono) {
@@ -231,14 +233,22 @@ impl Shard {
 
     /// Sends, tells and sets what a session has after an input.
     pub fn flush(&mut self, index: usize, now: Mono) {
+        self.transmit(index, now);
+        self.tell(index, now);
+    }
+
+    pub fn transmit(&mut self, index: usize, now: Mono) {
         loop {
             let Some(entry) = self.sessions.get_mut(index) else { return };
             match guarded(|| entry.session.poll_transmit(&mut self.buffer[..])) {
                 Ok(Some(transmit)) => self.send(index, &transmit),
-                Ok(None) => break,
+                Ok(None) => return,
                 Err(Panicked) => return self.bury(index, now),
             }
         }
+    }
+
+    pub fn tell(&mut self, index: usize, now: Mono) {
         let Some(entry) = self.sessions.get_mut(index) else { return };
         while let Some((link, frame)) = entry.session.poll_frame() {
             self.frames.push_back((index, link, frame));
@@ -299,10 +309,8 @@ impl Shard {
     /// Hands frames to the other ends of their links. Links that form a circle lose frames after a few rounds.
     fn deliver_frames(&mut self, now: Mono) {
         for _ in 0..MAX_HOPS {
-            if self.frames.is_empty() {
-                return;
-            }
-            for (from, link, frame) in std::mem::take(&mut self.frames) {
+            for _ in 0..self.frames.len() {
+                let Some((from, link, frame)) = self.frames.pop_front() else { break };
                 let ends = self.links.get(&link).map_or(&[][..], Vec::as_slice);
                 let Some(to) = ends.iter().copied().find(|end| *end != from) else { continue };
                 let Some(entry) = self.sessions.get_mut(to) else { continue };

@@ -34,6 +34,11 @@ impl Worker {
     }
 
     pub fn start_with(change: impl FnOnce(&mut Config)) -> Worker {
+        Worker::start_calling(change, || {})
+    }
+
+    /// `called` is called on the worker's thread for each event.
+    pub fn start_calling(change: impl FnOnce(&mut Config), mut called: impl FnMut() + Send + 'static) -> Worker {
         let first = next_range();
         let mut config = Config {
             address: LOCAL,
@@ -46,7 +51,11 @@ impl Worker {
         };
         change(&mut config);
         let (sender, events) = channel();
-        let handle = spawn(config, Box::new(move |event| drop(sender.send(event)))).expect("the worker starts");
+        let tell = move |event| {
+            called();
+            drop(sender.send(event));
+        };
+        let handle = spawn(config, Box::new(tell)).expect("the worker starts");
         Worker { handle, events, commands: AtomicU64::new(1) }
     }
 

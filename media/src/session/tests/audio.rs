@@ -23,10 +23,7 @@ fn relayed_packets_keep_payload_gaps_and_order_under_our_own_ssrc() {
     assert_eq!(shapes(&sent), [0, 1, 2, 4, 6, 5, 7].map(|byte| (0, byte)));
     assert_eq!(numbers(&sent), [0, 1, 2, 4, 6, 5, 7].map(|n| (n, i32::from(n) * 160)));
     let ours = sent[0].header.ssrc;
-    assert!(
-        sent.iter()
-            .all(|sent| sent.to == b.from && sent.header.ssrc == ours && ours.0 != a.ssrc)
-    );
+    assert!(sent.iter().all(|sent| sent.to == b.from && sent.header.ssrc == ours && ours.0 != a.ssrc));
     assert_eq!(sent.iter().map(|sent| sent.header.marker).filter(|marker| *marker).count(), 1, "on the first only");
 }
 
