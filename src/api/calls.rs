@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::{error, is_operator};
 use crate::events::CallRecord;
 use crate::ids::CallSid;
-use crate::server::View;
+use super::View;
 
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 1_000;

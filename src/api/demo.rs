@@ -6,7 +6,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 
-use crate::server::View;
+use super::View;
 
 pub(super) fn router() -> Router<View> {
     Router::new().route("/demo/menu", post(menu)).route("/demo/choice", post(choice))

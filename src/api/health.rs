@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::{error, is_operator};
-use crate::server::View;
+use super::View;
 
 /// The process works. Not whether it takes calls: see [`readyz`].
 pub(super) async fn livez() -> &'static str {

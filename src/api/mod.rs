@@ -4,11 +4,29 @@ mod calls;
 mod demo;
 mod health;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use axum::Router;
 use axum::routing::get;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use crate::server::View;
+use crate::config::Secret;
+use crate::events::Live;
+use crate::store::Store;
+
+/// What the HTTP side sees of the server.
+#[derive(Clone)]
+pub struct View {
+    pub store: Store,
+    pub live: Live,
+    pub operator_token: Secret,
+    pub draining: Arc<AtomicBool>,
+    pub metrics: PrometheusHandle,
+    /// `dev` serves the demo's documents itself.
+    pub demo: bool,
+}
 
 /// Every path of the main listener.
 pub fn router(view: View) -> Router {

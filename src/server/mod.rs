@@ -14,7 +14,6 @@ use arc_swap::ArcSwap;
 use dialtone_media::worker;
 use dialtone_sip::stack;
 use dialtone_sip::transport::{Listen, Transports};
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -23,7 +22,7 @@ use crate::api;
 use crate::app::status::StatusCallbacks;
 use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard};
 use crate::config::{Config, ConfigError, Latching};
-use crate::events::{Live, Outbox};
+use crate::events::Outbox;
 use crate::hot::Bindings;
 use crate::shard::{self, Mail, MailBox, Outside, core, gate, mail_box};
 use crate::speech::Speech;
@@ -86,18 +85,6 @@ pub struct Server {
     http: SocketAddr,
 }
 
-/// What a caller of the server's HTTP side may see of it.
-#[derive(Clone)]
-pub struct View {
-    pub store: Store,
-    pub live: Live,
-    pub operator_token: crate::config::Secret,
-    pub draining: Arc<AtomicBool>,
-    pub metrics: PrometheusHandle,
-    /// `dev` serves the demo's documents itself.
-    pub demo: bool,
-}
-
 impl Server {
     /// Starts everything, or nothing.
     pub async fn start(config: Config, log_level: Option<LogLevel>, demo: bool) -> Result<Server, StartError> {
@@ -153,7 +140,7 @@ impl Server {
         let (shard, listening) = start_shard(&config, settings, letters, mail.clone(), outside).await?;
 
         let draining = Arc::new(AtomicBool::new(false));
-        let view = View {
+        let view = api::View {
             store: store.clone(),
             live: outbox.live(),
             operator_token: config.http.operator_token.clone(),

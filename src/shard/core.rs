@@ -173,6 +173,11 @@ impl Core {
         self.calls.is_empty()
     }
 
+    /// Whether no look-up is under way and no session is known: with no calls, nothing at all is left.
+    pub fn is_settled(&self) -> bool {
+        self.resolving.is_empty() && self.sessions.is_empty() && self.by_dialog.is_empty() && self.inputs.is_empty()
+    }
+
     /// A reload: calls that run keep what they began with.
     pub fn set_directory(&mut self, directory: Arc<Directory>) {
         self.settings.directory = directory;

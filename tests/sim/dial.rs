@@ -1,0 +1,253 @@
+//! `<Dial>`: one, many, nobody, early media, whisper, and every way to end.
+
+use std::time::Duration;
+
+use dialtone::events::{CallStatus, Direction};
+
+use crate::phone::{Saw, Script};
+use crate::world::{Says, World};
+
+const CARRIER: &str = "198.51.100.9:5060";
+const DESK: &str = "203.0.113.5:5060";
+const MOBILE: &str = "203.0.113.6:5060";
+
+fn dial(twiml: &'static str) -> World {
+    World::new(1, move |asked| match asked.url.as_str() {
+        "http://app/voice" => Says::Twiml(twiml),
+        "http://app/whisper" => Says::Twiml("<Response><Say>a call for you</Say></Response>"),
+        "http://app/refuse" => Says::Twiml("<Response><Hangup/></Response>"),
+        _ => Says::Twiml("<Response><Hangup/></Response>"),
+    })
+}
+
+#[test]
+fn number_goes_by_the_trunk_and_is_bridged() {
+    let mut world = dial("<Response><Dial action=\"/after\">+15553334444</Dial></Response>");
+    let callee = world.add_phone(CARRIER, Script::Answer(Duration::from_secs(3)));
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.sessions(), 1, "both legs are in one session");
+    assert_eq!(world.session().leg_count(), 2);
+    assert_eq!(world.saw(callee)[0], Saw::Invited { from: "sip:+15551000000@192.0.2.1".into(), to: "sip:+15553334444@198.51.100.9:5060".into() });
+    world.hang_up(callee);
+    world.close_books();
+    let after = world.asked.iter().find(|asked| asked.url == "http://app/after").expect("the action is asked");
+    assert_eq!((after.get("DialCallStatus"), after.get("DialBridged")), ("completed", "true"));
+    let records = world.records();
+    assert_eq!(records.len(), 2);
+    assert_eq!((records[1].direction, records[1].parent), (Direction::OutboundDial, Some(records[0].sid)));
+    assert_eq!(after.get("DialCallSid"), records[1].sid.to_string());
+}
+
+#[test]
+fn answer_on_bridge_keeps_the_caller_ringing() {
+    let mut world = dial("<Response><Dial answerOnBridge=\"true\">+15553334444</Dial></Response>");
+    world.add_phone(CARRIER, Script::Answer(Duration::from_secs(4)));
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(3));
+    assert!(!world.saw(0).contains(&Saw::Answered));
+    world.run_for(Duration::from_secs(3));
+    assert!(world.saw(0).contains(&Saw::Answered));
+    world.hang_up(0);
+    world.close_books();
+}
+
+#[test]
+fn early_media_of_the_callee_reaches_a_ringing_caller() {
+    let mut world = dial("<Response><Dial answerOnBridge=\"true\">+15553334444</Dial></Response>");
+    world.add_phone(CARRIER, Script::EarlyMedia(Duration::from_secs(2)));
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(1));
+    assert!(world.saw(0).contains(&Saw::Progress(183)), "{:?}", world.saw(0));
+    world.run_for(Duration::from_secs(3));
+    world.hang_up(0);
+    world.close_books();
+}
+
+#[test]
+fn first_of_several_devices_wins_and_the_others_hear_why() {
+    let mut world = dial("<Response><Dial><Client>desk</Client></Dial></Response>");
+    let (desk, mobile) = (world.add_phone(DESK, Script::Answer(Duration::from_secs(2))), world.add_phone(MOBILE, Script::Answer(Duration::from_secs(5))));
+    world.register(desk, "desk");
+    world.register(mobile, "desk");
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(8));
+    assert!(world.saw(desk).contains(&Saw::Acked));
+    assert!(world.saw(mobile).iter().any(|saw| matches!(saw, Saw::Canceled { reason } if reason.contains("completed elsewhere"))), "{:?}", world.saw(mobile));
+    world.hang_up(0);
+    world.close_books();
+    assert_eq!(world.records().len(), 2, "one child for all devices of a user");
+}
+
+#[test]
+fn two_devices_that_answer_at_once_leave_one_call() {
+    for micros in (0..12_000).step_by(1_000) {
+        let mut world = dial("<Response><Dial><Client>desk</Client></Dial></Response>");
+        let (desk, mobile) = (world.add_phone(DESK, Script::Answer(Duration::from_secs(2))), world.add_phone(MOBILE, Script::Answer(Duration::from_micros(2_000_000 + micros))));
+        world.register(desk, "desk");
+        world.register(mobile, "desk");
+        world.call("+15551000000");
+        world.run_for(Duration::from_secs(5));
+        world.hang_up(0);
+        world.close_books();
+        assert_eq!(world.records().len(), 2);
+    }
+}
+
+#[test]
+fn parallel_nouns_are_children_each_and_the_losers_are_canceled() {
+    let mut world = dial("<Response><Dial><Client>desk</Client><Number>+15553334444</Number></Dial></Response>");
+    let desk = world.add_phone(DESK, Script::Answer(Duration::from_secs(2)));
+    world.add_phone(CARRIER, Script::Ring);
+    world.register(desk, "desk");
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(5));
+    world.hang_up(0);
+    world.close_books();
+    let statuses: Vec<_> = world.records().iter().map(|record| record.status).collect();
+    assert_eq!(statuses, [CallStatus::Completed, CallStatus::Completed, CallStatus::Canceled]);
+}
+
+#[test]
+fn sequential_nouns_come_one_after_another() {
+    let mut world = dial("<Response><Dial sequential=\"true\" action=\"/after\"><Client>desk</Client><Number>+15553334444</Number></Dial></Response>");
+    let desk = world.add_phone(DESK, Script::Refuse(486));
+    let carrier = world.add_phone(CARRIER, Script::Answer(Duration::from_secs(1)));
+    world.register(desk, "desk");
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(4));
+    assert!(world.saw(carrier).contains(&Saw::Acked));
+    world.hang_up(carrier);
+    world.close_books();
+    let after = world.asked.iter().find(|asked| asked.url == "http://app/after").unwrap();
+    assert_eq!(after.get("DialCallStatus"), "completed");
+}
+
+#[test]
+fn every_failure_has_its_dial_call_status() {
+    for (script, status, child) in [
+        (Script::Refuse(486), "busy", CallStatus::Busy),
+        (Script::Refuse(600), "busy", CallStatus::Busy),
+        (Script::Refuse(404), "failed", CallStatus::Failed),
+        (Script::Refuse(480), "no-answer", CallStatus::NoAnswer),
+        (Script::Ring, "no-answer", CallStatus::NoAnswer),
+        (Script::Dead, "no-answer", CallStatus::NoAnswer),
+    ] {
+        let mut world = dial("<Response><Dial timeout=\"10\" action=\"/after\">+15553334444</Dial></Response>");
+        world.add_phone(CARRIER, script.clone());
+        world.call("+15551000000");
+        world.run_for(Duration::from_secs(60));
+        world.close_books();
+        let after = world.asked.iter().find(|asked| asked.url == "http://app/after").unwrap_or_else(|| panic!("{script:?}: no action"));
+        assert_eq!(after.get("DialCallStatus"), status, "{script:?}");
+        assert_eq!(world.records()[1].status, child, "{script:?}");
+    }
+}
+
+#[test]
+fn caller_gives_up_while_it_rings() {
+    let mut world = dial("<Response><Dial action=\"/after\">+15553334444</Dial></Response>");
+    let callee = world.add_phone(CARRIER, Script::Ring);
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(3));
+    world.hang_up(0);
+    world.close_books();
+    assert!(world.saw(callee).iter().any(|saw| matches!(saw, Saw::Canceled { .. })));
+    let after = world.asked.iter().find(|asked| asked.url == "http://app/after").expect("the action of Dial is still asked");
+    assert_eq!((after.get("DialCallStatus"), after.get("CallStatus")), ("canceled", "completed"));
+}
+
+#[test]
+fn whisper_is_heard_before_the_bridge_and_may_refuse() {
+    let mut world = dial("<Response><Dial action=\"/after\"><Number url=\"/whisper\">+15553334444</Number></Dial></Response>");
+    let callee = world.add_phone(CARRIER, Script::AnswerAtOnce);
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(5));
+    let whisper = world.asked.iter().find(|asked| asked.url == "http://app/whisper").expect("the whisper is asked");
+    assert_eq!((whisper.get("Direction"), whisper.get("CallStatus")), ("outbound-dial", "in-progress"));
+    world.hang_up(callee);
+    world.close_books();
+
+    let mut world = dial("<Response><Dial action=\"/after\"><Number url=\"/refuse\">+15553334444</Number></Dial></Response>");
+    world.add_phone(CARRIER, Script::AnswerAtOnce);
+    world.call("+15551000000");
+    world.close_books();
+    assert_ne!(world.asked.iter().find(|asked| asked.url == "http://app/after").unwrap().get("DialBridged"), "true");
+}
+
+#[test]
+fn both_hang_up_at_once() {
+    for micros in (0..12_000).step_by(500) {
+        let mut world = dial("<Response><Dial>+15553334444</Dial></Response>");
+        let callee = world.add_phone(CARRIER, Script::AnswerAtOnce);
+        world.call("+15551000000");
+        world.run_for(Duration::from_secs(2));
+        world.hang_up(0);
+        world.run_for(Duration::from_micros(micros));
+        if !world.phones[callee].dialogs.is_empty() {
+            world.hang_up(callee);
+        }
+        world.close_books();
+        assert_eq!(world.records().len(), 2);
+    }
+}
+
+#[test]
+fn number_of_our_own_is_a_call_inside() {
+    let mut world = dial("<Response><Dial action=\"/after\">+15552000000</Dial></Response>");
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(5));
+    assert_eq!(world.sessions(), 2, "the echo has a session of its own, linked to the caller's");
+    world.hang_up(0);
+    world.close_books();
+    let records = world.records();
+    assert_eq!(records.iter().map(|record| record.direction).collect::<Vec<_>>(), [Direction::Inbound, Direction::OutboundDial, Direction::Inbound]);
+}
+
+#[test]
+fn nobody_reachable_fails_at_once_with_a_notice() {
+    for (noun, code) in [("<Client>desk</Client>", 13_223), ("<Client>nobody</Client>", 13_223), ("<Sip>sip:x@10.0.0.1</Sip>", 13_223), ("<Sip>sip:x@nowhere.example</Sip>", 0)] {
+        let twiml: &'static str = Box::leak(format!("<Response><Dial action=\"/after\">{noun}</Dial></Response>").into_boxed_str());
+        let mut world = dial(twiml);
+        world.call("+15551000000");
+        world.run_for(Duration::from_secs(2));
+        world.close_books();
+        let after = world.asked.iter().find(|asked| asked.url == "http://app/after").unwrap();
+        assert_eq!(after.get("DialCallStatus"), "failed", "{noun}");
+        if code > 0 {
+            assert!(world.notices().contains(&code), "{noun}: {:?}", world.notices());
+        }
+    }
+}
+
+#[test]
+fn threat_39_caller_id_must_be_the_accounts_own() {
+    let mut world = dial("<Response><Dial callerId=\"+15558887777\" action=\"/after\">+15553334444</Dial></Response>");
+    world.add_phone(CARRIER, Script::AnswerAtOnce);
+    world.call("+15551000000");
+    world.close_books();
+    assert!(world.notices().contains(&13_214));
+    assert!(world.sent("INVITE").is_empty());
+}
+
+#[test]
+fn threat_23_sip_host_that_resolves_to_a_private_address_is_not_called() {
+    let mut world = dial("<Response><Dial action=\"/after\"><Sip>sip:x@rebinding.example</Sip></Dial></Response>");
+    world.hosts.insert("rebinding.example".into(), "127.0.0.1:5060".parse().unwrap());
+    world.call("+15551000000");
+    world.close_books();
+    assert!(world.sent("INVITE").is_empty());
+}
+
+#[test]
+fn star_ends_the_dialled_leg_only_where_it_is_asked_for() {
+    let mut world = dial("<Response><Dial hangupOnStar=\"true\" action=\"/after\">+15553334444</Dial></Response>");
+    let callee = world.add_phone(CARRIER, Script::AnswerAtOnce);
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(2));
+    world.press(0, '*');
+    world.run_for(Duration::from_secs(1));
+    assert!(matches!(world.saw(callee).last(), Some(Saw::Ended { .. })));
+    world.close_books();
+    assert_eq!(world.asked.iter().find(|asked| asked.url == "http://app/after").unwrap().get("DialCallStatus"), "completed");
+}

@@ -1,0 +1,11 @@
+//! The simulated world: the real stack, calls and media sessions in virtual time, with a network that loses, delays
+//! and reorders by a seed, and an application that is a function.
+//!
+//! Every test ends with the books balanced: no call, dialog, transaction, media session or look-up is left.
+
+mod app;
+mod dial;
+mod inbound;
+mod loss;
+mod phone;
+mod world;

@@ -1,0 +1,545 @@
+//! The world: one shard of ours, media sessions, phones, a network and an application, and one clock for all.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dialtone::app::Guard;
+use dialtone::call::{FetchOutcome, Now};
+use dialtone::config::Config;
+use dialtone::events::{CallRecord, Event, EventKind};
+use dialtone::hot::Bindings;
+use dialtone::ids::CallSid;
+use dialtone::shard::{core, gate};
+use dialtone::twiml::{AudioFailure, ClipRef, FetchFailure, Fetched};
+use dialtone_media::clips::Clips;
+use dialtone_media::ids::{LegId, SessionId};
+use dialtone_media::proto::{Command, CommandKind, MediaEvent};
+use dialtone_media::session::{self, Ports, Session};
+use dialtone_media::worker::Latching;
+use dialtone_sip::flow::{Flow, Transport};
+use dialtone_sip::msg::{HeaderName, Message};
+use dialtone_sip::stack;
+use dialtone_sip::time::Mono;
+use dialtone_sip::transport::Listen;
+
+use crate::phone::{Phone, SERVER, Saw, Script};
+
+pub const ACCOUNT: &str = "AC00000000000000000000000000000001";
+const WALL_MS: u64 = 1_800_000_000_000;
+
+/// A request as the application gets it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub url: String,
+    pub params: BTreeMap<String, String>,
+}
+
+impl Asked {
+    pub fn get(&self, name: &str) -> &str {
+        self.params.get(name).map_or("", String::as_str)
+    }
+}
+
+/// What the application says.
+pub enum Says {
+    Twiml(&'static str),
+    /// As it comes, with a content type.
+    Raw(&'static str, &'static str),
+    Fails(u32),
+    /// Never.
+    Nothing,
+}
+
+type App = Box<dyn FnMut(&Asked) -> Says>;
+
+/// How the network treats a datagram.
+#[derive(Clone, Copy)]
+pub struct Network {
+    pub loss: f64,
+    pub delay: Duration,
+    pub jitter: Duration,
+    pub duplicates: f64,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { loss: 0.0, delay: Duration::from_millis(5), jitter: Duration::ZERO, duplicates: 0.0 }
+    }
+}
+
+enum Arrival {
+    Datagram { from: SocketAddr, to: SocketAddr, bytes: Bytes },
+    Media(MediaEvent),
+    Document { call: CallSid, fetch: u32, outcome: FetchOutcome },
+    Audio { call: CallSid, ticket: u32, result: Result<ClipRef, AudioFailure> },
+    Resolved { ticket: u64, addresses: Vec<SocketAddr> },
+}
+
+pub struct World {
+    pub now: Mono,
+    pub core: core::Core,
+    pub phones: Vec<Phone>,
+    pub asked: Vec<Asked>,
+    pub events: Vec<Event>,
+    pub network: Network,
+    /// Write every call down and read it back after each step.
+    pub restarts: bool,
+    pub hosts: HashMap<String, SocketAddr>,
+    /// Every SIP message that left or reached the server, for assertions.
+    pub wire: Vec<(Mono, SocketAddr, Message)>,
+    app: App,
+    sessions: HashMap<u64, Session>,
+    clips: Clips,
+    free_ports: PortCounter,
+    arrivals: BinaryHeap<Reverse<(Mono, u64)>>,
+    due: HashMap<u64, Arrival>,
+    sequence: u64,
+    random: u64,
+    bindings: Arc<Bindings>,
+}
+
+struct PortCounter(u16);
+
+impl Ports for PortCounter {
+    fn open(&mut self, _: LegId) -> Option<u16> {
+        self.0 += 2;
+        Some(self.0)
+    }
+}
+
+/// Numbers and users of every world.
+fn config(extra: &str) -> Config {
+    let text = format!(
+        r#"
+[sip]
+listen = ["udp://{SERVER}"]
+realm = "dialtone"
+[http]
+operator_token = "op"
+[[account]]
+sid = "{ACCOUNT}"
+auth_token = "token"
+[[trunk]]
+account = "{ACCOUNT}"
+name = "carrier"
+from = ["198.51.100.0/24"]
+uri = "sip:198.51.100.9:5060"
+numbers = ["+15551000000"]
+[[number]]
+account = "{ACCOUNT}"
+number = "+15551000000"
+voice_url = "http://app/voice"
+voice_fallback_url = "http://app/fallback"
+status_callback = "http://app/status"
+[[number]]
+account = "{ACCOUNT}"
+number = "+15552000000"
+twiml = "<Response><Echo/></Response>"
+[[user]]
+account = "{ACCOUNT}"
+username = "desk"
+password = "secret"
+[[user]]
+account = "{ACCOUNT}"
+username = "mobile"
+password = "secret"
+{extra}"#
+    );
+    Config::parse(&text, "world").unwrap()
+}
+
+impl World {
+    /// A world with an application; phone 0 is the carrier that calls, at 198.51.100.8.
+    pub fn new(seed: u64, app: impl FnMut(&Asked) -> Says + 'static) -> World {
+        World::with_config(seed, "", app)
+    }
+
+    pub fn with_config(seed: u64, extra: &str, app: impl FnMut(&Asked) -> Says + 'static) -> World {
+        let config = config(extra);
+        let bindings = Arc::new(Bindings::default());
+        let address: SocketAddr = SERVER.parse().unwrap();
+        let mut bytes = [9; 32];
+        bytes[..8].copy_from_slice(&seed.to_be_bytes());
+        let settings = core::Settings {
+            stack: stack::Config { product: "Dialtone".into(), slot: 0, seed: bytes },
+            gate: gate::Settings { realm: config.sip.realm.clone(), algorithms: config.sip.digest.clone() },
+            directory: Arc::new(config.directory.clone()),
+            bindings: bindings.clone(),
+            listening: vec![Listen { transport: Transport::Udp, bind: address, advertise: address }],
+            outbound: Guard::default(),
+            max_calls: 1000,
+        };
+        World {
+            now: Mono(1_000_000),
+            core: core::Core::new(settings),
+            phones: vec![Phone::new("198.51.100.8:5060", 1, Script::Ring)],
+            asked: Vec::new(),
+            events: Vec::new(),
+            network: Network::default(),
+            restarts: true,
+            hosts: HashMap::new(),
+            wire: Vec::new(),
+            app: Box::new(app),
+            sessions: HashMap::new(),
+            clips: Clips::new(1 << 20),
+            free_ports: PortCounter(20_000),
+            arrivals: BinaryHeap::new(),
+            due: HashMap::new(),
+            sequence: 0,
+            random: seed | 1,
+            bindings,
+        }
+    }
+
+    pub fn add_phone(&mut self, address: &str, script: Script) -> usize {
+        let seed = self.phones.len() as u8 + 1;
+        self.phones.push(Phone::new(address, seed, script));
+        self.phones.len() - 1
+    }
+
+    /// Registers a phone as a device of a user.
+    pub fn register(&mut self, phone: usize, username: &str) {
+        let phone = &self.phones[phone];
+        let text = format!("REGISTER sip:dialtone SIP/2.0\r\nCall-ID: r{username}{}\r\nCSeq: 1 REGISTER\r\nContact: <{}>;expires=3600\r\n\r\n", phone.address, phone.contact());
+        let flow = Flow { transport: Transport::Udp, local: SERVER.parse().unwrap(), remote: phone.address, connection: None };
+        let aor = dialtone::account::Aor { username: username.into(), domain: "dialtone".into() };
+        self.bindings.register(aor, &Message::parse(Bytes::from(text)).unwrap(), flow, self.wall().wall_ms).unwrap();
+    }
+
+    /// The carrier calls a number.
+    pub fn call(&mut self, number: &str) -> dialtone_sip::dialog::DialogId {
+        let sdp = self.phones[0].sdp.clone();
+        self.call_with(number, sdp)
+    }
+
+    pub fn call_with(&mut self, number: &str, sdp: Bytes) -> dialtone_sip::dialog::DialogId {
+        let now = self.now;
+        let dialog = self.phones[0].call(number, "<sip:+15559990000@carrier>", sdp, now);
+        self.flush();
+        dialog
+    }
+
+    /// Lets the caller hang up its newest call.
+    pub fn hang_up(&mut self, phone: usize) {
+        let now = self.now;
+        let dialog = self.phones[phone].dialogs.pop().expect("the phone has a call");
+        self.phones[phone].stack.bye(dialog, "", now);
+        self.flush();
+    }
+
+    /// A digit of the caller by SIP INFO.
+    pub fn press(&mut self, phone: usize, digit: char) {
+        let dialog = *self.phones[phone].dialogs.last().expect("the phone has a call");
+        self.random();
+        let branch = self.random;
+        let flow = self.phones[phone].flow();
+        let Some(inside) = self.phones[phone].stack.dialog(dialog).cloned() else { panic!("the dialog is gone") };
+        let mut inside = inside;
+        inside.local_cseq += 1 + (self.sequence as u32 % 1000);
+        let cseq = inside.next_cseq();
+        let via = format!("SIP/2.0/UDP {};branch=z9hG4bKpress{branch:x}", self.phones[phone].address);
+        let info = inside.request(dialtone_sip::msg::Method::Info, cseq, &via).finish("application/dtmf-relay", format!("Signal={digit}\r\nDuration=100\r\n").as_bytes());
+        self.send(self.phones[phone].address, flow.remote, info);
+    }
+
+    pub fn end_all(&mut self) {
+        let wall = self.wall();
+        self.core.end_all(wall);
+        self.flush();
+    }
+
+    /// Runs until a moment.
+    pub fn run_until(&mut self, until: Mono) {
+        while let Some(at) = self.next_moment().filter(|at| *at <= until) {
+            self.now = self.now.max(at);
+            self.step();
+        }
+        self.now = until;
+    }
+
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(self.now + time);
+    }
+
+    /// Runs long enough for every timer of SIP to end, and checks that nothing is left.
+    pub fn close_books(&mut self) {
+        self.run_for(Duration::from_secs(100));
+        assert!(self.core.has_no_calls(), "calls left: {:?}", self.core.calls().collect::<Vec<_>>());
+        assert!(self.core.stack().is_idle(), "left in the stack: {:?} and {} dialogs", self.core.stack().open_transactions().collect::<Vec<_>>(), self.core.stack().open_dialogs());
+        assert!(self.sessions.is_empty(), "media sessions left: {:?}", self.sessions.keys());
+        assert!(self.core.is_settled(), "look-ups or deadlines left");
+        let mut ends: HashMap<CallSid, u32> = HashMap::new();
+        for event in &self.events {
+            *ends.entry(event.call).or_default() += u32::from(matches!(event.kind, EventKind::Completed(_)));
+        }
+        assert!(ends.values().all(|count| *count == 1), "ends per call: {ends:?}");
+        self.check_sequences();
+    }
+
+    fn check_sequences(&self) {
+        let mut next: HashMap<CallSid, u32> = HashMap::new();
+        for event in &self.events {
+            let expected = next.entry(event.call).or_default();
+            assert_eq!(event.sequence, *expected, "sequence of {}", event.call);
+            *expected += 1;
+        }
+    }
+
+    /// The calls that have ended, in the order in which they began.
+    pub fn records(&self) -> Vec<CallRecord> {
+        let mut records: Vec<CallRecord> = Vec::new();
+        for event in &self.events {
+            match CallRecord::begin(event) {
+                Some(record) => records.push(record),
+                None => records.iter_mut().filter(|record| record.sid == event.call).for_each(|record| record.apply(event)),
+            }
+        }
+        records
+    }
+
+    pub fn notices(&self) -> Vec<u32> {
+        self.events.iter().filter_map(|event| if let EventKind::Noticed(notice) = &event.kind { Some(notice.code) } else { None }).collect()
+    }
+
+    pub fn asked_urls(&self) -> Vec<&str> {
+        self.asked.iter().map(|asked| asked.url.as_str()).collect()
+    }
+
+    /// Statuses of the final responses that the caller got to its INVITEs.
+    pub fn saw(&self, phone: usize) -> Vec<Saw> {
+        self.phones[phone].seen()
+    }
+
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    pub fn session(&self) -> &Session {
+        self.sessions.values().next().expect("there is a media session")
+    }
+
+    fn wall(&self) -> Now {
+        Now { mono: self.now, wall_ms: WALL_MS + self.now.0 / 1000 }
+    }
+
+    fn next_moment(&self) -> Option<Mono> {
+        let arrival = self.arrivals.peek().map(|Reverse((at, _))| *at);
+        let media = self.sessions.values().filter_map(Session::next_deadline).min().map(|at| Mono(at.0));
+        let phones = self.phones.iter().filter_map(Phone::next_deadline).min();
+        [arrival, self.core.next_deadline(), media, phones].into_iter().flatten().min()
+    }
+
+    fn step(&mut self) {
+        while self.arrivals.peek().is_some_and(|Reverse((at, _))| *at <= self.now) {
+            let Reverse((_, number)) = self.arrivals.pop().unwrap();
+            let arrival = self.due.remove(&number).unwrap();
+            self.arrive(arrival);
+            self.flush();
+        }
+        let now = self.now;
+        self.core.handle_timeout(self.wall());
+        for phone in &mut self.phones {
+            phone.handle_timeout(now);
+        }
+        for session in self.sessions.values_mut() {
+            session.handle_timeout(dialtone_media::time::Mono(now.0));
+        }
+        self.flush();
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        let wall = self.wall();
+        match arrival {
+            Arrival::Datagram { from, to, bytes } => self.datagram(from, to, bytes),
+            Arrival::Media(event) => self.core.handle_media(event, wall),
+            Arrival::Document { call, fetch, outcome } => self.core.handle_document(call, fetch, outcome, wall),
+            Arrival::Audio { call, ticket, result } => self.core.handle_audio(call, ticket, result, wall),
+            Arrival::Resolved { ticket, addresses } => self.core.handle_resolved(ticket, &addresses, wall),
+        }
+        if self.restarts {
+            self.core.restart_calls().expect("every call can be written down and read back");
+        }
+    }
+
+    fn datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
+        let message = Message::parse(bytes).expect("both ends write well-formed messages");
+        if to == SERVER.parse().unwrap() {
+            self.wire.push((self.now, from, message.clone()));
+            let flow = Flow { transport: Transport::Udp, local: to, remote: from, connection: None };
+            self.core.handle_message(flow, message, self.wall());
+        } else if let Some(phone) = self.phones.iter_mut().find(|phone| phone.address == to) {
+            phone.receive(message, self.now);
+        }
+    }
+
+    /// Moves everything that waits to where it goes.
+    fn flush(&mut self) {
+        loop {
+            let mut moved = false;
+            while let Some(output) = self.core.poll_output() {
+                self.carry_out(output);
+                moved = true;
+            }
+            for at in 0..self.phones.len() {
+                while let Some(output) = self.phones[at].stack.poll_output() {
+                    moved = true;
+                    match output {
+                        stack::Output::Transmit(transmit) => self.send(self.phones[at].address, transmit.flow.remote, transmit.bytes),
+                        stack::Output::Event(event) => self.phones[at].event(event, self.now),
+                    }
+                }
+            }
+            self.flush_media();
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn flush_media(&mut self) {
+        let mut buffer = [0; 2048];
+        let mut frames = Vec::new();
+        let ids: Vec<u64> = self.sessions.keys().copied().collect();
+        for id in ids {
+            let session = self.sessions.get_mut(&id).unwrap();
+            while session.poll_transmit(&mut buffer).is_some() {}
+            while let Some((link, frame)) = session.poll_frame() {
+                frames.push((id, link, frame));
+            }
+            let mut happened = Vec::new();
+            while let Some(event) = session.poll_event() {
+                happened.push(event);
+            }
+            if session.is_over() {
+                self.sessions.remove(&id);
+            }
+            for event in happened {
+                self.arrive_after(Duration::from_micros(200), Arrival::Media(event));
+            }
+        }
+        for (from, link, frame) in frames {
+            let other = self.sessions.iter_mut().find(|(id, session)| **id != from && session.links().any(|known| known == link));
+            if let Some((_, session)) = other {
+                session.handle_frame(link, &frame, dialtone_media::time::Mono(self.now.0));
+            }
+        }
+    }
+
+    fn carry_out(&mut self, output: core::Output) {
+        match output {
+            core::Output::Transmit(transmit) => {
+                if let Ok(message) = Message::parse(transmit.bytes.clone()) {
+                    self.wire.push((self.now, SERVER.parse().unwrap(), message));
+                }
+                self.send(SERVER.parse().unwrap(), transmit.flow.remote, transmit.bytes);
+            }
+            core::Output::Media { session_id, command } => self.command(session_id, command),
+            core::Output::Fetch { call, order, params, .. } => {
+                let asked = Asked { url: order.endpoint.url.clone(), params: params.into_iter().collect() };
+                let result = match (self.app)(&asked) {
+                    Says::Twiml(text) => Ok((Some("text/xml"), text)),
+                    Says::Raw(content_type, text) => Ok((Some(content_type), text)),
+                    Says::Fails(code) => Err(FetchFailure { code, text: "as the test wants".into(), url: asked.url.clone() }),
+                    Says::Nothing => {
+                        self.asked.push(asked);
+                        return;
+                    }
+                };
+                let url = asked.url.clone();
+                self.asked.push(asked);
+                let result = result.map(|(content_type, text)| Fetched { body: Bytes::from(text), content_type: content_type.map(str::to_owned), url: url.clone() });
+                let outcome = FetchOutcome { result, url, reason: String::new(), duration_ms: 20 };
+                self.arrive_after(Duration::from_millis(20), Arrival::Document { call, fetch: order.fetch, outcome });
+            }
+            core::Output::Prepare { call, ticket, source, .. } => {
+                let clip = self.make_clip(&format!("{source:?}"));
+                self.arrive_after(Duration::from_millis(10), Arrival::Audio { call, ticket, result: Ok(clip) });
+            }
+            core::Output::Resolve { ticket, host, .. } => {
+                let addresses = self.hosts.get(&host).copied().into_iter().collect();
+                self.arrive_after(Duration::from_millis(10), Arrival::Resolved { ticket, addresses });
+            }
+            core::Output::Publish(event) => self.events.push(event),
+            core::Output::AudioWanted { .. } | core::Output::CancelFetch { .. } | core::Output::Forget(_) | core::Output::Refused { .. } => {}
+        }
+    }
+
+    /// A second of audio for any source, in the clip cache under a hash of its own.
+    fn make_clip(&mut self, source: &str) -> ClipRef {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut state = DefaultHasher::new();
+        source.hash(&mut state);
+        let mut hash = [0; 32];
+        hash[..8].copy_from_slice(&state.finish().to_be_bytes());
+        let clip = dialtone_media::clips::Clip::new(Bytes::from(vec![0; 16_000]), 8_000).unwrap();
+        self.clips.insert(dialtone_media::clips::ClipHash::from_bytes(&hash).unwrap(), clip);
+        ClipRef { hash, duration_ms: 1000 }
+    }
+
+    fn command(&mut self, session_id: u64, kind: CommandKind) {
+        let now = dialtone_media::time::Mono(self.now.0);
+        self.sequence += 1;
+        let command = Command { command_id: self.sequence, session_id, owner_epoch: 0, kind: Some(kind) };
+        if matches!(command.kind, Some(CommandKind::Open(_))) {
+            let settings = session::Settings { advertise: "192.0.2.1".parse().unwrap(), latching: Latching::Nat, seed: session_id };
+            self.sessions.entry(session_id).or_insert_with(|| Session::new(SessionId(session_id), 0, settings, now));
+        }
+        match self.sessions.get_mut(&session_id) {
+            Some(session) => session.handle_command(&command, &mut self.free_ports, &mut self.clips, now),
+            None => {
+                for event in session::unknown(&command) {
+                    self.arrive_after(Duration::from_micros(200), Arrival::Media(event));
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
+        let network = self.network;
+        if self.chance(network.loss) {
+            return;
+        }
+        let copies = if self.chance(network.duplicates) { 2 } else { 1 };
+        for _ in 0..copies {
+            let jitter = Duration::from_micros((self.random() % 1_000_000) * network.jitter.as_micros() as u64 / 1_000_000);
+            self.arrive_after(network.delay + jitter, Arrival::Datagram { from, to, bytes: bytes.clone() });
+        }
+    }
+
+    fn arrive_after(&mut self, delay: Duration, arrival: Arrival) {
+        self.sequence += 1;
+        self.due.insert(self.sequence, arrival);
+        self.arrivals.push(Reverse((self.now + delay, self.sequence)));
+    }
+
+    fn chance(&mut self, of: f64) -> bool {
+        (self.random() % 1_000_000) as f64 / 1_000_000.0 < of
+    }
+
+    fn random(&mut self) -> u64 {
+        // SplitMix64: enough for a network's whims, and the same again from the same seed.
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// The server's messages to anyone that are requests of this method or responses of this status.
+    pub fn sent(&self, what: &str) -> Vec<&Message> {
+        let server: SocketAddr = SERVER.parse().unwrap();
+        let wanted = |message: &Message| match what.parse::<u16>() {
+            Ok(status) => message.status() == status,
+            Err(_) => message.method_text() == what && message.is_request(),
+        };
+        self.wire.iter().filter(|(_, from, message)| *from == server && wanted(message)).map(|(_, _, message)| message).collect()
+    }
+}
+
+pub fn header(message: &Message, name: HeaderName) -> String {
+    message.header(name).unwrap_or("").to_owned()
+}
