@@ -13,7 +13,6 @@ pub mod hot;
 pub mod ids;
 pub mod server;
 pub mod shard;
-#[path = "speech_shim.rs"]
 pub mod speech;
 pub mod store;
 pub mod telemetry;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::speech::error::SpeechError;
 use crate::speech::flite::Flite;
-use crate::speech::speaker::Phrase;
+use crate::speech::speaking::Phrase;
 
 /// Something that speaks.
 #[derive(Clone, Debug)]
@@ -15,15 +15,15 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Finds an engine on the `PATH` of this process. Runs it once, to ask for its voices.
+    /// Finds an engine on the `PATH` of this process. Runs it once, to ask for its voices, and blocks meanwhile.
     ///
     /// # Errors
     /// [`SpeechError::NoEngine`], whose text says how to get one; or the engine's own failure.
-    pub async fn detect() -> Result<Self, SpeechError> {
+    pub fn detect() -> Result<Self, SpeechError> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let found = std::env::split_paths(&path).map(|folder| folder.join("flite")).find(|file| file.is_file());
         let command = found.ok_or(SpeechError::NoEngine)?;
-        Flite::new(command).await.map(Self::Flite)
+        Flite::new(command).map(Self::Flite)
     }
 
     /// Which voice speaks a phrase. With the text it names what comes out: equal names have equal audio.

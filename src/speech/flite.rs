@@ -12,15 +12,12 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::speech::error::SpeechError;
-use crate::speech::speaker::Phrase;
+use crate::speech::speaking::Phrase;
 use crate::speech::voices::flite_voice;
 use crate::speech::wav;
 
 /// The voice that is asked for when the command names none.
 const ANY_VOICE: &str = "kal";
-
-/// How long it may take to list its voices.
-const LIST_LIMIT: Duration = Duration::from_secs(5);
 
 /// The command and the voices that it has.
 #[derive(Clone, Debug)]
@@ -30,14 +27,15 @@ pub struct Flite {
 }
 
 impl Flite {
-    /// Asks the command for its voices.
-    pub(super) async fn new(command: PathBuf) -> Result<Self, SpeechError> {
-        let listing = clean(&command).arg("-lv").stdout(Stdio::piped()).output();
-        let output = tokio::time::timeout(LIST_LIMIT, listing).await.map_err(|_| SpeechError::TimedOut)?;
-        let output = output.map_err(|error| SpeechError::Unavailable(error.kind()))?;
-        let text = String::from_utf8_lossy(&output.stdout);
+    /// Asks the command for its voices. Blocks until it has told them.
+    pub(super) fn new(command: PathBuf) -> Result<Self, SpeechError> {
+        let mut listing = std::process::Command::new(&command);
+        let output = listing.arg("-lv").env_clear().stdin(Stdio::null()).stderr(Stdio::null()).output();
+        let text = output.map_err(unavailable)?.stdout;
+        let text = String::from_utf8_lossy(&text);
         let list = text.split_once(':').map_or("", |(_, list)| list);
-        Ok(Self { command, voices: list.split_whitespace().map(str::to_owned).collect() })
+        let voices = list.split_whitespace().map(str::to_owned).collect();
+        Ok(Self { command, voices })
     }
 
     pub(super) fn voice(&self, phrase: &Phrase) -> &str {

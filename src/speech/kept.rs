@@ -1,6 +1,5 @@
-//! What has been spoken: in memory by use, on disk by age, both bounded by bytes.
+//! What has been spoken, in a folder: one file for each voice and text, bounded by bytes, the oldest go first.
 
-use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -25,46 +24,6 @@ impl Spoken {
         let mut name: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
         name.push_str(".s16");
         name
-    }
-}
-
-/// Samples in memory: those that were not asked for longest go first.
-pub(super) struct InMemory {
-    limit_bytes: usize,
-    len_bytes: usize,
-    by_name: HashMap<Spoken, (Bytes, u64)>,
-    by_use: BTreeMap<u64, Spoken>,
-    uses: u64,
-}
-
-impl InMemory {
-    pub fn new(limit_bytes: usize) -> Self {
-        Self { limit_bytes, len_bytes: 0, by_name: HashMap::new(), by_use: BTreeMap::new(), uses: 0 }
-    }
-
-    pub fn find(&mut self, name: Spoken) -> Option<Bytes> {
-        let (samples, used) = self.by_name.get_mut(&name)?;
-        self.uses += 1;
-        self.by_use.remove(used);
-        *used = self.uses;
-        self.by_use.insert(self.uses, name);
-        Some(samples.clone())
-    }
-
-    pub fn keep(&mut self, name: Spoken, samples: Bytes) {
-        if samples.len() > self.limit_bytes || self.find(name).is_some() {
-            return;
-        }
-        self.len_bytes += samples.len();
-        while self.len_bytes > self.limit_bytes {
-            let Some((_, oldest)) = self.by_use.pop_first() else { break };
-            if let Some((samples, _)) = self.by_name.remove(&oldest) {
-                self.len_bytes -= samples.len();
-            }
-        }
-        self.uses += 1;
-        self.by_use.insert(self.uses, name);
-        self.by_name.insert(name, (samples, self.uses));
     }
 }
 
@@ -135,18 +94,6 @@ mod tests {
         assert_eq!(named("a"), named("a"));
         assert_ne!(named("a"), named("b"));
         assert_ne!(Spoken::new("ab", "c"), Spoken::new("a", "bc"));
-    }
-
-    #[test]
-    fn least_used_leaves_memory_first() {
-        let mut kept = InMemory::new(8);
-        for text in ["a", "b"] {
-            kept.keep(named(text), Bytes::from_static(b"1234"));
-        }
-        assert!(kept.find(named("a")).is_some());
-        kept.keep(named("c"), Bytes::from_static(b"1234"));
-        kept.keep(named("large"), Bytes::from_static(b"123456789"));
-        assert_eq!(["a", "b", "c", "large"].map(|text| kept.find(named(text)).is_some()), [true, false, true, false]);
     }
 
     #[test]

@@ -26,10 +26,9 @@ macro_rules! prompts {
 prompts! {
     "application-error": "We are sorry, an application error has occurred. Goodbye.",
     "demo-menu": "Welcome to Dialtone. Press 1 to hear what this is. Press 2 for an echo test.",
-    "demo-about": "You pressed one. Dialtone takes your calls, asks your application what to do, and does it, on your own hardware.",
-    "demo-echo": "You will now hear yourself. Hang up when you have heard enough.",
+    "pressed-one": "You pressed one. Dialtone takes your calls, asks your application what to do, and does it, on your own hardware.",
+    "pressed-two": "You pressed two. You will now hear yourself. Hang up when you have heard enough.",
     "no-input": "We did not hear a key.",
-    "wrong-key": "That key does nothing here.",
     "goodbye": "Goodbye.",
 }
 
@@ -50,7 +49,10 @@ impl Prompt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::speech::{Engine, Phrase, Speaker, SpeechConfig};
+    use std::sync::Arc;
+
+    use crate::app::Clips;
+    use crate::speech::{Engine, Phrase, Speech, SpeechConfig};
 
     #[test]
     fn every_prompt_can_be_heard() {
@@ -76,10 +78,10 @@ mod tests {
     #[ignore = "writes into the source tree"]
     async fn make() {
         let folder = std::env::temp_dir().join(format!("dialtone-prompts-{}", std::process::id()));
-        let speaker = Speaker::new(Engine::detect().await, SpeechConfig::in_folder(&folder));
+        let speech = Speech::new(Engine::detect(), SpeechConfig::in_folder(&folder), Arc::new(Clips::new(0)));
         for prompt in ALL {
             let phrase = Phrase { text: prompt.text.into(), voice: "woman".into(), language: "en-US".into() };
-            let bytes = speaker.speak(&phrase).await.expect("flite speaks");
+            let bytes = speech.speak(&phrase).await.expect("flite speaks").samples;
             let samples: Vec<i16> = bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
             let mut ulaw = vec![0; samples.len()];
             Codec::Pcmu.encode(&samples, &mut ulaw);

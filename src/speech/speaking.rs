@@ -1,7 +1,7 @@
-//! Speaks phrases: from memory, from disk, or by the engine; each phrase once, however many want it.
+//! Speaks phrases: from the clips in memory, from disk, or by the engine; each phrase once, however many want it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,9 +9,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, watch};
 
+use crate::app::{Clip, ClipHash, Clips};
 use crate::speech::engine::Engine;
 use crate::speech::error::SpeechError;
-use crate::speech::kept::{InMemory, OnDisk, Spoken};
+use crate::speech::kept::{OnDisk, Spoken};
+use crate::speech::prompts;
+use crate::twiml::AudioFailure;
+
+/// Phrases whose clips are remembered; then all are forgotten, and found on disk again.
+const MAX_KNOWN: usize = 100_000;
 
 /// What is to be spoken, with voice and language as `<Say>` has them; empty where it names none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,7 +33,6 @@ pub struct SpeechConfig {
     /// Where spoken texts are kept; made if it is not there.
     pub folder: PathBuf,
     pub disk_bytes: u64,
-    pub memory_bytes: usize,
     /// Engines at work at once.
     pub at_once: usize,
     /// Phrases that wait for an engine; further ones fail.
@@ -42,7 +47,6 @@ impl SpeechConfig {
         Self {
             folder: folder.into(),
             disk_bytes: 256 * 1024 * 1024,
-            memory_bytes: 32 * 1024 * 1024,
             at_once: 2,
             waiting: 256,
             time_limit: Duration::from_secs(10),
@@ -52,15 +56,16 @@ impl SpeechConfig {
 
 /// A cheap handle; all clones share the engine and what it has spoken. Needs a tokio runtime around it.
 #[derive(Clone)]
-pub struct Speaker {
+pub struct Speech {
     inner: Arc<Inner>,
 }
 
 /// What speaking came to, for all that wait for it.
-type Outcome = Option<Result<Bytes, SpeechError>>;
+type Outcome = Option<Result<Clip, SpeechError>>;
 
 struct Inner {
     engine: Result<Engine, SpeechError>,
+    clips: Arc<Clips>,
     disk: Arc<OnDisk>,
     turns: Semaphore,
     waiting: AtomicUsize,
@@ -69,31 +74,53 @@ struct Inner {
     shared: Mutex<Shared>,
 }
 
+#[derive(Default)]
 struct Shared {
-    memory: InMemory,
+    known: HashMap<Spoken, ClipHash>,
     pending: HashMap<Spoken, watch::Receiver<Outcome>>,
 }
 
-impl Speaker {
-    /// Takes what [`Engine::detect`] found; without an engine every phrase fails with that error.
-    pub fn new(engine: Result<Engine, SpeechError>, config: SpeechConfig) -> Self {
-        let shared = Shared { memory: InMemory::new(config.memory_bytes), pending: HashMap::new() };
+impl Speech {
+    /// The engine of this machine, if it has one, with its spoken texts kept in `folder`.
+    pub fn detect(clips: Arc<Clips>, folder: &Path) -> Self {
+        Self::new(Engine::detect(), SpeechConfig::in_folder(folder), clips)
+    }
+
+    /// Takes what [`Engine::detect`] found; without an engine every phrase fails with that error. What is spoken is put
+    /// into `clips`.
+    pub fn new(engine: Result<Engine, SpeechError>, config: SpeechConfig, clips: Arc<Clips>) -> Self {
         let inner = Inner {
             engine,
+            clips,
             disk: Arc::new(OnDisk::new(config.folder, config.disk_bytes)),
             turns: Semaphore::new(config.at_once),
             waiting: AtomicUsize::new(0),
             max_waiting: config.waiting,
             time_limit: config.time_limit,
-            shared: Mutex::new(shared),
+            shared: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Speaks a phrase: 16-bit little-endian samples, mono, 8 kHz.
-    ///
-    /// Goes on to its end even if the caller stops waiting, since somebody will want it again.
-    pub async fn speak(&self, phrase: &Phrase) -> Result<Bytes, SpeechError> {
+    /// Speaks a `<Say>`, with voice and language as it has them, empty where it names none.
+    pub async fn say(&self, text: &str, voice: &str, language: &str) -> Result<Clip, AudioFailure> {
+        let phrase = Phrase { text: text.to_owned(), voice: voice.to_owned(), language: language.to_owned() };
+        self.speak(&phrase).await.map_err(|error| AudioFailure { code: SpeechError::CODE, text: error.to_string() })
+    }
+
+    /// A prompt of our own. Needs no engine.
+    pub fn prompt(&self, name: &str) -> Result<Clip, AudioFailure> {
+        let prompt = prompts::find(name).ok_or_else(|| AudioFailure {
+            code: SpeechError::CODE,
+            text: format!("no such prompt: dialtone:{}", name.chars().take(64).collect::<String>()),
+        })?;
+        let clip = Clip::new(prompt.samples());
+        self.inner.clips.insert(clip.clone());
+        Ok(clip)
+    }
+
+    /// Speaks a phrase to its end, even if the caller stops waiting, since somebody will want it again.
+    pub async fn speak(&self, phrase: &Phrase) -> Result<Clip, SpeechError> {
         let engine = self.inner.engine.as_ref().map_err(|error| *error)?;
         let text = phrase.text.trim();
         if text.is_empty() {
@@ -103,8 +130,8 @@ impl Speaker {
         let name = Spoken::new(voice, text);
         let mut outcome = {
             let mut shared = self.inner.shared();
-            if let Some(samples) = shared.memory.find(name) {
-                return Ok(samples);
+            if let Some(clip) = shared.known.get(&name).and_then(|hash| self.inner.clips.find(*hash)) {
+                return Ok(clip);
             }
             match shared.pending.get(&name) {
                 Some(pending) => pending.clone(),
@@ -137,12 +164,24 @@ impl Drop for Unfinished<'_> {
 impl Inner {
     async fn bring(self: Arc<Self>, name: Spoken, text: String, voice: String, sender: watch::Sender<Outcome>) {
         let unfinished = Unfinished { inner: &self, name };
-        let result = self.find_or_speak(name, &text, &voice).await;
-        if let Ok(samples) = &result {
-            self.shared().memory.keep(name, samples.clone());
-        }
+        let result = match self.find_or_speak(name, &text, &voice).await {
+            Ok(samples) => self.remember(name, samples).await,
+            Err(error) => Err(error),
+        };
         drop(unfinished);
         let _ = sender.send(Some(result));
+    }
+
+    /// Makes a clip of samples, which costs a hash over them.
+    async fn remember(&self, name: Spoken, samples: Bytes) -> Result<Clip, SpeechError> {
+        let clip = tokio::task::spawn_blocking(|| Clip::new(samples)).await.map_err(|_| SpeechError::NoAudio)?;
+        self.clips.insert(clip.clone());
+        let mut shared = self.shared();
+        if shared.known.len() >= MAX_KNOWN {
+            shared.known.clear();
+        }
+        shared.known.insert(name, clip.hash);
+        Ok(clip)
     }
 
     async fn find_or_speak(&self, name: Spoken, text: &str, voice: &str) -> Result<Bytes, SpeechError> {
