@@ -42,8 +42,11 @@ fn main() -> io::Result<()> {
     for call in 0..calls {
         let leg = |leg_id: u32| {
             let port = first_port + (call as u16 * 2 + leg_id as u16 - 1) * 2;
-            let sdp = format!("v=0\r\nc=IN IP4 {LOCAL}\r\nm=audio {port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n");
-            let rtp = RtpLeg { remote_sdp: Bytes::from(sdp), local_sdp: Bytes::new(), signalled_from: LOCAL.to_string() };
+            let sdp = format!(
+                "v=0\r\nc=IN IP4 {LOCAL}\r\nm=audio {port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n"
+            );
+            let rtp =
+                RtpLeg { remote_sdp: Bytes::from(sdp), local_sdp: Bytes::new(), signalled_from: LOCAL.to_string() };
             let hears = Some(Source { from: Some(Hears::Leg(3 - leg_id)) });
             (port, LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears, players: Vec::new() })
         };

@@ -4,12 +4,14 @@
 
 mod support;
 
-use std::net::UdpSocket;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dialtone_media::leg::Dropped;
 use dialtone_media::proto::*;
+use dialtone_media::worker::{Latching, Sockets, UdpSockets};
 use support::*;
 
 /// Waits until the shard has published what it counted.
@@ -238,6 +240,67 @@ fn peer_that_moves_is_followed_and_its_old_address_is_a_stranger() {
     assert_eq!(there.hear(SOON).expect("an echo").1, [2; 160]);
     here.say(3);
     assert_eq!((here.hear(NEVER), there.hear(NEVER)), (None, None));
+}
+
+#[test]
+fn threat_05_phone_behind_a_nat_is_found_once_where_latching_is_on() {
+    let worker = Worker::start_with(|config| config.latching = Latching::Nat);
+    let (mut phone, mut second) = (Phone::new(0), Phone::new(0));
+    let legs = vec![leg(1, phone.offer_from([10, 9, 8, 7].into()), Hears::Leg(1))];
+    worker.send(1, CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs }));
+    phone.learn(&worker.negotiated().sdp);
+    second.peer = phone.peer;
+    for byte in 1..10 {
+        phone.say(byte);
+        assert_eq!(phone.hear(SOON).expect("its echo").1, [byte; 160]);
+        second.say(99);
+    }
+    assert_eq!((phone.hear(NEVER), second.hear(NEVER)), (None, None));
+}
+
+#[test]
+fn ipv6_works_as_ipv4_does() {
+    let ip = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    if UdpSocket::bind((ip, 0)).is_err() {
+        eprintln!("no IPv6 on this machine");
+        return;
+    }
+    let worker = Worker::start_with(|config| (config.address, config.advertise) = (ip, ip));
+    let mut phone = Phone::at(ip, 8);
+    worker.open(1, &mut [(&mut phone, Hears::Leg(1))]);
+    assert!(phone.sdp.contains("c=IN IP6 ::1\r\n"));
+    for byte in 1..4 {
+        phone.say(byte);
+        assert_eq!(phone.hear(SOON).expect("its echo").1, [byte; 160]);
+    }
+}
+
+/// Sockets that have a bug, from the fifth on.
+struct Broken(u32);
+
+impl Sockets for Broken {
+    fn bind(&mut self, address: SocketAddr, buffer_bytes: usize) -> io::Result<mio::net::UdpSocket> {
+        self.0 += 1;
+        assert!(self.0 != 5, "a bug of ours");
+        UdpSockets.bind(address, buffer_bytes)
+    }
+}
+
+#[test]
+fn panic_in_one_session_ends_that_session_and_no_other() {
+    let worker = Worker::start_on(Box::new(Broken(0)), |_| {}, || {});
+    let (mut well, mut broken, extra) = (Phone::new(0), Phone::new(0), Phone::new(0));
+    worker.open(1, &mut [(&mut well, Hears::Leg(1))]);
+    worker.open(2, &mut [(&mut broken, Hears::Leg(1))]);
+    worker.send(2, CommandKind::PutLeg(leg(2, extra.offer(), silence())));
+    assert_eq!(worker.wait(closed).statistics, None);
+    worker.wait(|kind| matches!(kind, MediaEventKind::Released(_)).then_some(()));
+    well.say(1);
+    assert!(well.hear(SOON).is_some(), "the other session goes on");
+    // An ICMP message may refuse it.
+    let _ = broken.socket.send_to(&[0x80; 172], broken.peer.expect("a peer"));
+    assert_eq!(broken.hear(NEVER), None);
+    eventually("counted", || (worker.handle.counters().panics, worker.handle.load().sessions) == (1, 1));
 }
 
 #[test]

@@ -168,6 +168,16 @@ mod tests {
     }
 
     #[test]
+    fn reasons_are_counted_where_they_are_looked_up() {
+        for (index, reason) in Dropped::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.name());
+        }
+        for (index, codec) in Codec::ALL.into_iter().enumerate() {
+            assert_eq!(codec as usize, index, "{}", codec.name());
+        }
+    }
+
+    #[test]
     fn losses_never_go_back() {
         let shared = Shared::default();
         shared.set_losses(5, 1);

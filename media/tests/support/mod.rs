@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use dialtone_media::proto::*;
 use dialtone_media::rtp::{HEADER_LEN, Header, Packet, RtpTime, Seq, Ssrc};
-use dialtone_media::worker::{Config, Handle, Latching, spawn};
+use dialtone_media::worker::{Config, Handle, Latching, Sockets, UdpSockets, spawn_with};
 
 pub const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -38,7 +38,15 @@ impl Worker {
     }
 
     /// `called` is called on the worker's thread for each event.
-    pub fn start_calling(change: impl FnOnce(&mut Config), mut called: impl FnMut() + Send + 'static) -> Worker {
+    pub fn start_calling(change: impl FnOnce(&mut Config), called: impl FnMut() + Send + 'static) -> Worker {
+        Worker::start_on(Box::new(UdpSockets), change, called)
+    }
+
+    pub fn start_on(
+        sockets: Box<dyn Sockets>,
+        change: impl FnOnce(&mut Config),
+        mut called: impl FnMut() + Send + 'static,
+    ) -> Worker {
         let first = next_range();
         let mut config = Config {
             address: LOCAL,
@@ -55,7 +63,7 @@ impl Worker {
             called();
             drop(sender.send(event));
         };
-        let handle = spawn(config, Box::new(tell)).expect("the worker starts");
+        let handle = spawn_with(config, sockets, Box::new(tell)).expect("the worker starts");
         Worker { handle, events, commands: AtomicU64::new(1) }
     }
 
@@ -126,7 +134,11 @@ pub struct Phone {
 
 impl Phone {
     pub fn new(payload_type: u8) -> Phone {
-        let socket = UdpSocket::bind((LOCAL, 0)).expect("a port of its own");
+        Phone::at(LOCAL, payload_type)
+    }
+
+    pub fn at(ip: IpAddr, payload_type: u8) -> Phone {
+        let socket = UdpSocket::bind((ip, 0)).expect("a port of its own");
         socket.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
         let ssrc = u32::from(socket.local_addr().expect("bound").port());
         Phone { socket, payload_type, events: true, peer: None, sdp: String::new(), seq: 100, timestamp: 8000, ssrc }
@@ -137,10 +149,16 @@ impl Phone {
     }
 
     pub fn offer(&self) -> String {
+        self.offer_from(self.address().ip())
+    }
+
+    /// An offer that names this address, whatever the phone's.
+    pub fn offer_from(&self, ip: IpAddr) -> String {
+        let family = if ip.is_ipv4() { "IP4" } else { "IP6" };
         let (port, payload_type) = (self.address().port(), self.payload_type);
         let events = if self.events { " 101\r\na=rtpmap:101 telephone-event/8000" } else { "" };
         format!(
-            "v=0\r\no=- 1 1 IN IP4 {LOCAL}\r\ns=-\r\nc=IN IP4 {LOCAL}\r\nt=0 0\r\nm=audio {port} RTP/AVP {payload_type}{events}\r\n"
+            "v=0\r\no=- 1 1 IN {family} {ip}\r\ns=-\r\nc=IN {family} {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP {payload_type}{events}\r\n"
         )
     }
 
@@ -148,7 +166,7 @@ impl Phone {
         self.sdp = String::from_utf8(sdp.to_vec()).expect("text");
         let line = self.sdp.lines().find_map(|line| line.strip_prefix("m=audio ")).expect("an audio line");
         let port = line.split(' ').next().and_then(|port| port.parse().ok()).expect("a port");
-        self.peer = Some(SocketAddr::new(LOCAL, port));
+        self.peer = Some(SocketAddr::new(self.address().ip(), port));
     }
 
     /// Sends 20 ms of this byte.

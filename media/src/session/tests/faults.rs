@@ -1,5 +1,7 @@
 //! What the network and strangers do: nothing comes through that should not, and everything is counted.
 
+use proptest::prelude::*;
+
 use super::*;
 
 #[test]
@@ -179,4 +181,45 @@ fn reports_measure_loss_and_stay_with_the_peer() {
     );
     assert!(!world.sessions[0].handle_rtcp(LegId(1), rtcp_from, b"junk", now));
     assert!(!world.sessions[0].handle_rtcp(LegId(7), rtcp_from, &report, now), "no such leg");
+}
+
+proptest! {
+    /// Whatever a peer sends after it was heard: a session takes it or drops it, and what goes out is well formed.
+    #[test]
+    fn threat_05_any_datagram_of_the_peer_is_taken_or_dropped(
+        datagrams in proptest::collection::vec(
+            (
+                prop_oneof![Just(0u8), Just(101), Just(13), 0u8..128],
+                any::<u16>(),
+                any::<u32>(),
+                0u32..3,
+                proptest::collection::vec(any::<u8>(), 0..600),
+                0u64..200,
+            ),
+            1..60,
+        )
+    ) {
+        let mut world = World::with(Latching::Nat, 2);
+        let legs = vec![
+            rtp_leg(1, &offer(1, PCMU), Hears::Leg(2)),
+            rtp_leg(2, &offer(2, "8\r\na=ptime:30"), Hears::Leg(1)),
+            remote_leg(9, 5, Hears::Leg(1)),
+        ];
+        world.command(CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs }));
+        let legs = vec![rtp_leg(1, &offer(3, PCMA), Hears::Leg(9)), remote_leg(9, 5, Hears::Leg(1))];
+        world.command_to(1, 1, CommandKind::Open(SessionSpec { session_id: 2, owner_epoch: 1, legs }));
+        let mut phone = Phone::of_leg(1, 0);
+        for (payload_type, seq, timestamp, ssrc, payload, wait_ms) in datagrams {
+            (phone.seq, phone.timestamp, phone.ssrc) = (seq, timestamp, ssrc);
+            let packet = phone.packet(seq & 1 == 0, payload_type, &payload);
+            let _ = world.arrive(1, phone.from, &packet);
+            let _ = world.arrive(1, phone.from, &payload);
+            let now = world.now;
+            world.sessions[0].handle_rtcp(LegId(1), "203.0.113.5:5001".parse().unwrap(), &payload, now);
+            world.run_for(wait_ms);
+        }
+        world.run_for(1000);
+        // `World` has parsed whatever was sent; nothing went elsewhere.
+        prop_assert!(world.sent.iter().all(|sent| [5000, 5002, 5004].contains(&sent.to.port())));
+    }
 }
