@@ -186,6 +186,8 @@ impl Inner {
             Err(error) => {
                 if error.is_connect() {
                     self.hosts.failed(authority, Instant::now());
+                } else if error.was_connected() {
+                    self.hosts.connected(authority);
                 }
                 return Err(error);
             }

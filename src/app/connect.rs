@@ -166,3 +166,35 @@ fn classify_tls(error: &rustls::Error) -> FetchError {
         _ => FetchError::TlsFailed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_of_a_certificate_has_its_number() {
+        let cases = [
+            (CertificateError::NotValidForName, 11235),
+            (CertificateError::Expired, 11236),
+            (CertificateError::NotValidYet, 11236),
+            (CertificateError::UnknownIssuer, 11237),
+            (CertificateError::BadSignature, 11220),
+        ];
+        for (fault, code) in cases {
+            assert_eq!(classify_tls(&rustls::Error::InvalidCertificate(fault.clone())).code(), code, "{fault:?}");
+        }
+        assert_eq!(classify_tls(&rustls::Error::HandshakeNotComplete).code(), 11220);
+    }
+
+    #[test]
+    fn first_byte_is_waited_for_from_the_connection_on() {
+        let limit = Duration::from_secs(60);
+        let watch = Watch::new(limit);
+        assert_eq!(watch.left_of(limit), None, "a kept connection stood from the start");
+        watch.set(Stage::Connecting);
+        assert_eq!(watch.left_of(limit), Some(limit));
+        watch.set(Stage::Connected(Instant::now()));
+        assert!(watch.left_of(limit).is_some_and(|left| left <= limit));
+        assert_eq!(watch.left_of(Duration::ZERO), None);
+    }
+}

@@ -120,6 +120,11 @@ impl FetchError {
         }
     }
 
+    /// The connection stood, whatever came over it then.
+    pub const fn was_connected(self) -> bool {
+        matches!(self, Self::Protocol | Self::Broken | Self::IdleClosed | Self::ReadTimeout | Self::Status(_))
+    }
+
     /// The connection never stood.
     pub const fn is_connect(self) -> bool {
         matches!(

@@ -3,6 +3,7 @@
 //! Before and after every input the interpreter is written to JSON and read back, so that each step of each test is
 //! also one of a call that was continued elsewhere.
 
+mod any;
 mod dial;
 mod documents;
 mod gather;
