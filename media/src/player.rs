@@ -195,7 +195,7 @@ impl Player {
 
     fn advance(&mut self, samples: u64) {
         self.within += samples;
-        self.played += samples;
+        self.played = self.played.saturating_add(samples);
         self.has_played = true;
     }
 

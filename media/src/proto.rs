@@ -351,7 +351,9 @@ pub struct AudioWanted {
     pub hash: Bytes,
 }
 
-/// An answered leg from which nothing was heard for 2 s: told once, for the log.
+/// Nothing was heard for 2 s from a leg that hears something and whose SDP lets it send: told once, for the log.
+///
+/// A worker does not know whether a call is answered: before that, silence is no fault.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 pub struct LegSilent {
     #[prost(uint32, tag = "1")]

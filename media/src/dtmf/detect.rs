@@ -7,9 +7,9 @@
 
 use super::{COLUMNS_HZ, Key, KeyEvent, ROWS_HZ};
 
-/// Finds digits in samples at 8 kHz. About 1 us for 20 ms; never allocates.
+/// Finds digits in samples at 8 kHz. Under 1 us for 20 ms; never allocates.
 pub struct Detector {
-    filters: [Filter; 8],
+    filters: Filters,
     energy: f32,
     filled: usize,
     last_hit: Option<Key>,
@@ -17,29 +17,16 @@ pub struct Detector {
     blocks: u32,
 }
 
-#[derive(Clone, Copy)]
-struct Filter {
-    coefficient: f32,
-    v1: f32,
-    v2: f32,
+/// Eight Goertzel filters side by side, rows and then columns: they run as one vector.
+struct Filters {
+    coefficients: [f32; 8],
+    v1: [f32; 8],
+    v2: [f32; 8],
 }
 
 impl Default for Detector {
     fn default() -> Self {
-        let filter = |hz: u32| {
-            let coefficient = 2.0 * (std::f32::consts::TAU * hz as f32 / 8000.0).cos();
-            Filter { coefficient, v1: 0.0, v2: 0.0 }
-        };
-        let [r0, r1, r2, r3] = ROWS_HZ.map(filter);
-        let [c0, c1, c2, c3] = COLUMNS_HZ.map(filter);
-        Detector {
-            filters: [r0, r1, r2, r3, c0, c1, c2, c3],
-            energy: 0.0,
-            filled: 0,
-            last_hit: None,
-            sounding: None,
-            blocks: 0,
-        }
+        Detector { filters: Filters::default(), energy: 0.0, filled: 0, last_hit: None, sounding: None, blocks: 0 }
     }
 }
 
@@ -60,13 +47,10 @@ impl Detector {
 
     /// Takes at most the rest of a block.
     fn feed(&mut self, samples: &[i16], out: &mut impl FnMut(KeyEvent)) {
-        for filter in &mut self.filters {
-            filter.feed(samples);
-        }
-        self.energy += samples.iter().map(|sample| f32::from(*sample) * f32::from(*sample)).sum::<f32>();
+        self.energy += self.filters.feed(samples);
         self.filled += samples.len();
         if self.filled == BLOCK {
-            let powers = self.filters.each_mut().map(Filter::take_power);
+            let powers = self.filters.take_powers();
             let hit = key_of(&powers, std::mem::take(&mut self.energy));
             self.filled = 0;
             self.end_block(hit, out);
@@ -91,19 +75,36 @@ impl Detector {
     }
 }
 
-impl Filter {
-    fn feed(&mut self, samples: &[i16]) {
-        let Filter { coefficient, mut v1, mut v2 } = *self;
+impl Default for Filters {
+    fn default() -> Self {
+        let coefficient = |hz: u32| 2.0 * (std::f32::consts::TAU * hz as f32 / 8000.0).cos();
+        let mut coefficients = [0.0; 8];
+        for (slot, hz) in coefficients.iter_mut().zip(ROWS_HZ.into_iter().chain(COLUMNS_HZ)) {
+            *slot = coefficient(hz);
+        }
+        Filters { coefficients, v1: [0.0; 8], v2: [0.0; 8] }
+    }
+}
+
+impl Filters {
+    /// Takes samples; their energy.
+    fn feed(&mut self, samples: &[i16]) -> f32 {
+        let Filters { coefficients, mut v1, mut v2 } = *self;
+        let mut energy = 0.0;
         for sample in samples {
-            (v1, v2) = (coefficient.mul_add(v1, f32::from(*sample)) - v2, v1);
+            let sample = f32::from(*sample);
+            energy += sample * sample;
+            let v0: [f32; 8] = std::array::from_fn(|i| coefficients[i] * v1[i] + sample - v2[i]);
+            (v1, v2) = (v0, v1);
         }
         (self.v1, self.v2) = (v1, v2);
+        energy
     }
 
-    fn take_power(&mut self) -> f32 {
-        let power = self.v1 * self.v1 + self.v2 * self.v2 - self.coefficient * self.v1 * self.v2;
-        (self.v1, self.v2) = (0.0, 0.0);
-        power
+    /// The power at each frequency since the last call.
+    fn take_powers(&mut self) -> [f32; 8] {
+        let (v1, v2) = (std::mem::take(&mut self.v1), std::mem::take(&mut self.v2));
+        std::array::from_fn(|i| v1[i] * v1[i] + v2[i] * v2[i] - self.coefficients[i] * v1[i] * v2[i])
     }
 }
 

@@ -100,6 +100,11 @@ impl Gate {
         admitted
     }
 
+    /// Whether packets from there would be the peer's, as far as is known; settles nothing.
+    pub fn is_peer(&self, from: SocketAddr) -> bool {
+        self.rtp_target() == Some(from)
+    }
+
     /// Whether RTCP from there is the peer's: the SDP's RTCP address, or the IP that RTP is locked to.
     pub fn admit_rtcp(&mut self, from: SocketAddr) -> bool {
         match self.source {

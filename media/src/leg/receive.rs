@@ -196,17 +196,14 @@ impl Leg {
 
     fn admit(&mut self, from: SocketAddr, datagram: &[u8], now: Mono) -> Result<Received, Dropped> {
         let plan = self.plan.as_ref().ok_or(Dropped::NotAgreed)?;
-        // Before the gate, which a packet must not settle unless it is RTP of the agreed kind.
-        let packet = Packet::parse(datagram).map_err(|_| Dropped::Junk);
+        let packet = Packet::parse(datagram);
         let carries = packet.as_ref().ok().and_then(|packet| plan.meaning_of(packet.header.payload_type));
-        if carries.is_some() || self.gate.settled().is_some() {
-            if !self.gate.admit_rtp(from) {
-                return Err(Dropped::Source);
-            }
-        } else if self.gate.rtp_target() != Some(from) {
+        // Only RTP of an agreed kind may settle who the peer is.
+        let admitted = if carries.is_some() { self.gate.admit_rtp(from) } else { self.gate.is_peer(from) };
+        if !admitted {
             return Err(Dropped::Source);
         }
-        let Packet { header, payload } = packet?;
+        let Packet { header, payload } = packet.map_err(|_| Dropped::Junk)?;
         if !self.incoming.within_rate(now) {
             return Err(Dropped::Rate);
         }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod relay;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
