@@ -19,9 +19,14 @@ macro_rules! sid {
         impl $name {
             pub const PREFIX: &'static str = $prefix;
 
-            /// The sid that `random` names: all 128 bits are shown.
-            pub const fn new(random: u128) -> Self {
-                Self(random)
+            /// The sid that these bits name: all 128 are shown.
+            pub const fn new(bits: u128) -> Self {
+                Self(bits)
+            }
+
+            /// A fresh sid: 48 bits of time, so that what is made together lies together in an index, and 80 of chance.
+            pub const fn at(wall_ms: u64, random: u128) -> Self {
+                Self((wall_ms as u128) << 80 | random & ((1 << 80) - 1))
             }
         }
 
@@ -114,6 +119,12 @@ mod tests {
         let sid = CallSid::new(0x1234);
         assert_eq!(sid.to_string(), "CA00000000000000000000000000001234");
         assert_eq!(sid.to_string().parse(), Ok(sid));
+    }
+
+    #[test]
+    fn fresh_sids_sort_by_time() {
+        assert!(CallSid::at(1, u128::MAX) < CallSid::at(2, 0));
+        assert_eq!(CallSid::at(0x123, 7).to_string(), "CA00000000012300000000000000000007");
     }
 
     #[test]

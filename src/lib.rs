@@ -11,6 +11,7 @@ pub mod config;
 pub mod events;
 pub mod hot;
 pub mod ids;
+pub mod secret;
 pub mod server;
 pub mod shard;
 pub mod speech;

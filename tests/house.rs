@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hot", &["account"]),
     ("ids", &[]),
     ("secret", &[]),
-    ("shard", &["account", "app", "call", "events", "hot", "ids", "secret", "speech", "twiml", "workers"]),
+    ("shard", &["account", "app", "call", "events", "hot", "ids", "speech", "twiml", "workers"]),
     ("speech", &["app", "ids", "twiml"]),
     ("store", &["events", "ids", "usage"]),
     ("telemetry", &["events"]),
@@ -26,8 +26,27 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// What decides is pure: no clock, no lock, no task, no socket.
-const PURE: &[&str] = &["src/call", "src/twiml", "src/usage/mod.rs", "src/shard/core.rs", "src/shard/gate.rs", "src/shard/outbound.rs", "src/shard/effects.rs", "src/shard/fresh.rs"];
-const IMPURE: &[&str] = &["tokio::", "Instant::now", "SystemTime", "Mutex", "RwLock", "thread::", "std::net::UdpSocket", "std::fs", "getrandom"];
+const PURE: &[&str] = &[
+    "src/call",
+    "src/twiml",
+    "src/usage/mod.rs",
+    "src/shard/core.rs",
+    "src/shard/gate.rs",
+    "src/shard/outbound.rs",
+    "src/shard/effects.rs",
+    "src/shard/fresh.rs",
+];
+const IMPURE: &[&str] = &[
+    "tokio::",
+    "Instant::now",
+    "SystemTime",
+    "Mutex",
+    "RwLock",
+    "thread::",
+    "std::net::UdpSocket",
+    "std::fs",
+    "getrandom",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -63,7 +82,10 @@ fn room_of(path: &Path) -> String {
 
 /// The rooms that a text names as `crate::ROOM`.
 fn named_rooms(text: &str) -> BTreeSet<String> {
-    let names = text.split("crate::").skip(1).map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>());
+    let names = text
+        .split("crate::")
+        .skip(1)
+        .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>());
     names.filter(|name| !name.is_empty()).collect()
 }
 
@@ -77,7 +99,12 @@ fn rooms_know_only_the_rooms_that_they_may() {
     let mut wrong = Vec::new();
     for (room, targets) in real.iter().filter(|(room, _)| !["main", "lib", "server"].contains(&room.as_str())) {
         let may = allowed.get(room.as_str()).unwrap_or_else(|| panic!("the room {room} has no line in ARROWS"));
-        wrong.extend(targets.iter().filter(|target| *target != room && !may.contains(&target.as_str())).map(|target| format!("{room} -> {target}")));
+        wrong.extend(
+            targets
+                .iter()
+                .filter(|target| *target != room && !may.contains(&target.as_str()))
+                .map(|target| format!("{room} -> {target}")),
+        );
     }
     assert!(wrong.is_empty(), "arrows that the design does not have: {wrong:?}");
 }
@@ -99,7 +126,9 @@ fn what_decides_touches_no_clock_lock_task_or_socket() {
     let mut wrong = Vec::new();
     for path in PURE.iter().flat_map(|pure| sources(&root().join(pure))) {
         let text = code(&path);
-        wrong.extend(IMPURE.iter().filter(|word| text.contains(**word)).map(|word| format!("{}: {word}", path.display())));
+        wrong.extend(
+            IMPURE.iter().filter(|word| text.contains(**word)).map(|word| format!("{}: {word}", path.display())),
+        );
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
@@ -121,11 +150,15 @@ fn sip_and_media_know_nothing_of_each_other_or_of_the_server() {
 fn clocks_are_allowed_in_transport_and_worker_only() {
     for (name, room) in [("sip", "transport"), ("media", "worker")] {
         let lint = fs::read_to_string(root().join(name).join("clippy.toml")).unwrap();
-        for banned in ["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::sleep", "std::sync::Mutex"] {
+        for banned in
+            ["std::time::Instant::now", "std::time::SystemTime::now", "std::thread::sleep", "std::sync::Mutex"]
+        {
             assert!(lint.contains(banned), "{name}/clippy.toml does not ban {banned}");
         }
         let source = root().join(name).join("src");
-        let lifted = sources(&source).into_iter().filter(|path| fs::read_to_string(path).unwrap().contains("#![allow(clippy::disallowed"));
+        let lifted = sources(&source)
+            .into_iter()
+            .filter(|path| fs::read_to_string(path).unwrap().contains("#![allow(clippy::disallowed"));
         let outside: Vec<_> = lifted.filter(|path| !path.starts_with(source.join(room))).collect();
         assert!(outside.is_empty(), "the ban is lifted in {outside:?}");
     }

@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::config::Secret;
 use crate::ids::AccountSid;
+use crate::secret::Secret;
 use crate::twiml::{Endpoint, NewDocument, StatusCallback};
 
 pub use directory::{Directory, DirectoryError, Origin};

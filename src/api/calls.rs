@@ -6,10 +6,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
+use super::View;
 use super::{error, is_operator};
 use crate::events::CallRecord;
 use crate::ids::CallSid;
-use super::View;
 
 const DEFAULT_LIMIT: u32 = 50;
 const MAX_LIMIT: u32 = 1_000;
@@ -34,6 +34,9 @@ pub(super) async fn list(State(view): State<View>, Query(query): Query<ListQuery
         Ok(past) => calls.extend(past),
         Err(_) => return unavailable(),
     }
+    // A call may have reached the store since the live ones were read.
+    let mut seen = std::collections::HashSet::new();
+    calls.retain(|record| seen.insert(record.sid));
     calls.truncate(limit as usize);
     calls.iter_mut().for_each(|record| record.events.clear());
     Json(serde_json::json!({ "calls": calls })).into_response()

@@ -7,8 +7,8 @@ use axum::extract::{ConnectInfo, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use super::{error, is_operator};
 use super::View;
+use super::{error, is_operator};
 
 /// The process works. Not whether it takes calls: see [`readyz`].
 pub(super) async fn livez() -> &'static str {

@@ -12,8 +12,8 @@ use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-use crate::config::Secret;
 use crate::events::Live;
+use crate::secret::Secret;
 use crate::store::Store;
 
 /// What the HTTP side sees of the server.

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use crate::app::client::Client;
 use crate::app::failure::FetchError;
 use crate::app::request::{Asker, Outgoing, RequestKind};
-use crate::app::secret::Secret;
 use crate::ids::{AccountSid, CallSid};
+use crate::secret::Secret;
 
 /// A callback's answer is not read further than this.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;

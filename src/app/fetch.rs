@@ -8,8 +8,8 @@ use hyper::{Method, header};
 use crate::app::client::{Answer, Client};
 use crate::app::failure::FetchFailure;
 use crate::app::request::{Asker, Outgoing, RequestKind};
-use crate::app::secret::Secret;
 use crate::ids::{AccountSid, CallSid};
+use crate::secret::Secret;
 
 /// A document larger than this is cut, and error 11750.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;

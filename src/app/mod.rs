@@ -17,7 +17,6 @@ pub mod failure;
 pub mod fetch;
 pub mod guard;
 pub mod overrides;
-pub mod secret;
 pub mod signature;
 pub mod status;
 
@@ -32,7 +31,6 @@ pub use hosts::HostLimits;
 pub use hyper::Method;
 pub use overrides::Overrides;
 pub use request::RequestKind;
-pub use secret::Secret;
 
 #[cfg(test)]
 mod tests;

@@ -4,9 +4,9 @@ use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 use url::form_urlencoded;
 
-use crate::app::secret::Secret;
 use crate::app::signature::{sign_form, sign_url};
 use crate::ids::{AccountSid, CallSid};
+use crate::secret::Secret;
 
 /// What a request is for: the `kind` label of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

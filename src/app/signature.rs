@@ -9,7 +9,7 @@ use hmac::{Hmac, Mac};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
-use crate::app::secret::Secret;
+use crate::secret::Secret;
 
 /// Signs a request without a form: GET, a WebSocket's handshake, or JSON with [`body_sha256`] in its query.
 pub fn sign_url(token: &Secret, url: &str) -> String {

@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
 use crate::account::Directory;
-use crate::app::{CallbackRequest, Callbacks, Method, Secret};
+use crate::app::{CallbackRequest, Callbacks, Method};
 use crate::events::{CallRecord, Event, Subscriber};
 use crate::twiml;
 
@@ -39,7 +39,7 @@ impl Subscriber for StatusCallbacks {
         let request = CallbackRequest {
             account: event.account,
             call: event.call,
-            token: Secret::new(account.auth_token.expose()),
+            token: account.auth_token.clone(),
             url: callback.endpoint.url,
             method: if callback.endpoint.method == twiml::Method::Get { Method::GET } else { Method::POST },
             params: params(event, record, number),

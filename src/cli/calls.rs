@@ -104,8 +104,19 @@ impl Show {
             );
         }
         println!();
+        let by = if call.via.is_empty() { String::new() } else { format!(" by way of {}", call.via) };
+        println!("{}    0  initiated{by}", clock(call.started_ms));
         for event in &call.events {
             println!("{}  {:>3}  {}", clock(event.at_ms), event.sequence, describe(&event.kind));
+        }
+        if let (Some(ended), Some(completed)) = (call.ended_ms, &call.completed) {
+            let status = if completed.sip_status > 0 { format!(" ({})", completed.sip_status) } else { String::new() };
+            println!(
+                "{}  end  {}{status}, ended by the {}",
+                clock(ended),
+                call.status.as_str(),
+                completed.ended_by.as_str()
+            );
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -113,8 +124,6 @@ impl Show {
 
 fn describe(kind: &EventKind) -> String {
     match kind {
-        EventKind::Initiated(initiated) if initiated.via.is_empty() => "initiated".to_owned(),
-        EventKind::Initiated(initiated) => format!("initiated by way of {}", initiated.via),
         EventKind::Ringing => "ringing".to_owned(),
         EventKind::Answered => "answered".to_owned(),
         EventKind::VerbStarted { verb } => format!("<{verb}>"),
@@ -132,13 +141,7 @@ fn describe(kind: &EventKind) -> String {
         EventKind::Silent { expected_from, dropped_from } => {
             format!("nothing heard for 2 s from {expected_from}, but from {dropped_from}: see [media] latching")
         }
-        EventKind::Completed(completed) if completed.sip_status > 0 => {
-            format!("{} ({}), ended by {:?}", completed.status.as_str(), completed.sip_status, completed.ended_by)
-                .to_lowercase()
-        }
-        EventKind::Completed(completed) => {
-            format!("{}, ended by {:?}", completed.status.as_str(), completed.ended_by).to_lowercase()
-        }
+        EventKind::Initiated(_) | EventKind::Completed(_) => String::new(),
     }
 }
 

@@ -6,7 +6,6 @@
 mod error;
 mod file;
 mod read;
-mod secret;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -17,9 +16,9 @@ use dialtone_sip::digest::Algorithm;
 use dialtone_sip::transport::Listen;
 
 use crate::account::Directory;
+use crate::secret::Secret;
 
 pub use error::ConfigError;
-pub use secret::Secret;
 
 /// Everything that a configuration says.
 #[derive(Clone, Debug)]

@@ -12,9 +12,10 @@ use dialtone_sip::transport::Listen;
 use toml::Spanned;
 
 use super::file::{self, File};
-use super::{Config, ConfigError, Http, Latching, Media, Secret, Server, Sip, Store};
+use super::{Config, ConfigError, Http, Latching, Media, Server, Sip, Store};
 use crate::account::{Account, Application, Directory, DirectoryError, Number, Source, Trunk, User};
 use crate::ids::AccountSid;
+use crate::secret::Secret;
 use crate::twiml::{AtEnd, CallbackEvent, DocumentSource, Endpoint, Method, NewDocument, StatusCallback};
 
 const DEFAULT_PORTS: RangeInclusive<u16> = 20_000..=29_999;

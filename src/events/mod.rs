@@ -161,6 +161,16 @@ pub enum EndedBy {
     Server,
 }
 
+impl EndedBy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EndedBy::Peer => "peer",
+            EndedBy::Application => "application",
+            EndedBy::Server => "server",
+        }
+    }
+}
+
 impl EventKind {
     /// The step that a status callback may ask for, if this is one.
     pub fn callback_step(&self) -> Option<CallbackEvent> {

@@ -30,7 +30,7 @@ pub struct CallRecord {
     pub events: Vec<Told>,
 }
 
-/// An event as it is shown: without what its record says already.
+/// An event between the first and the last, which the record itself tells.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Told {
     pub sequence: u32,
@@ -39,14 +39,14 @@ pub struct Told {
     pub kind: EventKind,
 }
 
-/// Events kept of one call; a document in a loop must not fill the memory. The first and the last are always kept.
+/// Events kept of one call; a document in a loop must not fill the memory.
 const EVENTS: usize = 500;
 
 impl CallRecord {
     /// Begins a record with its call's first event; `None` for any other.
     pub fn begin(event: &Event) -> Option<CallRecord> {
         let EventKind::Initiated(initiated) = &event.kind else { return None };
-        let mut record = CallRecord {
+        Some(CallRecord {
             sid: event.call,
             account: event.account,
             direction: initiated.direction,
@@ -63,9 +63,7 @@ impl CallRecord {
             status_callback: initiated.status_callback.clone(),
             callbacks: 0,
             events: Vec::new(),
-        };
-        record.keep(event);
-        Some(record)
+        })
     }
 
     /// Adds a later event.
@@ -80,14 +78,11 @@ impl CallRecord {
                 self.status = completed.status;
                 self.ended_ms = Some(event.at_ms);
                 self.completed = Some(completed.clone());
+                return;
             }
             _ => {}
         }
-        self.keep(event);
-    }
-
-    fn keep(&mut self, event: &Event) {
-        if self.events.len() < EVENTS || matches!(event.kind, EventKind::Completed(_)) {
+        if self.events.len() < EVENTS {
             self.events.push(Told { sequence: event.sequence, at_ms: event.at_ms, kind: event.kind.clone() });
         }
     }

@@ -81,7 +81,7 @@ impl Observed {
         series.calls.values_mut().for_each(|count| *count = 0);
         {
             let live = self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            for record in live.values() {
+            for record in live.values().filter(|record| record.ended_ms.is_none()) {
                 let state = if record.answered_ms.is_some() { "in_progress" } else { "ringing" };
                 *series.calls.entry((record.account.to_string(), record.direction.as_str(), state)).or_default() += 1;
             }

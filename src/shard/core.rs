@@ -333,7 +333,7 @@ impl Core {
             ended_by: EndedBy::Server,
             media: Media::default(),
         };
-        let id = EventSid::new(self.tokens.next_u128());
+        let id = EventSid::at(now.wall_ms, self.tokens.next_u128());
         let kind = EventKind::Completed(Box::new(completed));
         self.out.push_back(Output::Publish(Event { id, account, call: sid, sequence, at_ms: now.wall_ms, kind }));
         if let Some((parent, branch)) = parent {

@@ -13,7 +13,7 @@ impl Core {
         let Some(slot) = self.calls.get(&sid) else { return };
         let (account, session_id) = (slot.call.account(), slot.call.session_id());
         match effect {
-            Effect::Sip { attempt, command } if slot.is_inside() => self.inside_command(sid, attempt, command),
+            Effect::Sip { attempt, command } if slot.is_inside() => self.inside_command(sid, attempt, command, now),
             Effect::Sip { attempt, command } => self.sip_command(sid, attempt, command, now),
             Effect::Media(command) => self.out.push_back(Output::Media { session_id, command }),
             Effect::Fetch { order, params } => self.out.push_back(Output::Fetch { call: sid, account, order, params }),
@@ -27,7 +27,7 @@ impl Core {
             }
             Effect::ToChild { child, input } => self.inputs.push_back((child, CallInput::Parent(input))),
             Effect::Publish { sequence, kind } => {
-                let id = EventSid::new(self.tokens.next_u128());
+                let id = EventSid::at(now.wall_ms, self.tokens.next_u128());
                 self.out.push_back(Output::Publish(Event {
                     id,
                     account,
@@ -72,9 +72,9 @@ impl Core {
     }
 
     /// A command of a call whose other end is a call of ours: it becomes the other end's event.
-    fn inside_command(&mut self, sid: CallSid, attempt: AttemptId, command: SipCommand) {
+    fn inside_command(&mut self, sid: CallSid, attempt: AttemptId, command: SipCommand, now: Now) {
         if matches!(command, SipCommand::Invite { .. }) {
-            return self.begin_inside(sid);
+            return self.begin_inside(sid, now);
         }
         let Some(peer) = self.calls.get(&sid).and_then(|slot| slot.peer) else { return };
         let event = match command {

@@ -77,7 +77,7 @@ impl Core {
     }
 
     fn register(&mut self, flow: Flow, request: &Message, user: &User, now: Now) {
-        let transaction = self.stack.accept_request(flow, request, now.mono);
+        let transaction = self.stack.accept_request(flow, request);
         let own =
             request.to().ok().and_then(|to| to.parsed_uri().ok()).and_then(Uri::sip).and_then(|uri| uri.decoded_user());
         let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
@@ -129,7 +129,7 @@ impl Core {
         let mut params = inbound.params;
         params.push(("SipSourceIp".to_owned(), flow.remote.ip().to_string()));
         let opening = Opening {
-            sid: CallSid::new(self.tokens.next_u128()),
+            sid: CallSid::at(now.wall_ms, self.tokens.next_u128()),
             account: inbound.account,
             direction: Direction::Inbound,
             from: inbound.from,
@@ -146,7 +146,7 @@ impl Core {
         };
         let offer = invite.body();
         let contact = contact(flow);
-        let dialog = self.stack.accept_invite(flow, invite, contact, now.mono);
+        let dialog = self.stack.accept_invite(flow, invite, contact);
         let sid = self.insert(Call::incoming(opening, offer.is_empty()), vec![Some(dialog)], Vec::new());
         let signalled_from = flow.remote.ip().to_string();
         self.inputs.push_back((sid, CallInput::Begin { offer, signalled_from }));

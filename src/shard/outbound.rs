@@ -78,7 +78,7 @@ impl Core {
             }
         };
         let opening = Opening {
-            sid: CallSid::new(self.tokens.next_u128()),
+            sid: CallSid::at(now.wall_ms, self.tokens.next_u128()),
             account,
             direction: Direction::OutboundDial,
             from: plan.from,
@@ -315,10 +315,10 @@ impl Core {
     }
 
     /// The call at the other end of a link begins: one of our numbers was dialled from inside.
-    pub(super) fn begin_inside(&mut self, child: CallSid) {
+    pub(super) fn begin_inside(&mut self, child: CallSid, now: Now) {
         let Some(inside) = self.calls.get_mut(&child).and_then(|slot| slot.inside.take()) else { return };
         let opening = Opening {
-            sid: CallSid::new(self.tokens.next_u128()),
+            sid: CallSid::at(now.wall_ms, self.tokens.next_u128()),
             account: inside.account,
             direction: Direction::Inbound,
             from: inside.from,

@@ -212,7 +212,7 @@ impl Rim {
             let request = FetchRequest {
                 account,
                 call,
-                token: crate::app::Secret::new(token.expose()),
+                token: token,
                 url: order.endpoint.url,
                 method: if order.endpoint.method == Method::Get {
                     crate::app::Method::GET
@@ -248,7 +248,7 @@ impl Rim {
         self.outside.runtime.spawn(async move {
             let result = match source {
                 AudioSource::Url { url } => {
-                    let request = AudioRequest { account, call, token: crate::app::Secret::new(token.expose()), url };
+                    let request = AudioRequest { account, call, token: token, url };
                     outside
                         .audio
                         .clip(request)

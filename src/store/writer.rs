@@ -9,9 +9,10 @@ use super::{Finished, Store};
 use crate::events::{CallRecord, Event, EventKind, Publisher, Subscriber};
 use crate::usage;
 
-/// A batch is written when it has this many calls, or is this old.
-const BATCH: usize = 200;
-const BATCH_AGE: Duration = Duration::from_millis(500);
+/// A batch is written when it has this many calls, or is this old. Until then the outbox still shows its calls, and the
+/// journal has them.
+const BATCH: usize = 1_000;
+const BATCH_AGE: Duration = Duration::from_secs(2);
 /// Calls that may wait for the database; with more the outbox waits, and no new call is admitted.
 const WAITING: usize = 100_000;
 

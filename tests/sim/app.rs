@@ -40,7 +40,13 @@ fn threat_11_nonsense_documents_have_their_numbers() {
         ("text/xml", "<Other/>", 12_100),
         ("application/json", "{}", 12_300),
     ] {
-        let mut world = World::new(3, move |asked| if asked.url.ends_with("voice") { Says::Raw(content_type, body) } else { Says::Twiml("<Response><Hangup/></Response>") });
+        let mut world = World::new(3, move |asked| {
+            if asked.url.ends_with("voice") {
+                Says::Raw(content_type, body)
+            } else {
+                Says::Twiml("<Response><Hangup/></Response>")
+            }
+        });
         world.call("+15551000000");
         world.close_books();
         assert_eq!(world.notices()[0], code, "{body}");
@@ -72,7 +78,13 @@ fn unknown_verbs_are_warnings_and_the_rest_goes_on() {
 
 #[test]
 fn caller_hangs_up_while_a_document_is_awaited() {
-    let mut world = World::new(6, |asked| if asked.url.ends_with("voice") { Says::Twiml("<Response><Say>a</Say><Redirect>/next</Redirect></Response>") } else { Says::Nothing });
+    let mut world = World::new(6, |asked| {
+        if asked.url.ends_with("voice") {
+            Says::Twiml("<Response><Say>a</Say><Redirect>/next</Redirect></Response>")
+        } else {
+            Says::Nothing
+        }
+    });
     world.call("+15551000000");
     world.run_for(Duration::from_secs(3));
     assert_eq!(world.asked.len(), 2);

@@ -28,7 +28,10 @@ fn number_goes_by_the_trunk_and_is_bridged() {
     world.run_for(Duration::from_secs(10));
     assert_eq!(world.sessions(), 1, "both legs are in one session");
     assert_eq!(world.session().leg_count(), 2);
-    assert_eq!(world.saw(callee)[0], Saw::Invited { from: "sip:+15551000000@192.0.2.1".into(), to: "sip:+15553334444@198.51.100.9:5060".into() });
+    assert_eq!(
+        world.saw(callee)[0],
+        Saw::Invited { from: "sip:+15551000000@192.0.2.1".into(), to: "sip:+15553334444@198.51.100.9:5060".into() }
+    );
     world.hang_up(callee);
     world.close_books();
     let after = world.asked.iter().find(|asked| asked.url == "http://app/after").expect("the action is asked");
@@ -67,13 +70,23 @@ fn early_media_of_the_callee_reaches_a_ringing_caller() {
 #[test]
 fn first_of_several_devices_wins_and_the_others_hear_why() {
     let mut world = dial("<Response><Dial><Client>desk</Client></Dial></Response>");
-    let (desk, mobile) = (world.add_phone(DESK, Script::Answer(Duration::from_secs(2))), world.add_phone(MOBILE, Script::Answer(Duration::from_secs(5))));
+    let (desk, mobile) = (
+        world.add_phone(DESK, Script::Answer(Duration::from_secs(2))),
+        world.add_phone(MOBILE, Script::Answer(Duration::from_secs(5))),
+    );
     world.register(desk, "desk");
     world.register(mobile, "desk");
     world.call("+15551000000");
     world.run_for(Duration::from_secs(8));
     assert!(world.saw(desk).contains(&Saw::Acked));
-    assert!(world.saw(mobile).iter().any(|saw| matches!(saw, Saw::Canceled { reason } if reason.contains("completed elsewhere"))), "{:?}", world.saw(mobile));
+    assert!(
+        world
+            .saw(mobile)
+            .iter()
+            .any(|saw| matches!(saw, Saw::Canceled { reason } if reason.contains("completed elsewhere"))),
+        "{:?}",
+        world.saw(mobile)
+    );
     world.hang_up(0);
     world.close_books();
     assert_eq!(world.records().len(), 2, "one child for all devices of a user");
@@ -83,7 +96,10 @@ fn first_of_several_devices_wins_and_the_others_hear_why() {
 fn two_devices_that_answer_at_once_leave_one_call() {
     for micros in (0..12_000).step_by(1_000) {
         let mut world = dial("<Response><Dial><Client>desk</Client></Dial></Response>");
-        let (desk, mobile) = (world.add_phone(DESK, Script::Answer(Duration::from_secs(2))), world.add_phone(MOBILE, Script::Answer(Duration::from_micros(2_000_000 + micros))));
+        let (desk, mobile) = (
+            world.add_phone(DESK, Script::Answer(Duration::from_secs(2))),
+            world.add_phone(MOBILE, Script::Answer(Duration::from_micros(2_000_000 + micros))),
+        );
         world.register(desk, "desk");
         world.register(mobile, "desk");
         world.call("+15551000000");
@@ -110,7 +126,9 @@ fn parallel_nouns_are_children_each_and_the_losers_are_canceled() {
 
 #[test]
 fn sequential_nouns_come_one_after_another() {
-    let mut world = dial("<Response><Dial sequential=\"true\" action=\"/after\"><Client>desk</Client><Number>+15553334444</Number></Dial></Response>");
+    let mut world = dial(
+        "<Response><Dial sequential=\"true\" action=\"/after\"><Client>desk</Client><Number>+15553334444</Number></Dial></Response>",
+    );
     let desk = world.add_phone(DESK, Script::Refuse(486));
     let carrier = world.add_phone(CARRIER, Script::Answer(Duration::from_secs(1)));
     world.register(desk, "desk");
@@ -138,7 +156,11 @@ fn every_failure_has_its_dial_call_status() {
         world.call("+15551000000");
         world.run_for(Duration::from_secs(60));
         world.close_books();
-        let after = world.asked.iter().find(|asked| asked.url == "http://app/after").unwrap_or_else(|| panic!("{script:?}: no action"));
+        let after = world
+            .asked
+            .iter()
+            .find(|asked| asked.url == "http://app/after")
+            .unwrap_or_else(|| panic!("{script:?}: no action"));
         assert_eq!(after.get("DialCallStatus"), status, "{script:?}");
         assert_eq!(world.records()[1].status, child, "{script:?}");
     }
@@ -153,13 +175,15 @@ fn caller_gives_up_while_it_rings() {
     world.hang_up(0);
     world.close_books();
     assert!(world.saw(callee).iter().any(|saw| matches!(saw, Saw::Canceled { .. })));
-    let after = world.asked.iter().find(|asked| asked.url == "http://app/after").expect("the action of Dial is still asked");
+    let after =
+        world.asked.iter().find(|asked| asked.url == "http://app/after").expect("the action of Dial is still asked");
     assert_eq!((after.get("DialCallStatus"), after.get("CallStatus")), ("canceled", "completed"));
 }
 
 #[test]
 fn whisper_is_heard_before_the_bridge_and_may_refuse() {
-    let mut world = dial("<Response><Dial action=\"/after\"><Number url=\"/whisper\">+15553334444</Number></Dial></Response>");
+    let mut world =
+        dial("<Response><Dial action=\"/after\"><Number url=\"/whisper\">+15553334444</Number></Dial></Response>");
     let callee = world.add_phone(CARRIER, Script::AnswerAtOnce);
     world.call("+15551000000");
     world.run_for(Duration::from_secs(5));
@@ -168,7 +192,8 @@ fn whisper_is_heard_before_the_bridge_and_may_refuse() {
     world.hang_up(callee);
     world.close_books();
 
-    let mut world = dial("<Response><Dial action=\"/after\"><Number url=\"/refuse\">+15553334444</Number></Dial></Response>");
+    let mut world =
+        dial("<Response><Dial action=\"/after\"><Number url=\"/refuse\">+15553334444</Number></Dial></Response>");
     world.add_phone(CARRIER, Script::AnswerAtOnce);
     world.call("+15551000000");
     world.close_books();
@@ -201,13 +226,22 @@ fn number_of_our_own_is_a_call_inside() {
     world.hang_up(0);
     world.close_books();
     let records = world.records();
-    assert_eq!(records.iter().map(|record| record.direction).collect::<Vec<_>>(), [Direction::Inbound, Direction::OutboundDial, Direction::Inbound]);
+    assert_eq!(
+        records.iter().map(|record| record.direction).collect::<Vec<_>>(),
+        [Direction::Inbound, Direction::OutboundDial, Direction::Inbound]
+    );
 }
 
 #[test]
 fn nobody_reachable_fails_at_once_with_a_notice() {
-    for (noun, code) in [("<Client>desk</Client>", 13_223), ("<Client>nobody</Client>", 13_223), ("<Sip>sip:x@10.0.0.1</Sip>", 13_223), ("<Sip>sip:x@nowhere.example</Sip>", 0)] {
-        let twiml: &'static str = Box::leak(format!("<Response><Dial action=\"/after\">{noun}</Dial></Response>").into_boxed_str());
+    for (noun, code) in [
+        ("<Client>desk</Client>", 13_223),
+        ("<Client>nobody</Client>", 13_223),
+        ("<Sip>sip:x@10.0.0.1</Sip>", 13_223),
+        ("<Sip>sip:x@nowhere.example</Sip>", 0),
+    ] {
+        let twiml: &'static str =
+            Box::leak(format!("<Response><Dial action=\"/after\">{noun}</Dial></Response>").into_boxed_str());
         let mut world = dial(twiml);
         world.call("+15551000000");
         world.run_for(Duration::from_secs(2));
@@ -249,5 +283,8 @@ fn star_ends_the_dialled_leg_only_where_it_is_asked_for() {
     world.run_for(Duration::from_secs(1));
     assert!(matches!(world.saw(callee).last(), Some(Saw::Ended { .. })));
     world.close_books();
-    assert_eq!(world.asked.iter().find(|asked| asked.url == "http://app/after").unwrap().get("DialCallStatus"), "completed");
+    assert_eq!(
+        world.asked.iter().find(|asked| asked.url == "http://app/after").unwrap().get("DialCallStatus"),
+        "completed"
+    );
 }

@@ -16,13 +16,20 @@ fn document_is_fetched_and_the_call_answered_when_a_verb_needs_it() {
     world.close_books();
     assert_eq!(world.asked_urls()[0], "http://app/voice");
     let asked = &world.asked[0];
-    assert_eq!((asked.get("From"), asked.get("To"), asked.get("CallStatus"), asked.get("Direction")), ("+15559990000", "+15551000000", "ringing", "inbound"));
+    assert_eq!(
+        (asked.get("From"), asked.get("To"), asked.get("CallStatus"), asked.get("Direction")),
+        ("+15559990000", "+15551000000", "ringing", "inbound")
+    );
     assert!(asked.get("CallSid").starts_with("CA"));
     let saw = world.saw(0);
     assert_eq!(saw[..2], [Saw::Progress(180), Saw::Answered]);
     assert!(matches!(saw[2], Saw::Ended { .. }));
     let record = &world.records()[0];
-    assert_eq!((record.status, record.duration_s()), (CallStatus::Completed, 2), "a second of audio, and the way of the signalling");
+    assert_eq!(
+        (record.status, record.duration_s()),
+        (CallStatus::Completed, 2),
+        "a second of audio, and the way of the signalling"
+    );
 }
 
 #[test]
@@ -64,7 +71,11 @@ fn cancel_that_crosses_the_answer_ends_the_call_once() {
 
 #[test]
 fn reject_refuses_without_answering() {
-    for (twiml, status) in [("<Response><Reject/></Response>", 603), ("<Response><Reject reason=\"busy\"/></Response>", 486), ("<Response><Hangup/></Response>", 603)] {
+    for (twiml, status) in [
+        ("<Response><Reject/></Response>", 603),
+        ("<Response><Reject reason=\"busy\"/></Response>", 486),
+        ("<Response><Hangup/></Response>", 603),
+    ] {
         let mut world = World::new(5, move |_| Says::Twiml(twiml));
         world.call("+15551000000");
         world.close_books();
@@ -99,13 +110,19 @@ fn late_offer_is_answered_in_the_ack() {
     assert!(String::from_utf8_lossy(&answer.body()).contains("m=audio"), "our offer is in the 200");
     world.close_books();
     // The phone of the simulation acknowledges without an answer, so we must hang up.
-    assert!(world.saw(0).iter().any(|saw| matches!(saw, Saw::Ended { reason } if reason.contains("488"))), "{:?}", world.saw(0));
+    assert!(
+        world.saw(0).iter().any(|saw| matches!(saw, Saw::Ended { reason } if reason.contains("488"))),
+        "{:?}",
+        world.saw(0)
+    );
 }
 
 #[test]
 fn digits_by_info_reach_a_gather() {
     let mut world = World::new(9, |asked| match asked.url.as_str() {
-        "http://app/voice" => Says::Twiml("<Response><Gather numDigits=\"2\" action=\"/got\"><Say>press</Say></Gather></Response>"),
+        "http://app/voice" => {
+            Says::Twiml("<Response><Gather numDigits=\"2\" action=\"/got\"><Say>press</Say></Gather></Response>")
+        }
         _ => Says::Twiml("<Response><Hangup/></Response>"),
     });
     world.call("+15551000000");

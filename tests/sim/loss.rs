@@ -15,7 +15,8 @@ fn threat_30_calls_survive_loss_jitter_and_duplicates() {
             "http://app/voice" => Says::Twiml("<Response><Dial timeout=\"60\">+15553334444</Dial></Response>"),
             _ => Says::Twiml("<Response><Hangup/></Response>"),
         });
-        world.network = Network { loss: 0.2, delay: Duration::from_millis(30), jitter: Duration::from_millis(50), duplicates: 0.1 };
+        world.network =
+            Network { loss: 0.2, delay: Duration::from_millis(30), jitter: Duration::from_millis(50), duplicates: 0.1 };
         let callee = world.add_phone("198.51.100.9:5060", Script::Answer(Duration::from_secs(2)));
         world.call("+15551000000");
         world.run_for(Duration::from_secs(45));

@@ -57,7 +57,15 @@ impl Phone {
         let address: SocketAddr = address.parse().unwrap();
         let config = stack::Config { product: "phone".into(), slot: 1, seed: [seed; 32] };
         let sdp = sdp(address, "0 101");
-        Phone { address, stack: Stack::new(config), script, saw: Vec::new(), sdp, dialogs: Vec::new(), planned: VecDeque::new() }
+        Phone {
+            address,
+            stack: Stack::new(config),
+            script,
+            saw: Vec::new(),
+            sdp,
+            dialogs: Vec::new(),
+            planned: VecDeque::new(),
+        }
     }
 
     pub fn contact(&self) -> String {
@@ -108,7 +116,7 @@ impl Phone {
         let from = uri(request.from().ok().map(|from| from.uri.to_owned()));
         self.saw.push((now, Saw::Invited { from, to: request.request_uri().to_owned() }));
         let contact = format!("<{}>", self.contact());
-        let dialog = self.stack.accept_invite(flow, request, contact, now);
+        let dialog = self.stack.accept_invite(flow, request, contact);
         match self.script.clone() {
             Script::Answer(after) => {
                 self.stack.progress(dialog, 180, Bytes::new(), now);

@@ -204,8 +204,13 @@ impl World {
     /// Registers a phone as a device of a user.
     pub fn register(&mut self, phone: usize, username: &str) {
         let phone = &self.phones[phone];
-        let text = format!("REGISTER sip:dialtone SIP/2.0\r\nCall-ID: r{username}{}\r\nCSeq: 1 REGISTER\r\nContact: <{}>;expires=3600\r\n\r\n", phone.address, phone.contact());
-        let flow = Flow { transport: Transport::Udp, local: SERVER.parse().unwrap(), remote: phone.address, connection: None };
+        let text = format!(
+            "REGISTER sip:dialtone SIP/2.0\r\nCall-ID: r{username}{}\r\nCSeq: 1 REGISTER\r\nContact: <{}>;expires=3600\r\n\r\n",
+            phone.address,
+            phone.contact()
+        );
+        let flow =
+            Flow { transport: Transport::Udp, local: SERVER.parse().unwrap(), remote: phone.address, connection: None };
         let aor = dialtone::account::Aor { username: username.into(), domain: "dialtone".into() };
         self.bindings.register(aor, &Message::parse(Bytes::from(text)).unwrap(), flow, self.wall().wall_ms).unwrap();
     }
@@ -242,7 +247,9 @@ impl World {
         inside.local_cseq += 1 + (self.sequence as u32 % 1000);
         let cseq = inside.next_cseq();
         let via = format!("SIP/2.0/UDP {};branch=z9hG4bKpress{branch:x}", self.phones[phone].address);
-        let info = inside.request(dialtone_sip::msg::Method::Info, cseq, &via).finish("application/dtmf-relay", format!("Signal={digit}\r\nDuration=100\r\n").as_bytes());
+        let info = inside
+            .request(dialtone_sip::msg::Method::Info, cseq, &via)
+            .finish("application/dtmf-relay", format!("Signal={digit}\r\nDuration=100\r\n").as_bytes());
         self.send(self.phones[phone].address, flow.remote, info);
     }
 
@@ -269,7 +276,12 @@ impl World {
     pub fn close_books(&mut self) {
         self.run_for(Duration::from_secs(100));
         assert!(self.core.has_no_calls(), "calls left: {:?}", self.core.calls().collect::<Vec<_>>());
-        assert!(self.core.stack().is_idle(), "left in the stack: {:?} and {} dialogs", self.core.stack().open_transactions().collect::<Vec<_>>(), self.core.stack().open_dialogs());
+        assert!(
+            self.core.stack().is_idle(),
+            "left in the stack: {:?} and {} dialogs",
+            self.core.stack().open_transactions().collect::<Vec<_>>(),
+            self.core.stack().open_dialogs()
+        );
         assert!(self.sessions.is_empty(), "media sessions left: {:?}", self.sessions.keys());
         assert!(self.core.is_settled(), "look-ups or deadlines left");
         let mut ends: HashMap<CallSid, u32> = HashMap::new();
@@ -295,14 +307,19 @@ impl World {
         for event in &self.events {
             match CallRecord::begin(event) {
                 Some(record) => records.push(record),
-                None => records.iter_mut().filter(|record| record.sid == event.call).for_each(|record| record.apply(event)),
+                None => {
+                    records.iter_mut().filter(|record| record.sid == event.call).for_each(|record| record.apply(event))
+                }
             }
         }
         records
     }
 
     pub fn notices(&self) -> Vec<u32> {
-        self.events.iter().filter_map(|event| if let EventKind::Noticed(notice) = &event.kind { Some(notice.code) } else { None }).collect()
+        self.events
+            .iter()
+            .filter_map(|event| if let EventKind::Noticed(notice) = &event.kind { Some(notice.code) } else { None })
+            .collect()
     }
 
     pub fn asked_urls(&self) -> Vec<&str> {
@@ -388,7 +405,9 @@ impl World {
                 while let Some(output) = self.phones[at].stack.poll_output() {
                     moved = true;
                     match output {
-                        stack::Output::Transmit(transmit) => self.send(self.phones[at].address, transmit.flow.remote, transmit.bytes),
+                        stack::Output::Transmit(transmit) => {
+                            self.send(self.phones[at].address, transmit.flow.remote, transmit.bytes)
+                        }
                         stack::Output::Event(event) => self.phones[at].event(event, self.now),
                     }
                 }
@@ -422,7 +441,10 @@ impl World {
             }
         }
         for (from, link, frame) in frames {
-            let other = self.sessions.iter_mut().find(|(id, session)| **id != from && session.links().any(|known| known == link));
+            let other = self
+                .sessions
+                .iter_mut()
+                .find(|(id, session)| **id != from && session.links().any(|known| known == link));
             if let Some((_, session)) = other {
                 session.handle_frame(link, &frame, dialtone_media::time::Mono(self.now.0));
             }
@@ -443,7 +465,9 @@ impl World {
                 let result = match (self.app)(&asked) {
                     Says::Twiml(text) => Ok((Some("text/xml"), text)),
                     Says::Raw(content_type, text) => Ok((Some(content_type), text)),
-                    Says::Fails(code) => Err(FetchFailure { code, text: "as the test wants".into(), url: asked.url.clone() }),
+                    Says::Fails(code) => {
+                        Err(FetchFailure { code, text: "as the test wants".into(), url: asked.url.clone() })
+                    }
                     Says::Nothing => {
                         self.asked.push(asked);
                         return;
@@ -451,7 +475,11 @@ impl World {
                 };
                 let url = asked.url.clone();
                 self.asked.push(asked);
-                let result = result.map(|(content_type, text)| Fetched { body: Bytes::from(text), content_type: content_type.map(str::to_owned), url: url.clone() });
+                let result = result.map(|(content_type, text)| Fetched {
+                    body: Bytes::from(text),
+                    content_type: content_type.map(str::to_owned),
+                    url: url.clone(),
+                });
                 let outcome = FetchOutcome { result, url, reason: String::new(), duration_ms: 20 };
                 self.arrive_after(Duration::from_millis(20), Arrival::Document { call, fetch: order.fetch, outcome });
             }
@@ -464,7 +492,10 @@ impl World {
                 self.arrive_after(Duration::from_millis(10), Arrival::Resolved { ticket, addresses });
             }
             core::Output::Publish(event) => self.events.push(event),
-            core::Output::AudioWanted { .. } | core::Output::CancelFetch { .. } | core::Output::Forget(_) | core::Output::Refused { .. } => {}
+            core::Output::AudioWanted { .. }
+            | core::Output::CancelFetch { .. }
+            | core::Output::Forget(_)
+            | core::Output::Refused { .. } => {}
         }
     }
 
@@ -485,7 +516,11 @@ impl World {
         self.sequence += 1;
         let command = Command { command_id: self.sequence, session_id, owner_epoch: 0, kind: Some(kind) };
         if matches!(command.kind, Some(CommandKind::Open(_))) {
-            let settings = session::Settings { advertise: "192.0.2.1".parse().unwrap(), latching: Latching::Nat, seed: session_id };
+            let settings = session::Settings {
+                advertise: "192.0.2.1".parse().unwrap(),
+                latching: Latching::Nat,
+                seed: session_id,
+            };
             self.sessions.entry(session_id).or_insert_with(|| Session::new(SessionId(session_id), 0, settings, now));
         }
         match self.sessions.get_mut(&session_id) {
@@ -505,7 +540,8 @@ impl World {
         }
         let copies = if self.chance(network.duplicates) { 2 } else { 1 };
         for _ in 0..copies {
-            let jitter = Duration::from_micros((self.random() % 1_000_000) * network.jitter.as_micros() as u64 / 1_000_000);
+            let jitter =
+                Duration::from_micros((self.random() % 1_000_000) * network.jitter.as_micros() as u64 / 1_000_000);
             self.arrive_after(network.delay + jitter, Arrival::Datagram { from, to, bytes: bytes.clone() });
         }
     }
@@ -536,7 +572,11 @@ impl World {
             Ok(status) => message.status() == status,
             Err(_) => message.method_text() == what && message.is_request(),
         };
-        self.wire.iter().filter(|(_, from, message)| *from == server && wanted(message)).map(|(_, _, message)| message).collect()
+        self.wire
+            .iter()
+            .filter(|(_, from, message)| *from == server && wanted(message))
+            .map(|(_, _, message)| message)
+            .collect()
     }
 }
 

@@ -96,11 +96,13 @@ impl Stack {
         self.transmit(response_flow(flow, request), bytes);
     }
 
-    /// Takes a fresh INVITE: opens its transaction (which sends 100) and its dialog.
-    pub fn accept_invite(&mut self, flow: Flow, invite: Message, contact: String, now: Mono) -> DialogId {
+    /// Takes a fresh INVITE: opens its transaction and its dialog.
+    ///
+    /// The caller answers within 200 ms, provisionally at least; that takes the place of 100 (RFC 3261 s17.2.1).
+    pub fn accept_invite(&mut self, flow: Flow, invite: Message, contact: String) -> DialogId {
         let (id, tag) = self.mint_tag();
         let dialog = Dialog::from_invite(&invite, flow, tag, contact);
-        let transaction = self.open_invite_server(flow, &invite, id, now);
+        let transaction = self.open_invite_server(flow, &invite, id);
         let merge = self.keys.merge_key(&invite);
         self.merging.insert(merge, transaction);
         if let Some(entry) = self.table.get_mut(transaction) {
@@ -113,8 +115,8 @@ impl Stack {
     }
 
     /// Takes another fresh request: opens its transaction. Answer it by [`Stack::reply`].
-    pub fn accept_request(&mut self, flow: Flow, request: &Message, now: Mono) -> TransactionId {
-        self.open_server(flow, request, now)
+    pub fn accept_request(&mut self, flow: Flow, request: &Message) -> TransactionId {
+        self.open_server(flow, request)
     }
 
     /// Answers a request that has a transaction.

@@ -90,7 +90,7 @@ impl Stack {
             _ => None,
         };
         // The CANCEL's own 200 has the To tag of the INVITE's responses (RFC 3261 s9.2).
-        let id = self.open_server(flow, &cancel, now);
+        let id = self.open_server(flow, &cancel);
         self.reply_tagged(id, &cancel, &Reply::new(200), tag.as_deref(), now);
         if self.table.state(invite) == Some(State::Proceeding)
             && let Some(Owner::InviteServer(dialog)) = owner
@@ -130,7 +130,7 @@ impl Stack {
             Method::Bye => self.receive_bye(dialog, flow, message, now),
             Method::Invite => self.receive_reinvite(dialog, flow, message, now),
             _ => {
-                let transaction = self.open_server(flow, &message, now);
+                let transaction = self.open_server(flow, &message);
                 self.tell(Event::InDialog { dialog, transaction, request: message });
             }
         }
@@ -160,7 +160,7 @@ impl Stack {
     }
 
     fn receive_bye(&mut self, dialog: DialogId, flow: Flow, bye: Message, now: Mono) {
-        let id = self.open_server(flow, &bye, now);
+        let id = self.open_server(flow, &bye);
         self.reply(id, &bye, &Reply::new(200), now);
         // An INVITE that still waits for its answer is over with the dialog (RFC 3261 s15.1.2).
         self.answer_incoming(dialog, &Reply::new(487), now);
@@ -189,39 +189,33 @@ impl Stack {
         } else {
             None
         };
-        let transaction = self.open_invite_server(flow, &invite, dialog, now);
+        let transaction = self.open_invite_server(flow, &invite, dialog);
         let Some(usage) = self.usages.get_mut(&dialog) else { return };
         if let Some(refusal) = refusal {
             self.reply(transaction, &invite, &refusal, now);
             return;
         }
         usage.dialog.take_target(&invite, flow);
+        self.reply_tagged(transaction, &invite, &Reply::new(100), None, now);
+        let Some(usage) = self.usages.get_mut(&dialog) else { return };
         usage.incoming = Some(Incoming { transaction, invite: invite.clone(), source: flow });
         self.tell(Event::Reoffered { dialog, invite });
     }
 
     /// Opens a server transaction for a request other than INVITE.
-    pub(super) fn open_server(&mut self, flow: Flow, request: &Message, _now: Mono) -> TransactionId {
+    pub(super) fn open_server(&mut self, flow: Flow, request: &Message) -> TransactionId {
         let reliable = flow.transport.is_reliable();
         let back = response_flow(flow, request);
         let transaction = Transaction::ServerNonInvite(ServerNonInvite::new(reliable));
         self.table.insert(transaction, back, Key::Server(self.keys.of(request)), Owner::Nobody)
     }
 
-    /// Opens the server transaction of an INVITE, and sends 100.
-    pub(super) fn open_invite_server(
-        &mut self,
-        flow: Flow,
-        invite: &Message,
-        dialog: DialogId,
-        now: Mono,
-    ) -> TransactionId {
+    /// Opens the server transaction of an INVITE.
+    pub(super) fn open_invite_server(&mut self, flow: Flow, invite: &Message, dialog: DialogId) -> TransactionId {
         let reliable = flow.transport.is_reliable();
         let back = response_flow(flow, invite);
         let transaction = Transaction::ServerInvite(ServerInvite::new(reliable));
-        let id = self.table.insert(transaction, back, Key::Server(self.keys.of(invite)), Owner::InviteServer(dialog));
-        self.reply_tagged(id, invite, &Reply::new(100), None, now);
-        id
+        self.table.insert(transaction, back, Key::Server(self.keys.of(invite)), Owner::InviteServer(dialog))
     }
 
     fn receive_response(&mut self, response: Message, flow: Flow, now: Mono) -> Received {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::app::audio::clip::Clips;
 use crate::app::audio::{AudioCache, AudioLimits, AudioRequest};
+use crate::secret::Secret;
 
 fn cache() -> AudioCache {
     AudioCache::new(client(), Arc::new(Clips::new(1_000_000)), AudioLimits::default())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::app::callback::{CallbackLimits, CallbackRefused, CallbackRequest, Callbacks};
+use crate::secret::Secret;
 
 fn limits() -> CallbackLimits {
     CallbackLimits { pause: Duration::from_millis(1), ..CallbackLimits::default() }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::app::signature::{sign_form, sign_url};
+use crate::secret::Secret;
 
 #[tokio::test]
 async fn threat_24_form_is_signed_over_the_url_that_is_asked() {

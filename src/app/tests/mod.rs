@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::app::guard::Guard;
 use crate::app::*;
 use crate::ids::{AccountSid, CallSid};
+use crate::secret::Secret;
 
 /// A request as the server saw it.
 #[derive(Clone, Debug, Default)]

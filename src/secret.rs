@@ -1,4 +1,4 @@
-//! Secrets: never shown by `Debug`, and read from the file, from another file, or from the environment.
+//! Secrets: never shown by `Debug`; written as they are, or as a reference to a file or the environment.
 
 use std::fmt;
 
@@ -28,7 +28,7 @@ impl Secret {
     }
 
     /// Reads `file:PATH` (without the line end) and `${ENV}`; any other text is the secret itself.
-    pub(super) fn resolve(written: &str) -> Result<Secret, String> {
+    pub fn resolve(written: &str) -> Result<Secret, String> {
         if let Some(path) = written.strip_prefix("file:") {
             let text =
                 std::fs::read_to_string(path).map_err(|error| format!("cannot read the secret in {path}: {error}"))?;
@@ -45,6 +45,6 @@ impl Secret {
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
+        f.write_str("Secret(***)")
     }
 }
