@@ -120,6 +120,7 @@ mod tests {
 
     #[test]
     fn late_packet_is_ignored() {
-        assert_eq!(cut(&[(0, 80, 1), (160, 80, 2), (80, 80, 3)], 240), [vec![(1, 80), (0xFF, 80), (2, 80)]]);
+        let packets = cut(&[(0, 80, 1), (160, 80, 2), (80, 80, 3), (240, 240, 4)], 240);
+        assert_eq!(packets, [vec![(1, 80), (0xFF, 80), (2, 80)], vec![(4, 240)]]);
     }
 }

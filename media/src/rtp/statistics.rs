@@ -20,9 +20,9 @@ pub struct Stream {
     /// The number after one that did not fit: two in a row mean that the sender restarted.
     restart: Option<Seq>,
     received: u64,
-    /// Expected and received at the last report, and what was lost before the sender restarted.
+    /// Expected and received at the last report.
     reported: (u64, u64),
-    lost_before: u64,
+    /// Of the time before the sender restarted.
     expected_before: u64,
     /// Jitter in 1/16 sample, as A.8 keeps it.
     jitter: u32,
@@ -51,7 +51,6 @@ impl Stream {
             restart: None,
             received: 0,
             reported: (0, 0),
-            lost_before: 0,
             expected_before: 0,
             jitter: 0,
             transit: None,
@@ -85,8 +84,7 @@ impl Stream {
     }
 
     fn begin_again(&mut self, seq: Seq) {
-        (self.lost_before, self.expected_before) = (self.lost(), self.expected());
-        // The packet that was suspect is counted as lost: it was not passed on.
+        self.expected_before = self.expected();
         self.first = BASE + u32::from(seq.0);
         self.highest = self.first;
         self.restart = None;
@@ -113,7 +111,7 @@ impl Stream {
 
     /// Packets that never came; duplicates do not make it negative.
     pub fn lost(&self) -> u64 {
-        self.expected().saturating_sub(self.received).max(self.lost_before)
+        self.expected().saturating_sub(self.received)
     }
 
     /// Interarrival jitter in samples.

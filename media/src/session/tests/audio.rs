@@ -82,6 +82,41 @@ fn packets_are_cut_to_the_length_that_each_side_asked_for() {
 }
 
 #[test]
+fn peer_that_changes_its_packet_length_is_heard_in_order() {
+    let mut world = World::new();
+    let (mut a, _) = bridge(&mut world, PCMU, PCMU);
+    for (byte, samples) in [(1, 160), (2, 240), (3, 160), (4, 160), (5, 80), (6, 160), (7, 160)] {
+        let packet = a.audio(byte, samples);
+        world.arrive(1, a.from, &packet).unwrap();
+        world.run_for(samples as u64 / 8);
+    }
+    let sent = world.take_sent();
+    let audio: Vec<u8> = sent.iter().flat_map(|sent| sent.payload.clone()).collect();
+    let runs: Vec<_> = audio.chunk_by(|a, b| a == b).map(|run| (run[0], run.len())).collect();
+    assert_eq!(runs, [(1, 160), (2, 240), (3, 160), (4, 160), (5, 80), (6, 160), (7, 160)]);
+    assert!(sent.iter().all(|sent| sent.payload.len() == 160));
+    let seqs: Vec<_> = numbers(&sent).into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!(seqs, (0..7).collect::<Vec<_>>());
+}
+
+#[test]
+fn party_that_is_heard_again_begins_a_talk_spurt_without_a_gap() {
+    let mut world = World::new();
+    let (mut a, _) = bridge(&mut world, PCMU, PCMU);
+    a.say(&mut world, 1);
+    world.hear(2, silence());
+    for _ in 0..5 {
+        a.say(&mut world, 2);
+    }
+    world.hear(2, Hears::Leg(1));
+    a.say(&mut world, 3);
+    let sent = world.take_sent();
+    assert_eq!(shapes(&sent), [(0, 1), (0, 3)]);
+    assert_eq!(numbers(&sent), [(0, 0), (1, 960)]);
+    assert!(sent[1].header.marker);
+}
+
+#[test]
 fn stream_goes_on_through_every_change_of_source() {
     let mut world = World::new();
     let (mut a, mut b) = bridge(&mut world, PCMU, PCMU);

@@ -116,19 +116,21 @@ fn tones_become_events_for_a_phone_that_has_them() {
     let mut world = World::new();
     world.open(&[(&offer(1, "0"), silence()), (&offer(2, PCMA), Hears::Leg(1))]);
     let (mut a, b) = (Phone::of_leg(1, 0), Phone::of_leg(2, 8));
-    let mut keys = crate::dtmf::KeySender::default();
-    "42".chars().for_each(|key| assert!(keys.push(crate::dtmf::Key::from_char(key).unwrap())));
-    while !keys.is_idle() {
-        let (mut samples, mut payload) = ([0; 160], [0; 160]);
-        keys.fill(&mut samples);
-        crate::codec::Codec::Pcmu.encode(&samples, &mut payload);
-        let packet = a.packet(false, 0, &payload);
-        (a.seq, a.timestamp) = (a.seq.wrapping_add(1), a.timestamp + 160);
-        world.arrive(1, a.from, &packet).unwrap();
-        world.run_for(20);
-    }
-    for _ in 0..10 {
-        a.say(&mut world, 0xFF);
+    for key in ['4', '2'] {
+        // Longer than the event that comes of it.
+        let hz = crate::dtmf::Key::from_char(key).unwrap().frequencies_hz();
+        let samples: Vec<i16> = (0..4000).map(|at| crate::tone::pair(hz, at, 4000)).collect();
+        for part in samples.chunks(160) {
+            let mut payload = [0; 160];
+            crate::codec::Codec::Pcmu.encode(part, &mut payload);
+            let packet = a.packet(false, 0, &payload);
+            (a.seq, a.timestamp) = (a.seq.wrapping_add(1), a.timestamp + 160);
+            world.arrive(1, a.from, &packet).unwrap();
+            world.run_for(20);
+        }
+        for _ in 0..10 {
+            a.say(&mut world, 0xFF);
+        }
     }
     let (sent, events) = (world.take_sent(), world.take_events());
     assert_eq!(digits(&events), "42");
