@@ -126,6 +126,14 @@ fn second_of_two_answers_is_hung_up() {
 }
 
 #[test]
+fn answer_that_is_told_twice_changes_nothing() {
+    let (mut driver, _) = dialling("", TWO);
+    driver.branch(2, BranchEvent::Answered);
+    assert_eq!(driver.branch(2, BranchEvent::Answered), [""; 0]);
+    assert_eq!(driver.branch(2, ended(3))[0], "unbridge");
+}
+
+#[test]
 fn all_that_failed_give_the_status_that_says_most() {
     let (mut driver, _) = dialling("action=\"a\"", TWO);
     assert_eq!(driver.branch(1, failed(BranchFailure::Busy)), [""; 0]);

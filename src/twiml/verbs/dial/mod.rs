@@ -150,14 +150,17 @@ impl Dial {
     }
 
     fn answered(&mut self, id: BranchId, context: &mut Context<'_>) -> Step {
-        if self.phase != Phase::Ringing {
+        match self.phase {
+            Phase::Ringing => {}
+            Phase::Whispering(winner) | Phase::Bridged(winner) | Phase::Ending(winner) if winner == id => {
+                return Step::Running;
+            }
             // Two answered at once; the other was first.
-            return self.cancel_branch(id, BranchFailure::Canceled, context);
+            _ => return self.cancel_branch(id, BranchFailure::Canceled, context),
         }
         for other in self.branches.alive(Some(id)) {
             self.cancel_branch(other, BranchFailure::Canceled, context);
         }
-        // What was not started yet is not called any more when somebody has accepted; a rejected whisper goes on.
         let has_whisper = self.branches.find(id).is_some_and(|branch| {
             branch.state = BranchState::Answered;
             branch.has_whisper
