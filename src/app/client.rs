@@ -78,7 +78,7 @@ impl Client {
     /// # Panics
     /// If the ring provider of rustls did not offer TLS 1.2 and 1.3, which it always does.
     pub fn new(config: ClientConfig) -> Self {
-        Self::with_resolver(config, Arc::new(SystemResolver))
+        Self::with_resolver(config, Arc::new(SystemResolver::default()))
     }
 
     /// A client that finds addresses in its own way.
@@ -154,9 +154,9 @@ impl Inner {
                     is_redirected = true;
                 }
                 None => {
-                    check_status(response.status()).map_err(fail)?;
+                    check_status(response.status(), outgoing).map_err(fail)?;
                     let url = if is_redirected { destination.url.clone() } else { own_url };
-                    return read(response, outgoing.max_body_bytes, url).await.map_err(fail);
+                    return read(response, outgoing, url).await.map_err(fail);
                 }
             }
         }
@@ -275,17 +275,22 @@ fn redirect_of<B>(response: &Response<B>) -> Option<&str> {
     }
 }
 
-fn check_status(status: StatusCode) -> Result<(), FetchError> {
-    if status.is_success() || status == StatusCode::NOT_MODIFIED {
+fn check_status(status: StatusCode, outgoing: &Outgoing) -> Result<(), FetchError> {
+    let is_known = status == StatusCode::NOT_MODIFIED && !outgoing.conditions.is_empty();
+    if status.is_success() || is_known {
         return Ok(());
     }
     Err(FetchError::Status(status.as_u16()))
 }
 
 /// Reads a body to its end, or to the limit: then the connection is closed.
-async fn read(response: Response<Incoming>, limit_bytes: usize, url: String) -> Result<Answer, FetchError> {
+async fn read(response: Response<Incoming>, outgoing: &Outgoing, url: String) -> Result<Answer, FetchError> {
+    let limit_bytes = outgoing.max_body_bytes;
     let too_large = FetchError::TooLarge { limit_bytes };
     let (head, mut body) = response.into_parts();
+    if outgoing.kind.wants_document() && is_audio(&head.headers) {
+        return Ok(Answer { status: head.status, headers: head.headers, body: Bytes::new(), url });
+    }
     if body.size_hint().lower() > limit_bytes as u64 {
         return Err(too_large);
     }
@@ -306,6 +311,12 @@ async fn read(response: Response<Incoming>, limit_bytes: usize, url: String) -> 
     }
     let body = if collected.is_empty() { only } else { collected.freeze() };
     Ok(Answer { status: head.status, headers: head.headers, body, url })
+}
+
+/// A document that is audio is played from its URL: its body would only be fetched twice.
+fn is_audio(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|text| text.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("audio/")))
 }
 
 const FORM_TYPE: &str = "application/x-www-form-urlencoded; charset=UTF-8";

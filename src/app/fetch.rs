@@ -33,6 +33,7 @@ pub struct FetchRequest {
 /// A document as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
+    /// Empty where the content type is audio: that is played from its URL.
     pub body: Bytes,
     /// `None` where there was no such header, or it was no text.
     pub content_type: Option<String>,

@@ -6,7 +6,7 @@
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,6 +16,7 @@ use hyper::Uri;
 use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tower::Service;
 
 use crate::app::failure::FetchError;
@@ -122,13 +123,34 @@ pub trait Resolve: Send + Sync {
     fn resolve(&self, host: String, port: u16) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 }
 
-/// The resolver of the operating system, on a blocking thread.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemResolver;
+/// Threads that look names up at once. A name server that hangs holds these and no other.
+const LOOKUPS: usize = 128;
+
+/// The resolver of the operating system, on blocking threads.
+#[derive(Clone, Debug)]
+pub struct SystemResolver {
+    lookups: Arc<Semaphore>,
+}
+
+impl Default for SystemResolver {
+    fn default() -> Self {
+        Self { lookups: Arc::new(Semaphore::new(LOOKUPS)) }
+    }
+}
 
 impl Resolve for SystemResolver {
     fn resolve(&self, host: String, port: u16) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
+        let lookups = self.lookups.clone();
+        Box::pin(async move {
+            let turn = lookups.acquire_owned().await.map_err(io::Error::other)?;
+            // The thread goes on when nobody waits any more, and keeps its turn so long.
+            let work = move || {
+                let found = (host, port).to_socket_addrs().map(Iterator::collect);
+                drop(turn);
+                found
+            };
+            tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+        })
     }
 }
 

@@ -24,6 +24,11 @@ pub enum RequestKind {
 }
 
 impl RequestKind {
+    /// Whether the answer is a document.
+    pub const fn wants_document(self) -> bool {
+        !matches!(self, Self::StatusCallback | Self::Audio)
+    }
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Voice => "voice",

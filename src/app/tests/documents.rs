@@ -151,3 +151,18 @@ async fn password_does_not_show_in_a_failure() {
     assert!(!format!("{failure} {failure:?}").contains("secret"));
     assert!(failure.url.contains("***@127.0.0.1"));
 }
+
+#[tokio::test]
+async fn audio_in_a_documents_place_is_left_to_the_player() {
+    let body = "x".repeat(200_000);
+    let server = Server::start(move |_, _| response("200 OK", "Content-Type: Audio/mpeg\r\n", &body)).await;
+    let fetched = client().fetch(post(server.at("/a.mp3"), &[])).await.expect("the server answers");
+    assert_eq!((fetched.body.len(), fetched.content_type.as_deref()), (0, Some("Audio/mpeg")));
+}
+
+#[tokio::test]
+async fn not_modified_is_no_answer_to_an_unconditional_request() {
+    let server = Server::start(|_, _| response("304 Not Modified", "", "")).await;
+    let failure = client().fetch(post(server.at("/"), &[])).await.expect_err("nothing was asked conditionally");
+    assert_eq!(failure.cause, FetchError::Status(304));
+}

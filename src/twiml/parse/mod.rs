@@ -105,12 +105,15 @@ impl std::error::Error for MarkupError {}
 /// against, the default action of `<Gather>`, and what is played if the document is itself audio.
 ///
 /// # Errors
-/// [`MarkupError`], whose `code()` is Twilio's number for it. An empty body is an empty document.
+/// [`MarkupError`], whose `code()` is Twilio's number for it. An empty body is an empty document, unless it is audio: of
+/// that the type alone matters.
 pub fn parse(body: &[u8], content_type: Option<&str>, url: Option<&str>) -> Result<Document, MarkupError> {
-    if body.is_empty() {
-        return Ok(Document::default());
-    }
-    match Kind::of(content_type)? {
+    let kind = match Kind::of(content_type) {
+        Ok(Kind::Audio) => Kind::Audio,
+        _ if body.is_empty() => return Ok(Document::default()),
+        other => other?,
+    };
+    match kind {
         Kind::Audio => Ok(single(VerbSpec::Play(PlaySpec {
             what: Playable::Url(url.map_or(Link::Unresolvable(String::new()), |url| Link::Absolute(url.to_owned()))),
             loops: 1,

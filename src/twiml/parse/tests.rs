@@ -56,9 +56,11 @@ fn content_type_decides_what_a_body_is() {
 fn plain_text_is_spoken_and_audio_is_played_from_its_own_url() {
     let text = parse(b" Hello there\n", Some("text/plain"), Some(URL)).expect("text is a document");
     assert_eq!(text.verbs, vec![VerbSpec::Say(say("Hello there"))]);
-    let audio = parse(b"\0\x01", Some("audio/x-wav"), Some(URL)).expect("audio is a document");
-    let what = Playable::Url(Link::Absolute(URL.into()));
-    assert_eq!(audio.verbs, vec![VerbSpec::Play(PlaySpec { what, loops: 1 })]);
+    for body in [b"\0\x01".as_slice(), b""] {
+        let audio = parse(body, Some("audio/x-wav"), Some(URL)).expect("audio is a document");
+        let what = Playable::Url(Link::Absolute(URL.into()));
+        assert_eq!(audio.verbs, vec![VerbSpec::Play(PlaySpec { what, loops: 1 })]);
+    }
 }
 
 #[test]
