@@ -5,10 +5,12 @@ mod callbacks;
 mod documents;
 mod guarding;
 mod limits;
+mod tls;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
