@@ -74,7 +74,7 @@ impl Clips {
             return;
         }
         while self.held_bytes + clip.len_bytes() > self.max_bytes {
-            // Inserting is rare, once for each new audio; looking through all of them is cheaper than a list kept in order.
+            // Inserting is rare: to look through all of them is cheaper than to keep a list in order.
             let Some(oldest) = self.clips.iter().min_by_key(|(_, (_, used))| *used).map(|(hash, _)| *hash) else {
                 break;
             };

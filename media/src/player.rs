@@ -305,7 +305,7 @@ mod tests {
         Player::new(&PlayerSpec { player_id: 1, items, loops, offset_ms }, &mut clips())
     }
 
-    /// Plays packets of 20 ms until the end or `packets`: each packet as the value of its first and last sample, keys as they come.
+    /// Plays packets of 20 ms until the end or `packets`: each packet as its first and last sample, keys as they come.
     fn transcript(player: &mut Player, packets: usize) -> String {
         let mut out = Vec::new();
         for _ in 0..packets {

@@ -183,7 +183,7 @@ pub enum CommandKind {
     /// Audio that the worker asked for.
     #[prost(message, tag = "16")]
     Audio(Audio),
-    /// Ends the session; answered by one [`LegClosed`] for each leg and then [`Released`].
+    /// Ends the session; answered by one [`LegClosed`] for each leg and then [`MediaEventKind::Released`].
     #[prost(message, tag = "17")]
     Release(Release),
 }

@@ -115,7 +115,8 @@ mod tests {
 
     const STREAM: StreamKey = StreamKey { leg: LegId(1), generation: 1 };
 
-    /// Packets of (timestamp, event code, end, duration), 20 ms apart, as a transcript: `+5` pressed, `-5/100` released.
+    /// Packets of (timestamp, event code, end, duration), 20 ms apart, as a transcript: `+5` pressed, `-5/100`
+    /// released after 100 ms.
     fn heard(packets: &[(u32, u8, bool, u16)]) -> String {
         let mut receiver = EventReceiver::default();
         let mut transcript = Vec::new();

@@ -26,7 +26,7 @@ pub struct EventPacket {
 }
 
 impl KeySender {
-    /// Queues a key; false where [`MAX_KEYS`] wait already.
+    /// Queues a key; false where 32 wait already.
     pub fn push(&mut self, key: Key) -> bool {
         let fits = self.keys.len() < MAX_KEYS;
         if fits {

@@ -109,7 +109,7 @@ impl Outgoing {
         Some(Header { marker: received.marker || begins, payload_type, seq, timestamp, ssrc: self.ssrc })
     }
 
-    /// A packet of a relayed stream goes no further: its number is given to the next one, so that it does not look lost.
+    /// A packet of a relayed stream goes no further: the next one gets its number, so that it does not look lost.
     pub fn absorb(&mut self, received: &Received) {
         if let Source::Relay(mapping) = &mut self.source
             && mapping.stream == received.stream

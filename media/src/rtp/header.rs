@@ -170,7 +170,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_datagram_parses_or_is_junk_and_the_payload_lies_inside(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_datagram_parses_or_is_junk_and_the_payload_lies_inside(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
             if let Ok(packet) = Packet::parse(&bytes) {
                 prop_assert!(packet.payload.start >= HEADER_LEN);
                 prop_assert!(packet.payload.start <= packet.payload.end);

@@ -11,13 +11,13 @@ use super::{Address, Direction, Media, Origin, RtcpAddress, RtpMap, SessionDescr
 /// Why bytes are no session description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// Longer than [`MAX_BYTES`].
+    /// Longer than 64 kB.
     TooLong,
     /// The first line is not `v=0`.
     Version,
     /// This line, counted from 1, is not `x=...`, or cannot be read.
     Line(u32),
-    /// More than [`MAX_MEDIA`] `m=` lines.
+    /// More than 16 `m=` lines.
     TooManyMedia,
 }
 

@@ -99,6 +99,7 @@ fn release_closes_every_leg_says_goodbye_and_ends() {
     phone.say(&mut world, 1);
     phone.seq = phone.seq.wrapping_add(1);
     phone.say(&mut world, 2);
+    Phone::of_leg(2, 0).say(&mut world, 3);
     world.take_events();
     let before = world.reports;
     let events = world.command(CommandKind::Release(Release {}));
