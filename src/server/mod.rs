@@ -28,7 +28,7 @@ use crate::shard::{self, Mail, MailBox, Outside, core, gate, mail_box};
 use crate::speech::Speech;
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::{self, CallMetrics, LogLevel};
-use crate::workers::Link;
+use crate::workers::Worker;
 
 /// Calls at once on one edge; RTP ports are the other bound.
 const MAX_CALLS: usize = 50_000;
@@ -74,7 +74,6 @@ pub struct Server {
     directory: Arc<ArcSwap<Directory>>,
     mail: MailBox,
     shard: Option<thread::JoinHandle<()>>,
-    link: Link,
     outbox: Outbox,
     callbacks: Callbacks,
     store: Store,
@@ -112,7 +111,6 @@ impl Server {
             None => None,
         };
         let (mail, letters) = mail_box();
-        let link = Link::new(start_worker(&config, mail.clone())?);
         let clips = Arc::new(Clips::new(CLIP_BYTES));
         let outside = Outside {
             runtime: runtime.clone(),
@@ -120,7 +118,6 @@ impl Server {
             speech: Arc::new(Speech::detect(clips.clone(), &config.store.folder.join("speech"))),
             client,
             clips,
-            link: link.clone(),
             publisher: outbox.publisher(),
         };
         let bindings = Arc::new(Bindings::default());
@@ -137,7 +134,7 @@ impl Server {
             outbound: guard,
             max_calls: MAX_CALLS,
         };
-        let (shard, listening) = start_shard(&config, settings, letters, mail.clone(), outside).await?;
+        let (shard, listening, meter) = start_shard(&config, settings, letters, mail.clone(), outside).await?;
 
         let draining = Arc::new(AtomicBool::new(false));
         let view = api::View {
@@ -155,7 +152,7 @@ impl Server {
             tokio::spawn(api::serve(listener, api::metrics_router(view.clone())));
         }
         tokio::spawn(observe::run(observe::Observed {
-            link: link.clone(),
+            meter,
             live: outbox.live(),
             bindings,
             directory: directory.clone(),
@@ -169,7 +166,6 @@ impl Server {
             directory,
             mail,
             shard: Some(shard),
-            link,
             outbox,
             callbacks,
             store,
@@ -244,8 +240,6 @@ impl Server {
         if let Some(shard) = self.shard.take() {
             let _ = tokio::task::spawn_blocking(move || shard.join()).await;
         }
-        let link = self.link.clone();
-        let _ = tokio::task::spawn_blocking(move || link.shut_down()).await;
         tokio::task::block_in_place(|| self.outbox.stop());
         // The outbox is gone and with it the writer's queue: it ends when all is written.
         if tokio::time::timeout(WIND_UP, &mut self.writer).await.is_err() {
@@ -263,8 +257,8 @@ async fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|error| StartError::Listen { what: format!("http://{address}"), error })
 }
 
-fn start_worker(config: &Config, mail: MailBox) -> Result<worker::Handle, StartError> {
-    let settings = worker::Config {
+fn worker_config(config: &Config) -> worker::Config {
+    worker::Config {
         address: config.media.address,
         advertise: config.media.advertise,
         ports: config.media.ports.clone(),
@@ -275,35 +269,35 @@ fn start_worker(config: &Config, mail: MailBox) -> Result<worker::Handle, StartE
         clip_cache_bytes: CLIP_BYTES,
         max_sessions: MAX_CALLS,
         seed: u64::from_be_bytes(random_seed()[..8].try_into().expect("eight of thirty-two bytes")),
-    };
-    let events = Box::new(move |event| {
-        if mail.try_send(Mail::Media(event)).is_err() {
-            tracing::error!("the shard is too far behind to hear of its media: an event is lost");
-        }
-    });
-    worker::spawn(settings, events).map_err(StartError::Worker)
+    }
 }
 
-/// Starts the signalling thread; what it listens on comes back when it does.
+/// Starts the shard's thread; what it listens on comes back when it does.
 async fn start_shard(
     config: &Config,
     mut settings: core::Settings,
     letters: tokio::sync::mpsc::Receiver<Mail>,
     own: MailBox,
     outside: Outside,
-) -> Result<(thread::JoinHandle<()>, Vec<Listen>), StartError> {
+) -> Result<(thread::JoinHandle<()>, Vec<Listen>, worker::Meter), StartError> {
     let (ready, bound) = oneshot::channel();
-    let listen = config.sip.listen.clone();
+    let (listen, media) = (config.sip.listen.clone(), worker_config(config));
     let directory = settings.directory.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let body = move || {
         let local = tokio::task::LocalSet::new();
         local.block_on(&runtime, async move {
-            match Transports::bind(&listen) {
-                Ok(transports) => {
+            let transports = Transports::bind(&listen).map_err(|(listen, error)| StartError::Listen {
+                what: format!("{}://{}", listen.transport, listen.bind),
+                error,
+            });
+            let started =
+                transports.and_then(|transports| Ok((transports, Worker::start(media).map_err(StartError::Worker)?)));
+            match started {
+                Ok((transports, worker)) => {
                     settings.listening = transports.listening().to_vec();
-                    let _ = ready.send(Ok(transports.listening().to_vec()));
-                    shard::run(core::Core::new(settings), transports, letters, own, outside, directory).await;
+                    let _ = ready.send(Ok((transports.listening().to_vec(), worker.meter())));
+                    shard::run(core::Core::new(settings), transports, worker, letters, own, outside, directory).await;
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -311,13 +305,11 @@ async fn start_shard(
             }
         });
     };
-    let thread = thread::Builder::new().name("signalling".into()).spawn(body).map_err(StartError::Runtime)?;
+    let thread = thread::Builder::new().name("shard".into()).spawn(body).map_err(StartError::Runtime)?;
     match bound.await {
-        Ok(Ok(listening)) => Ok((thread, listening)),
-        Ok(Err((listen, error))) => {
-            Err(StartError::Listen { what: format!("{}://{}", listen.transport, listen.bind), error })
-        }
-        Err(_) => Err(StartError::Runtime(io::Error::other("the signalling thread ended"))),
+        Ok(Ok((listening, meter))) => Ok((thread, listening, meter)),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(StartError::Runtime(io::Error::other("the shard's thread ended"))),
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use dialtone_media::worker::Meter;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::account::Directory;
@@ -13,12 +14,11 @@ use crate::events::{Live, Publisher};
 use crate::hot::Bindings;
 use crate::store::Store;
 use crate::telemetry::UPKEEP;
-use crate::workers::Link;
 
 const EVERY: Duration = Duration::from_secs(1);
 
 pub(super) struct Observed {
-    pub(super) link: Link,
+    pub(super) meter: Meter,
     pub(super) live: Live,
     pub(super) bindings: Arc<Bindings>,
     pub(super) directory: Arc<ArcSwap<Directory>>,
@@ -65,7 +65,7 @@ impl Observed {
     }
 
     fn media(&self) {
-        let counters = self.link.counters();
+        let counters = self.meter.counters();
         for (direction, packets, bytes) in
             [("in", counters.packets_in, counters.bytes_in), ("out", counters.packets_out, counters.bytes_out)]
         {

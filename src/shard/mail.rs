@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dialtone_media::proto::MediaEvent;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::account::Directory;
@@ -13,7 +12,6 @@ use crate::twiml::{AudioFailure, ClipRef};
 
 /// A letter to a shard.
 pub enum Mail {
-    Media(MediaEvent),
     Document {
         call: CallSid,
         fetch: u32,
@@ -37,7 +35,7 @@ pub enum Mail {
     Stop,
 }
 
-/// Letters that may wait. What is over is refused: a media event is lost and its call ends by its patience, a document
+/// Letters that may wait. When it is full, a document
 /// or audio waits in the task that brings it.
 const LETTERS: usize = 65_536;
 

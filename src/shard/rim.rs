@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dialtone_media::proto::{Audio, CommandKind};
+use dialtone_media::proto::{Audio, CommandKind, MediaEvent};
 use dialtone_sip::msg::Message;
 use dialtone_sip::time::Mono;
 use dialtone_sip::transport::{Inbound, Transports};
@@ -21,7 +21,7 @@ use crate::events::Publisher;
 use crate::ids::{AccountSid, CallSid};
 use crate::speech::Speech;
 use crate::twiml::{AudioFailure, AudioSource, ClipRef, FetchFailure, FetchOrder, FetchReason, Fetched, Method};
-use crate::workers::Link;
+use crate::workers::Worker;
 
 /// All that a shard reaches outside itself.
 #[derive(Clone)]
@@ -32,7 +32,6 @@ pub struct Outside {
     pub audio: AudioCache,
     pub speech: Arc<Speech>,
     pub clips: Arc<Clips>,
-    pub link: Link,
     pub publisher: Publisher,
 }
 
@@ -43,6 +42,7 @@ const LETTERS: usize = 256;
 pub async fn run(
     core: Core,
     transports: Transports,
+    worker: Worker,
     mail: mpsc::Receiver<Mail>,
     own: MailBox,
     outside: Outside,
@@ -51,6 +51,7 @@ pub async fn run(
     let rim = Rim {
         core,
         transports,
+        worker,
         own,
         outside,
         directory,
@@ -65,6 +66,7 @@ pub async fn run(
 struct Rim {
     core: Core,
     transports: Transports,
+    worker: Worker,
     own: MailBox,
     outside: Outside,
     /// For the tokens that requests are signed with.
@@ -80,14 +82,14 @@ impl Rim {
         let mut batch = Vec::new();
         let mut letters = Vec::new();
         while !self.stopping {
-            let deadline = self.core.next_deadline().map(|at| self.started + Duration::from_micros(at.0));
-            let sleep =
-                tokio::time::sleep_until(deadline.unwrap_or_else(|| Instant::now() + Duration::from_secs(60)).into());
+            let sleep = tokio::time::sleep_until(self.next_wake().into());
             tokio::select! {
                 () = self.transports.receive(&mut batch) => {}
+                () = self.worker.readable() => {}
                 _ = mail.recv_many(&mut letters, LETTERS) => {}
                 () = sleep => {}
             }
+            self.worker.turn();
             let now = self.now();
             self.core.set_admits(self.outside.publisher.has_room());
             for inbound in batch.drain(..) {
@@ -96,13 +98,23 @@ impl Rim {
             for letter in letters.drain(..) {
                 self.guarded(|rim| rim.letter(letter, now), now);
             }
-            self.guarded(|rim| rim.core.handle_timeout(now), now);
+            if self.core.next_deadline().is_some_and(|at| at <= now.mono) {
+                self.guarded(|rim| rim.core.handle_timeout(now), now);
+            }
+            self.flush(now);
             if self.core.has_no_calls()
                 && let Some(drained) = self.drained.take()
             {
                 let _ = drained.send(());
             }
         }
+    }
+
+    /// The next moment at which something is due, here or at the worker.
+    fn next_wake(&self) -> Instant {
+        let core = self.core.next_deadline().map(|at| self.started + Duration::from_micros(at.0));
+        let worker = self.worker.timeout().map(|after| Instant::now() + after);
+        [core, worker].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
     }
 
     fn now(&self) -> Now {
@@ -113,13 +125,17 @@ impl Rim {
     /// Runs one input. A panic is a bug of ours: it ends the call that it happened in, and no other.
     fn guarded(&mut self, input: impl FnOnce(&mut Rim), now: Now) {
         if catch_unwind(AssertUnwindSafe(|| input(self))).is_err() {
-            let call = self.core.end_failed_call(now);
-            tracing::error!(
-                call_sid = call.map(|sid| sid.to_string()),
-                "a call was ended by a bug in this program; please report it with the panic above"
-            );
+            self.bury(now);
         }
         self.flush(now);
+    }
+
+    fn bury(&mut self, now: Now) {
+        let call = self.core.end_failed_call(now);
+        tracing::error!(
+            call_sid = call.map(|sid| sid.to_string()),
+            "a call was ended by a bug in this program; please report it with the panic above"
+        );
     }
 
     fn inbound(&mut self, inbound: Inbound, now: Now) {
@@ -140,7 +156,6 @@ impl Rim {
 
     fn letter(&mut self, letter: Mail, now: Now) {
         match letter {
-            Mail::Media(event) => self.core.handle_media(event, now),
             Mail::Document { call, fetch, outcome } => {
                 self.fetches.remove(&(call, fetch));
                 self.core.handle_document(call, fetch, outcome, now);
@@ -160,24 +175,27 @@ impl Rim {
         }
     }
 
-    fn flush(&mut self, now: Now) {
-        while let Some(output) = self.core.poll_output() {
-            self.carry_out(output, now);
+    fn media(&mut self, event: MediaEvent, now: Now) {
+        if catch_unwind(AssertUnwindSafe(|| self.core.handle_media(event, now))).is_err() {
+            self.bury(now);
         }
     }
 
-    fn carry_out(&mut self, output: Output, now: Now) {
+    fn flush(&mut self, now: Now) {
+        loop {
+            while let Some(output) = self.core.poll_output() {
+                self.carry_out(output);
+            }
+            // What the worker tells is often the answer to what it was just told.
+            let Some(event) = self.worker.poll_event() else { return };
+            self.media(event, now);
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
         match output {
             Output::Transmit(transmit) => self.transports.send(transmit),
-            Output::Media { session_id, command } => {
-                if self.outside.link.send(session_id, command).is_err() {
-                    tracing::error!(
-                        session_id,
-                        "the media worker is too far behind to take a command: the call loses its media"
-                    );
-                    self.core.handle_media_lost(session_id, now);
-                }
-            }
+            Output::Media { session_id, command } => self.worker.send(session_id, command),
             Output::Fetch { call, account, order, params } => self.fetch(call, account, order, params),
             Output::CancelFetch { call, fetch } => {
                 if let Some(task) = self.fetches.remove(&(call, fetch)) {
@@ -264,13 +282,11 @@ impl Rim {
     }
 
     /// Gives a worker the audio that it asks for; nothing, if it is gone from the cache: the player goes on without it.
-    fn hand_over(&self, session_id: u64, hash: bytes::Bytes) {
+    fn hand_over(&mut self, session_id: u64, hash: bytes::Bytes) {
         let clip = <[u8; 32]>::try_from(hash.as_ref()).ok().and_then(|hash| self.outside.clips.find(ClipHash(hash)));
         let samples = clip.map(|clip| clip.samples).unwrap_or_default();
         let audio = Audio { hash, rate_hz: crate::app::audio::clip::CLIP_RATE_HZ, samples };
-        if self.outside.link.send(session_id, CommandKind::Audio(audio)).is_err() {
-            tracing::error!(session_id, "the media worker is too far behind to take audio");
-        }
+        self.worker.send(session_id, CommandKind::Audio(audio));
     }
 
     fn resolve(&self, ticket: u64, host: String, port: u16) {

@@ -21,6 +21,7 @@ pub(super) struct Reports {
     due: bool,
     /// Packets sent by the time of the last report.
     reported: u64,
+    has_reported: bool,
     /// The middle of the peer's last NTP time, and when it came.
     last_from_peer: Option<(u32, Mono)>,
     round_trip: Option<Duration>,
@@ -34,6 +35,7 @@ impl Reports {
             due_at: None,
             due: false,
             reported: 0,
+            has_reported: false,
             last_from_peer: None,
             round_trip: None,
         }
@@ -103,6 +105,7 @@ impl Reports {
         now: Mono,
     ) -> Option<usize> {
         self.due = false;
+        self.has_reported = true;
         let sent = outgoing.totals();
         let has_sent = sent.packets != std::mem::replace(&mut self.reported, sent.packets);
         let sender = has_sent.then(|| SenderInfo {
@@ -144,8 +147,11 @@ impl Leg {
         self.reports.write(buffer, &self.outgoing, self.incoming.stream(), false, now)
     }
 
-    /// The last report, with the goodbye.
+    /// The last report, with the goodbye; a leg that never said anything has none to say (RFC 3550 s6.3.7).
     pub fn farewell(&mut self, buffer: &mut [u8], now: Mono) -> Option<usize> {
+        if !self.reports.has_reported && self.outgoing.totals().packets == 0 {
+            return None;
+        }
         self.reports.write(buffer, &self.outgoing, self.incoming.stream(), true, now)
     }
 }

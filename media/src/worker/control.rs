@@ -26,7 +26,7 @@ impl Shard {
         }
     }
 
-    fn take_command(&mut self, command: &Command, now: Mono) {
+    pub fn take_command(&mut self, command: &Command, now: Mono) {
         if let Some(CommandKind::Audio(audio)) = &command.kind {
             return self.take_audio(command, audio, now);
         }

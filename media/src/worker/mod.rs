@@ -11,6 +11,7 @@
 mod clock;
 mod control;
 mod counters;
+mod local;
 mod net;
 mod ports;
 mod shard;
@@ -30,6 +31,7 @@ use crate::proto::{Command, LoadReport, MediaEvent};
 
 pub use crate::leg::Latching;
 pub use counters::{Counters, LATENESS_BOUNDS_US};
+pub use local::{Local, Meter};
 pub use socket::{Sockets, UdpSockets};
 
 use control::Control;

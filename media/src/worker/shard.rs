@@ -7,6 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -57,6 +58,8 @@ pub(super) struct Shard {
     /// Packets lost and late on legs that are over.
     losses: (u64, u64),
     counted_at: Mono,
+    /// Something happened since the sessions were counted.
+    is_stale: bool,
     buffer: Box<[u8; BUFFER]>,
 }
 
@@ -111,6 +114,7 @@ impl Shard {
             unread: VecDeque::with_capacity(POLLED),
             losses: (0, 0),
             counted_at: Mono(0),
+            is_stale: false,
             buffer: Box::new([0; BUFFER]),
         };
         Ok((shard, waker))
@@ -135,11 +139,32 @@ impl Shard {
         self.publish(now, true);
     }
 
-    fn timeout(&self) -> Option<Duration> {
+    /// As one round of [`Shard::run`], without waiting; true while there may be more.
+    pub fn turn_now(&mut self, polled: &mut Polled) -> bool {
+        if self.poll.poll(polled, Some(Duration::ZERO)).is_err() {
+            return false;
+        }
+        self.turn(polled);
+        !polled.is_empty() || !self.unread.is_empty()
+    }
+
+    pub fn now(&self) -> Mono {
+        self.clock.now()
+    }
+
+    /// When [`Shard::turn_now`] is next due, whatever the sockets say.
+    pub fn timeout(&self) -> Option<Duration> {
         if !self.unread.is_empty() {
             return Some(Duration::ZERO);
         }
-        self.timers.next().map(|at| at.since(self.clock.now()))
+        let counted_anew = self.is_stale.then_some(self.counted_at + COUNT_EVERY);
+        let next = self.timers.next().into_iter().chain(counted_anew).min();
+        next.map(|at| at.since(self.clock.now()))
+    }
+
+    /// Becomes readable when a socket is.
+    pub fn poll_fd(&self) -> RawFd {
+        self.poll.as_raw_fd()
     }
 
     /// Everything of one wake-up.
@@ -162,7 +187,7 @@ impl Shard {
             self.take_controls(now);
         }
         self.deliver_frames(now);
-        self.publish(now, woken);
+        self.publish(now, false);
     }
 
     /// Reads a socket until it is empty, or has had its turn.
@@ -307,7 +332,7 @@ impl Shard {
     }
 
     /// Hands frames to the other ends of their links. Links that form a circle lose frames after a few rounds.
-    fn deliver_frames(&mut self, now: Mono) {
+    pub fn deliver_frames(&mut self, now: Mono) {
         for _ in 0..MAX_HOPS {
             for _ in 0..self.frames.len() {
                 let Some((from, link, frame)) = self.frames.pop_front() else { break };
@@ -323,14 +348,15 @@ impl Shard {
         self.frames.clear();
     }
 
-    /// Makes the counts visible; what is counted from the sessions is so after commands, and once a second.
-    fn publish(&mut self, now: Mono, commanded: bool) {
+    /// Makes the counts visible; what is counted from all sessions is so once a second.
+    pub fn publish(&mut self, now: Mono, at_once: bool) {
         self.shared.add(&mut self.tally);
-        if !commanded && now.since(self.counted_at) < COUNT_EVERY {
+        self.shared.set_free_legs(self.net.free_legs());
+        self.is_stale = !at_once && now.since(self.counted_at) < COUNT_EVERY;
+        if self.is_stale {
             return;
         }
         self.counted_at = now;
-        self.shared.set_free_legs(self.net.free_legs());
         let mut legs_by_codec = [0; Codec::ALL.len()];
         let (mut lost, mut late) = self.losses;
         let mut legs = 0;

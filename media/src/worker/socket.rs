@@ -20,11 +20,10 @@ pub struct UdpSockets;
 
 impl Sockets for UdpSockets {
     fn bind(&mut self, address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
-        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        socket.set_nonblocking(true)?;
         // A kernel that allows less gives what it allows.
         let _ = socket.set_recv_buffer_size(buffer_bytes);
         socket.bind(&address.into())?;
@@ -32,11 +31,11 @@ impl Sockets for UdpSockets {
     }
 }
 
-/// Lets a connected socket receive from anyone again (`AF_UNSPEC`, RFC-less but in POSIX `connect`).
+/// Lets a connected socket receive from anyone again (POSIX `connect` with `AF_UNSPEC`).
 pub(super) fn disconnect(socket: &UdpSocket) {
     let nowhere = SockAddrStorage::zeroed();
     let len = nowhere.size_of();
-    // SAFETY: a storage of zeros is a valid address of family AF_UNSPEC, which is 0, and `len` is the length of all of it.
+    // SAFETY: zeros are a valid address of family AF_UNSPEC, which is 0, and `len` is the length of all of it.
     let nowhere = unsafe { SockAddr::new(nowhere, len) };
     // Some systems disconnect and report EAFNOSUPPORT.
     let _ = SockRef::from(socket).connect(&nowhere);
