@@ -44,6 +44,8 @@ pub struct Interpreter {
     documents: u32,
     /// The leg is gone; what still runs only winds up.
     is_leaving: bool,
+    /// What the leg has come to: it is not asked for again, so that verbs that end at once need no answers in between.
+    reached: Reached,
     shelf: Shelf,
     numbers: Numbers,
     effects: VecDeque<VerbEffect>,
@@ -59,6 +61,35 @@ enum State {
     Waiting(Verb),
     Running(Verb),
     Finished,
+}
+
+/// How far a leg has come. It never goes back: an answered leg stays answered, and where its media is lost the call sees
+/// to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Reached {
+    #[default]
+    Nothing,
+    Answer,
+    Media,
+}
+
+impl Reached {
+    fn holds(self, precondition: Precondition) -> bool {
+        match precondition {
+            Precondition::None => true,
+            Precondition::Unanswered => false,
+            Precondition::Answered => self >= Self::Answer,
+            Precondition::MediaReady => self == Self::Media,
+        }
+    }
+
+    fn with(self, precondition: Precondition) -> Self {
+        match precondition {
+            Precondition::None | Precondition::Unanswered => self,
+            Precondition::Answered => self.max(Self::Answer),
+            Precondition::MediaReady => Self::Media,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +190,7 @@ impl Interpreter {
     fn ready(&mut self) {
         match std::mem::take(&mut self.state) {
             State::Waiting(verb) => {
+                self.reached = self.reached.with(verb.precondition());
                 if self.start(verb) {
                     self.advance();
                 }
@@ -197,7 +229,7 @@ impl Interpreter {
             self.order_audio(&spec);
             let verb = Verb::new(spec);
             let precondition = verb.precondition();
-            if precondition != Precondition::None {
+            if !self.reached.holds(precondition) {
                 self.effects.push_back(VerbEffect::Require(precondition));
                 self.order_next_audio();
                 self.state = State::Waiting(verb);

@@ -114,6 +114,8 @@ pub enum VerbInput {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum VerbEffect {
     /// Bring the call there and answer with [`VerbInput::Ready`] or [`VerbInput::PreconditionFailed`].
+    ///
+    /// `Answered` and `MediaReady` are asked for once in the life of a leg.
     Require(Precondition),
     /// Make audio of `source`; answer with [`VerbInput::Audio`]. May come before the leg is answered.
     Prepare {

@@ -31,8 +31,7 @@ fn cr_04_document_executes_in_order() {
     assert_eq!(effects, ["Warning 12200", "prepare 0 say a", "require MediaReady"]);
     driver.audio(0);
     driver.give(VerbInput::Ready);
-    assert_eq!(driver.played(1), ["-Say", "require MediaReady"]);
-    assert_eq!(driver.give(VerbInput::Ready), ["+Gather", "timer 5s"]);
+    assert_eq!(driver.played(1), ["-Say", "+Gather", "timer 5s"]);
     let redirected = ["-Gather", "+Redirect", "-Redirect", "fetch 2 POST https://app.example/b Redirect"];
     assert_eq!(driver.give(VerbInput::Timer), redirected);
 }
@@ -52,9 +51,8 @@ fn cr_05_failed_fetch_asks_the_fallback_once_and_tells_why() {
     let params = format!("Digits=5 FinishedOnKey= ErrorCode=11200 ErrorUrl={URL}");
     let fallback = format!("fetch 3 POST https://backup.example/ Fallback {params}");
     assert_eq!(driver.fetch_failed(2, 11200), ["Error 11200".into(), fallback]);
-    let apology = ["Error 11205", "prepare 0 prompt application-error", "require MediaReady"];
+    let apology = ["Error 11205", "prepare 0 prompt application-error", "+Say"];
     assert_eq!(driver.fetch_failed(3, 11205), apology);
-    driver.give(VerbInput::Ready);
     assert_eq!(driver.audio(0), ["play 1 [c0] x1"]);
     assert_eq!(driver.played(1), ["-Say", "hangup ApplicationError"]);
 }
@@ -96,7 +94,7 @@ fn cr_06_live_update_interrupts_at_once() {
     driver.audio(0);
     driver.give(VerbInput::Ready);
     let effects = driver.give(inline("<Say>new</Say>", AtEnd::HangUp));
-    assert_eq!(effects, ["stop", "-Play", "prepare 1 say new", "require MediaReady"]);
+    assert_eq!(effects, ["stop", "-Play", "prepare 1 say new", "+Say"]);
     assert_eq!(driver.played(1), [""; 0]);
 }
 
