@@ -52,7 +52,8 @@ impl Dialog {
             remote_tag: invite.from_tag().unwrap_or("").to_owned(),
             local_address: without_tag(invite.header(HeaderName::To).unwrap_or("")),
             remote_address: without_tag(invite.header(HeaderName::From).unwrap_or("")),
-            remote_target: String::new(),
+            // A peer of RFC 2543 may send no Contact: then its From is where to reach it.
+            remote_target: invite.from().map_or("", |from| from.uri).to_owned(),
             route_set: invite.values(HeaderName::RecordRoute).map(one_line).collect(),
             local_cseq: 0,
             remote_cseq: invite.cseq().map(|(number, _)| number),
@@ -75,7 +76,8 @@ impl Dialog {
     /// Takes the target of a request or response that may refresh it (RFC 3261 s12.2), and with it the flow.
     pub fn take_target(&mut self, message: &Message, flow: Flow) {
         let contact = message.values(HeaderName::Contact).next().and_then(|contact| Address::parse(contact).ok());
-        if let Some(contact) = contact {
+        // A target that is no URI is not taken: it would be written into a start line.
+        if let Some(contact) = contact.filter(|contact| contact.parsed_uri().is_ok()) {
             self.remote_target = contact.uri.to_owned();
         }
         self.flow = next_hop(self.route_set.first().map_or(self.remote_target.as_str(), String::as_str), flow);

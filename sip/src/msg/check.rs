@@ -91,12 +91,18 @@ fn mandatory_headers(message: &Message) -> Result<(), Fault> {
 fn vias(message: &Message) -> Result<(), Fault> {
     let mut vias = message.values(H::Via);
     let top = vias.next().ok_or(bad("Missing Via"))?;
-    let via = Via::parse(top).map_err(|_| bad("Malformed Via"))?;
+    let via = Via::parse(top).ok().filter(|via| via.version == "2.0").ok_or(bad("Malformed Via"))?;
     if via.branch().is_some_and(|branch| branch.len() > limits::IDENTIFIER_BYTES) {
         return Err(bad("Via Branch Too Long"));
     }
-    if vias.count() >= limits::VIAS {
-        return Err(bad("Too Many Via Headers"));
+    let mut below = 0;
+    for value in vias {
+        below += 1;
+        if below >= limits::VIAS {
+            return Err(bad("Too Many Via Headers"));
+        }
+        // Not ours to use, but stray separators are (RFC 4475 s3.1.2.1).
+        Via::parse(value).map_err(|_| bad("Malformed Via"))?;
     }
     Ok(())
 }
@@ -133,9 +139,15 @@ fn contacts(message: &Message) -> Result<(), Fault> {
             return Err(malformed);
         }
     }
-    let dialog_forming = message.method() == Some(Method::Invite);
-    if dialog_forming && message.values(H::Contact).next().is_none() {
-        return Err(bad("Missing Contact"));
+    if message.method() != Some(Method::Invite) {
+        return Ok(());
     }
-    Ok(())
+    // RFC 2543 let it be left out; then the From is the target (RFC 4475 s3.4.1).
+    let may_lack = message.top_via().is_some_and(|via| via.transaction_branch().is_none());
+    match message.values(H::Contact).next() {
+        None if may_lack => Ok(()),
+        None => Err(bad("Missing Contact")),
+        Some("*") => Err(malformed),
+        Some(_) => Ok(()),
+    }
 }

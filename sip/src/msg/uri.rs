@@ -162,7 +162,7 @@ impl<'a> HostPort<'a> {
     pub fn parse(text: &'a str) -> Result<HostPort<'a>, UriError> {
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
             let (host, after) = rest.split_once(']').ok_or(UriError::Host)?;
-            host.parse::<Ipv6Addr>().map_err(|_| UriError::Host)?;
+            parse_ipv6(host).ok_or(UriError::Host)?;
             (host, after)
         } else {
             let end = text.find(':').unwrap_or(text.len());
@@ -184,12 +184,12 @@ impl<'a> HostPort<'a> {
             return HostPort::parse(text);
         }
         let host = HostPort::parse(text[..colon].trim_end())?;
-        let port = text[colon + 1..].trim_start().parse().map_err(|_| UriError::Port)?;
+        let port = parse_digits(text[colon + 1..].trim_start())?;
         Ok(HostPort { port: Some(port), ..host })
     }
 
     pub fn ip(&self) -> Option<IpAddr> {
-        self.host.parse().ok()
+        if self.host.contains(':') { parse_ipv6(self.host).map(IpAddr::V6) } else { self.host.parse().ok() }
     }
 
     /// The address, if the host is one; 5060 where no port is written.
@@ -213,10 +213,24 @@ fn parse_port(text: &str) -> Result<Option<u16>, UriError> {
     let Some(digits) = text.strip_prefix(':') else {
         return if text.is_empty() { Ok(None) } else { Err(UriError::Host) };
     };
+    parse_digits(digits).map(Some)
+}
+
+fn parse_digits(digits: &str) -> Result<u16, UriError> {
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(UriError::Port);
     }
-    digits.parse().map(Some).map_err(|_| UriError::Port)
+    digits.parse().map_err(|_| UriError::Port)
+}
+
+/// Also with three colons before an IPv4 part: the grammar of RFC 3261 has it so by mistake, and such a reference
+/// must be tolerated (RFC 5118 s4.10).
+fn parse_ipv6(text: &str) -> Option<Ipv6Addr> {
+    match text.parse() {
+        Ok(address) => Some(address),
+        Err(_) if text.contains(":::") && text.contains('.') => text.replacen(":::", "::", 1).parse().ok(),
+        Err(_) => None,
+    }
 }
 
 fn is_user_byte(byte: u8) -> bool {
@@ -282,10 +296,17 @@ mod tests {
             ("sip:a%4@h", UriError::Escape),
             ("sip:a@[2001:db8::1", UriError::Host),
             ("sip:a@2001:db8::1", UriError::Port),
+            ("sip:a@[2001:db8:::1]", UriError::Host),
             ("<sip:a@h>", UriError::Bracket),
         ] {
             assert_eq!(Uri::parse(text), Err(error), "{text}");
         }
+    }
+
+    #[test]
+    fn third_colon_before_an_ipv4_part_is_tolerated() {
+        let uri = SipUri::parse("sip:user@[2001:db8:::192.0.2.1]").unwrap();
+        assert_eq!(uri.host.ip(), "2001:db8::192.0.2.1".parse().ok());
     }
 
     #[test]

@@ -8,6 +8,8 @@ use super::uri::{HostPort, UriError};
 /// One Via value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Via<'a> {
+    /// `2.0`, or another one: who speaks it is told 505, and that needs its Via.
+    pub version: &'a str,
     /// As written: `UDP`.
     pub transport: &'a str,
     pub sent_by: HostPort<'a>,
@@ -19,7 +21,9 @@ impl<'a> Via<'a> {
     pub fn parse(text: &'a str) -> Result<Via<'a>, UriError> {
         let (name, rest) = text.split_once('/').ok_or(UriError::Via)?;
         let (version, rest) = rest.split_once('/').ok_or(UriError::Via)?;
-        if !name.trim().eq_ignore_ascii_case("SIP") || version.trim() != "2.0" {
+        let version = version.trim();
+        let is_version = |text: &str| text.split_once('.').is_some_and(|(one, two)| is_digits(one) && is_digits(two));
+        if !name.trim().eq_ignore_ascii_case("SIP") || !is_version(version) {
             return Err(UriError::Via);
         }
         let rest = rest.trim_start();
@@ -29,7 +33,7 @@ impl<'a> Via<'a> {
             Some(at) => (&rest[..at], &rest[at..]),
             None => (rest, ""),
         };
-        Ok(Via { transport, sent_by: HostPort::parse_spaced(sent_by.trim())?, params: Params(params) })
+        Ok(Via { version, transport, sent_by: HostPort::parse_spaced(sent_by.trim())?, params: Params(params) })
     }
 
     pub fn branch(&self) -> Option<&'a str> {
@@ -56,6 +60,10 @@ impl<'a> Via<'a> {
     }
 }
 
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// Marks a branch of RFC 3261, as against RFC 2543.
 pub const MAGIC_COOKIE: &str = "z9hG4bK";
 
@@ -68,6 +76,12 @@ mod tests {
         let via = Via::parse("SIP  / 2.0\r\n / UDP\r\n   192.0.2.2 : 5060 ;branch=z9hG4bK390skdjuw").unwrap();
         assert_eq!((via.transport, via.sent_by.host, via.sent_by.port), ("UDP", "192.0.2.2", Some(5060)));
         assert_eq!(via.transaction_branch(), Some("z9hG4bK390skdjuw"));
+    }
+
+    #[test]
+    fn port_is_digits_only() {
+        assert!(Via::parse("SIP/2.0/UDP h : +5060").is_err());
+        assert!(Via::parse("SIP/2.0/UDP h:").is_err());
     }
 
     #[test]

@@ -57,6 +57,14 @@ impl Writer {
         self
     }
 
+    /// The first line of a header of `from` that may stand once only: what a bad request repeats is not repeated.
+    pub fn copy_first(&mut self, name: HeaderName, from: &Message) -> &mut Writer {
+        if let Some(value) = from.header(name) {
+            self.put(name.as_str()).put(": ").put(value).put("\r\n");
+        }
+        self
+    }
+
     /// Ends the head, adds the body, and gives the message.
     pub fn finish(mut self, content_type: &str, body: &[u8]) -> Bytes {
         if !body.is_empty() {
@@ -65,7 +73,8 @@ impl Writer {
         self.header(HeaderName::ContentLength, body.len());
         self.put("\r\n");
         self.buffer.put_slice(body);
-        self.buffer.freeze()
+        // A copy of the right size: responses are kept for half a minute, and the rest of the buffer with them.
+        Bytes::copy_from_slice(&self.buffer)
     }
 
     fn put(&mut self, text: &str) -> &mut Writer {
@@ -119,12 +128,14 @@ pub fn reason_phrase(status: u16) -> &'static str {
         603 => "Decline",
         604 => "Does Not Exist Anywhere",
         606 => "Not Acceptable",
-        100..=199 => "Progress",
-        200..=299 => "OK",
-        300..=399 => "Redirection",
-        400..=499 => "Request Failure",
-        500..=599 => "Server Failure",
-        _ => "Global Failure",
+        _ => match status / 100 {
+            1 => "Progress",
+            2 => "OK",
+            3 => "Redirection",
+            4 => "Request Failure",
+            5 => "Server Failure",
+            _ => "Global Failure",
+        },
     }
 }
 

@@ -206,13 +206,12 @@ impl Stack {
         if contact.is_some() {
             writer.copy(HeaderName::RecordRoute, request);
         }
-        writer.copy(HeaderName::From, request);
-        match tag.filter(|_| reply.status != 100 && request.to_tag().is_none()) {
-            Some(tag) => writer
-                .header(HeaderName::To, format_args!("{};tag={tag}", request.header(HeaderName::To).unwrap_or(""))),
-            None => writer.copy(HeaderName::To, request),
+        writer.copy_first(HeaderName::From, request);
+        match (tag.filter(|_| reply.status != 100 && request.to_tag().is_none()), request.header(HeaderName::To)) {
+            (Some(tag), Some(to)) => writer.header(HeaderName::To, format_args!("{to};tag={tag}")),
+            _ => writer.copy_first(HeaderName::To, request),
         };
-        writer.copy(HeaderName::CallId, request).copy(HeaderName::CSeq, request);
+        writer.copy_first(HeaderName::CallId, request).copy_first(HeaderName::CSeq, request);
         if let Some(contact) = contact.filter(|_| reply.contact) {
             writer.header(HeaderName::Contact, contact);
             writer.header(HeaderName::Allow, ALLOW);

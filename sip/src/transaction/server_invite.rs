@@ -65,8 +65,9 @@ impl ServerInvite {
             (State::Proceeding, 100..=199) => self.response = bytes,
             (State::Proceeding, 200..=299) => {
                 self.state = State::Accepted;
-                self.response = bytes;
+                self.response = Bytes::new();
                 self.give_up_at = Some(now + PATIENCE);
+                return Step::send(&bytes);
             }
             (State::Proceeding, _) => {
                 self.state = State::Completed;
@@ -75,7 +76,7 @@ impl ServerInvite {
                 self.give_up_at = Some(now + PATIENCE);
             }
             // The user's retransmission of its 2xx.
-            (State::Accepted, 200..=299) => self.response = bytes,
+            (State::Accepted, 200..=299) => return Step::send(&bytes),
             _ => return Step::NOTHING,
         }
         Step::send(&self.response)
