@@ -1,7 +1,6 @@
 //! Logs and metrics: set up once, described once.
 
 use std::sync::Mutex;
-use std::time::Duration;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::filter::EnvFilter;
@@ -63,9 +62,6 @@ pub fn start_metrics() -> Result<PrometheusHandle, String> {
     metrics::gauge!("dialtone_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     Ok(handle)
 }
-
-/// How often the registry is tidied.
-pub const UPKEEP: Duration = Duration::from_secs(5);
 
 fn describe() {
     for (name, help) in COUNTERS {

@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("secret", &[]),
     ("shard", &["account", "app", "call", "events", "hot", "ids", "speech", "twiml", "workers"]),
-    ("speech", &["app", "ids", "twiml"]),
+    ("speech", &["app", "twiml"]),
     ("store", &["events", "ids", "usage"]),
     ("telemetry", &["events"]),
     ("twiml", &["ids"]),

@@ -91,7 +91,10 @@ fn threat_05_stranger_is_neither_heard_nor_answered() {
     assert_eq!(stranger.hear(NEVER), None);
     assert_eq!(phone.hear(NEVER), None, "injected 0");
     // The first may have come before the socket was connected.
-    assert!((50..=51).contains(&worker.handle.counters().dropped_for(Dropped::Source)), "nothing else reached the loop");
+    assert!(
+        (50..=51).contains(&worker.handle.counters().dropped_for(Dropped::Source)),
+        "nothing else reached the loop"
+    );
     worker.send(1, CommandKind::Release(Release {}));
     assert_eq!(worker.wait(closed).statistics.expect("an rtp leg").packets_received, 51);
 }

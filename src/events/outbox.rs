@@ -23,7 +23,7 @@ const RESERVE: usize = QUEUE / 2;
 /// Events handled at once.
 const BATCH: usize = 4_096;
 /// After the first event of a batch: what follows soon is written with it, by one wake-up and one write.
-const GATHER: Duration = Duration::from_millis(10);
+const GATHER: Duration = Duration::from_millis(20);
 /// The disk is synchronised at most this often.
 const SYNC_EVERY: Duration = Duration::from_millis(200);
 
@@ -66,6 +66,9 @@ impl Publisher {
 pub trait Subscriber: Send {
     /// `record` is the call as it stands after `event`. `again`: an earlier run has told it already, perhaps to everyone.
     fn told(&mut self, event: &Event, record: &mut CallRecord, again: bool);
+
+    /// Everything that happened together has been told: what was gathered goes on now.
+    fn flush(&mut self) {}
 }
 
 /// Calls that the store does not have yet, as their events tell: live ones, and those that have just ended.
@@ -186,6 +189,7 @@ impl Writer {
         for event in events {
             self.deliver(event, again);
         }
+        self.subscribers.iter_mut().for_each(|subscriber| subscriber.flush());
     }
 
     fn deliver(&mut self, event: &Event, again: bool) {

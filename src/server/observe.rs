@@ -1,4 +1,4 @@
-//! Gauges and the worker's counters, brought up to date once a second for whoever reads `/metrics`.
+//! Gauges and the worker's counters, brought up to date every 5 s for whoever reads `/metrics`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use crate::account::Directory;
 use crate::events::{Live, Publisher};
 use crate::hot::Bindings;
+use crate::ids::AccountSid;
 use crate::store::Store;
-use crate::telemetry::UPKEEP;
 
-const EVERY: Duration = Duration::from_secs(1);
+/// Well under the usual interval of a scrape.
+const EVERY: Duration = Duration::from_secs(5);
 
 pub(super) struct Observed {
     pub(super) meter: Meter,
@@ -29,24 +30,19 @@ pub(super) struct Observed {
 }
 
 pub(super) async fn run(observed: Observed) {
-    let mut since_upkeep = Duration::ZERO;
     let mut series = Series::default();
     loop {
         observed.look(&mut series).await;
+        observed.metrics.run_upkeep();
+        observed.bindings.sweep(crate::shard::wall_ms());
         tokio::time::sleep(EVERY).await;
-        since_upkeep += EVERY;
-        if since_upkeep >= UPKEEP {
-            since_upkeep = Duration::ZERO;
-            observed.metrics.run_upkeep();
-            observed.bindings.sweep(crate::shard::wall_ms());
-        }
     }
 }
 
 /// Label sets that have been seen: one whose last member is gone must read 0, not its last value.
 #[derive(Default)]
 struct Series {
-    calls: HashMap<(String, &'static str, &'static str), u64>,
+    calls: HashMap<(AccountSid, &'static str, &'static str), u64>,
     registrations: HashMap<String, u64>,
 }
 
@@ -83,11 +79,11 @@ impl Observed {
             let live = self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             for record in live.values().filter(|record| record.ended_ms.is_none()) {
                 let state = if record.answered_ms.is_some() { "in_progress" } else { "ringing" };
-                *series.calls.entry((record.account.to_string(), record.direction.as_str(), state)).or_default() += 1;
+                *series.calls.entry((record.account, record.direction.as_str(), state)).or_default() += 1;
             }
         }
         for ((account, direction, state), count) in &series.calls {
-            metrics::gauge!("dialtone_calls", "account" => account.clone(), "direction" => *direction, "state" => *state).set(*count as f64);
+            metrics::gauge!("dialtone_calls", "account" => account.to_string(), "direction" => *direction, "state" => *state).set(*count as f64);
         }
     }
 

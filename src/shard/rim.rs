@@ -83,13 +83,16 @@ impl Rim {
         let mut letters = Vec::new();
         while !self.stopping {
             let sleep = tokio::time::sleep_until(self.next_wake().into());
+            let mut worker_is_due = self.worker.timeout() == Some(Duration::ZERO);
             tokio::select! {
                 () = self.transports.receive(&mut batch) => {}
-                () = self.worker.readable() => {}
+                () = self.worker.readable() => worker_is_due = true,
                 _ = mail.recv_many(&mut letters, LETTERS) => {}
-                () = sleep => {}
+                () = sleep => worker_is_due = true,
             }
-            self.worker.turn();
+            if worker_is_due {
+                self.worker.turn();
+            }
             let now = self.now();
             self.core.set_admits(self.outside.publisher.has_room());
             for inbound in batch.drain(..) {

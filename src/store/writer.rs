@@ -13,33 +13,41 @@ use crate::usage;
 /// journal has them.
 const BATCH: usize = 1_000;
 const BATCH_AGE: Duration = Duration::from_secs(2);
-/// Calls that may wait for the database; with more the outbox waits, and no new call is admitted.
-const WAITING: usize = 100_000;
+/// Gatherings that may wait for the database: some minutes of calls. With more the outbox waits, and no new call is
+/// admitted.
+const WAITING: usize = 10_000;
 
 /// Hands finished calls to a [`StoreWriter`].
 pub struct StoreSubscriber {
-    queue: mpsc::Sender<Finished>,
+    queue: mpsc::Sender<Vec<Finished>>,
+    gathered: Vec<Finished>,
 }
 
 impl Subscriber for StoreSubscriber {
     fn told(&mut self, event: &Event, record: &mut CallRecord, _again: bool) {
         if let EventKind::Completed(_) = event.kind {
             let finished = Finished { record: record.clone(), line: usage::line(event, record) };
+            self.gathered.push(finished);
+        }
+    }
+
+    fn flush(&mut self) {
+        if !self.gathered.is_empty() {
             // The outbox's own thread: it may wait for the database.
-            let _ = self.queue.blocking_send(finished);
+            let _ = self.queue.blocking_send(std::mem::take(&mut self.gathered));
         }
     }
 }
 
 /// Writes what its subscriber is told.
 pub struct StoreWriter {
-    queue: mpsc::Receiver<Finished>,
+    queue: mpsc::Receiver<Vec<Finished>>,
 }
 
 /// Both ends.
 pub fn subscriber() -> (StoreSubscriber, StoreWriter) {
     let (queue, receiver) = mpsc::channel(WAITING);
-    (StoreSubscriber { queue }, StoreWriter { queue: receiver })
+    (StoreSubscriber { queue, gathered: Vec::new() }, StoreWriter { queue: receiver })
 }
 
 impl StoreWriter {
@@ -54,15 +62,13 @@ impl StoreWriter {
 
     /// Fills a batch; false when nothing more will come.
     async fn collect(&mut self, batch: &mut Vec<Finished>) -> bool {
-        if self.queue.recv_many(batch, BATCH).await == 0 {
-            return false;
-        }
+        let Some(first) = self.queue.recv().await else { return false };
+        batch.extend(first);
         let until = Instant::now() + BATCH_AGE;
         while batch.len() < BATCH {
-            let room = BATCH - batch.len();
-            match timeout_at(until, self.queue.recv_many(batch, room)).await {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
+            match timeout_at(until, self.queue.recv()).await {
+                Ok(Some(more)) => batch.extend(more),
+                Ok(None) | Err(_) => break,
             }
         }
         true

@@ -59,8 +59,8 @@ impl Net {
         let entry = endpoints.vacant_entry();
         let index = entry.key();
         let mut bind = |port: u16| -> io::Result<(UdpSocket, UdpSocket)> {
-            let mut rtp = sockets.bind(SocketAddr::new(*address, port), RTP_BUFFER)?;
-            let mut rtcp = sockets.bind(SocketAddr::new(*address, port + 1), RTCP_BUFFER)?;
+            let mut rtp = sockets.bind(SocketAddr::new(*address, port))?;
+            let mut rtcp = sockets.bind(SocketAddr::new(*address, port + 1))?;
             registry.register(&mut rtp, token(index, Port::Rtp), Interest::READABLE)?;
             registry.register(&mut rtcp, token(index, Port::Rtcp), Interest::READABLE)?;
             Ok((rtp, rtcp))
@@ -131,7 +131,3 @@ fn token(index: usize, port: Port) -> Token {
 pub(super) fn of_token(token: Token) -> (usize, Port) {
     (token.0 / 2, if token.0.is_multiple_of(2) { Port::Rtp } else { Port::Rtcp })
 }
-
-/// More than a second of packets of 20 ms, as the kernel counts them.
-const RTP_BUFFER: usize = 64 * 1024;
-const RTCP_BUFFER: usize = 8 * 1024;

@@ -11,21 +11,19 @@ use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type
 
 /// Makes a bound, non-blocking UDP socket.
 pub trait Sockets: Send {
-    /// `buffer_bytes` is what the kernel may hold for it before it drops packets.
-    fn bind(&mut self, address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket>;
+    fn bind(&mut self, address: SocketAddr) -> io::Result<UdpSocket>;
 }
 
 /// Sockets of this process.
 pub struct UdpSockets;
 
 impl Sockets for UdpSockets {
-    fn bind(&mut self, address: SocketAddr, buffer_bytes: usize) -> io::Result<UdpSocket> {
+    fn bind(&mut self, address: SocketAddr) -> io::Result<UdpSocket> {
         let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
         }
-        // A kernel that allows less gives what it allows.
-        let _ = socket.set_recv_buffer_size(buffer_bytes);
+        // The kernel's usual receive buffer holds a second of packets and more: no call is spent on another size.
         socket.bind(&address.into())?;
         Ok(UdpSocket::from_std(socket.into()))
     }
