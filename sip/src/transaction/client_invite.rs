@@ -50,6 +50,8 @@ impl ClientInvite {
             Input::TransportFailed if matches!(self.state, State::Calling | State::Proceeding) => {
                 self.end(Tell::TransportFailed)
             }
+            // Its 2xx, or one of another branch, may come by another connection: timer M still runs.
+            Input::TransportFailed if self.state == State::Accepted => Step::NOTHING,
             Input::TransportFailed => {
                 self.terminate();
                 Step::NOTHING

@@ -52,6 +52,8 @@ impl ServerInvite {
             Input::TransportFailed if self.state == State::Proceeding || self.state == State::Completed => {
                 self.end(Tell::TransportFailed)
             }
+            // RFC 6026 figure 7: timer L still runs.
+            Input::TransportFailed if self.state == State::Accepted => Step::NOTHING,
             Input::TransportFailed => {
                 self.terminate();
                 Step::NOTHING
