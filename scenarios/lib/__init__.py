@@ -1,0 +1,1 @@
+"""What the scenarios share: running programs, a server, SIP, RTP and an application."""

@@ -1,0 +1,162 @@
+"""RTP in and out, G.711, RFC 4733 digits, and comparing what was heard with what was sent."""
+
+import math
+import random
+import select
+import socket
+import struct
+import threading
+import time
+
+FRAME = 160
+DIGITS = "0123456789*#ABCD"
+
+
+def _expand(code):
+    code = ~code & 0xFF
+    value = (((code & 0x0F) << 3) + 0x84 << (code >> 4 & 7)) - 0x84
+    return -value if code & 0x80 else value
+
+
+ULAW = [_expand(code) for code in range(256)]
+_COMPRESS = {}
+
+
+def ulaw_decode(data):
+    """Samples of u-law bytes."""
+    return [ULAW[code] for code in data]
+
+
+def ulaw_encode(samples):
+    """The nearest u-law byte of each sample."""
+    if not _COMPRESS:
+        order = sorted(range(256), key=lambda code: ULAW[code])
+        place = 0
+        for value in range(-32768, 32768, 4):
+            while place < 255 and abs(ULAW[order[place + 1]] - value) <= abs(ULAW[order[place]] - value):
+                place += 1
+            _COMPRESS[value // 4] = order[place]
+    return bytes(_COMPRESS[max(-32768, min(32767, int(sample))) // 4] for sample in samples)
+
+
+def noise(seconds, seed, level=6000):
+    """Noise with the spectrum of speech, about: no two seeds correlate."""
+    source = random.Random(seed)
+    samples, last = [], 0.0
+    for index in range(int(seconds * 8000)):
+        last = 0.6 * last + source.uniform(-level, level)
+        samples.append(last * (0.6 + 0.4 * math.sin(index / 900)))
+    return samples
+
+
+def correlation(wanted, heard):
+    """The best normalised cross-correlation of `wanted` with any part of `heard` that has its length: -1 to 1."""
+    import numpy
+
+    wanted, heard = numpy.asarray(wanted, float), numpy.asarray(heard, float)
+    if len(heard) < len(wanted):
+        heard = numpy.pad(heard, (0, len(wanted) - len(heard)))
+    size = 1 << (len(wanted) + len(heard)).bit_length()
+    products = numpy.fft.irfft(numpy.fft.rfft(heard, size) * numpy.conj(numpy.fft.rfft(wanted, size)), size)
+    products = products[: len(heard) - len(wanted) + 1]
+    squares = numpy.concatenate(([0.0], numpy.cumsum(heard**2)))
+    energy = squares[len(wanted) :] - squares[: len(squares) - len(wanted)]
+    scale = numpy.sqrt((wanted**2).sum() * numpy.maximum(energy, 1e3))
+    return float((products / numpy.maximum(scale, 1e-9)).max())
+
+
+class Packet:
+    """A received packet."""
+
+    def __init__(self, data, source):
+        first, second, self.sequence, self.timestamp, self.ssrc = struct.unpack("!BBHII", data[:12])
+        self.marker, self.payload_type = bool(second & 0x80), second & 0x7F
+        self.payload, self.source = data[12:], source
+
+
+class Rtp:
+    """A media address: a thread keeps what comes; `play` and `press` send."""
+
+    def __init__(self, host="127.0.0.1", port=0):
+        self.socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind((host, port))
+        self.host, self.port = self.socket.getsockname()[:2]
+        self.packets = []
+        self.remote = None
+        self._sequence, self._timestamp, self._ssrc = random.getrandbits(15), random.getrandbits(31), random.getrandbits(32)
+        self._open = True
+        self._players = []
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self):
+        while self._open:
+            if not select.select([self.socket], [], [], 0.1)[0]:
+                continue
+            try:
+                data, source = self.socket.recvfrom(2048)
+            except OSError:
+                return
+            if len(data) > 12 and data[0] >> 6 == 2:
+                self.packets.append(Packet(data, source))
+
+    def send(self, payload, payload_type=0, marker=False, step=FRAME, timestamp=None):
+        stamp = self._timestamp if timestamp is None else timestamp
+        head = struct.pack("!BBHII", 0x80, payload_type | (0x80 if marker else 0), self._sequence & 0xFFFF, stamp & 0xFFFFFFFF, self._ssrc)
+        self.socket.sendto(head + payload, self.remote)
+        self._sequence += 1
+        self._timestamp += step
+
+    def play(self, audio, payload_type=0, wait=True):
+        """Sends G.711 bytes at the pace of a phone."""
+        def run():
+            due = time.monotonic()
+            for at in range(0, len(audio) - FRAME + 1, FRAME):
+                if not self._open:
+                    return
+                self.send(audio[at : at + FRAME], payload_type)
+                due += 0.02
+                time.sleep(max(0.0, due - time.monotonic()))
+
+        if wait:
+            run()
+        else:
+            player = threading.Thread(target=run, daemon=True)
+            player.start()
+            self._players.append(player)
+
+    def press(self, digits, payload_type=101, milliseconds=100):
+        """Sends digits by RFC 4733."""
+        for digit in digits:
+            begun, packets = self._timestamp, milliseconds // 20
+            for index in range(packets + 3):
+                length = min(index + 1, packets) * FRAME
+                end = 0x80 if index >= packets - 1 else 0
+                self.send(struct.pack("!BBH", DIGITS.index(digit), end | 10, length), payload_type, index == 0, 0, begun)
+                time.sleep(0.02)
+            self._timestamp += (packets + 5) * FRAME
+            time.sleep(0.06)
+
+    def heard(self, payload_type=0):
+        """Samples of what came, in the order of its timestamps, silence where nothing was."""
+        frames = sorted((packet for packet in list(self.packets) if packet.payload_type == payload_type), key=lambda packet: packet.sequence)
+        samples = []
+        for packet in frames:
+            samples.extend(ulaw_decode(packet.payload))
+        return samples
+
+    def digits(self, payload_type=101):
+        """Digits that came by RFC 4733."""
+        seen, text = set(), ""
+        for packet in list(self.packets):
+            if packet.payload_type == payload_type and packet.timestamp not in seen:
+                seen.add(packet.timestamp)
+                text += DIGITS[packet.payload[0]]
+        return text
+
+    def close(self):
+        self._open = False
+        for player in self._players:
+            player.join(1)
+        self._thread.join(1)
+        self.socket.close()
