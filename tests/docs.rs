@@ -1,0 +1,70 @@
+//! The documents: every TOML example in them is a configuration that is accepted, and says what its page says.
+
+use std::fs;
+use std::path::Path;
+
+use dialtone::config::Config;
+
+fn toml_blocks(page: &str) -> Vec<String> {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
+    text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn whole_example_of_the_configuration_page_is_accepted() {
+    let blocks = toml_blocks("docs/configuration.md");
+    assert_eq!(blocks.len(), 1);
+    let config = Config::parse(&blocks[0], "docs/configuration.md").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.sip.realm, "example");
+    assert_eq!(config.sip.listen.len(), 2);
+    assert_eq!(config.server.drain_timeout.as_secs(), 90);
+    assert_eq!(config.directory.accounts().count(), 1);
+}
+
+#[test]
+fn readme_example_is_accepted() {
+    let folder = std::env::temp_dir().join(format!("dialtone-docs-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let secret = folder.join("secret");
+    fs::write(&secret, "s3cret\n").unwrap();
+    let blocks = toml_blocks("README.md");
+    assert_eq!(blocks.len(), 1);
+    // The example's secrets lie in files and variables of its reader's machine.
+    let written = blocks[0].replace("/etc/dialtone/token", secret.to_str().unwrap()).replace("/etc/dialtone/desk", secret.to_str().unwrap());
+    let written = written.replace("${DIALTONE_OPERATOR_TOKEN}", "operator").replace("${CARRIER_PASSWORD}", "carrier");
+    let config = Config::parse(&written, "README.md").unwrap_or_else(|error| panic!("{error}"));
+    let account = config.directory.accounts().next().unwrap();
+    assert_eq!(account.auth_token.expose(), "s3cret", "without the line end");
+    assert!(!format!("{account:?}").contains("s3cret"));
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
+    let account = "[[account]]\nsid = \"AC00000000000000000000000000000001\"\nauth_token = \"t\"\n";
+    let base = format!("[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\n{account}");
+    for (text, message) in [
+        ("[sip]\nlissten = []\n".to_owned(), "f.toml:2: unknown key `lissten`: did you mean `listen`?"),
+        ("[spi]\n".to_owned(), "f.toml:1: unknown key `spi`: did you mean `sip`?"),
+        ("[sip]\nlisten = [\"udp:127.0.0.1\"]\n".to_owned(), "f.toml:2: wrong value of `listen`: \"udp:127.0.0.1\" is not udp://IP:PORT or tcp://IP:PORT"),
+        (format!("{base}[http]\nallow_private_targets = \"yes\"\n"), "f.toml:7: wrong value of `allow_private_targets`: invalid type: string \"yes\", expected a boolean"),
+        (format!("{base}[media]\nports = \"9-1\"\n"), "f.toml:7: wrong value of `ports`: \"9-1\" is not a range such as \"20000-29999\" of at least two ports above 1023"),
+        (format!("{base}[media]\nlatching = \"on\"\n"), "f.toml:7: wrong value of `latching`: \"on\" is neither \"off\" nor \"nat\""),
+        (
+            format!("{base}[[number]]\naccount = \"AC00000000000000000000000000000001\"\nnumber = \"+1\"\n"),
+            "f.toml:8: number +1 has neither `voice_url` nor `twiml`: nothing would answer it",
+        ),
+        (
+            format!("{base}[[number]]\naccount = \"AC00000000000000000000000000000002\"\nnumber = \"+1\"\ntwiml = \"<Response/>\"\n"),
+            "f.toml:8: the `account` of +1 is the sid of no [[account]]",
+        ),
+        (
+            format!("{base}[[number]]\naccount = \"AC00000000000000000000000000000001\"\nnumber = \"+1\"\ntwiml = \"<Respond/>\"\n"),
+            "f.toml:9: wrong value of `twiml`",
+        ),
+        (format!("{base}{account}"), "f.toml:7: account AC00000000000000000000000000000001 stands twice"),
+    ] {
+        let error = Config::parse(&text, "f.toml").expect_err(&text).to_string();
+        assert!(error.starts_with(message), "{text}\ngave {error}");
+    }
+}
