@@ -80,7 +80,7 @@ class Scenario:
         self.check(got == wanted, f"{what}: got {got!r}, wanted {wanted!r}")
 
     def step(self, name, function, *arguments):
-        """Runs one part, and says how long it took. After a failure the other parts still run."""
+        """Runs one part, and says how long it took. After a failure the other parts still run, unless it is called `start`."""
         began = time.monotonic()
         try:
             told = function(*arguments)
@@ -88,6 +88,8 @@ class Scenario:
             self._failed.append(f"{name}: {error}".splitlines()[0])
             print(f"  FAIL  {name}: {type(error).__name__}: {error}", flush=True)
             traceback.print_tb(error.__traceback__, file=sys.stdout)
+            if name == "start":
+                raise
             return
         print(f"  ok    {name:<44} {time.monotonic() - began:5.2f} s  {told or ''}".rstrip(), flush=True)
 

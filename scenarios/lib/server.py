@@ -173,6 +173,17 @@ class Server:
             raise KeyError(f"/metrics has no {name}")
         return sum(found)
 
+    def wait_metric(self, wanted, name, seconds=4, **labels):
+        """Waits until the metric is on the page and has this value."""
+
+        def look():
+            try:
+                return self.metric(name, **labels) == wanted
+            except KeyError:
+                return False
+
+        wait_for(look, seconds, f"{name} to be {wanted:g}", every=0.05)
+
     def media_ports(self):
         """UDP ports of the media range that the server has open."""
         first, last = map(int, re.search(r'ports = "(\d+)-(\d+)"', self.config).groups())
