@@ -8,7 +8,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
-use crate::events::{CallRecord, Event, EventKind, Subscriber};
+use crate::events::{CallRecord, CallStatus, Direction, Event, EventKind, Subscriber};
 
 /// How logs are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -90,6 +90,11 @@ const COUNTERS: &[(&str, &str)] = &[
     ("dialtone_rtp_packets_late_total", "RTP packets discarded by the jitter buffer as too late."),
     ("dialtone_rtp_dropped_packets_total", "RTP packets dropped on arrival by reason."),
     ("dialtone_store_operations_total", "Operations on the shared store."),
+    (
+        "dialtone_outbound_attempts_total",
+        "Outbound legs by trunk and outcome class (answered, busy, no_answer, rejected, failed, canceled).",
+    ),
+    ("dialtone_callbacks_lost_total", "Status callbacks that were given up."),
     ("dialtone_usage_units_total", "Metered usage in the unit of the category (minutes, messages, bytes)."),
 ];
 
@@ -107,8 +112,52 @@ const GAUGES: &[(&str, &str)] = &[
 
 const HISTOGRAMS: &[(&str, &str)] = &[
     ("dialtone_call_duration_seconds", "Answered duration of ended calls."),
+    ("dialtone_post_dial_delay_seconds", "INVITE to first 180, 183 or 2xx on outbound legs."),
+    ("dialtone_rtp_jitter_seconds", "Interarrival jitter (RFC 3550) of each leg at its end."),
     ("dialtone_webhook_duration_seconds", "Time from request sent to response body read."),
 ];
+
+/// Logs what an operator wants to see of each call: its begin and end, errors, and silence.
+pub struct CallLog;
+
+impl Subscriber for CallLog {
+    fn told(&mut self, event: &Event, record: &mut CallRecord, again: bool) {
+        if again {
+            return;
+        }
+        let (call_sid, account) = (event.call, event.account);
+        match &event.kind {
+            EventKind::Initiated(initiated) => {
+                let (direction, via) = (initiated.direction.as_str(), initiated.via.as_str());
+                tracing::info!(%call_sid, %account, direction, via, from = ?initiated.from, to = ?initiated.to, "call");
+            }
+            EventKind::Noticed(notice) => {
+                tracing::warn!(%call_sid, %account, code = notice.code, url = ?without_query(&notice.url), "{}", notice.text);
+            }
+            EventKind::Silent { expected_from, dropped_from } if dropped_from.is_empty() => tracing::warn!(
+                %call_sid,
+                expected_from,
+                "nothing was heard from the peer for 2 s: a firewall before our [media] ports, or a peer that sends no sound"
+            ),
+            EventKind::Silent { expected_from, dropped_from } => tracing::warn!(
+                %call_sid,
+                expected_from,
+                dropped_from,
+                "nothing was heard from the address in the peer's SDP for 2 s, but its packets come from another: it is behind NAT; see [media] latching"
+            ),
+            EventKind::Completed(completed) => {
+                let (status, ended_by) = (completed.status.as_str(), completed.ended_by.as_str());
+                tracing::info!(%call_sid, %account, status, ended_by, sip_status = completed.sip_status, seconds = record.duration_s(), "call is over");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A customer's query may hold a secret.
+fn without_query(url: &str) -> &str {
+    url.split(['?', '#']).next().unwrap_or("")
+}
 
 /// Counts what calls go through.
 pub struct CallMetrics;
@@ -123,8 +172,29 @@ impl Subscriber for CallMetrics {
             EventKind::Initiated(_) => {
                 metrics::counter!("dialtone_calls_started_total", "account" => account, "direction" => direction, "leg" => "sip").increment(1);
             }
+            EventKind::Ringing | EventKind::Answered if record.direction == Direction::OutboundDial => {
+                let first = record
+                    .events
+                    .iter()
+                    .filter(|told| matches!(told.kind, EventKind::Ringing | EventKind::Answered))
+                    .count()
+                    == 1;
+                if first {
+                    let delay = event.at_ms.saturating_sub(record.started_ms) as f64 / 1000.0;
+                    metrics::histogram!("dialtone_post_dial_delay_seconds", "trunk" => record.via.clone())
+                        .record(delay);
+                }
+            }
             EventKind::Completed(completed) => {
                 let status = completed.status.as_str();
+                if completed.media.packets_received > 0 {
+                    let jitter = f64::from(completed.media.jitter_us) / 1e6;
+                    metrics::histogram!("dialtone_rtp_jitter_seconds", "kind" => "sip").record(jitter);
+                }
+                if record.direction == Direction::OutboundDial {
+                    let outcome = outcome(record);
+                    metrics::counter!("dialtone_outbound_attempts_total", "trunk" => record.via.clone(), "outcome" => outcome).increment(1);
+                }
                 if record.answered_ms.is_some() {
                     let seconds = record.duration_s();
                     metrics::histogram!("dialtone_call_duration_seconds", "direction" => direction)
@@ -137,5 +207,15 @@ impl Subscriber for CallMetrics {
             }
             _ => {}
         }
+    }
+}
+
+fn outcome(record: &CallRecord) -> &'static str {
+    match record.status {
+        _ if record.answered_ms.is_some() => "answered",
+        CallStatus::Busy => "busy",
+        CallStatus::NoAnswer => "no_answer",
+        CallStatus::Canceled => "canceled",
+        _ => "failed",
     }
 }

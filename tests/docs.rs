@@ -30,7 +30,9 @@ fn readme_example_is_accepted() {
     let blocks = toml_blocks("README.md");
     assert_eq!(blocks.len(), 1);
     // The example's secrets lie in files and variables of its reader's machine.
-    let written = blocks[0].replace("/etc/dialtone/token", secret.to_str().unwrap()).replace("/etc/dialtone/desk", secret.to_str().unwrap());
+    let written = blocks[0]
+        .replace("/etc/dialtone/token", secret.to_str().unwrap())
+        .replace("/etc/dialtone/desk", secret.to_str().unwrap());
     let written = written.replace("${DIALTONE_OPERATOR_TOKEN}", "operator").replace("${CARRIER_PASSWORD}", "carrier");
     let config = Config::parse(&written, "README.md").unwrap_or_else(|error| panic!("{error}"));
     let account = config.directory.accounts().next().unwrap();
@@ -46,20 +48,36 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
     for (text, message) in [
         ("[sip]\nlissten = []\n".to_owned(), "f.toml:2: unknown key `lissten`: did you mean `listen`?"),
         ("[spi]\n".to_owned(), "f.toml:1: unknown key `spi`: did you mean `sip`?"),
-        ("[sip]\nlisten = [\"udp:127.0.0.1\"]\n".to_owned(), "f.toml:2: wrong value of `listen`: \"udp:127.0.0.1\" is not udp://IP:PORT or tcp://IP:PORT"),
-        (format!("{base}[http]\nallow_private_targets = \"yes\"\n"), "f.toml:7: wrong value of `allow_private_targets`: invalid type: string \"yes\", expected a boolean"),
-        (format!("{base}[media]\nports = \"9-1\"\n"), "f.toml:7: wrong value of `ports`: \"9-1\" is not a range such as \"20000-29999\" of at least two ports above 1023"),
-        (format!("{base}[media]\nlatching = \"on\"\n"), "f.toml:7: wrong value of `latching`: \"on\" is neither \"off\" nor \"nat\""),
+        (
+            "[sip]\nlisten = [\"udp:127.0.0.1\"]\n".to_owned(),
+            "f.toml:2: wrong value of `listen`: \"udp:127.0.0.1\" is not udp://IP:PORT or tcp://IP:PORT",
+        ),
+        (
+            format!("{base}[http]\nallow_private_targets = \"yes\"\n"),
+            "f.toml:7: wrong value of `allow_private_targets`: invalid type: string \"yes\", expected a boolean",
+        ),
+        (
+            format!("{base}[media]\nports = \"9-1\"\n"),
+            "f.toml:7: wrong value of `ports`: \"9-1\" is not a range such as \"20000-29999\" of at least two ports above 1023",
+        ),
+        (
+            format!("{base}[media]\nlatching = \"on\"\n"),
+            "f.toml:7: wrong value of `latching`: \"on\" is neither \"off\" nor \"nat\"",
+        ),
         (
             format!("{base}[[number]]\naccount = \"AC00000000000000000000000000000001\"\nnumber = \"+1\"\n"),
             "f.toml:8: number +1 has neither `voice_url` nor `twiml`: nothing would answer it",
         ),
         (
-            format!("{base}[[number]]\naccount = \"AC00000000000000000000000000000002\"\nnumber = \"+1\"\ntwiml = \"<Response/>\"\n"),
+            format!(
+                "{base}[[number]]\naccount = \"AC00000000000000000000000000000002\"\nnumber = \"+1\"\ntwiml = \"<Response/>\"\n"
+            ),
             "f.toml:8: the `account` of +1 is the sid of no [[account]]",
         ),
         (
-            format!("{base}[[number]]\naccount = \"AC00000000000000000000000000000001\"\nnumber = \"+1\"\ntwiml = \"<Respond/>\"\n"),
+            format!(
+                "{base}[[number]]\naccount = \"AC00000000000000000000000000000001\"\nnumber = \"+1\"\ntwiml = \"<Respond/>\"\n"
+            ),
             "f.toml:9: wrong value of `twiml`",
         ),
         (format!("{base}{account}"), "f.toml:7: account AC00000000000000000000000000000001 stands twice"),

@@ -234,7 +234,8 @@ impl Call {
                 }
             }
             MediaEventKind::PlayerEnded(ended) => self.player_ended(&ended, now, effects),
-            MediaEventKind::LegSilent(silent) => {
+            // Before the answer nothing needs to be heard.
+            MediaEventKind::LegSilent(silent) if self.leg.is_answered() => {
                 self.publish(
                     EventKind::Silent { expected_from: silent.expected_from, dropped_from: silent.dropped_from },
                     effects,
@@ -243,7 +244,7 @@ impl Call {
             MediaEventKind::LegClosed(closed) => self.leg_closed(closed.statistics.unwrap_or_default(), effects),
             MediaEventKind::Released(_) => self.is_released = true,
             // Audio is handed over by the shard, which has it; the first packet is news to nobody yet.
-            MediaEventKind::AudioWanted(_) | MediaEventKind::LegHeard(_) => {}
+            MediaEventKind::AudioWanted(_) | MediaEventKind::LegHeard(_) | MediaEventKind::LegSilent(_) => {}
         }
     }
 

@@ -27,7 +27,7 @@ use crate::hot::Bindings;
 use crate::shard::{self, Mail, MailBox, Outside, core, gate, mail_box};
 use crate::speech::Speech;
 use crate::store::{self, Store, StoreError};
-use crate::telemetry::{self, CallMetrics, LogLevel};
+use crate::telemetry::{self, CallLog, CallMetrics, LogLevel};
 use crate::workers::Worker;
 
 /// Calls at once on one edge; RTP ports are the other bound.
@@ -100,7 +100,11 @@ impl Server {
         let journal = config.store.folder.join("journal");
         let wall_ms = shard::wall_ms();
         let outbox = tokio::task::block_in_place(|| {
-            Outbox::start(&journal, wall_ms, vec![Box::new(subscriber), Box::new(status), Box::new(CallMetrics)])
+            Outbox::start(
+                &journal,
+                wall_ms,
+                vec![Box::new(subscriber), Box::new(status), Box::new(CallMetrics), Box::new(CallLog)],
+            )
         })
         .map_err(|error| StartError::Journal { folder: journal, error })?;
         let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher()));

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use dialtone_media::codec::Codec;
+use dialtone_media::leg::Dropped;
 use dialtone_media::worker::Meter;
 use metrics_exporter_prometheus::PrometheusHandle;
 
@@ -71,6 +73,14 @@ impl Observed {
         }
         metrics::counter!("dialtone_rtp_packets_lost_total", "kind" => "sip").absolute(counters.lost);
         metrics::counter!("dialtone_rtp_packets_late_total", "kind" => "sip").absolute(counters.late);
+        for reason in Dropped::ALL {
+            metrics::counter!("dialtone_rtp_dropped_packets_total", "reason" => reason.name())
+                .absolute(counters.dropped_for(reason));
+        }
+        for (codec, legs) in Codec::ALL.into_iter().zip(counters.legs_by_codec) {
+            metrics::gauge!("dialtone_media_sessions", "kind" => "sip", "codec" => codec.name().to_lowercase())
+                .set(legs as f64);
+        }
     }
 
     fn calls(&self, series: &mut Series) {

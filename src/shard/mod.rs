@@ -7,6 +7,7 @@ pub mod gate;
 mod mail;
 mod outbound;
 mod rim;
+mod traffic;
 
 pub use mail::{Mail, MailBox, mail_box};
 pub(crate) use rim::wall_ms;

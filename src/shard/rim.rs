@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dialtone_media::proto::{Audio, CommandKind, MediaEvent};
-use dialtone_sip::msg::Message;
 use dialtone_sip::time::Mono;
 use dialtone_sip::transport::{Inbound, Transports};
 use tokio::sync::{mpsc, oneshot};
@@ -14,6 +13,7 @@ use tokio::task::AbortHandle;
 
 use super::core::{Core, Output};
 use super::mail::{Mail, MailBox};
+use super::traffic::Traffic;
 use crate::account::Directory;
 use crate::app::{AudioCache, AudioRequest, Client, ClipHash, Clips, FetchRequest, RequestKind};
 use crate::call::{FetchOutcome, Now};
@@ -57,6 +57,7 @@ pub async fn run(
         directory,
         fetches: HashMap::new(),
         started: Instant::now(),
+        traffic: Traffic::default(),
         drained: None,
         stopping: false,
     };
@@ -73,6 +74,7 @@ struct Rim {
     directory: Arc<Directory>,
     fetches: HashMap<(CallSid, u32), AbortHandle>,
     started: Instant,
+    traffic: Traffic,
     drained: Option<oneshot::Sender<()>>,
     stopping: bool,
 }
@@ -111,6 +113,7 @@ impl Rim {
                 self.guarded(|rim| rim.core.handle_timeout(now), now);
             }
             self.flush(now);
+            self.traffic.publish(&self.core, self.transports.connections(), now.mono);
             if self.core.has_no_calls()
                 && let Some(drained) = self.drained.take()
             {
@@ -150,7 +153,7 @@ impl Rim {
     fn inbound(&mut self, inbound: Inbound, now: Now) {
         match inbound {
             Inbound::Message { flow, message } => {
-                count_message("in", &message, flow.transport.uri_name());
+                self.traffic.received(&message, flow.transport);
                 if let Some(reason) = self.core.handle_message(flow, message, now) {
                     metrics::counter!("dialtone_sip_parse_errors_total", "transport" => flow.transport.uri_name(), "reason" => reason).increment(1);
                 }
@@ -203,7 +206,10 @@ impl Rim {
 
     fn carry_out(&mut self, output: Output) {
         match output {
-            Output::Transmit(transmit) => self.transports.send(transmit),
+            Output::Transmit(transmit) => {
+                self.traffic.sent(&transmit.bytes, transmit.flow.transport);
+                self.transports.send(transmit);
+            }
             Output::Media { session_id, command } => self.worker.send(session_id, command),
             Output::Fetch { call, account, order, params } => self.fetch(call, account, order, params),
             Output::CancelFetch { call, fetch } => {
@@ -224,15 +230,19 @@ impl Rim {
                 self.outside.client.end_call(call);
             }
             Output::Refused { flow, method, status, why } => {
+                if method == "INVITE" {
+                    metrics::counter!("dialtone_calls_rejected_total", "account" => "", "reason" => why.replace(' ', "_")).increment(1);
+                }
                 tracing::info!(source = %flow, method, status, why, "request refused")
             }
         }
     }
 
     fn fetch(&mut self, call: CallSid, account: AccountSid, order: FetchOrder, params: Vec<(String, String)>) {
-        let Some(token) = self.directory.account(account).map(|account| account.auth_token.clone()) else { return };
         let (client, mail) = (self.outside.client.clone(), self.own.clone());
         let fetch = order.fetch;
+        // A call outlives its account's removal by a reload; its requests are then signed with a token that nobody has.
+        let token = self.directory.account(account).map(|account| account.auth_token.clone()).unwrap_or_default();
         let task = self.outside.runtime.spawn(async move {
             let began = Instant::now();
             let url = order.endpoint.url.clone();
@@ -270,7 +280,7 @@ impl Rim {
     }
 
     fn prepare(&mut self, call: CallSid, account: AccountSid, ticket: u32, source: AudioSource) {
-        let Some(token) = self.directory.account(account).map(|account| account.auth_token.clone()) else { return };
+        let token = self.directory.account(account).map(|account| account.auth_token.clone()).unwrap_or_default();
         let (outside, mail) = (self.outside.clone(), self.own.clone());
         self.outside.runtime.spawn(async move {
             let result = match source {
@@ -337,19 +347,5 @@ fn reason_name(reason: FetchReason) -> &'static str {
         FetchReason::Action => "action",
         FetchReason::Redirect => "redirect",
         FetchReason::Fallback => "fallback",
-    }
-}
-
-fn count_message(direction: &'static str, message: &Message, transport: &'static str) {
-    match message.method() {
-        Some(method) => {
-            let method = if method.as_str().is_empty() { "other" } else { method.as_str() };
-            metrics::counter!("dialtone_sip_requests_total", "direction" => direction, "method" => method, "transport" => transport).increment(1);
-        }
-        None => {
-            let method = message.cseq().map_or("", |(_, method)| dialtone_sip::msg::Method::from_text(method).as_str());
-            let code = message.status().to_string();
-            metrics::counter!("dialtone_sip_responses_total", "direction" => direction, "method" => method, "code" => code).increment(1);
-        }
     }
 }

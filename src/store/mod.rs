@@ -155,6 +155,12 @@ impl Store {
         Ok(row.as_ref().and_then(read_record))
     }
 
+    /// How many lines the ledger has.
+    pub async fn ledger_lines(&self) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT CAST(count(*) AS BIGINT) FROM ledger").fetch_one(&self.pool).await?;
+        Ok(row.try_get::<i64, _>(0)?.try_into().unwrap_or(0))
+    }
+
     /// Whether the database answers.
     pub async fn is_up(&self) -> bool {
         sqlx::query("SELECT 1").execute(&self.pool).await.is_ok()

@@ -1,0 +1,87 @@
+//! Counts of a shard's SIP, for the metrics.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use dialtone_sip::flow::Transport;
+use dialtone_sip::msg::{Message, Method, StartLine};
+use dialtone_sip::time::Mono;
+
+use super::core::Core;
+
+/// Messages counted since the last publication: a map of small keys, so that counting costs no look-up by text.
+#[derive(Default)]
+pub(super) struct Traffic {
+    requests: HashMap<(&'static str, Method, Transport), u64>,
+    responses: HashMap<(&'static str, Method, u16), u64>,
+    published: Option<Mono>,
+}
+
+const EVERY: Duration = Duration::from_secs(1);
+
+impl Traffic {
+    pub(super) fn received(&mut self, message: &Message, transport: Transport) {
+        self.count("in", message.start(), message.cseq().map(|(_, method)| method), transport);
+    }
+
+    /// Counts a message of ours by its first line and its CSeq.
+    pub(super) fn sent(&mut self, bytes: &Bytes, transport: Transport) {
+        let Some(text) = bytes.get(..16) else { return };
+        if let Some(rest) = text.strip_prefix(b"SIP/2.0 ") {
+            let code = rest.get(..3).and_then(|code| std::str::from_utf8(code).ok()).and_then(|code| code.parse().ok());
+            self.count("out", StartLine::Response(code.unwrap_or(0)), cseq_method(bytes), transport);
+        } else {
+            let end = text.iter().position(|byte| *byte == b' ').unwrap_or(0);
+            let method = Method::from_text(std::str::from_utf8(&text[..end]).unwrap_or(""));
+            self.count("out", StartLine::Request(method), None, transport);
+        }
+    }
+
+    fn count(&mut self, direction: &'static str, start: StartLine, cseq_method: Option<&str>, transport: Transport) {
+        match start {
+            StartLine::Request(method) => *self.requests.entry((direction, method, transport)).or_default() += 1,
+            StartLine::Response(code) => {
+                let method = Method::from_text(cseq_method.unwrap_or(""));
+                *self.responses.entry((direction, method, code)).or_default() += 1;
+            }
+        }
+    }
+
+    /// Hands the counts and the state of the stack to the registry, once a second at most.
+    pub(super) fn publish(&mut self, core: &Core, connections: usize, now: Mono) {
+        if self.published.is_some_and(|at| now.since(at) < EVERY) {
+            return;
+        }
+        self.published = Some(now);
+        for ((direction, method, transport), count) in self.requests.drain() {
+            metrics::counter!("dialtone_sip_requests_total", "direction" => direction, "method" => name(method), "transport" => transport.uri_name())
+                .increment(count);
+        }
+        for ((direction, method, code), count) in self.responses.drain() {
+            metrics::counter!("dialtone_sip_responses_total", "direction" => direction, "method" => name(method), "code" => code.to_string()).increment(count);
+        }
+        let counts = core.stack().counts();
+        for (kind, count) in [("request", counts.retransmitted_requests), ("response", counts.retransmitted_responses)]
+        {
+            metrics::counter!("dialtone_sip_retransmissions_total", "direction" => "out", "kind" => kind)
+                .absolute(count);
+        }
+        for (kind, count) in core.stack().open_transactions() {
+            metrics::gauge!("dialtone_sip_transactions", "kind" => kind).set(count as f64);
+        }
+        metrics::gauge!("dialtone_sip_connections", "transport" => "tcp").set(connections as f64);
+    }
+}
+
+fn name(method: Method) -> &'static str {
+    if method.as_str().is_empty() { "other" } else { method.as_str() }
+}
+
+/// The method in the CSeq of a message of ours, whose headers are written in the long form.
+fn cseq_method(bytes: &Bytes) -> Option<&str> {
+    let at = memchr::memmem::find(bytes, b"\r\nCSeq: ")?;
+    let line = bytes.get(at + 8..)?;
+    let end = memchr::memchr(b'\r', line)?;
+    std::str::from_utf8(&line[..end]).ok()?.split(' ').nth(1)
+}

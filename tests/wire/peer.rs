@@ -1,0 +1,179 @@
+//! A server, and a peer of it with plain sockets.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use dialtone::config::Config;
+use dialtone::server::Server;
+use dialtone_sip::flow::Transport;
+use dialtone_sip::msg::Message;
+
+/// Longer than anything takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const ACCOUNT: &str = "AC00000000000000000000000000000001";
+
+/// A running server with a folder of its own.
+pub struct House {
+    pub runtime: tokio::runtime::Runtime,
+    pub server: Option<Server>,
+    pub folder: PathBuf,
+    pub udp: SocketAddr,
+    pub tcp: SocketAddr,
+    pub http: SocketAddr,
+}
+
+impl House {
+    pub fn start() -> House {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let folder = std::env::temp_dir().join(format!(
+            "dialtone-wire-{}-{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        ));
+        std::fs::create_dir_all(&folder).unwrap();
+        let text = format!(
+            r#"
+[sip]
+listen = ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]
+[http]
+listen = "127.0.0.1:0"
+operator_token = "operator"
+[media]
+ports = "40000-44999"
+[store]
+url = "sqlite://{}/d.db"
+[[account]]
+sid = "{ACCOUNT}"
+auth_token = "token"
+[[trunk]]
+account = "{ACCOUNT}"
+name = "peer"
+from = ["127.0.0.1"]
+[[number]]
+account = "{ACCOUNT}"
+number = "echo"
+twiml = "<Response><Echo/></Response>"
+"#,
+            folder.display()
+        );
+        let config = Config::parse(&text, "wire").unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let server = runtime.block_on(Server::start(config, None, false)).unwrap_or_else(|error| panic!("{error}"));
+        let bound =
+            |transport| server.listening().iter().find(|listen| listen.transport == transport).unwrap().advertise;
+        House {
+            udp: bound(Transport::Udp),
+            tcp: bound(Transport::Tcp),
+            http: server.http(),
+            runtime,
+            server: Some(server),
+            folder,
+        }
+    }
+
+    /// Asks the HTTP side; status line and body.
+    pub fn get(&self, path: &str, token: Option<&str>) -> (String, String) {
+        use std::io::{Read, Write};
+        let mut socket = std::net::TcpStream::connect(self.http).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+        write!(socket, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{authorization}\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.lines().next().unwrap().to_owned(), body.to_owned())
+    }
+
+    /// Stops the server; what is left must be on the disk.
+    pub fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            let (_never, hurry) = tokio::sync::oneshot::channel();
+            self.runtime.block_on(server.drain_and_stop(hurry));
+        }
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        self.stop();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A peer over UDP.
+pub struct Peer {
+    pub socket: UdpSocket,
+    pub rtp: UdpSocket,
+    server: SocketAddr,
+}
+
+impl Peer {
+    pub fn new(house: &House) -> Peer {
+        let bind = || {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            socket
+        };
+        Peer { socket: bind(), rtp: bind(), server: house.udp }
+    }
+
+    pub fn send(&self, text: &str) {
+        self.socket.send_to(text.as_bytes(), self.server).unwrap();
+    }
+
+    pub fn receive(&self) -> Message {
+        let mut buffer = [0; 65_536];
+        let (length, _) = self.socket.recv_from(&mut buffer).expect("the server says something");
+        Message::parse(Bytes::copy_from_slice(&buffer[..length])).unwrap()
+    }
+
+    /// The next message with this status.
+    pub fn expect(&self, status: u16) -> Message {
+        loop {
+            let message = self.receive();
+            if message.status() == status {
+                return message;
+            }
+            assert!(message.status() < 200 || message.is_request(), "expected {status}, got {message:?}");
+        }
+    }
+
+    pub fn invite(&self, call_id: &str, to: &str) -> String {
+        let (own, rtp) = (self.socket.local_addr().unwrap(), self.rtp.local_addr().unwrap());
+        let sdp = format!(
+            "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\nm=audio {} RTP/AVP 0\r\n",
+            rtp.port()
+        );
+        let head = head("INVITE", own, self.server, call_id, to, "", 1);
+        format!(
+            "{head}Contact: <sip:peer@{own}>\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{sdp}",
+            sdp.len()
+        )
+    }
+
+    pub fn inside(&self, method: &str, call_id: &str, to: &str, tag: &str, cseq: u32) -> String {
+        let own = self.socket.local_addr().unwrap();
+        format!(
+            "{}Content-Length: 0\r\n\r\n",
+            head(method, own, self.server, call_id, to, &format!(";tag={tag}"), cseq)
+        )
+    }
+}
+
+pub fn head(
+    method: &str,
+    own: SocketAddr,
+    server: SocketAddr,
+    call_id: &str,
+    to: &str,
+    tag: &str,
+    cseq: u32,
+) -> String {
+    format!(
+        "{method} sip:{to}@{server} SIP/2.0\r\nVia: SIP/2.0/UDP {own};rport;branch=z9hG4bK{call_id}{method}{cseq}\r\nMax-Forwards: 70\r\n\
+         From: <sip:peer@{own}>;tag=from\r\nTo: <sip:{to}@{server}>{tag}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n"
+    )
+}
