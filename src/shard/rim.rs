@@ -249,7 +249,7 @@ impl Rim {
             let request = FetchRequest {
                 account,
                 call,
-                token: token,
+                token,
                 url: order.endpoint.url,
                 method: if order.endpoint.method == Method::Get {
                     crate::app::Method::GET
@@ -285,7 +285,7 @@ impl Rim {
         self.outside.runtime.spawn(async move {
             let result = match source {
                 AudioSource::Url { url } => {
-                    let request = AudioRequest { account, call, token: token, url };
+                    let request = AudioRequest { account, call, token, url };
                     outside
                         .audio
                         .clip(request)

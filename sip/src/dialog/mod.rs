@@ -65,11 +65,34 @@ impl Dialog {
         dialog
     }
 
+    /// The dialog that a 2xx to an INVITE of ours opened of which nothing else is known any more.
+    ///
+    /// Give it to [`Dialog::take_response`] next.
+    pub(crate) fn from_success(response: &Message, flow: Flow) -> Dialog {
+        let cseq = response.cseq().map_or(0, |(number, _)| number);
+        Dialog {
+            call_id: response.call_id().to_owned(),
+            local_tag: response.from_tag().unwrap_or("").to_owned(),
+            remote_tag: String::new(),
+            local_address: without_tag(response.header(HeaderName::From).unwrap_or("")),
+            remote_address: without_tag(response.header(HeaderName::To).unwrap_or("")),
+            remote_target: response.to().map_or("", |to| to.uri).to_owned(),
+            route_set: Vec::new(),
+            local_cseq: cseq,
+            remote_cseq: None,
+            flow,
+            contact: String::new(),
+            outgoing: true,
+        }
+    }
+
     /// Takes what a response to our INVITE fixes (RFC 3261 s12.1.2): the peer's tag, target and route set.
     pub fn take_response(&mut self, response: &Message, flow: Flow) {
         self.remote_tag = response.to_tag().unwrap_or("").to_owned();
         self.route_set = response.values(HeaderName::RecordRoute).map(one_line).collect();
         self.route_set.reverse();
+        // What an early branch of a fork counted does not bind the one that answered.
+        self.remote_cseq = None;
         self.take_target(response, flow);
     }
 
@@ -98,15 +121,22 @@ impl Dialog {
         self.local_cseq
     }
 
+    /// The Request-URI of requests inside the dialog: the target, or a strict router (RFC 3261 s12.2.1.1).
+    pub fn request_uri(&self) -> &str {
+        match self.route_set.first().filter(|route| !is_loose(route)) {
+            Some(route) => Address::parse(route).map_or(self.remote_target.as_str(), |route| route.uri),
+            None => &self.remote_target,
+        }
+    }
+
     /// Begins a request inside the dialog (RFC 3261 s12.2.1.1): everything but Via's end and the body.
     pub fn request(&self, method: Method, cseq: u32, via: &str) -> Writer {
         let mut routes: Vec<&str> = self.route_set.iter().map(String::as_str).collect();
-        let strict = routes.first().is_some_and(|route| !is_loose(route));
-        let mut uri = self.remote_target.as_str();
+        let uri = self.request_uri();
         let bracketed = format!("<{}>", self.remote_target);
-        if strict {
-            // A strict router wants itself as Request-URI, and the target as the last Route (RFC 3261 s12.2.1.1).
-            uri = Address::parse(routes.remove(0)).map_or(uri, |route| route.uri);
+        if routes.first().is_some_and(|route| !is_loose(route)) {
+            // A strict router wants itself as Request-URI, and the target as the last Route.
+            routes.remove(0);
             routes.push(&bracketed);
         }
         let mut writer = Writer::request(method.as_str(), uri);
@@ -131,7 +161,8 @@ fn without_tag(value: &str) -> String {
     let value = one_line(value);
     match Address::parse(&value) {
         Ok(address) if address.tag().is_some() => {
-            let end = value.find(address.uri).map_or(value.len(), |at| at + address.uri.len());
+            // Not by searching for it: the display name may hold the same text.
+            let end = address.uri.as_ptr() as usize - value.as_ptr() as usize + address.uri.len();
             let bracket = value[end..].starts_with('>') as usize;
             value[..end + bracket].to_owned()
         }

@@ -1,20 +1,21 @@
 //! The commands: what an owner may ask of its stack.
 
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 
 use super::receive::response_flow;
 use super::table::{Key, Owner, TransactionId};
-use super::usage::{Cancel, Incoming, Outgoing, Phase, Unacknowledged, Usage};
+use super::usage::{Cancel, Challenge, Incoming, OpenBye, Outgoing, Phase, Unacknowledged, Usage};
 use super::{ALLOW, Event, Stack};
 use crate::dialog::{Dialog, DialogId};
-use crate::digest::Credentials;
+use crate::digest::{self, Credentials};
 use crate::flow::Flow;
-use crate::msg::{HeaderName, MAGIC_COOKIE, Message, Method, Writer};
+use crate::msg::{HeaderName, MAGIC_COOKIE, Message, Method, Via, Writer, split_commas};
 use crate::time::Mono;
 use crate::transaction::timers::PATIENCE;
-use crate::transaction::{ClientInvite, ClientNonInvite, Input, State, Transaction};
+use crate::transaction::{ClientInvite, ClientNonInvite, Input, Transaction};
 
 const SDP: &str = "application/sdp";
 
@@ -233,81 +234,81 @@ impl Stack {
             call_id: format!("{:032x}", self.tokens.next_u128()),
             local_tag: tag,
             remote_tag: String::new(),
-            local_address: invitation.from.clone(),
-            remote_address: invitation.to.clone(),
-            remote_target: invitation.request_uri.clone(),
-            route_set: invitation.routes.clone(),
+            local_address: invitation.from,
+            remote_address: invitation.to,
+            remote_target: invitation.request_uri,
+            route_set: invitation.routes,
             local_cseq: 0,
             remote_cseq: None,
             flow: invitation.flow,
-            contact: invitation.contact.clone(),
+            contact: invitation.contact,
             outgoing: true,
         };
-        self.usages.insert(id, Usage::new(dialog));
-        self.send_invite(id, invitation, None, 0, now);
+        let mut usage = Usage::new(dialog);
+        usage.credentials = invitation.credentials;
+        self.usages.insert(id, usage);
+        self.send_invite(id, invitation.headers, invitation.sdp, Vec::new(), now);
         id
     }
 
-    /// Offers anew inside the dialog. If an INVITE of either side is open, the offer waits and is tried again.
+    /// Offers anew inside the dialog. If an INVITE of either side is open, the offer waits and is tried again; a later
+    /// offer takes the place of one that waits.
     pub fn reinvite(&mut self, dialog: DialogId, sdp: Bytes, now: Mono) {
-        let Some(usage) = self.usages.get(&dialog).filter(|usage| usage.phase == Phase::Confirmed) else { return };
-        let busy = usage.incoming.is_some()
-            || usage.unacknowledged.is_some()
-            || usage.outgoing.as_ref().is_some_and(|outgoing| !outgoing.settled);
-        if busy {
+        let Some(usage) = self.usages.get_mut(&dialog).filter(|usage| usage.phase == Phase::Confirmed) else { return };
+        usage.retry = None;
+        if usage.incoming.is_some() || usage.unacknowledged.is_some() || usage.open_invite().is_some() {
             self.retry_later(dialog, sdp, now);
-            return;
+        } else {
+            self.send_invite(dialog, Vec::new(), sdp, Vec::new(), now);
         }
-        let invitation = Invitation {
-            flow: usage.dialog.flow,
-            request_uri: usage.dialog.remote_target.clone(),
-            from: usage.dialog.local_address.clone(),
-            to: usage.dialog.remote_address.clone(),
-            contact: usage.dialog.contact.clone(),
-            routes: Vec::new(),
-            headers: Vec::new(),
-            sdp,
-            credentials: usage.outgoing.as_ref().and_then(|outgoing| outgoing.invitation.credentials.clone()),
-        };
-        self.send_invite(dialog, invitation, None, 0, now);
     }
 
-    /// Sends the INVITE of a dialog, the first or a later one, perhaps with credentials.
+    /// Sends the INVITE of a dialog, the first or a later one, with an answer to each challenge.
     pub(super) fn send_invite(
         &mut self,
         id: DialogId,
-        invitation: Invitation,
-        authorization: Option<(HeaderName, String)>,
-        answered: u8,
+        headers: Vec<(String, String)>,
+        sdp: Bytes,
+        mut challenges: Vec<Challenge>,
         now: Mono,
     ) {
-        let token = self.tokens.next_u64();
-        let via = self.via(invitation.flow, token);
-        let product = self.config.product.clone();
+        let (token, cnonce) = (self.tokens.next_u64(), format!("{:016x}", self.tokens.next_u64()));
+        let Some(flow) = self.usages.get(&id).map(|usage| usage.dialog.flow) else { return };
+        let via = self.via(flow, token);
         let Some(usage) = self.usages.get_mut(&id) else { return };
         let cseq = usage.dialog.next_cseq();
+        let mut authorization = Vec::new();
+        for challenge in &mut challenges {
+            challenge.uses += 1;
+            let values = challenge.values.iter().map(String::as_str);
+            let answer = usage.credentials.as_ref().and_then(|credentials| {
+                digest::answer(values, credentials, "INVITE", usage.dialog.request_uri(), &cnonce, challenge.uses)
+            });
+            authorization.extend(answer.map(|answer| (challenge.answer, answer)));
+        }
         let mut writer = usage.dialog.request(Method::Invite, cseq, &via);
         writer.header(HeaderName::Contact, &usage.dialog.contact).header(HeaderName::Allow, ALLOW);
-        for (name, value) in &invitation.headers {
+        for (name, value) in &headers {
             writer.named(name, value);
         }
-        if let Some((name, value)) = authorization {
-            writer.header(name, value);
+        for (name, value) in &authorization {
+            writer.header(*name, value);
         }
-        writer.header(HeaderName::UserAgent, product);
-        let flow = usage.dialog.flow;
-        let bytes = writer.finish(SDP, &invitation.sdp);
+        writer.header(HeaderName::UserAgent, &self.config.product);
+        let bytes = writer.finish(SDP, &sdp);
         let transaction =
             Transaction::ClientInvite(ClientInvite::new(bytes.clone(), flow.transport.is_reliable(), now));
-        let key = Key::Client { token, cancel: false };
+        let key = Key::Client { token, method: Method::Invite };
         let transaction = self.table.insert(transaction, flow, key, Owner::InviteClient(id));
         usage.outgoing = Some(Outgoing {
             transaction,
-            invitation,
+            headers,
+            sdp,
             cseq,
             provisional: false,
             canceled: Cancel::No,
-            challenges_answered: answered,
+            challenges,
+            authorization,
             settled: false,
         });
         self.transmit(flow, bytes);
@@ -318,72 +319,81 @@ impl Stack {
     /// `reason` is a Reason value (`SIP;cause=200;text="Call completed elsewhere"`), or empty.
     pub fn cancel(&mut self, dialog: DialogId, reason: &str, now: Mono) {
         let Some(usage) = self.usages.get_mut(&dialog) else { return };
-        let Some(outgoing) =
-            usage.outgoing.as_mut().filter(|outgoing| outgoing.canceled == Cancel::No && !outgoing.settled)
-        else {
-            return;
-        };
+        let Some(outgoing) = usage.open_invite_mut().filter(|outgoing| outgoing.canceled == Cancel::No) else { return };
         outgoing.canceled = Cancel::Wanted(reason.to_owned());
         if outgoing.provisional {
             self.send_cancel(dialog, now);
         }
     }
 
+    /// A CANCEL repeats the INVITE's Request-URI, Via, To, From, Call-ID and Route (RFC 3261 s9.1).
     pub(super) fn send_cancel(&mut self, dialog: DialogId, now: Mono) {
-        let Some(usage) = self.usages.get_mut(&dialog) else { return };
-        let Some(outgoing) = usage.outgoing.as_mut() else { return };
-        let Cancel::Wanted(reason) = std::mem::replace(&mut outgoing.canceled, Cancel::Sent(now + PATIENCE)) else {
+        let Some(outgoing) = self.usages.get_mut(&dialog).and_then(Usage::open_invite_mut) else { return };
+        let Cancel::Wanted(reason) = outgoing.canceled.clone() else { return };
+        outgoing.canceled = Cancel::Until(now + PATIENCE);
+        let transaction = outgoing.transaction;
+        let (Some(invite), Some(token), Some(flow)) = (
+            self.table.open_invite(transaction).and_then(|bytes| Message::parse(bytes).ok()),
+            self.table.client_token(transaction),
+            self.table.flow(transaction),
+        ) else {
             return;
         };
-        let (transaction, cseq) = (outgoing.transaction, outgoing.cseq);
-        // A CANCEL repeats the INVITE's Request-URI, To, Route and branch (RFC 3261 s9.1).
-        let mut original = usage.dialog.clone();
-        original.remote_tag.clear();
-        original.remote_target = outgoing.invitation.request_uri.clone();
-        original.route_set = outgoing.invitation.routes.clone();
-        let Some(token) = self.table.client_token(transaction) else { return };
-        let flow = self.table.flow(transaction).unwrap_or(original.flow);
-        let mut writer = original.request(Method::Cancel, cseq, &self.via(flow, token));
+        let mut writer = repeat_invite(Method::Cancel, &invite, &invite);
         if !reason.is_empty() {
             writer.header(HeaderName::Reason, reason);
         }
-        let bytes = writer.finish("", b"");
-        self.open_client(flow, bytes, Key::Client { token, cancel: true }, Owner::Nobody, now);
+        let key = Key::Client { token, method: Method::Cancel };
+        self.open_client(flow, writer.finish("", b""), key, Owner::Nobody, now);
         self.arm_usage(dialog);
     }
 
     /// Ends an answered dialog. `reason` is a Reason value, or empty.
     ///
     /// A BYE must not overtake the ACK of our own 2xx (RFC 3261 s15): while that is awaited, the BYE waits with it.
+    /// One that is not answered yet is refused or taken back instead.
     pub fn bye(&mut self, dialog: DialogId, reason: &str, now: Mono) {
+        let Some(usage) = self.usages.get(&dialog) else { return };
+        match usage.phase {
+            Phase::Early if usage.dialog.outgoing => return self.cancel(dialog, reason, now),
+            Phase::Early => return self.decline(dialog, &Reply::new(487), now),
+            Phase::Confirmed => {}
+            Phase::Ending => return,
+        }
         self.answer_incoming(dialog, &Reply::new(487), now);
         let Some(usage) = self.usages.get_mut(&dialog) else { return };
-        if usage.phase == Phase::Ending {
-            return;
-        }
         usage.phase = Phase::Ending;
         usage.retry = None;
         if usage.unacknowledged.is_some() {
             usage.bye_wanted = Some(reason.to_owned());
         } else {
-            self.send_bye(dialog, reason, now);
+            self.send_bye(dialog, reason.to_owned(), None, now);
         }
     }
 
-    pub(super) fn send_bye(&mut self, dialog: DialogId, reason: &str, now: Mono) {
+    pub(super) fn send_bye(
+        &mut self,
+        dialog: DialogId,
+        reason: String,
+        authorization: Option<(HeaderName, String)>,
+        now: Mono,
+    ) {
+        let token = self.tokens.next_u64();
+        let Some(flow) = self.usages.get(&dialog).map(|usage| usage.dialog.flow) else { return };
+        let via = self.via(flow, token);
         let Some(usage) = self.usages.get_mut(&dialog) else { return };
         let cseq = usage.dialog.next_cseq();
-        let flow = usage.dialog.flow;
-        let token = self.tokens.next_u64();
-        let via = self.via(flow, token);
-        let Some(usage) = self.usages.get(&dialog) else { return };
         let mut writer = usage.dialog.request(Method::Bye, cseq, &via);
         if !reason.is_empty() {
-            writer.header(HeaderName::Reason, reason);
+            writer.header(HeaderName::Reason, &reason);
+        }
+        usage.bye = Some(OpenBye { reason, authorized: authorization.is_some() });
+        if let Some((name, value)) = authorization {
+            writer.header(name, value);
         }
         writer.header(HeaderName::UserAgent, &self.config.product);
         let bytes = writer.finish("", b"");
-        self.open_client(flow, bytes, Key::Client { token, cancel: false }, Owner::Bye(dialog), now);
+        self.open_client(flow, bytes, Key::Client { token, method: Method::Bye }, Owner::Bye(dialog), now);
     }
 
     pub(super) fn open_client(&mut self, flow: Flow, bytes: Bytes, key: Key, owner: Owner, now: Mono) {
@@ -397,8 +407,12 @@ impl Stack {
         format!("SIP/2.0/{transport} {};rport;branch={MAGIC_COOKIE}{:03x}{token:016x}", flow.local, self.config.slot)
     }
 
+    /// Queues the dialog's next deadline, unless it or an earlier one stands in the queue.
     pub(super) fn arm_usage(&mut self, dialog: DialogId) {
-        if let Some(at) = self.usages.get(&dialog).and_then(Usage::deadline) {
+        let Some(usage) = self.usages.get_mut(&dialog) else { return };
+        let Some(at) = usage.deadline() else { return };
+        if usage.armed.is_none_or(|armed| at < armed) {
+            usage.armed = Some(at);
             self.table.arm_usage(dialog, at);
         }
     }
@@ -408,7 +422,7 @@ impl Stack {
         let tens = if self.usages.get(&dialog).is_some_and(|usage| usage.dialog.outgoing) {
             210 + self.tokens.below(190)
         } else {
-            self.tokens.below(200)
+            1 + self.tokens.below(200)
         };
         if let Some(usage) = self.usages.get_mut(&dialog) {
             usage.retry = Some(super::usage::Retry { at: now + std::time::Duration::from_millis(tens * 10), sdp });
@@ -417,13 +431,14 @@ impl Stack {
     }
 
     /// A dialog's own timer: our 2xx again, the end of waiting for an ACK, a CANCEL without an end, a retry.
-    pub(super) fn usage_timer(&mut self, dialog: DialogId, now: Mono) {
-        let Some(usage) = self.usages.get_mut(&dialog) else { return };
+    pub(super) fn usage_timer(&mut self, dialog: DialogId, at: Mono, now: Mono) {
+        let Some(usage) = self.usages.get_mut(&dialog).filter(|usage| usage.armed == Some(at)) else { return };
+        usage.armed = None;
         if let Some(pending) = usage.unacknowledged.as_mut() {
             if pending.is_over(now) {
                 usage.unacknowledged = None;
                 match usage.bye_wanted.take() {
-                    Some(reason) => self.send_bye(dialog, &reason, now),
+                    Some(reason) => self.send_bye(dialog, reason, None, now),
                     None => self.tell(Event::AckMissing { dialog }),
                 }
             } else if pending.is_due(now) {
@@ -440,57 +455,114 @@ impl Stack {
         self.arm_usage(dialog);
     }
 
-    /// A canceled INVITE that got no final response in 64 x T1 is over (RFC 3261 s9.1).
+    /// An INVITE that is no more wanted and got no final response in 64 x T1 is over (RFC 3261 s9.1).
     fn give_up_canceled(&mut self, dialog: DialogId, now: Mono) {
         let Some(usage) = self.usages.get_mut(&dialog) else { return };
-        let over = usage
-            .outgoing
-            .as_ref()
-            .is_some_and(|outgoing| matches!(outgoing.canceled, Cancel::Sent(at) if at <= now) && !outgoing.settled);
-        if !over {
-            return;
-        }
-        if let Some(outgoing) = usage.outgoing.take() {
-            self.table.remove(outgoing.transaction);
-        }
-        if self.usages.get(&dialog).is_some_and(|usage| usage.phase == Phase::Early) {
-            self.usages.remove(&dialog);
-            self.tell(Event::Refused { dialog, status: 487, response: None });
+        let over =
+            |outgoing: &mut Outgoing| matches!(outgoing.canceled, Cancel::Until(at) if at <= now) && !outgoing.settled;
+        let Some(outgoing) = usage.outgoing.take_if(over) else { return };
+        let phase = usage.phase;
+        self.table.remove(outgoing.transaction);
+        match phase {
+            Phase::Early => {
+                self.usages.remove(&dialog);
+                self.tell(Event::Refused { dialog, status: 487, response: None });
+            }
+            Phase::Confirmed => self.tell(Event::Reanswered { dialog, status: 487, response: None }),
+            Phase::Ending => self.forget_ended(dialog),
         }
     }
 
-    /// Whether an INVITE of ours may still bring a 2xx that must be acknowledged and ended.
-    pub(super) fn outgoing_needs_settling(&self, dialog: DialogId) -> bool {
-        let Some(outgoing) = self.usages.get(&dialog).and_then(|usage| usage.outgoing.as_ref()) else { return false };
-        !outgoing.settled && matches!(self.table.state(outgoing.transaction), Some(State::Calling | State::Proceeding))
+    /// The dialog is over: forgets it, once an INVITE of ours that may still bring a 2xx is settled.
+    pub(super) fn forget(&mut self, dialog: DialogId, now: Mono) {
+        let Some(usage) = self.usages.get_mut(&dialog) else { return };
+        usage.phase = Phase::Ending;
+        usage.retry = None;
+        usage.bye = None;
+        usage.bye_wanted = None;
+        match usage.open_invite_mut() {
+            Some(outgoing) if matches!(outgoing.canceled, Cancel::Until(_)) => {}
+            Some(outgoing) => {
+                outgoing.canceled = Cancel::Until(now + PATIENCE);
+                self.arm_usage(dialog);
+            }
+            None => {
+                self.usages.remove(&dialog);
+            }
+        }
     }
+
+    /// Forgets a dialog that was only kept for an INVITE of ours.
+    pub(super) fn forget_ended(&mut self, dialog: DialogId) {
+        if self.usages.get(&dialog).is_some_and(|usage| usage.bye.is_none() && usage.bye_wanted.is_none()) {
+            self.usages.remove(&dialog);
+        }
+    }
+}
+
+/// Begins a CANCEL, or the ACK of a failure: as the INVITE it belongs to, with the To of `to`
+/// (RFC 3261 s9.1, s17.1.1.3).
+pub(super) fn repeat_invite(method: Method, invite: &Message, to: &Message) -> Writer {
+    let mut writer = Writer::request(method.as_str(), invite.request_uri());
+    writer.copy_first(HeaderName::Via, invite).copy_first(HeaderName::MaxForwards, invite);
+    writer.copy(HeaderName::Route, invite).copy_first(HeaderName::From, invite).copy_first(HeaderName::To, to);
+    writer.copy_first(HeaderName::CallId, invite);
+    let number = invite.cseq().map_or(0, |(number, _)| number);
+    writer.header(HeaderName::CSeq, format_args!("{number} {}", method.as_str()));
+    if method == Method::Ack {
+        // RFC 3261 s22.1.
+        writer.copy(HeaderName::Authorization, invite).copy(HeaderName::ProxyAuthorization, invite);
+    }
+    writer
 }
 
 /// Every Via as it came; the top one says where the request really came from (RFC 3261 s18.2.1, RFC 3581 s4).
 fn write_vias(writer: &mut Writer, request: &Message, source: Flow) {
-    let mut vias = request.headers(HeaderName::Via);
-    let Some(first_line) = vias.next() else { return };
-    let top = request.values(HeaderName::Via).next().unwrap_or(first_line);
-    let rest = first_line.get(top.len()..).unwrap_or("");
-    match request.top_via() {
-        Some(via) if !source.transport.is_reliable() || via.needs_received(source.remote.ip()) => {
-            let (ip, port) = (source.remote.ip(), source.remote.port());
-            let (asks, received) = (via.params.has("rport"), via.needs_received(ip) || via.params.has("rport"));
-            let top = if asks { without_rport(top) } else { top.to_owned() };
-            let received =
-                if received && !via.params.has("received") { format!(";received={ip}") } else { String::new() };
-            let rport = if asks { format!(";rport={port}") } else { String::new() };
-            writer.header(HeaderName::Via, format_args!("{top}{received}{rport}{rest}"));
+    let mut seen_top = false;
+    for line in request.headers(HeaderName::Via) {
+        let top = split_commas(line).next();
+        match top.and_then(|top| Via::parse(top).ok().map(|via| (top, via))) {
+            // The top value may share its line with others, and with empty elements before it.
+            Some((top, via)) if !seen_top => {
+                let rest = &line[offset(line, top) + top.len()..];
+                writer.header(HeaderName::Via, format_args!("{}{rest}", stamped(top, via, source)));
+            }
+            _ => {
+                writer.header(HeaderName::Via, line);
+            }
         }
-        _ => {
-            writer.header(HeaderName::Via, first_line);
-        }
-    }
-    for line in vias {
-        writer.header(HeaderName::Via, line);
+        seen_top |= top.is_some();
     }
 }
 
-fn without_rport(via: &str) -> String {
-    via.split(';').filter(|part| !part.trim().to_ascii_lowercase().starts_with("rport")).collect::<Vec<_>>().join(";")
+/// A Via with `received` and `rport` as we saw them, whatever it said itself.
+fn stamped(text: &str, via: Via<'_>, source: Flow) -> String {
+    let (ip, port) = (source.remote.ip(), source.remote.port());
+    let asks = via.params.has("rport");
+    let received = asks || via.needs_received(ip);
+    if !asks && !received {
+        return text.to_owned();
+    }
+    let replaced = |name: &str| {
+        (asks && name.eq_ignore_ascii_case("rport")) || (received && name.eq_ignore_ascii_case("received"))
+    };
+    let mut stamped = text[..text.len() - via.params.0.len()].trim_end().to_owned();
+    for (name, value) in via.params.iter().filter(|(name, _)| !replaced(name)) {
+        let _ = match value {
+            Some(value) => write!(stamped, ";{name}={value}"),
+            None => write!(stamped, ";{name}"),
+        };
+    }
+    if received {
+        let _ = write!(stamped, ";received={ip}");
+    }
+    if asks {
+        let _ = write!(stamped, ";rport={port}");
+    }
+    stamped
+}
+
+/// Where a part of a text begins in it.
+fn offset(whole: &str, part: &str) -> usize {
+    part.as_ptr() as usize - whole.as_ptr() as usize
 }

@@ -2,18 +2,21 @@
 
 use bytes::Bytes;
 
+use super::api::repeat_invite;
 use super::table::{Key, Owner, TransactionId};
-use super::usage::{Cancel, Phase};
+use super::usage::{Cancel, Challenge, Phase, SentAck};
 use super::{Event, Received, Stack};
 use crate::dialog::{Dialog, DialogId};
 use crate::digest;
 use crate::flow::Flow;
-use crate::msg::{HeaderName, MAGIC_COOKIE, Message, Method};
+use crate::msg::{AuthParams, HeaderName, Message, Method};
 use crate::time::Mono;
-use crate::transaction::{Input, State, Tell};
+use crate::transaction::{Input, Tell};
 
-/// A challenge is answered this often: once, and once more where the nonce was stale or a proxy asks as well.
-const CHALLENGES: u8 = 2;
+/// Answers to challenges in one INVITE and those that follow it: a server's, a proxy's with it, and stale nonces.
+const ATTEMPTS: u32 = 6;
+/// Branches of a fork that are acknowledged and ended; more are not answered, and give up by themselves.
+const BRANCHES: usize = 16;
 
 impl Stack {
     pub(super) fn client_response(&mut self, id: TransactionId, response: Message, flow: Flow, now: Mono) -> Received {
@@ -35,27 +38,13 @@ impl Stack {
         Received::Handled
     }
 
-    /// The ACK of a failure: the INVITE's own Via and Request-URI, the response's To (RFC 3261 s17.1.1.3).
-    fn failure_ack(&mut self, id: TransactionId, response: &Message) -> Bytes {
-        let Some(Owner::InviteClient(dialog)) = self.table.owner(id) else { return Bytes::new() };
-        if response.status() < 300 || !matches!(self.table.state(id), Some(State::Calling | State::Proceeding)) {
+    /// The ACK of a failure, written from the INVITE itself: the dialog may be gone (RFC 3261 s17.1.1.3).
+    fn failure_ack(&self, id: TransactionId, response: &Message) -> Bytes {
+        if response.status() < 300 {
             return Bytes::new();
         }
-        let (Some(usage), Some(token), Some(flow)) =
-            (self.usages.get(&dialog), self.table.client_token(id), self.table.flow(id))
-        else {
-            return Bytes::new();
-        };
-        let mut original = usage.dialog.clone();
-        original.remote_tag = response.to_tag().unwrap_or("").to_owned();
-        if usage.phase == Phase::Early
-            && let Some(outgoing) = &usage.outgoing
-        {
-            original.remote_target = outgoing.invitation.request_uri.clone();
-            original.route_set = outgoing.invitation.routes.clone();
-        }
-        let cseq = response.cseq().map_or(0, |(number, _)| number);
-        original.request(Method::Ack, cseq, &self.via(flow, token)).finish("", b"")
+        let invite = self.table.open_invite(id).and_then(|bytes| Message::parse(bytes).ok());
+        invite.map_or_else(Bytes::new, |invite| repeat_invite(Method::Ack, &invite, response).finish("", b""))
     }
 
     /// What a transaction tells its owner.
@@ -69,57 +58,66 @@ impl Stack {
     ) {
         match (owner, tell) {
             (Owner::Nobody, _) | (Owner::InviteServer(_), Tell::Response | Tell::TimedOut) => {}
-            (Owner::InviteServer(dialog), Tell::TransportFailed) => self.incoming_unreachable(dialog),
+            (Owner::InviteServer(dialog), Tell::TransportFailed) => self.incoming_unreachable(dialog, id),
             (Owner::InviteClient(dialog), Tell::Response) => {
                 if let Some(response) = response {
                     self.invite_response(dialog, id, response, now);
                 }
             }
-            (Owner::InviteClient(dialog), Tell::TimedOut) => self.invite_failed(dialog, 408, None, now),
-            (Owner::InviteClient(dialog), Tell::TransportFailed) => self.invite_failed(dialog, 503, None, now),
+            (Owner::InviteClient(dialog), Tell::TimedOut) => self.invite_failed(dialog, id, 408, None, now),
+            (Owner::InviteClient(dialog), Tell::TransportFailed) => self.invite_failed(dialog, id, 503, None, now),
             (Owner::Bye(dialog), Tell::Response) => self.bye_response(dialog, response, now),
-            (Owner::Bye(dialog), _) => self.forget(dialog),
+            (Owner::Bye(dialog), _) => self.forget(dialog, now),
         }
     }
 
-    fn incoming_unreachable(&mut self, dialog: DialogId) {
+    fn incoming_unreachable(&mut self, dialog: DialogId, id: TransactionId) {
         let Some(usage) = self.usages.get_mut(&dialog) else { return };
-        usage.incoming = None;
-        if usage.phase == Phase::Early {
+        if usage.incoming.take_if(|incoming| incoming.transaction == id).is_some() && usage.phase == Phase::Early {
             self.usages.remove(&dialog);
             self.tell(Event::Ended { dialog, bye: None });
         }
     }
 
     fn invite_response(&mut self, dialog: DialogId, id: TransactionId, response: Message, now: Mono) {
-        let Some(outgoing) = self.usages.get_mut(&dialog).and_then(|usage| usage.outgoing.as_mut()) else { return };
-        if outgoing.transaction != id {
+        let status = response.status();
+        let success = (200..300).contains(&status);
+        let Some(usage) = self.usages.get_mut(&dialog) else {
+            if success {
+                self.end_late_branch(id, &response, now);
+            }
             return;
-        }
-        match response.status() {
+        };
+        let Some(outgoing) = usage.open_invite_mut().filter(|outgoing| outgoing.transaction == id) else {
+            if success {
+                self.success_repeated(dialog, id, response, now);
+            }
+            return;
+        };
+        match status {
             100..=199 => {
                 outgoing.provisional = true;
                 match outgoing.canceled {
                     Cancel::Wanted(_) => self.send_cancel(dialog, now),
-                    Cancel::No if response.status() > 100 => self.tell(Event::Progress { dialog, response }),
+                    Cancel::No if status > 100 => self.tell(Event::Progress { dialog, response }),
                     _ => {}
                 }
             }
-            200..=299 if outgoing.settled => self.success_repeated(dialog, response, now),
-            200..=299 => self.success(dialog, response, now),
-            status => self.invite_failed(dialog, status, Some(response), now),
+            200..=299 => self.success(dialog, id, response, now),
+            status => self.invite_failed(dialog, id, status, Some(response), now),
         }
     }
 
     /// The first 2xx: the dialog is made of it, and it is acknowledged.
-    fn success(&mut self, dialog: DialogId, response: Message, now: Mono) {
+    fn success(&mut self, dialog: DialogId, id: TransactionId, response: Message, now: Mono) {
+        let token = self.tokens.next_u64();
         let Some(usage) = self.usages.get_mut(&dialog) else { return };
         let Some(outgoing) = usage.outgoing.as_mut() else { return };
         outgoing.settled = true;
-        outgoing.invitation.sdp = Bytes::new();
-        outgoing.invitation.headers = Vec::new();
+        outgoing.sdp = Bytes::new();
+        outgoing.headers = Vec::new();
         let (cseq, canceled) = (outgoing.cseq, outgoing.canceled != Cancel::No);
-        let flow = self.table.flow(outgoing.transaction).unwrap_or(usage.dialog.flow);
+        let flow = self.table.flow(id).unwrap_or(usage.dialog.flow);
         let phase = usage.phase;
         if phase == Phase::Early {
             usage.dialog.take_response(&response, flow);
@@ -127,11 +125,8 @@ impl Stack {
         } else {
             usage.dialog.take_target(&response, flow);
         }
-        let (ack_flow, ack) = self.write_ack(dialog, cseq);
-        self.transmit(ack_flow, ack.clone());
-        if let Some(usage) = self.usages.get_mut(&dialog) {
-            usage.last_ack = Some((cseq, ack));
-        }
+        let inside = usage.dialog.clone();
+        self.send_ack(dialog, id, &inside, cseq, token);
         match phase {
             // The peer answered while our CANCEL was under way: end what it opened (RFC 3261 s15).
             Phase::Early if canceled => {
@@ -142,95 +137,129 @@ impl Stack {
             Phase::Confirmed => {
                 self.tell(Event::Reanswered { dialog, status: response.status(), response: Some(response) })
             }
-            Phase::Ending => {
-                if !self.bye_is_open(dialog) {
-                    self.forget(dialog);
-                }
-            }
+            Phase::Ending => self.forget_ended(dialog),
         }
     }
 
-    /// A 2xx after the first: the same one again, or another branch of a fork, which is answered and ended
-    /// (RFC 3261 s13.2.2.4).
-    fn success_repeated(&mut self, dialog: DialogId, response: Message, now: Mono) {
+    /// A 2xx after the first of its INVITE: the same one again, or another branch of a fork, which is acknowledged and
+    /// ended (RFC 3261 s13.2.2.4).
+    fn success_repeated(&mut self, dialog: DialogId, id: TransactionId, response: Message, now: Mono) {
         let Some(usage) = self.usages.get(&dialog) else { return };
-        let cseq = response.cseq().map_or(0, |(number, _)| number);
-        if response.to_tag() == Some(usage.dialog.remote_tag.as_str()) {
-            if let Some((_, ack)) = usage.last_ack.clone().filter(|(acknowledged, _)| *acknowledged == cseq) {
-                self.counts.retransmitted_requests += 1;
-                self.transmit(usage.dialog.flow, ack);
-            }
-            return;
+        let tag = response.to_tag().unwrap_or("");
+        if let Some(ack) = usage.acks.iter().find(|ack| ack.transaction == id && ack.remote_tag == tag) {
+            let (flow, bytes) = (ack.flow, ack.bytes.clone());
+            self.counts.retransmitted_requests += 1;
+            self.transmit(flow, bytes);
+        } else if usage.acks.len() < BRANCHES {
+            let mut branch = usage.dialog.clone();
+            branch.take_response(&response, self.table.flow(id).unwrap_or(branch.flow));
+            let (token, cseq) = (self.tokens.next_u64(), response.cseq().map_or(0, |(number, _)| number));
+            self.send_ack(dialog, id, &branch, cseq, token);
+            self.end_by_bye(branch, cseq, now);
         }
-        let mut fork: Dialog = usage.dialog.clone();
-        let flow =
-            usage.outgoing.as_ref().and_then(|outgoing| self.table.flow(outgoing.transaction)).unwrap_or(fork.flow);
-        fork.take_response(&response, flow);
-        let (ack_token, bye_token) = (self.tokens.next_u64(), self.tokens.next_u64());
-        let ack = fork.request(Method::Ack, cseq, &self.via(fork.flow, ack_token)).finish("", b"");
-        self.transmit(fork.flow, ack);
-        let bye = fork.request(Method::Bye, cseq + 1, &self.via(fork.flow, bye_token)).finish("", b"");
-        self.open_client(fork.flow, bye, Key::Client { token: bye_token, cancel: false }, Owner::Nobody, now);
     }
 
-    fn write_ack(&mut self, dialog: DialogId, cseq: u32) -> (Flow, Bytes) {
+    /// A 2xx whose dialog is gone already, of a branch that answered late: it is acknowledged and ended.
+    fn end_late_branch(&mut self, id: TransactionId, response: &Message, now: Mono) {
+        let Some(flow) = self.table.flow(id) else { return };
+        let mut branch = Dialog::from_success(response, flow);
+        branch.take_response(response, flow);
+        let (token, cseq) = (self.tokens.next_u64(), branch.local_cseq);
+        let ack = branch.request(Method::Ack, cseq, &self.via(branch.flow, token)).finish("", b"");
+        self.transmit(branch.flow, ack);
+        self.end_by_bye(branch, cseq, now);
+    }
+
+    fn end_by_bye(&mut self, branch: Dialog, cseq: u32, now: Mono) {
         let token = self.tokens.next_u64();
-        let dialog = &self.usages[&dialog].dialog;
-        let via = format!(
-            "SIP/2.0/{} {};rport;branch={MAGIC_COOKIE}{:03x}{token:016x}",
-            dialog.flow.transport.via_name(),
-            dialog.flow.local,
-            self.config.slot
-        );
-        (dialog.flow, dialog.request(Method::Ack, cseq, &via).finish("", b""))
+        let bye = branch.request(Method::Bye, cseq + 1, &self.via(branch.flow, token)).finish("", b"");
+        self.open_client(branch.flow, bye, Key::Client { token, method: Method::Bye }, Owner::Nobody, now);
     }
 
-    fn invite_failed(&mut self, dialog: DialogId, status: u16, response: Option<Message>, now: Mono) {
+    /// Sends the ACK of a 2xx, with the INVITE's credentials (RFC 3261 s13.2.2.4), and keeps it for repetitions.
+    fn send_ack(&mut self, dialog: DialogId, id: TransactionId, inside: &Dialog, cseq: u32, token: u64) {
+        let mut writer = inside.request(Method::Ack, cseq, &self.via(inside.flow, token));
         let Some(usage) = self.usages.get_mut(&dialog) else { return };
-        if usage.outgoing.as_ref().is_none_or(|outgoing| outgoing.settled) {
-            return;
+        if let Some(outgoing) = usage.outgoing.as_ref().filter(|outgoing| outgoing.transaction == id) {
+            for (name, value) in &outgoing.authorization {
+                writer.header(*name, value);
+            }
         }
+        let bytes = writer.finish("", b"");
+        let remote_tag = inside.remote_tag.clone();
+        usage.acks.push(SentAck { transaction: id, remote_tag, flow: inside.flow, bytes: bytes.clone() });
+        self.transmit(inside.flow, bytes);
+    }
+
+    fn invite_failed(
+        &mut self,
+        dialog: DialogId,
+        id: TransactionId,
+        status: u16,
+        response: Option<Message>,
+        now: Mono,
+    ) {
         if matches!(status, 401 | 407)
             && let Some(response) = &response
-            && self.answer_challenge(dialog, response, now)
+            && self.answer_challenge(dialog, id, response, now)
         {
             return;
         }
         let Some(usage) = self.usages.get_mut(&dialog) else { return };
-        let sdp = usage.outgoing.take().map(|outgoing| outgoing.invitation.sdp).unwrap_or_default();
+        let Some(outgoing) = usage.outgoing.take_if(|outgoing| outgoing.transaction == id && !outgoing.settled) else {
+            return;
+        };
         match usage.phase {
             Phase::Early => {
                 self.usages.remove(&dialog);
                 self.tell(Event::Refused { dialog, status, response });
             }
-            Phase::Confirmed if status == 491 => self.retry_later(dialog, sdp, now),
+            Phase::Confirmed if status == 491 => self.retry_later(dialog, outgoing.sdp, now),
             // The peer knows the dialog no more, or does not answer: it is over (RFC 3261 s12.2.1.2).
             Phase::Confirmed if matches!(status, 408 | 481) => {
                 self.bye(dialog, "", now);
                 self.tell(Event::Ended { dialog, bye: None });
             }
             Phase::Confirmed => self.tell(Event::Reanswered { dialog, status, response }),
-            Phase::Ending => {}
+            Phase::Ending => self.forget_ended(dialog),
         }
     }
 
     /// Sends the INVITE again with credentials, if we have some that answer the challenge.
-    fn answer_challenge(&mut self, dialog: DialogId, response: &Message, now: Mono) -> bool {
-        let cnonce = format!("{:016x}", self.tokens.next_u64());
-        let Some(outgoing) = self.usages.get_mut(&dialog).and_then(|usage| usage.outgoing.as_mut()) else {
+    ///
+    /// A server and a proxy may ask one after the other, and each once more where its nonce was stale; one that asks
+    /// again without that did not like what it got (RFC 3261 s22.2).
+    fn answer_challenge(&mut self, dialog: DialogId, id: TransactionId, response: &Message, now: Mono) -> bool {
+        let Some(usage) = self.usages.get_mut(&dialog).filter(|usage| usage.phase != Phase::Ending) else {
             return false;
         };
-        if outgoing.canceled != Cancel::No || outgoing.challenges_answered >= CHALLENGES {
+        let Some(credentials) = &usage.credentials else { return false };
+        let Some(outgoing) = usage
+            .outgoing
+            .as_mut()
+            .filter(|outgoing| outgoing.transaction == id && !outgoing.settled && outgoing.canceled == Cancel::No)
+        else {
+            return false;
+        };
+        let (asks, answer) = challenge_headers(response.status());
+        let stale = response
+            .headers(asks)
+            .filter_map(AuthParams::parse)
+            .any(|challenge| challenge.get("stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true")));
+        let before = outgoing.challenges.iter().position(|challenge| challenge.answer == answer);
+        let attempts: u32 = outgoing.challenges.iter().map(|challenge| challenge.uses).sum();
+        let answerable = digest::answer(response.headers(asks), credentials, "INVITE", "", "", 1).is_some();
+        if !answerable || attempts >= ATTEMPTS || (before.is_some() && !stale) {
             return false;
         }
-        let Some(credentials) = &outgoing.invitation.credentials else { return false };
-        let (challenge, answer) = challenge_headers(response.status());
-        let uri = outgoing.invitation.request_uri.clone();
-        let Some(value) = digest::answer(response.headers(challenge), credentials, "INVITE", &uri, &cnonce, 1) else {
-            return false;
-        };
-        let (invitation, answered) = (outgoing.invitation.clone(), outgoing.challenges_answered + 1);
-        self.send_invite(dialog, invitation, Some((answer, value)), answered, now);
+        let mut challenges = std::mem::take(&mut outgoing.challenges);
+        let values = response.headers(asks).map(str::to_owned).collect();
+        match before {
+            Some(at) => challenges[at].values = values,
+            None => challenges.push(Challenge { answer, values, uses: 0 }),
+        }
+        let (headers, sdp) = (std::mem::take(&mut outgoing.headers), std::mem::take(&mut outgoing.sdp));
+        self.send_invite(dialog, headers, sdp, challenges, now);
         true
     }
 
@@ -239,39 +268,24 @@ impl Stack {
         match response.status() {
             100..=199 => {}
             401 | 407 if self.bye_with_credentials(dialog, &response, now) => {}
-            _ => self.forget(dialog),
+            _ => self.forget(dialog, now),
         }
     }
 
     /// Sends the BYE again with credentials, once.
     fn bye_with_credentials(&mut self, dialog: DialogId, response: &Message, now: Mono) -> bool {
-        let (cnonce, token) = (format!("{:016x}", self.tokens.next_u64()), self.tokens.next_u64());
+        let cnonce = format!("{:016x}", self.tokens.next_u64());
         let Some(usage) = self.usages.get_mut(&dialog) else { return false };
-        let Some(credentials) = usage.outgoing.as_mut().and_then(|outgoing| outgoing.invitation.credentials.take())
-        else {
+        let (Some(credentials), Some(bye)) = (&usage.credentials, usage.bye.take_if(|bye| !bye.authorized)) else {
             return false;
         };
         let (challenge, answer) = challenge_headers(response.status());
-        let uri = usage.dialog.remote_target.clone();
-        let Some(value) = digest::answer(response.headers(challenge), &credentials, "BYE", &uri, &cnonce, 1) else {
+        let uri = usage.dialog.request_uri();
+        let Some(value) = digest::answer(response.headers(challenge), credentials, "BYE", uri, &cnonce, 1) else {
             return false;
         };
-        let (cseq, flow) = (usage.dialog.next_cseq(), usage.dialog.flow);
-        let via = self.via(flow, token);
-        let Some(usage) = self.usages.get(&dialog) else { return false };
-        let mut writer = usage.dialog.request(Method::Bye, cseq, &via);
-        writer.header(answer, value);
-        let bytes = writer.finish("", b"");
-        self.open_client(flow, bytes, Key::Client { token, cancel: false }, Owner::Bye(dialog), now);
+        self.send_bye(dialog, bye.reason, Some((answer, value)), now);
         true
-    }
-
-    fn bye_is_open(&self, dialog: DialogId) -> bool {
-        self.table.has_owner(Owner::Bye(dialog))
-    }
-
-    fn forget(&mut self, dialog: DialogId) {
-        self.usages.remove(&dialog);
     }
 }
 

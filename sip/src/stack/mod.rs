@@ -34,7 +34,7 @@ use crate::transaction::key::{Keys, ServerKey};
 pub use api::{Invitation, Reply};
 pub use receive::Received;
 pub use table::TransactionId;
-use table::{Table, Timer};
+use table::{Owner, Table, Timer};
 use usage::Usage;
 
 /// Methods that we understand, for Allow.
@@ -139,10 +139,10 @@ impl Stack {
     }
 
     pub fn handle_timeout(&mut self, now: Mono) {
-        while let Some(timer) = self.table.pop_due(now) {
+        while let Some((at, timer)) = self.table.pop_due(now) {
             match timer {
                 Timer::Transaction(id) => self.transaction_timer(id, now),
-                Timer::Usage(dialog) => self.usage_timer(dialog, now),
+                Timer::Usage(dialog) => self.usage_timer(dialog, at, now),
             }
         }
     }
@@ -211,10 +211,18 @@ impl Stack {
         {
             self.transaction_tells(id, owner, tell, response, now);
         }
-        if let Some(ended) = self.table.remove_if_terminated(id)
-            && let Some(merge) = ended.merge
+        let Some(ended) = self.table.remove_if_terminated(id) else { return };
+        if let Some(merge) = ended.merge
+            && self.merging.get(&merge) == Some(&id)
         {
             self.merging.remove(&merge);
+        }
+        if let Owner::InviteClient(dialog) = ended.owner
+            && let Some(usage) = self.usages.get_mut(&dialog)
+        {
+            // Nothing of a settled INVITE can come again: a long dialog keeps nothing of it.
+            usage.acks.retain(|ack| ack.transaction != id);
+            usage.outgoing.take_if(|outgoing| outgoing.transaction == id && outgoing.settled);
         }
     }
 }

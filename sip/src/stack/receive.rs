@@ -37,20 +37,24 @@ impl Stack {
             }
             return Received::Dropped("malformed");
         }
-        if let Some(id) = self.table.find(Key::Server(self.keys.of(&message))) {
+        if let Some(id) = self.table.find(Key::Server(self.keys.of(&message)))
+            && !(is_ack && self.table.state(id) == Some(State::Accepted))
+        {
             self.repeated(id, &message, now);
             return Received::Handled;
         }
+        // A CANCEL belongs to its INVITE's transaction also where that is inside a dialog (RFC 3261 s9.2).
+        if message.method() == Some(Method::Cancel) {
+            self.receive_cancel(flow, message, now);
+            return Received::Handled;
+        }
+        // An ACK of a 2xx too, be its branch that of the INVITE (RFC 2543 peers, and others by mistake; RFC 6026 s7.1).
         if message.to_tag().is_some() {
             self.receive_in_dialog(flow, message, now);
             return Received::Handled;
         }
         match message.method() {
             Some(Method::Ack) => Received::Handled,
-            Some(Method::Cancel) => {
-                self.receive_cancel(flow, message, now);
-                Received::Handled
-            }
             _ if self.merging.contains_key(&self.keys.merge_key(&message)) => {
                 self.refuse(&message, flow, &Reply::new(482));
                 Received::Handled
@@ -120,6 +124,16 @@ impl Stack {
         if method == Method::Ack {
             return self.receive_ack(dialog, message, now);
         }
+        let gone = self.usages.get(&dialog).is_some_and(|usage| match usage.phase {
+            // Who answers our INVITE ends it by its final response, not by a BYE (RFC 3261 s15).
+            Phase::Early => usage.dialog.outgoing && method == Method::Bye,
+            Phase::Confirmed => false,
+            Phase::Ending => method != Method::Bye,
+        });
+        if gone {
+            self.refuse(&message, flow, &Reply::new(481));
+            return;
+        }
         let number = message.cseq().map_or(0, |(number, _)| number);
         let fresh = self.usages.get_mut(&dialog).is_some_and(|usage| usage.dialog.take_cseq(number));
         if !fresh {
@@ -139,11 +153,13 @@ impl Stack {
     /// The dialog of a request with a To tag: our tag names it, Call-ID and the peer's tag must agree.
     fn find_dialog(&self, message: &Message) -> Option<DialogId> {
         let id = Stack::tag_token(message.to_tag()?)?;
-        let dialog = &self.usages.get(&id)?.dialog;
-        let from_tag = message.from_tag().unwrap_or("");
+        let usage = self.usages.get(&id)?;
+        let dialog = &usage.dialog;
+        // Until our INVITE is answered, the peer's tag is not known.
+        let any_tag = usage.phase == Phase::Early && dialog.outgoing;
         let same = dialog.call_id == message.call_id()
             && Some(dialog.local_tag.as_str()) == message.to_tag()
-            && (dialog.remote_tag == from_tag || dialog.remote_tag.is_empty());
+            && (any_tag || dialog.remote_tag == message.from_tag().unwrap_or(""));
         same.then_some(id)
     }
 
@@ -153,7 +169,7 @@ impl Stack {
         if usage.unacknowledged.as_ref().is_some_and(|pending| Some(pending.cseq) == number) {
             usage.unacknowledged = None;
             match usage.bye_wanted.take() {
-                Some(reason) => self.send_bye(dialog, &reason, now),
+                Some(reason) => self.send_bye(dialog, reason, None, now),
                 None => self.tell(Event::Acked { dialog, ack }),
             }
         }
@@ -167,11 +183,7 @@ impl Stack {
         let Some(usage) = self.usages.get_mut(&dialog) else { return };
         let already_ending = usage.phase == Phase::Ending;
         usage.unacknowledged = None;
-        if !self.outgoing_needs_settling(dialog) {
-            self.usages.remove(&dialog);
-        } else if let Some(usage) = self.usages.get_mut(&dialog) {
-            usage.phase = Phase::Ending;
-        }
+        self.forget(dialog, now);
         if !already_ending {
             self.tell(Event::Ended { dialog, bye: Some(bye) });
         }
@@ -180,11 +192,9 @@ impl Stack {
     fn receive_reinvite(&mut self, dialog: DialogId, flow: Flow, invite: Message, now: Mono) {
         let retry_after = 1 + self.tokens.below(9);
         let Some(usage) = self.usages.get_mut(&dialog) else { return };
-        let refusal = if usage.phase == Phase::Ending {
-            Some(Reply::new(481))
-        } else if usage.incoming.is_some() || usage.unacknowledged.is_some() || usage.phase == Phase::Early {
+        let refusal = if usage.incoming.is_some() || usage.unacknowledged.is_some() {
             Some(Reply::new(500).header(HeaderName::RetryAfter, retry_after.to_string()))
-        } else if usage.outgoing.as_ref().is_some_and(|outgoing| !outgoing.settled) {
+        } else if usage.open_invite().is_some() {
             Some(Reply::new(491))
         } else {
             None
@@ -235,7 +245,7 @@ impl Stack {
         let token = branch.strip_prefix(MAGIC_COOKIE)?.get(3..).filter(|digits| digits.len() == 16)?;
         let token = u64::from_str_radix(token, 16).ok()?;
         let method = Method::from_text(response.cseq()?.1);
-        self.table.find(Key::of_response(token, method))
+        self.table.find(Key::Client { token, method })
     }
 }
 

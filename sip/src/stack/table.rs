@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
+use bytes::Bytes;
 use slab::Slab;
 
 use crate::dialog::DialogId;
@@ -43,10 +44,10 @@ pub(super) enum Owner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     Server(ServerKey),
-    /// The number in our branch; a CANCEL has its INVITE's.
+    /// The number in our branch, and the method: a CANCEL has its INVITE's number.
     Client {
         token: u64,
-        cancel: bool,
+        method: Method,
     },
 }
 
@@ -104,6 +105,14 @@ impl Table {
         self.get(id).map(|entry| entry.flow)
     }
 
+    /// The INVITE that waits for its final response.
+    pub(super) fn open_invite(&self, id: TransactionId) -> Option<Bytes> {
+        match &self.get(id)?.transaction {
+            Transaction::ClientInvite(transaction) => transaction.invite().cloned(),
+            _ => None,
+        }
+    }
+
     pub(super) fn client_token(&self, id: TransactionId) -> Option<u64> {
         match self.get(id)?.key {
             Key::Client { token, .. } => Some(token),
@@ -146,10 +155,6 @@ impl Table {
         self.entries.remove(id.index as usize);
     }
 
-    pub(super) fn has_owner(&self, owner: Owner) -> bool {
-        self.entries.iter().any(|(_, entry)| entry.owner == owner)
-    }
-
     /// Every transaction whose messages go by this flow.
     pub(super) fn on_flow(&self, matches: impl Fn(&Flow) -> bool) -> Vec<TransactionId> {
         let found = self.entries.iter().filter(|(_, entry)| matches(&entry.flow));
@@ -174,18 +179,18 @@ impl Table {
         self.queue.peek().map(|Reverse((at, _))| *at)
     }
 
-    /// The next timer that is due. A transaction whose deadline has moved on is queued again instead.
-    pub(super) fn pop_due(&mut self, now: Mono) -> Option<Timer> {
+    /// The next timer that is due, and when it was. A transaction whose deadline has moved on is queued again instead.
+    pub(super) fn pop_due(&mut self, now: Mono) -> Option<(Mono, Timer)> {
         while self.next_deadline().is_some_and(|at| at <= now) {
             let Reverse((at, timer)) = self.queue.pop()?;
-            let Timer::Transaction(id) = timer else { return Some(timer) };
+            let Timer::Transaction(id) = timer else { return Some((at, timer)) };
             let Some(entry) = self.get_mut(id) else { continue };
             if entry.armed != Some(at) {
                 continue;
             }
             entry.armed = None;
             if entry.transaction.deadline().is_some_and(|deadline| deadline <= now) {
-                return Some(timer);
+                return Some((at, timer));
             }
             self.arm(id);
         }
@@ -206,11 +211,5 @@ impl Table {
             }
         }
         counts.into_iter()
-    }
-}
-
-impl Key {
-    pub(super) fn of_response(token: u64, method: Method) -> Key {
-        Key::Client { token, cancel: method == Method::Cancel }
     }
 }

@@ -2,11 +2,11 @@
 
 use bytes::Bytes;
 
-use super::api::Invitation;
 use super::table::TransactionId;
 use crate::dialog::Dialog;
+use crate::digest::Credentials;
 use crate::flow::Flow;
-use crate::msg::Message;
+use crate::msg::{HeaderName, Message};
 use crate::time::Mono;
 use crate::transaction::timers::{Backoff, PATIENCE};
 
@@ -20,12 +20,18 @@ pub(super) struct Usage {
     pub(super) outgoing: Option<Outgoing>,
     /// A 2xx of ours that waits for its ACK.
     pub(super) unacknowledged: Option<Unacknowledged>,
-    /// The ACK of the peer's last 2xx, to repeat when that comes again.
-    pub(super) last_ack: Option<(u32, Bytes)>,
+    /// The ACKs of the peer's 2xx, to repeat when one comes again; each until its INVITE's transaction ends.
+    pub(super) acks: Vec<SentAck>,
+    /// What a challenge inside the dialog is answered with.
+    pub(super) credentials: Option<Credentials>,
     /// A re-INVITE that met one of the peer's (491) and is to be tried again.
     pub(super) retry: Option<Retry>,
     /// A BYE that waits for the ACK of our 2xx (RFC 3261 s15); its Reason value, or empty.
     pub(super) bye_wanted: Option<String>,
+    /// A BYE that waits for its answer.
+    pub(super) bye: Option<OpenBye>,
+    /// The deadline that stands in the queue for this dialog.
+    pub(super) armed: Option<Mono>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +51,17 @@ pub(super) struct Incoming {
 
 pub(super) struct Outgoing {
     pub(super) transaction: TransactionId,
-    pub(super) invitation: Invitation,
+    /// Our own headers and the offer, to send them again with credentials.
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) sdp: Bytes,
     pub(super) cseq: u32,
     /// A provisional response came, so a CANCEL may be sent (RFC 3261 s9.1).
     pub(super) provisional: bool,
     pub(super) canceled: Cancel,
-    /// Credentials were sent for this many challenges.
-    pub(super) challenges_answered: u8,
+    /// What was asked for so far, a registrar's and a proxy's at most, each answered in the INVITE that is out.
+    pub(super) challenges: Vec<Challenge>,
+    /// The answers, for the ACK to repeat (RFC 3261 s22.1).
+    pub(super) authorization: Vec<(HeaderName, String)>,
     /// After the first 2xx the transaction stays open for others (forks); this says that one was taken.
     pub(super) settled: bool,
 }
@@ -61,8 +71,31 @@ pub(super) enum Cancel {
     No,
     /// To be sent with the first provisional response; a Reason value, or empty.
     Wanted(String),
-    /// Sent; if no final response comes by then, we stop waiting (RFC 3261 s9.1).
-    Sent(Mono),
+    /// Sent, or the dialog is over; if no final response comes by then, we stop waiting (RFC 3261 s9.1).
+    Until(Mono),
+}
+
+/// A challenge and how often its nonce was used.
+#[derive(Clone, Debug)]
+pub(super) struct Challenge {
+    /// Authorization or Proxy-Authorization.
+    pub(super) answer: HeaderName,
+    /// The values of the header, one for each algorithm.
+    pub(super) values: Vec<String>,
+    pub(super) uses: u32,
+}
+
+pub(super) struct SentAck {
+    pub(super) transaction: TransactionId,
+    pub(super) remote_tag: String,
+    pub(super) flow: Flow,
+    pub(super) bytes: Bytes,
+}
+
+pub(super) struct OpenBye {
+    pub(super) reason: String,
+    /// It is the one with credentials.
+    pub(super) authorized: bool,
 }
 
 pub(super) struct Unacknowledged {
@@ -87,20 +120,34 @@ impl Usage {
             incoming: None,
             outgoing: None,
             unacknowledged: None,
-            last_ack: None,
+            acks: Vec::new(),
+            credentials: None,
             retry: None,
             bye_wanted: None,
+            bye: None,
+            armed: None,
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Mono> {
-        let canceled = match self.outgoing.as_ref().map(|outgoing| &outgoing.canceled) {
-            Some(Cancel::Sent(at)) => Some(*at),
+        let canceled = match self.open_invite().map(|outgoing| &outgoing.canceled) {
+            Some(Cancel::Until(at)) => Some(*at),
             _ => None,
         };
         let resend = self.unacknowledged.as_ref().map(|pending| pending.retransmit_at.min(pending.give_up_at));
         let retry = self.retry.as_ref().map(|retry| retry.at);
         [canceled, resend, retry].into_iter().flatten().min()
+    }
+}
+
+impl Usage {
+    /// An INVITE of ours that has no final response yet.
+    pub(super) fn open_invite(&self) -> Option<&Outgoing> {
+        self.outgoing.as_ref().filter(|outgoing| !outgoing.settled)
+    }
+
+    pub(super) fn open_invite_mut(&mut self) -> Option<&mut Outgoing> {
+        self.outgoing.as_mut().filter(|outgoing| !outgoing.settled)
     }
 }
 

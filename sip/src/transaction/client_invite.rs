@@ -39,6 +39,11 @@ impl ClientInvite {
         self.state
     }
 
+    /// The INVITE, while it waits for its final response.
+    pub fn invite(&self) -> Option<&Bytes> {
+        matches!(self.state, State::Calling | State::Proceeding).then_some(&self.message)
+    }
+
     pub fn deadline(&self) -> Option<Mono> {
         earlier(self.retransmit_at, self.give_up_at)
     }
