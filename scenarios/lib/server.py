@@ -21,7 +21,7 @@ def twiml(verbs):
     return json.dumps(f"<Response>{verbs}</Response>")
 
 
-def base_config(sip, http, rtp, private=True, sip_more="", http_more="", more=""):
+def base_config(sip, http, rtp, private=True, sip_more="", http_more="", more="", drain=5):
     """The part that every configuration has; `sip` is one address or a list of listeners."""
     listen = sip if isinstance(sip, list) else [f"udp://{sip}", f"tcp://{sip}"]
     return f"""
@@ -41,7 +41,7 @@ ports = "{rtp}"
 url = "sqlite://data/dialtone.db"
 
 [server]
-drain_timeout = 5
+drain_timeout = {drain}
 
 [[account]]
 sid = "{ACCOUNT}"
@@ -80,6 +80,7 @@ class Server:
         self.log_file = self.folder / "server.log"
         self.logging = ["--log-level", log_level, "--log-format", log_format]
         self.process = None
+        self.environment = dict(os.environ)
         self.write_config(config)
         scenario.on_failure(lambda: tail(self.log_file))
 
@@ -88,9 +89,10 @@ class Server:
         self.config_file.write_text(config)
         self.http = re.search(r'\[http\]\nlisten = "([^"]+)"', config).group(1)
 
-    def start(self, prefix=()):
+    def start(self, prefix=(), environment=None):
         argv = [*prefix, self.scenario.dialtone, "serve", "--config", "dialtone.toml", *self.logging]
-        self.process = self.scenario.start(argv, log=self.log_file, cwd=self.folder)
+        self.environment = os.environ | (environment or {})
+        self.process = self.scenario.start(argv, log=self.log_file, cwd=self.folder, env=self.environment)
         wait_for(self._answers, 10, "the server to be ready")
         return self
 
@@ -127,7 +129,7 @@ class Server:
     def run(self, *arguments):
         """Runs a `dialtone` command beside the server: exit code and what it printed."""
         argv = [self.scenario.dialtone, *arguments]
-        done = subprocess.run(argv, cwd=self.folder, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+        done = subprocess.run(argv, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
         return done.returncode, done.stdout + done.stderr
 
     def calls(self, limit=1000):
