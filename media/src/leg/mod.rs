@@ -256,7 +256,8 @@ impl Leg {
                 happened.push_back(LegEvent::Silent { expected, stranger: self.gate.last_stranger() });
             }
         }
-        self.reports.handle_timeout(now);
+        let moved = self.outgoing.totals().packets + self.incoming.totals().packets;
+        self.reports.handle_timeout(moved, now);
     }
 
     pub fn poll_event(&mut self) -> Option<LegEvent> {

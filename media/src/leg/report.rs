@@ -1,7 +1,9 @@
 //! The reports of one leg: when they are due, what they say, and what the peer's tell us (RFC 3550 s6.2, s6.4).
 //!
 //! One about every 5 s, at an interval drawn anew each time between half and one and a half of that, so that a
-//! thousand legs that were answered at once do not report at once. A worker knows no wall clock: the NTP time of
+//! thousand legs that were answered at once do not report at once. A leg on which nothing has gone either way since its
+//! last report, held or waiting, takes twice as long: well within the five intervals after which a peer may take it
+//! for gone (s6.3.5). A worker knows no wall clock: the NTP time of
 //! its reports counts from its start, as s4 of the RFC allows.
 
 use std::time::Duration;
@@ -22,6 +24,8 @@ pub(super) struct Reports {
     /// Packets sent by the time of the last report.
     reported: u64,
     has_reported: bool,
+    /// Packets both ways by the time of the last report.
+    moved: u64,
     /// The middle of the peer's last NTP time, and when it came.
     last_from_peer: Option<(u32, Mono)>,
     round_trip: Option<Duration>,
@@ -36,6 +40,7 @@ impl Reports {
             due: false,
             reported: 0,
             has_reported: false,
+            moved: 0,
             last_from_peer: None,
             round_trip: None,
         }
@@ -52,10 +57,12 @@ impl Reports {
         self.due_at
     }
 
-    pub fn handle_timeout(&mut self, now: Mono) {
+    /// `moved` counts the packets both ways so far.
+    pub fn handle_timeout(&mut self, moved: u64, now: Mono) {
         if self.due_at.is_some_and(|at| at <= now) {
+            let is_quiet = std::mem::replace(&mut self.moved, moved) == moved;
             self.due = true;
-            self.due_at = Some(self.due_in(1.0, now));
+            self.due_at = Some(self.due_in(if is_quiet { 2.0 } else { 1.0 }, now));
         }
     }
 
@@ -194,8 +201,8 @@ mod tests {
         assert!((1_250_000..=3_800_000).contains(&first.0), "{first:?}");
         let mut at = first;
         let mut spans = Vec::new();
-        for _ in 0..200 {
-            reports.handle_timeout(at);
+        for moved in 1..=200 {
+            reports.handle_timeout(moved, at);
             assert!(reports.due);
             let next = reports.next_deadline().unwrap();
             spans.push(next.since(at).as_millis());
@@ -203,6 +210,21 @@ mod tests {
         }
         assert!(spans.iter().all(|span| (2500..=7550).contains(span)));
         assert!(spans.iter().max().unwrap() - spans.iter().min().unwrap() > 4000, "not spread");
+    }
+
+    #[test]
+    fn leg_on_which_nothing_moves_reports_half_as_often() {
+        let mut reports = Reports::new(&mut random());
+        reports.begin(Mono(0));
+        let mut at = reports.next_deadline().unwrap();
+        for _ in 0..200 {
+            reports.handle_timeout(0, at);
+            let next = reports.next_deadline().unwrap();
+            assert!((5000..=15_050).contains(&next.since(at).as_millis()));
+            at = next;
+        }
+        reports.handle_timeout(7, at);
+        assert!(reports.next_deadline().unwrap().since(at).as_millis() <= 7550, "at once when something moves");
     }
 
     #[test]

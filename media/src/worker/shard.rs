@@ -348,7 +348,7 @@ impl Shard {
         self.frames.clear();
     }
 
-    /// Makes the counts visible; what is counted from all sessions is so once a second.
+    /// Makes the counts visible; what is counted from all sessions is so every 5 s.
     pub fn publish(&mut self, now: Mono, at_once: bool) {
         self.shared.add(&mut self.tally);
         self.shared.set_free_legs(self.net.free_legs());
@@ -383,4 +383,4 @@ const POLLED: usize = 1024;
 /// A socket that is flooded lets the others have their turn.
 const PACKETS_A_TURN: usize = 64;
 const MAX_HOPS: usize = 4;
-const COUNT_EVERY: Duration = Duration::from_secs(1);
+const COUNT_EVERY: Duration = Duration::from_secs(5);
