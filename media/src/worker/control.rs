@@ -27,6 +27,7 @@ impl Shard {
     }
 
     pub fn take_command(&mut self, command: &Command, now: Mono) {
+        self.is_stale = true;
         if let Some(CommandKind::Audio(audio)) = &command.kind {
             return self.take_audio(command, audio, now);
         }

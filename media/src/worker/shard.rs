@@ -58,8 +58,8 @@ pub(super) struct Shard {
     /// Packets lost and late on legs that are over.
     losses: (u64, u64),
     counted_at: Mono,
-    /// Something happened since the sessions were counted.
-    is_stale: bool,
+    /// A packet or a command was taken since the sessions were counted.
+    pub is_stale: bool,
     buffer: Box<[u8; BUFFER]>,
 }
 
@@ -219,6 +219,7 @@ impl Shard {
 
     fn take_packet(&mut self, index: usize, leg: LegId, port: Port, from: SocketAddr, len: usize, now: Mono) {
         let Some(entry) = self.sessions.get_mut(index) else { return };
+        self.is_stale = true;
         let session = &mut entry.session;
         let packet = &mut self.buffer[..len];
         if port == Port::Rtcp || is_rtcp(packet) {
@@ -348,14 +349,15 @@ impl Shard {
         self.frames.clear();
     }
 
-    /// Makes the counts visible; what is counted from all sessions is so every 5 s.
+    /// Makes the counts visible; what is counted from all sessions is so once a second, if anything
+    /// was taken since.
     pub fn publish(&mut self, now: Mono, at_once: bool) {
         self.shared.add(&mut self.tally);
         self.shared.set_free_legs(self.net.free_legs());
-        self.is_stale = !at_once && now.since(self.counted_at) < COUNT_EVERY;
-        if self.is_stale {
+        if !self.is_stale || (!at_once && now.since(self.counted_at) < COUNT_EVERY) {
             return;
         }
+        self.is_stale = false;
         self.counted_at = now;
         let mut legs_by_codec = [0; Codec::ALL.len()];
         let (mut lost, mut late) = self.losses;
@@ -383,4 +385,4 @@ const POLLED: usize = 1024;
 /// A socket that is flooded lets the others have their turn.
 const PACKETS_A_TURN: usize = 64;
 const MAX_HOPS: usize = 4;
-const COUNT_EVERY: Duration = Duration::from_secs(5);
+const COUNT_EVERY: Duration = Duration::from_secs(1);
