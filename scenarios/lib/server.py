@@ -175,8 +175,8 @@ class Server:
             raise KeyError(f"/metrics has no {name}")
         return sum(found)
 
-    def wait_metric(self, wanted, name, seconds=4, **labels):
-        """Waits until the metric is on the page and has this value."""
+    def wait_metric(self, wanted, name, seconds=7, **labels):
+        """Waits until the metric is on the page and has this value; gauges are brought up to date every 5 s."""
 
         def look():
             try:

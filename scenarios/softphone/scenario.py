@@ -66,7 +66,6 @@ class Phones:
         self.mobile = Baresip(self.scenario, "mobile", SIP, "mobile", secrets["mobile"], 12072, 12082, (12420, 12439), lead + self.sent + lead * 30)
         for phone in (self.desk, self.mobile):
             phone.says("200 OK")
-        self.dev.wait_metric(2, "dialtone_registrations")
         return f"ready in {self.dev.ready_after:.2f} s, two phones registered"
 
     def menu(self):
@@ -106,6 +105,7 @@ class Phones:
         return f"worst impostor {self.told['worst impostor']:.3f}"
 
     def hang_up(self):
+        self.dev.wait_metric(2, "dialtone_registrations")
         for phone in (self.desk, self.mobile):
             phone.command("/hangup\n")
         for user, number, verbs in (("desk", "+15550000001", {"gather"}), ("mobile", "+15550000002", {"echo"})):
