@@ -39,9 +39,9 @@ pub struct Check {
 /// How a server logs.
 #[derive(Args, Clone, Debug)]
 struct Logging {
-    /// error, warn, info, debug, trace, or directives such as info,dialtone::shard=debug
-    #[arg(long, default_value = "info", value_name = "LEVEL")]
-    log_level: String,
+    /// error, warn, info, debug, trace, or directives such as info,dialtone::shard=debug; takes the place of [server] log_level
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
     /// How log lines are written
     #[arg(long, value_enum, default_value_t = LogFormat::Pretty)]
     log_format: LogFormat,

@@ -42,7 +42,8 @@ pub(super) fn run(
     demo: bool,
     ready: impl FnOnce(&Server),
 ) -> Result<ExitCode, String> {
-    let log_level = telemetry::start_logs(&logging.log_level, logging.log_format)?;
+    let level = logging.log_level.as_deref().unwrap_or(&config.server.log_level);
+    let log_level = telemetry::start_logs(level, logging.log_format)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -57,8 +58,7 @@ pub(super) fn run(
         loop {
             tokio::select! {
                 _ = hangup.recv() => {
-                    server.reload(Config::load(path)).await;
-                    server.set_log_level(&logging.log_level);
+                    server.reload(Config::load(path), logging.log_level.as_deref()).await;
                 }
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,

@@ -77,6 +77,7 @@ pub(super) struct Store {
 pub(super) struct Server {
     /// Seconds, or a text such as `90s`, `10m`, `1h`.
     pub(super) drain_timeout: Option<Spanned<toml::Value>>,
+    pub(super) log_level: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

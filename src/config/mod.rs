@@ -81,6 +81,8 @@ pub struct Store {
 #[derive(Clone, Debug)]
 pub struct Server {
     pub drain_timeout: Duration,
+    /// As `--log-level` has it; a reload takes it again.
+    pub log_level: String,
 }
 
 impl Config {

@@ -22,6 +22,7 @@ const DEFAULT_PORTS: RangeInclusive<u16> = 20_000..=29_999;
 const DEFAULT_HTTP: &str = "127.0.0.1:4040";
 const DEFAULT_STORE: &str = "sqlite://dialtone.db";
 const DEFAULT_DRAIN: Duration = Duration::from_secs(300);
+const DEFAULT_LOG_LEVEL: &str = "info";
 const DEFAULT_REALM: &str = "dialtone";
 
 /// Makes faults of one file.
@@ -230,7 +231,15 @@ impl Reader<'_> {
                 )
             })?,
         };
-        Ok(Server { drain_timeout })
+        let log_level = match &server.log_level {
+            None => DEFAULT_LOG_LEVEL.to_owned(),
+            Some(written) => {
+                tracing_subscriber::EnvFilter::try_new(written.get_ref())
+                    .map_err(|_| self.fault(written, format!("wrong value of `log_level`: \"{}\" is not error, warn, info, debug, trace or a list of TARGET=LEVEL", written.get_ref())))?;
+                written.get_ref().clone()
+            }
+        };
+        Ok(Server { drain_timeout, log_level })
     }
 
     fn directory(&self, file: &File, realm: &str) -> Result<Directory, ConfigError> {

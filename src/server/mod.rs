@@ -190,8 +190,9 @@ impl Server {
         self.http
     }
 
-    /// Takes accounts, numbers, users and trunks of another configuration. What needs a restart is named in the log.
-    pub async fn reload(&mut self, fresh: Result<Config, ConfigError>) {
+    /// Takes accounts, numbers, users, trunks and the log level of another configuration; `log_level` is the one that
+    /// the command line insists on. What needs a restart is named in the log.
+    pub async fn reload(&mut self, fresh: Result<Config, ConfigError>, log_level: Option<&str>) {
         let fresh = match fresh {
             Ok(fresh) => fresh,
             Err(error) => {
@@ -208,14 +209,11 @@ impl Server {
         {
             tracing::warn!("listeners and the store change only with a restart");
         }
-        tracing::info!("accounts, numbers, users and trunks are reloaded");
-    }
-
-    /// Sets another log level.
-    pub fn set_log_level(&self, level: &str) {
+        let level = log_level.unwrap_or(&fresh.server.log_level);
         if let Some(Err(error)) = self.log_level.as_ref().map(|handle| handle.set(level)) {
             tracing::error!(%error, "the log level stays");
         }
+        tracing::info!("accounts, numbers, users, trunks and the log level are reloaded");
     }
 
     /// Takes no new calls, waits for the running ones up to the drain time-out or until `hurry` is told, ends the rest, and stops.
