@@ -30,6 +30,7 @@ enum In {
 type Row = (State, u64, In, Option<&'static str>, Option<Tell>, State, Option<u64>);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::enum_variant_names, reason = "the names of RFC 3261")]
 enum Kind {
     ClientInvite,
     ClientNonInvite,

@@ -175,6 +175,12 @@ impl Table {
         }
     }
 
+    /// Entries of the queue, stale ones as well.
+    #[cfg(test)]
+    pub(super) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Mono> {
         self.queue.peek().map(|Reverse((at, _))| *at)
     }
