@@ -3,17 +3,17 @@
 //! A sid is two letters and 32 hexadecimal digits, as the official SDKs check. Newtypes keep an account from
 //! being passed where a call is meant; they serialise as their text.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Defines a sid: its type, its two letters.
 macro_rules! sid {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(u128);
 
         impl $name {
@@ -32,7 +32,7 @@ macro_rules! sid {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "{:032x}"), self.0)
+                f.write_str(SidText::new($prefix, self.0).as_str())
             }
         }
 
@@ -50,17 +50,16 @@ macro_rules! sid {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = SidError;
-
-            fn try_from(text: String) -> Result<Self, SidError> {
-                text.parse()
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(SidText::new($prefix, self.0).as_str())
             }
         }
 
-        impl From<$name> for String {
-            fn from(sid: $name) -> String {
-                sid.to_string()
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
             }
         }
     };
@@ -86,6 +85,27 @@ sid!(
     EventSid,
     "EV"
 );
+
+/// A sid as text, made without an allocation: each call writes some dozens of them.
+struct SidText([u8; 34]);
+
+impl SidText {
+    fn new(prefix: &str, bits: u128) -> SidText {
+        let mut text = [0; 34];
+        text[..2].copy_from_slice(prefix.as_bytes());
+        for (pair, byte) in text[2..].chunks_exact_mut(2).zip(bits.to_be_bytes()) {
+            pair[0] = HEX[usize::from(byte >> 4)];
+            pair[1] = HEX[usize::from(byte & 15)];
+        }
+        SidText(text)
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("a prefix and hexadecimal digits are ASCII")
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// A text that is no sid of the wanted kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
