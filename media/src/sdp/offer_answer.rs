@@ -16,7 +16,7 @@ use crate::codec::Codec;
 use crate::proto::Refusal;
 
 /// Offer and answer of one leg.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Negotiation {
     /// Where we receive, as the peer is to see it.
     endpoint: SocketAddr,
@@ -26,6 +26,9 @@ pub struct Negotiation {
     /// Our last description, agreed or not: `o=` counts on from it.
     last_sent: Bytes,
     step: Step,
+    /// What `agreed` comes to, while it is known from the step that led to it; else it is read again.
+    #[serde(skip)]
+    planned: Option<MediaPlan>,
 }
 
 /// A pair of descriptions that both sides stand by.
@@ -93,10 +96,23 @@ impl fmt::Display for SdpError {
     }
 }
 
+/// Two that stand at the same place are equal, whether the plan is at hand or to be read.
+impl PartialEq for Negotiation {
+    fn eq(&self, other: &Negotiation) -> bool {
+        let place = |of: &Negotiation| (of.endpoint, of.session_id);
+        place(self) == place(other)
+            && self.agreed == other.agreed
+            && self.last_sent == other.last_sent
+            && self.step == other.step
+    }
+}
+
+impl Eq for Negotiation {}
+
 impl Negotiation {
     /// Before anything was said. `endpoint` is the address and RTP port to advertise.
     pub fn new(endpoint: SocketAddr, session_id: u64) -> Negotiation {
-        Negotiation { endpoint, session_id, agreed: None, last_sent: Bytes::new(), step: Step::Stable }
+        Negotiation { endpoint, session_id, agreed: None, last_sent: Bytes::new(), step: Step::Stable, planned: None }
     }
 
     /// Goes on from the last descriptions of both sides, either of which may be empty.
@@ -128,13 +144,14 @@ impl Negotiation {
     pub fn handle_offer(&mut self, sdp: &Bytes) -> Result<Bytes, SdpError> {
         let offer = parse(sdp).map_err(SdpError::Malformed)?;
         let answer = self.numbered(self.answer_to(&offer)?);
-        MediaPlan::of(&answer, &offer)?;
+        let plan = MediaPlan::of(&answer, &offer)?;
         let exchange = Exchange { local: text_of(&answer), remote: sdp.clone() };
         let answer = exchange.local.clone();
         if self.agreed.as_ref() != Some(&exchange) || !matches!(self.step, Step::Answered { .. }) {
             self.step = Step::Answered { before: self.agreed.replace(exchange) };
         }
         self.last_sent = answer.clone();
+        self.planned = Some(plan);
         Ok(answer)
     }
 
@@ -149,6 +166,7 @@ impl Negotiation {
         let offer = offer.clone();
         self.agreed = Some(Exchange { local: offer.clone(), remote: sdp.clone() });
         self.step = Step::Accepted { offer };
+        self.planned = Some(plan);
         Ok(())
     }
 
@@ -164,11 +182,15 @@ impl Negotiation {
     pub fn rollback(&mut self) {
         if let Step::Answered { before } = std::mem::replace(&mut self.step, Step::Stable) {
             self.agreed = before;
+            self.planned = None;
         }
     }
 
-    /// What is agreed, as a plan. Parses both descriptions; for once per step, not per packet.
+    /// What is agreed, as a plan. May have to read both descriptions; for once per step, not per packet.
     pub fn plan(&self) -> Option<MediaPlan> {
+        if self.planned.is_some() {
+            return self.planned.clone();
+        }
         let exchange = self.agreed.as_ref()?;
         MediaPlan::of(&parse(&exchange.local).ok()?, &parse(&exchange.remote).ok()?).ok()
     }
