@@ -243,6 +243,10 @@ pub fn answer<'a>(
         .min_by_key(|(algorithm, _)| *algorithm != Algorithm::Sha256)?;
     let (realm, nonce) = (challenge.get("realm")?, challenge.get("nonce")?);
     let user = &credentials.username;
+    let opaque = challenge.get("opaque");
+    if ![realm, nonce, user, opaque.unwrap_or("")].into_iter().all(fits_quotes) {
+        return None;
+    }
     let mut value = format!(
         "Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", algorithm={}",
         algorithm.name()
@@ -257,7 +261,7 @@ pub fn answer<'a>(
         algorithm.hex_hash(&format!("{}:{nonce}:{}", algorithm.hex_hash(&a1), algorithm.hex_hash(&a2)))
     };
     let _ = write!(value, ", response=\"{response}\"");
-    if let Some(opaque) = challenge.get("opaque") {
+    if let Some(opaque) = opaque {
         let _ = write!(value, ", opaque=\"{opaque}\"");
     }
     Some(value)
@@ -284,6 +288,20 @@ fn response_value(
 fn same_uri(uri: &str, request_uri: &str) -> bool {
     let bare = |uri: &str| uri.split(';').next().unwrap_or("").to_ascii_lowercase();
     bare(uri) == bare(request_uri)
+}
+
+/// Whether a text, its escapes as they are, can stand in quotes.
+fn fits_quotes(text: &str) -> bool {
+    let mut escaped = false;
+    for byte in text.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return false,
+            _ => {}
+        }
+    }
+    !escaped
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -369,6 +387,15 @@ mod tests {
         let md5 = guard().challenges(1000, false).remove(1);
         assert!(md5.contains("MD5"));
         assert_eq!(try_once(&mut strict, &md5, "secret", 1, 1001), Err(Denied::Missing));
+    }
+
+    #[test]
+    fn challenge_whose_quotes_do_not_end_is_not_answered() {
+        for challenge in
+            ["Digest realm=\"r, nonce=\"n\"", "Digest realm=\"r\", nonce=\"n", "Digest realm=r, nonce=\"n\\\""]
+        {
+            assert_eq!(answer([challenge].into_iter(), &credentials("p"), "INVITE", URI, "c", 1), None, "{challenge}");
+        }
     }
 
     #[test]

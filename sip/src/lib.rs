@@ -7,6 +7,8 @@
 pub mod dialog;
 pub mod digest;
 pub mod flow;
+#[cfg(any(feature = "fuzzing", all(test, feature = "net")))]
+pub mod fuzzing;
 pub mod msg;
 pub mod registrar;
 #[cfg(feature = "rsip")]

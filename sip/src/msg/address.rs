@@ -47,7 +47,7 @@ impl<'a> Address<'a> {
             None => (text, ""),
         };
         let uri = uri.trim_end();
-        if uri.contains(['?', ',', '"']) {
+        if uri.contains(['?', ',', '"', '>']) {
             return Err(UriError::Bracket);
         }
         if uri.contains(char::is_whitespace) {
@@ -128,6 +128,7 @@ mod tests {
             ("Bell, A <sip:a@h>", UriError::DisplayName),
             ("sip:user@example.com?Route=%3Csip%3E", UriError::Bracket),
             ("<sip:a@h", UriError::Bracket),
+            ("sip:a@h>", UriError::Bracket),
             ("sip:a b@h", UriError::Space),
         ] {
             assert_eq!(Address::parse(text), Err(error), "{text}");

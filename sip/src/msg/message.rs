@@ -160,6 +160,13 @@ impl Message {
         }
     }
 
+    /// This head without a body, with what is wrong with its framing.
+    #[cfg(feature = "net")]
+    pub(crate) fn broken(mut self, error: Malformed) -> Message {
+        self.malformed = Some(error);
+        self
+    }
+
     fn note(&mut self, error: Malformed) {
         self.malformed = self.malformed.or(Some(error));
     }

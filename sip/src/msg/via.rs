@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::message::is_token_byte;
 use super::param::{Params, find_outside_quotes};
 use super::uri::{HostPort, UriError};
 
@@ -29,6 +30,9 @@ impl<'a> Via<'a> {
         let rest = rest.trim_start();
         let end = rest.find(char::is_whitespace).ok_or(UriError::Via)?;
         let (transport, rest) = rest.split_at(end);
+        if !transport.bytes().all(is_token_byte) {
+            return Err(UriError::Via);
+        }
         let (sent_by, params) = match find_outside_quotes(rest, b';') {
             Some(at) => (&rest[..at], &rest[at..]),
             None => (rest, ""),

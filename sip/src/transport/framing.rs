@@ -7,15 +7,17 @@ use crate::msg::{Malformed, Message, limits};
 
 /// The bytes of a stream that are not a whole message yet.
 #[derive(Default)]
-pub(super) struct Framer {
+pub(crate) struct Framer {
     buffer: BytesMut,
     /// How far the end of the head was searched for, so that a slow sender costs no quadratic time.
     searched: usize,
+    /// How long the message at the front is, once its head was read; zero before.
+    needed: usize,
 }
 
 /// What a stream holds next.
 #[derive(Debug)]
-pub(super) enum Frame {
+pub(crate) enum Frame {
     Message(Message),
     /// A double CRLF: to be answered by a single one (RFC 5626 s4.4.1).
     Ping,
@@ -24,16 +26,19 @@ pub(super) enum Frame {
 }
 
 impl Framer {
-    pub(super) fn buffer(&mut self) -> &mut BytesMut {
+    pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.buffer
     }
 
-    /// Whether a message has begun and not ended.
-    pub(super) fn is_partial(&self) -> bool {
-        !self.buffer.is_empty()
+    /// Whether a message has begun and not ended. A CRLF alone is none: it may be a keep-alive, or half of one.
+    pub(crate) fn is_partial(&self) -> bool {
+        !b"\r\n\r\n".starts_with(&self.buffer)
     }
 
-    pub(super) fn next_frame(&mut self) -> Option<Frame> {
+    pub(crate) fn next_frame(&mut self) -> Option<Frame> {
+        if self.buffer.len() < self.needed {
+            return None;
+        }
         if self.buffer.starts_with(b"\r\n\r\n") {
             self.buffer.advance(4);
             return Some(Frame::Ping);
@@ -44,25 +49,30 @@ impl Framer {
         let from = self.searched.saturating_sub(3);
         let Some(end) = memmem::find(&self.buffer[from..], b"\r\n\r\n").map(|found| from + found) else {
             self.searched = self.buffer.len();
-            return (self.buffer.len() > limits::HEAD_BYTES).then_some(Frame::Broken(None, Malformed::HeadTooLong));
+            // The longest head may be there but for a part of its end.
+            let too_long = self.buffer.len() > limits::HEAD_BYTES + 3;
+            return too_long.then_some(Frame::Broken(None, Malformed::HeadTooLong));
         };
-        self.searched = 0;
+        self.searched = end;
         let head = Bytes::copy_from_slice(&self.buffer[..end + 4]);
-        let message = match Message::parse_head(head.clone(), end) {
+        let message = match Message::parse_head(head, end) {
             Ok(message) => message,
             Err(error) => return Some(Frame::Broken(None, error)),
         };
         let length = match message.content_length() {
-            Ok(Some(length)) if length > limits::BODY_BYTES => return Some(self.broken(head, Malformed::BodyTooLong)),
+            Ok(Some(length)) if length > limits::BODY_BYTES => {
+                return Some(self.broken(message, Malformed::BodyTooLong));
+            }
             Ok(Some(length)) => length,
-            Ok(None) => return Some(self.broken(head, Malformed::ContentLengthMissing)),
-            Err(error) => return Some(self.broken(head, error)),
+            Ok(None) => return Some(self.broken(message, Malformed::ContentLengthMissing)),
+            Err(error) => return Some(self.broken(message, error)),
         };
-        if self.buffer.len() < end + 4 + length {
-            self.searched = end;
+        self.needed = end + 4 + length;
+        if self.buffer.len() < self.needed {
             return None;
         }
-        let raw = self.buffer.split_to(end + 4 + length);
+        let raw = self.buffer.split_to(self.needed);
+        (self.needed, self.searched) = (0, 0);
         // A copy of its own size: a slice would keep the whole read buffer alive as long as the message.
         match Message::parse_framed(Bytes::copy_from_slice(&raw)) {
             Ok(message) => Some(Frame::Message(message)),
@@ -70,9 +80,11 @@ impl Framer {
         }
     }
 
-    fn broken(&mut self, head: Bytes, error: Malformed) -> Frame {
+    /// What is wrong with the framing is what the sender is told, whatever else is wrong.
+    fn broken(&mut self, message: Message, error: Malformed) -> Frame {
         self.buffer.clear();
-        Frame::Broken(Message::parse_framed(head).ok(), error)
+        (self.needed, self.searched) = (0, 0);
+        Frame::Broken(Some(message.broken(error)), error)
     }
 }
 
@@ -103,6 +115,32 @@ mod tests {
     }
 
     #[test]
+    fn crlf_alone_is_no_message_that_has_begun() {
+        let mut framer = Framer::default();
+        for (read, partial) in [("\r", false), ("\n", false), ("\r", false), ("OPTIONS", true)] {
+            framer.buffer().extend_from_slice(read.as_bytes());
+            assert!(framer.next_frame().is_none());
+            assert_eq!(framer.is_partial(), partial, "{read:?}");
+        }
+    }
+
+    #[test]
+    fn long_body_in_many_reads_costs_one_look_at_the_head() {
+        let mut framer = Framer::default();
+        framer.buffer().extend_from_slice(b"OPTIONS sip:a SIP/2.0\r\nContent-Length: 1000\r\n\r\n");
+        assert!(framer.next_frame().is_none());
+        let needed = framer.needed;
+        for _ in 0..999 {
+            framer.buffer().extend_from_slice(b"x");
+            assert!(framer.next_frame().is_none());
+        }
+        assert_eq!((needed, framer.buffer().len()), (needed, needed - 1));
+        framer.buffer().extend_from_slice(b"x");
+        assert!(matches!(framer.next_frame(), Some(Frame::Message(message)) if message.body().len() == 1000));
+        assert_eq!(framer.needed, 0);
+    }
+
+    #[test]
     fn lost_framing_is_told_with_the_message_to_answer() {
         for (text, error, answerable) in [
             ("OPTIONS sip:a SIP/2.0\r\nCall-ID: 1\r\n\r\n", Malformed::ContentLengthMissing, true),
@@ -113,7 +151,11 @@ mod tests {
             let mut framer = Framer::default();
             framer.buffer().extend_from_slice(text.as_bytes());
             match framer.next_frame() {
-                Some(Frame::Broken(message, found)) => assert_eq!((found, message.is_some()), (error, answerable)),
+                Some(Frame::Broken(message, found)) => {
+                    assert_eq!((found, message.is_some()), (error, answerable));
+                    // Its answer is told by what is wrong with it: 413 of a body that is too long.
+                    assert!(message.is_none_or(|message| message.malformed() == Some(error)));
+                }
                 other => panic!("{text:?} gave {other:?}"),
             }
         }
@@ -122,7 +164,7 @@ mod tests {
     #[test]
     fn threat_02_head_without_an_end_is_given_up() {
         let mut framer = Framer::default();
-        framer.buffer().extend_from_slice(&vec![b'a'; limits::HEAD_BYTES + 1]);
+        framer.buffer().extend_from_slice(&vec![b'a'; limits::HEAD_BYTES + 4]);
         assert!(matches!(framer.next_frame(), Some(Frame::Broken(None, Malformed::HeadTooLong))));
     }
 }

@@ -7,7 +7,7 @@
 //! too slowly for [`tcp::WRITE_QUEUE`] messages is closed; the inbound queue makes connections wait, never UDP.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-mod framing;
+pub(crate) mod framing;
 mod tcp;
 
 use std::collections::HashMap;
