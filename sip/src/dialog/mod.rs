@@ -133,10 +133,11 @@ impl Dialog {
     pub fn request(&self, method: Method, cseq: u32, via: &str) -> Writer {
         let mut routes: Vec<&str> = self.route_set.iter().map(String::as_str).collect();
         let uri = self.request_uri();
-        let bracketed = format!("<{}>", self.remote_target);
+        let bracketed;
         if routes.first().is_some_and(|route| !is_loose(route)) {
             // A strict router wants itself as Request-URI, and the target as the last Route.
             routes.remove(0);
+            bracketed = format!("<{}>", self.remote_target);
             routes.push(&bracketed);
         }
         let mut writer = Writer::request(method.as_str(), uri);

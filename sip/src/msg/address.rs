@@ -86,6 +86,9 @@ impl<'a> Address<'a> {
 }
 
 fn has_open_quote(text: &str) -> bool {
+    if memchr::memchr(b'"', text.as_bytes()).is_none() {
+        return false;
+    }
     let (mut quoted, mut escaped) = (false, false);
     for byte in text.bytes() {
         match byte {

@@ -49,7 +49,13 @@ fn split_outside_quotes(text: &str, separator: u8) -> impl Iterator<Item = &str>
 }
 
 /// The place of an ASCII byte outside quoted strings and angle brackets.
+///
+/// Runs several times for every message: the common texts have no quote and no bracket before it, or no such byte at all.
 pub fn find_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
+    let first = memchr::memchr(wanted, text.as_bytes())?;
+    if memchr::memchr2(b'"', b'<', &text.as_bytes()[..first]).is_none() {
+        return Some(first);
+    }
     let (mut quoted, mut escaped, mut angle) = (false, false, false);
     for (at, byte) in text.bytes().enumerate() {
         if escaped {

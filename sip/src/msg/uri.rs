@@ -54,7 +54,7 @@ impl<'a> Uri<'a> {
         if text.len() > super::limits::URI_BYTES {
             return Err(UriError::TooLong);
         }
-        if text.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control()) {
+        if text.bytes().fold(false, |found, byte| found | (byte <= b' ') | (byte == 0x7f)) {
             return Err(UriError::Space);
         }
         if text.contains(['<', '>']) {
@@ -239,6 +239,9 @@ fn is_user_byte(byte: u8) -> bool {
 
 fn check_escapes(text: &str) -> Result<(), UriError> {
     let bytes = text.as_bytes();
+    if memchr::memchr(b'%', bytes).is_none() {
+        return Ok(());
+    }
     let ok = bytes
         .iter()
         .enumerate()
