@@ -64,10 +64,10 @@ impl<'a> Address<'a> {
         self.params.get("tag").filter(|tag| !tag.is_empty())
     }
 
-    /// The display name without quotes and escapes; line folds become spaces.
+    /// The display name without quotes and escapes; line folds and other control bytes become spaces.
     pub fn display_name(&self) -> Cow<'a, str> {
         let inner = super::param::unquoted(self.display);
-        if !inner.contains(['\\', '\r', '\n']) {
+        if !inner.bytes().any(|byte| byte == b'\\' || byte.is_ascii_control()) {
             return Cow::Borrowed(inner);
         }
         let mut name = String::with_capacity(inner.len());
@@ -76,7 +76,7 @@ impl<'a> Address<'a> {
             match letter {
                 '\\' if !escaped => escaped = true,
                 letter => {
-                    name.push(if letter.is_control() { ' ' } else { letter });
+                    name.push(if letter.is_ascii_control() { ' ' } else { letter });
                     escaped = false;
                 }
             }
@@ -103,8 +103,14 @@ fn has_open_quote(text: &str) -> bool {
 
 /// A quoted string, or tokens with white space between (RFC 3261 s25.1 `display-name`).
 fn is_display_name(text: &str) -> bool {
-    if text.starts_with('"') {
-        return text.len() >= 2 && text.ends_with('"');
+    if let Some(rest) = text.strip_prefix('"') {
+        let mut escaped = false;
+        let end = rest.bytes().position(|byte| {
+            let ends = byte == b'"' && !escaped;
+            escaped = byte == b'\\' && !escaped;
+            ends
+        });
+        return end == rest.len().checked_sub(1);
     }
     text.bytes()
         .all(|b| b.is_ascii_alphanumeric() || b.is_ascii_whitespace() || b >= 0x80 || b"-.!%*_+`'~".contains(&b))
@@ -122,6 +128,7 @@ mod tests {
         let bare = Address::parse("sip:j@h;tag=9").unwrap();
         assert_eq!((bare.uri, bare.tag()), ("sip:j@h", Some("9")));
         assert_eq!(Address::parse("caller<sip:a@b>").unwrap().display_name(), "caller");
+        assert_eq!(Address::parse("\"a\0b\" <sip:a@b>").unwrap().display_name(), "a b");
     }
 
     #[test]
@@ -132,6 +139,8 @@ mod tests {
             ("sip:user@example.com?Route=%3Csip%3E", UriError::Bracket),
             ("<sip:a@h", UriError::Bracket),
             ("sip:a@h>", UriError::Bracket),
+            (r#""a" b "c" <sip:a@h>"#, UriError::DisplayName),
+            (r#""a"b <sip:a@h>"#, UriError::DisplayName),
             ("sip:a b@h", UriError::Space),
         ] {
             assert_eq!(Address::parse(text), Err(error), "{text}");
