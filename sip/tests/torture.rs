@@ -100,7 +100,7 @@ const RFC_5118: [(&str, &str, Verdict, &str); 12] = [
 ];
 
 #[test]
-fn rfc_4475_every_message_gets_the_verdict_of_its_section() {
+fn threat_01_rfc_4475_every_message_gets_the_verdict_of_its_section() {
     let mut wrong = Vec::new();
     for (name, section, verdict, why) in RFC_4475 {
         judge(name, &rfc_4475(name), section, verdict, why, &mut wrong);
@@ -109,7 +109,7 @@ fn rfc_4475_every_message_gets_the_verdict_of_its_section() {
 }
 
 #[test]
-fn rfc_5118_every_message_gets_the_verdict_of_its_section() {
+fn threat_01_rfc_5118_every_message_gets_the_verdict_of_its_section() {
     let mut wrong = Vec::new();
     for (name, section, verdict, why) in RFC_5118 {
         judge(name, &rfc_5118(name), section, verdict, why, &mut wrong);

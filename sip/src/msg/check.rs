@@ -132,7 +132,10 @@ fn request_uri(message: &Message) -> Result<(), Fault> {
 
 fn contacts(message: &Message) -> Result<(), Fault> {
     let malformed = bad("Malformed Contact");
-    for contact in message.values(H::Contact).filter(|contact| *contact != "*") {
+    for (at, contact) in message.values(H::Contact).filter(|contact| *contact != "*").enumerate() {
+        if at >= limits::CONTACTS {
+            return Err(bad("Too Many Contacts"));
+        }
         let address = Address::parse(contact).map_err(|_| malformed)?;
         address.parsed_uri().map_err(|_| malformed)?;
         if address.params.get("expires").is_some_and(|expires| parse_number(expires).is_none()) {

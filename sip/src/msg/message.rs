@@ -420,11 +420,12 @@ fn parse_start_line(head: &str, from: usize, to: usize) -> Result<Start, Malform
     if first.is_empty() || !first.bytes().all(is_token_byte) {
         return Err(Malformed::StartLine);
     }
-    let (uri, version) = rest.trim_end().rsplit_once(' ').ok_or(Malformed::StartLine)?;
+    let trimmed = rest.trim_end();
+    let (uri, version) = trimmed.rsplit_once(' ').ok_or(Malformed::StartLine)?;
     if !version.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("SIP/")) {
         return Err(Malformed::StartLine);
     }
-    let fault = if rest.ends_with(' ') || uri.is_empty() || uri.contains([' ', '\t', '<', '>']) {
+    let fault = if trimmed.len() < rest.len() || uri.is_empty() || uri.contains([' ', '\t', '<', '>']) {
         Some(Malformed::StartLine)
     } else if !version.eq_ignore_ascii_case("SIP/2.0") {
         Some(Malformed::Version)
@@ -512,6 +513,7 @@ mod tests {
         for (text, fault) in [
             ("INVITE  sip:a@b SIP/2.0\r\nTo: x\r\n\r\n", Malformed::StartLine),
             ("INVITE sip:a@b SIP/2.0 \r\nTo: x\r\n\r\n", Malformed::StartLine),
+            ("INVITE sip:a@b SIP/2.0\t\r\nTo: x\r\n\r\n", Malformed::StartLine),
             ("INVITE sip:a@b SIP/7.0\r\nTo: x\r\n\r\n", Malformed::Version),
             ("INVITE sip:a@b SIP/2.0\r\nTo: x\r\nno colon here\r\n\r\n", Malformed::HeaderLine),
             ("INVITE sip:a@b SIP/2.0\r\nTo: x\r\nl: -1\r\n\r\n", Malformed::ContentLength),

@@ -31,6 +31,7 @@ pub mod limits {
     pub const HEAD_BYTES: usize = 65_000;
     pub const HEADERS: usize = 200;
     pub const VIAS: usize = 70;
+    pub const CONTACTS: usize = 70;
     pub const BODY_BYTES: usize = 1_048_576;
     /// A Call-ID, a tag or a branch.
     pub const IDENTIFIER_BYTES: usize = 256;

@@ -83,7 +83,7 @@ fn top_via_says_where_the_request_came_from() {
 }
 
 #[test]
-fn response_goes_to_the_source_and_never_to_maddr_or_received() {
+fn threat_39_response_goes_to_the_source_and_never_to_maddr_or_received() {
     let source = "203.0.113.9:40000";
     for (via, to) in [
         ("SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bKa", "203.0.113.9:5070"),

@@ -369,7 +369,7 @@ fn proxy_and_server_are_answered_together() {
 }
 
 #[test]
-fn challenge_is_not_answered_without_credentials_or_after_a_cancel() {
+fn threat_43_challenge_is_not_answered_without_credentials_or_after_a_cancel() {
     for (credentials, canceled, challenge) in [
         (None, false, SERVER),
         (Some(credentials()), true, SERVER),

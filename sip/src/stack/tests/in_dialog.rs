@@ -4,7 +4,7 @@ use super::*;
 use crate::stack::usage::Phase;
 
 #[test]
-fn right_tags_with_another_call_id_get_481() {
+fn threat_39_right_tags_with_another_call_id_get_481() {
     let mut world = World::new(udp());
     let (dialog, tag) = world.incoming();
     for ask in [

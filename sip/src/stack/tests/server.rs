@@ -218,7 +218,7 @@ fn bye_of_ours_before_the_answer_is_a_refusal() {
 }
 
 #[test]
-fn stateless_refusal_is_the_same_for_a_retransmission_and_its_ack_is_absorbed() {
+fn threat_15_stateless_refusal_is_the_same_for_a_retransmission_and_its_ack_is_absorbed() {
     let mut world = World::new(udp());
     let mut refusals = Vec::new();
     for _ in 0..2 {
@@ -332,6 +332,21 @@ fn contact_star_in_an_invite_is_malformed() {
     let mut world = World::new(udp());
     assert!(world.receive(Ask { more: "Contact: *\r\n", ..Ask::invite() }.text()).is_none());
     assert_eq!(world.take_lines(), ["400 INVITE"]);
+    world.finish();
+}
+
+#[test]
+fn threat_01_more_contacts_or_vias_than_anyone_needs_are_refused() {
+    let mut world = World::new(udp());
+    let contacts = format!("Contact: {}\r\n", ["<sip:a@h>"; 71].join(","));
+    assert!(world.receive(Ask { more: &contacts, ..Ask::invite() }.text()).is_none());
+    let vias = ["SIP/2.0/UDP h;branch=z9hG4bK1"; 71].join(",");
+    assert!(world.receive(Ask::invite().text_by(&vias)).is_none());
+    let reasons: Vec<String> =
+        world.take_sent().iter().map(|(_, refusal)| refusal.reason_phrase().to_owned()).collect();
+    assert_eq!(reasons, ["Too Many Contacts", "Too Many Via Headers"]);
+    let vias = ["SIP/2.0/UDP h;branch=z9hG4bK1"; 70].join(",");
+    assert!(world.receive(Ask::invite().text_by(&vias)).is_some());
     world.finish();
 }
 
