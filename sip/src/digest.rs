@@ -87,8 +87,10 @@ impl Guard {
     }
 
     /// The values of WWW-Authenticate to send, the preferred one first (RFC 8760 s2.2).
-    pub fn challenges(&self, wall_s: u64, stale: bool) -> Vec<String> {
-        let nonce = self.nonce(wall_s);
+    ///
+    /// `salt` is drawn anew for each request: two clients with one nonce would use up each other's counts.
+    pub fn challenges(&self, wall_s: u64, salt: u64, stale: bool) -> Vec<String> {
+        let nonce = self.nonce(wall_s, salt);
         let stale = if stale { ", stale=true" } else { "" };
         let challenge = |algorithm: &Algorithm| {
             format!(
@@ -173,23 +175,26 @@ impl Guard {
         Ok(())
     }
 
-    fn nonce(&self, wall_s: u64) -> String {
-        let time = wall_s.to_be_bytes();
-        format!("{}{}", hex(&time[3..]), hex(&self.seal(wall_s)[..16]))
+    /// Time and salt in the open, sealed by an HMAC.
+    fn nonce(&self, wall_s: u64, salt: u64) -> String {
+        let (time, salt) = (hex(&wall_s.to_be_bytes()[3..]), hex(&salt.to_be_bytes()));
+        let seal = self.seal(&time, &salt);
+        format!("{time}{salt}{seal}")
     }
 
     fn issued_at(&self, nonce: &str) -> Option<u64> {
-        let (time, seal) = nonce.split_at_checked(10)?;
+        let (time, rest) = nonce.split_at_checked(10)?;
+        let (salt, seal) = rest.split_at_checked(16)?;
         let issued = u64::from_str_radix(time, 16).ok()?;
-        let expected = hex(&self.seal(issued)[..16]);
-        bool::from(expected.as_bytes().ct_eq(seal.as_bytes())).then_some(issued)
+        bool::from(self.seal(time, salt).as_bytes().ct_eq(seal.as_bytes())).then_some(issued)
     }
 
-    fn seal(&self, wall_s: u64) -> [u8; 32] {
+    fn seal(&self, time: &str, salt: &str) -> String {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("hmac takes a key of any length");
         mac.update(self.realm.as_bytes());
-        mac.update(&wall_s.to_be_bytes());
-        mac.finalize().into_bytes().into()
+        mac.update(time.as_bytes());
+        mac.update(salt.as_bytes());
+        hex(&mac.finalize().into_bytes()[..16])
     }
 }
 
@@ -334,7 +339,7 @@ mod tests {
     #[test]
     fn right_password_passes_by_either_algorithm() {
         let mut guard = guard();
-        for challenge in guard.challenges(1000, false) {
+        for challenge in guard.challenges(1000, 7, false) {
             assert_eq!(
                 try_once(&mut guard, &challenge, "secret", if challenge.contains("MD5") { 2 } else { 1 }, 1010),
                 Ok(()),
@@ -346,7 +351,7 @@ mod tests {
     #[test]
     fn threat_37_replayed_invented_and_old_nonces_are_stale() {
         let mut guard = guard();
-        let challenge = guard.challenges(1000, false).remove(0);
+        let challenge = guard.challenges(1000, 7, false).remove(0);
         assert_eq!(try_once(&mut guard, &challenge, "secret", 3, 1001), Ok(()));
         assert_eq!(try_once(&mut guard, &challenge, "secret", 3, 1001), Err(Denied::Stale), "replay");
         assert_eq!(try_once(&mut guard, &challenge, "secret", 2, 1001), Ok(()), "reordered, not seen before");
@@ -357,9 +362,17 @@ mod tests {
     }
 
     #[test]
+    fn two_clients_of_one_second_do_not_use_up_each_others_counts() {
+        let mut guard = guard();
+        let (one, other) = (guard.challenges(1000, 1, false).remove(0), guard.challenges(1000, 2, false).remove(0));
+        assert_eq!(try_once(&mut guard, &one, "secret", 1, 1000), Ok(()));
+        assert_eq!(try_once(&mut guard, &other, "secret", 1, 1000), Ok(()));
+    }
+
+    #[test]
     fn threat_37_wrong_password_uri_realm_and_user_are_told_apart_from_nothing() {
         let mut guard = guard();
-        let challenge = guard.challenges(1000, false).remove(0);
+        let challenge = guard.challenges(1000, 7, false).remove(0);
         assert_eq!(try_once(&mut guard, &challenge, "guess", 1, 1001), Err(Denied::Wrong));
         let value =
             answer([challenge.as_str()].into_iter(), &credentials("secret"), "REGISTER", "sip:elsewhere", "c", 1)
@@ -384,7 +397,7 @@ mod tests {
     #[test]
     fn threat_37_an_algorithm_that_is_not_offered_is_not_accepted() {
         let mut strict = Guard::new("dialtone".into(), [3; 32], vec![Algorithm::Sha256]);
-        let md5 = guard().challenges(1000, false).remove(1);
+        let md5 = guard().challenges(1000, 7, false).remove(1);
         assert!(md5.contains("MD5"));
         assert_eq!(try_once(&mut strict, &md5, "secret", 1, 1001), Err(Denied::Missing));
     }

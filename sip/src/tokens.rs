@@ -33,6 +33,15 @@ impl Tokens {
         u128::from(self.next_u64()) << 64 | u128::from(self.next_u64())
     }
 
+    /// A seed or a secret that says nothing of this one's.
+    pub fn next_seed(&mut self) -> [u8; 32] {
+        let mut seed = [0; 32];
+        for chunk in seed.chunks_mut(8) {
+            chunk.copy_from_slice(&self.next_u64().to_be_bytes());
+        }
+        seed
+    }
+
     /// A number below `bound`; the bias is under 2^-32 for the small bounds that timers need.
     pub fn below(&mut self, bound: u64) -> u64 {
         if bound == 0 { 0 } else { self.next_u64() % bound }

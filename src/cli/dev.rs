@@ -86,7 +86,9 @@ impl Dev {
         );
         let mut text = format!(
             "# Made by `dialtone dev` at each start: a copy of it is a good beginning for `dialtone serve`.\n\
-             [sip]\nlisten = [\"udp://{sip}\", \"tcp://{sip}\"]\nrealm = \"dialtone\"\n\n\
+             [sip]\nlisten = [\"udp://{sip}\", \"tcp://{sip}\"]\nrealm = \"dialtone\"\n\
+             # Softphones of some age, Debian's baresip among them, give up on a challenge that offers SHA-256 as well.\n\
+             digest = [\"MD5\"]\n\n\
              [http]\nlisten = \"{http}\"\nallow_private_targets = true\noperator_token = \"{}\"\n\n\
              [media]\nports = \"{}\"\n\n\
              [store]\nurl = \"sqlite://{FOLDER}/dialtone.db\"\n\n\

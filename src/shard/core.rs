@@ -126,10 +126,7 @@ impl Core {
     pub fn new(settings: Settings) -> Core {
         let mut tokens = Tokens::new(settings.stack.seed);
         // The stack draws from a seed of its own, so that neither's names say anything of the other's.
-        let mut seed = [0; 32];
-        for chunk in seed.chunks_mut(8) {
-            chunk.copy_from_slice(&tokens.next_u64().to_be_bytes());
-        }
+        let seed = tokens.next_seed();
         Core {
             stack: Stack::new(stack::Config { seed, ..settings.stack.clone() }),
             gate: Gate::new(&settings.gate, &mut tokens),

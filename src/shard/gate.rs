@@ -44,6 +44,7 @@ pub(super) enum Verdict {
 
 pub(super) struct Gate {
     guard: Guard,
+    salts: Tokens,
     sources: HashMap<IpAddr, Source>,
 }
 
@@ -56,11 +57,11 @@ struct Source {
 
 impl Gate {
     pub(super) fn new(settings: &Settings, tokens: &mut Tokens) -> Gate {
-        let mut secret = [0; 32];
-        for chunk in secret.chunks_mut(8) {
-            chunk.copy_from_slice(&tokens.next_u64().to_be_bytes());
+        Gate {
+            guard: Guard::new(settings.realm.clone(), tokens.next_seed(), settings.algorithms.clone()),
+            salts: Tokens::new(tokens.next_seed()),
+            sources: HashMap::new(),
         }
-        Gate { guard: Guard::new(settings.realm.clone(), secret, settings.algorithms.clone()), sources: HashMap::new() }
     }
 
     /// Whether the source of a request may send it.
@@ -113,7 +114,7 @@ impl Gate {
             return Verdict::Silence;
         }
         let mut reply = Reply::new(401);
-        for challenge in self.guard.challenges(now.wall_ms / 1000, stale) {
+        for challenge in self.guard.challenges(now.wall_ms / 1000, self.salts.next_u64(), stale) {
             reply = reply.header(HeaderName::WwwAuthenticate, challenge);
         }
         Verdict::Refuse(reply, 401)

@@ -227,7 +227,7 @@ proptest! {
         algorithm in 0usize..2,
     ) {
         let mut guard = Guard::new(realm, [5; 32], vec![Algorithm::Sha256, Algorithm::Md5]);
-        let challenge = guard.challenges(1_000, false).remove(algorithm);
+        let challenge = guard.challenges(1_000, 7, false).remove(algorithm);
         let answer = |password: &str| {
             let ours = Credentials { username: username.clone(), password: password.to_owned() };
             digest::answer([challenge.as_str()].into_iter(), &ours, "REGISTER", &uri, &cnonce, count).unwrap()

@@ -291,7 +291,7 @@ fn credentials_answer_the_challenge_with_the_next_cseq() {
     let mut guard = Guard::new("carrier".into(), [1; 32], vec![Algorithm::Sha256, Algorithm::Md5]);
     let (dialog, invite) = world.inviting(Some(credentials()));
     let challenges: Vec<String> =
-        guard.challenges(1_000, false).iter().map(|value| format!("WWW-Authenticate: {value}\r\n")).collect();
+        guard.challenges(1_000, 7, false).iter().map(|value| format!("WWW-Authenticate: {value}\r\n")).collect();
     world.receive(answer_with(&invite, 401, "bt", &challenges.concat()));
     let sent = world.take_sent();
     assert_eq!(sent.iter().map(|(_, message)| line(message)).collect::<Vec<_>>(), ["ACK", "INVITE"]);
