@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import resource
 import shutil
 import signal
 import subprocess
@@ -114,6 +115,11 @@ class Scenario:
         shutil.rmtree(self.folder, ignore_errors=True)
         print(f"{self.summary}; {self.checks} checks in {time.monotonic() - self._began:.1f} s", flush=True)
         return False
+
+
+def allow_many_files():
+    """As many open files as this user may have, for this process and those that it starts."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
 
 
 def tail(path, lines=25):

@@ -107,11 +107,11 @@ class Transport:
     def _read(self):
         buffer = b""
         while self._open:
-            if not select.select([self.socket], [], [], 0.2)[0]:
-                continue
             try:
+                if not select.select([self.socket], [], [], 0.05)[0]:
+                    continue
                 data, source = self.socket.recvfrom(65536)
-            except OSError:
+            except (OSError, ValueError):
                 return
             if not self.tcp:
                 if data.strip():
@@ -157,8 +157,8 @@ class Transport:
 
     def close(self):
         self._open = False
-        self.socket.close()
         self._thread.join(1)
+        self.socket.close()
 
 
 def branch():
@@ -297,12 +297,14 @@ class Phone:
 class Dialog:
     """What both kinds of call share once there is a dialog."""
 
+    routes = ()
+
     def make(self, method, headers=(), body="", cseq=None, content_type="application/sdp", via=None):
         if cseq is None:
             self.cseq += 1
             cseq = self.cseq
         return self.phone.build(
-            method, self.target, self.call_id, cseq, self.remote, self.local, headers, body, via, content_type
+            method, self.target, self.call_id, cseq, self.remote, self.local, [*self.routes, *headers], body, via, content_type
         )
 
     def _exchange(self, text, seconds=5.0):
@@ -362,6 +364,7 @@ class Call(Dialog):
         if response.status < 300:
             self.answer = response
             self.remote, self.target = response.header("to"), response.contact_uri()
+            self.routes = [f"Route: {route}" for route in reversed(response.headers("record-route"))]
         return response
 
     def accepted(self, seconds=5.0, body=""):
@@ -387,6 +390,7 @@ class IncomingCall(Dialog):
     def __init__(self, phone, invite):
         self.phone, self.invite, self.call_id = phone, invite, invite.call_id
         self.target, self.cseq = invite.contact_uri(), 100
+        self.routes = [f"Route: {route}" for route in invite.headers("record-route")]
         self.tag = secrets.token_hex(4)
         self.local, self.remote = f"{invite.header('to')};tag={self.tag}", invite.header("from")
 
