@@ -72,7 +72,7 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
             format!(
                 "{base}[[number]]\naccount = \"AC00000000000000000000000000000002\"\nnumber = \"+1\"\ntwiml = \"<Response/>\"\n"
             ),
-            "f.toml:8: the `account` of +1 is the sid of no [[account]]",
+            "f.toml:7: `account` names AC00000000000000000000000000000002, which no [[account]] has as its sid",
         ),
         (
             format!(

@@ -253,6 +253,7 @@ impl Reader<'_> {
                 .add_account(Account { sid, auth_token, name: account.name.clone() })
                 .map_err(|error| self.conflict(&account.sid, &error))?;
         }
+        self.check_accounts(file, &directory)?;
         for number in &file.number {
             directory.add_number(self.number(number)?).map_err(|error| self.conflict(&number.number, &error))?;
         }
@@ -262,7 +263,6 @@ impl Reader<'_> {
         for trunk in &file.trunk {
             directory.add_trunk(self.trunk(trunk)?).map_err(|error| self.conflict(&trunk.name, &error))?;
         }
-        self.check_accounts(file, &directory)?;
         Ok(directory)
     }
 
