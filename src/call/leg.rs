@@ -10,7 +10,7 @@ use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
 use super::effect::{AttemptId, Effect, SipCommand, SipEvent};
-use super::{Call, MEDIA_PATIENCE, Now};
+use super::{Call, LONGEST, MEDIA_PATIENCE, Now};
 use crate::events::{CallStatus, EndedBy, EventKind};
 use crate::twiml::{BranchEvent, Precondition, VerbInput};
 
@@ -245,6 +245,7 @@ impl Call {
             self.leg.media = MediaState::Active;
         }
         self.answered_ms = Some(now.wall_ms);
+        self.longest = Some(now.mono + LONGEST);
         self.publish(EventKind::Answered, effects);
         self.satisfy(now, effects);
     }
@@ -384,6 +385,7 @@ impl Call {
         self.leg.signalling = Signalling::Answered { attempt };
         self.leg.sip_call_id = sip_call_id;
         self.answered_ms = Some(now.wall_ms);
+        self.longest = Some(now.mono + LONGEST);
         if self.opening.link.is_some() || (sdp.is_empty() && self.leg.media == MediaState::Active) {
             self.leg.media = MediaState::Active;
             self.callee_answered(now, effects);

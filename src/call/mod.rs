@@ -85,6 +85,8 @@ pub struct Call {
     throttle: program::Throttle,
     sequence: u32,
     answered_ms: Option<u64>,
+    /// A leg whose peer has vanished without a word must not live for ever.
+    longest: Option<Mono>,
     /// How the leg ended, until its media statistics make the event complete.
     ending: Option<Ending>,
     is_published: bool,
@@ -107,6 +109,8 @@ struct Ending {
     publish_by: Mono,
 }
 
+/// The longest that an answered leg may last, as at Twilio.
+const LONGEST: Duration = Duration::from_secs(4 * 3600);
 /// A worker answers within this time, or is taken for lost.
 const MEDIA_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -136,6 +140,7 @@ impl Call {
             throttle: program::Throttle::default(),
             sequence: 0,
             answered_ms: None,
+            longest: None,
             ending: None,
             is_published: false,
             is_released: false,
@@ -179,7 +184,11 @@ impl Call {
     /// When the call wants [`CallInput::Deadline`].
     pub fn next_deadline(&self) -> Option<Mono> {
         let publish_by = self.ending.as_ref().filter(|_| !self.is_published).map(|ending| ending.publish_by);
-        [self.verb_timer, publish_by, self.leg.media_patience(), self.throttle.deadline()].into_iter().flatten().min()
+        let longest = self.longest.filter(|_| self.ending.is_none());
+        [self.verb_timer, publish_by, self.leg.media_patience(), self.throttle.deadline(), longest]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Takes an input; what it brings about is appended to `effects`, in order. The last is [`Effect::Finished`].
@@ -254,6 +263,9 @@ impl Call {
         }
         if self.leg.media_patience().is_some_and(|at| at <= now.mono) {
             self.media_lost(now, effects);
+        }
+        if self.longest.is_some_and(|at| at <= now.mono) {
+            self.hang_up(EndedBy::Server, 480, "SIP;cause=480;text=\"longest duration of a call\"", now, effects);
         }
         self.release_throttled(now, effects);
         if self.verb_timer.is_some_and(|at| at <= now.mono) {

@@ -38,3 +38,16 @@ fn caller_that_vanishes_after_the_answer_is_given_up() {
     world.close_books();
     assert_eq!(world.records().len(), 1);
 }
+
+#[test]
+fn caller_that_vanishes_in_the_middle_is_ended_after_four_hours() {
+    let mut world = World::new(4, |_| Says::Twiml("<Response><Echo/></Response>"));
+    world.restarts = false;
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(1));
+    world.network.loss = 1.0;
+    world.run_for(Duration::from_secs(4 * 3600 - 10));
+    assert!(!world.core.has_no_calls());
+    world.close_books();
+    assert_eq!(world.records()[0].duration_s(), 4 * 3600);
+}
