@@ -154,3 +154,85 @@ fn contacts(message: &Message) -> Result<(), Fault> {
         Some(_) => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const GOOD: &str = "INVITE sip:a@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nMax-Forwards: 70\r\n\
+                        From: <sip:b@h>;tag=1\r\nTo: <sip:a@h>\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\n\
+                        Contact: <sip:b@h>\r\nContent-Length: 0\r\n\r\n";
+
+    fn check(text: &str) -> Result<(), Fault> {
+        request(&Message::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap())
+    }
+
+    #[test]
+    fn every_fault_has_its_status_and_names_itself() {
+        assert_eq!(check(GOOD), Ok(()));
+        let long = "x".repeat(limits::IDENTIFIER_BYTES + 1);
+        let long_branch = format!("branch=z9hG4bK{long}");
+        let long_call_id = format!("Call-ID: {long}\r\n");
+        let long_tag = format!(";tag={long}");
+        let long_uri = format!("INVITE sip:{}@h SIP", "x".repeat(limits::URI_BYTES));
+        for (from, to, status, reason) in [
+            ("SIP/2.0\r\nVia", "SIP/3.0\r\nVia", 505, "Version Not Supported"),
+            ("INVITE sip", "INVITE  sip", 400, "Malformed Request Line"),
+            ("Max-Forwards: 70", "no colon", 400, "Malformed Header Line"),
+            ("Call-ID: c", "Call-ID: c\rd", 400, "Control Character In Header"),
+            ("Content-Length: 0", "Content-Length: x", 400, "Malformed Content-Length"),
+            ("Content-Length: 0", "Content-Length: 1", 400, "Body Shorter Than Content-Length"),
+            ("From: <sip:b@h>;tag=1\r\n", "", 400, "Missing From"),
+            ("To: <sip:a@h>\r\n", "t: <sip:a@h>\r\nTo: <sip:a@h>\r\n", 400, "Repeated To"),
+            ("Call-ID: c\r\n", "", 400, "Missing Call-ID"),
+            ("Call-ID: c\r\n", "Call-ID:\r\n", 400, "Malformed Call-ID"),
+            ("Call-ID: c\r\n", long_call_id.as_str(), 400, "Malformed Call-ID"),
+            ("CSeq: 1 INVITE\r\n", "", 400, "Missing CSeq"),
+            ("CSeq: 1 INVITE", "CSeq: 2147483648 INVITE", 400, "Malformed CSeq"),
+            ("CSeq: 1 INVITE", "CSeq: 1", 400, "Malformed CSeq"),
+            ("CSeq: 1 INVITE", "CSeq: 1 BYE", 400, "CSeq Method Differs From Request"),
+            ("CSeq: 1 INVITE", "CSeq: 1 invite", 400, "CSeq Method Differs From Request"),
+            ("Max-Forwards: 70", "Max-Forwards: 256", 400, "Malformed Max-Forwards"),
+            ("Max-Forwards: 70", "Max-Forwards: -1", 400, "Malformed Max-Forwards"),
+            ("Max-Forwards: 70", "Max-Forwards: 70\r\nMax-Forwards: 70", 400, "Repeated Max-Forwards"),
+            ("Max-Forwards: 70", "Max-Forwards: 70\r\nExpires: x", 400, "Malformed Expires"),
+            ("SIP/2.0/UDP h", "SIP/2.0/UDP", 400, "Malformed Via"),
+            ("SIP/2.0/UDP h", "SIP/3.0/UDP h", 400, "Malformed Via"),
+            ("Via: SIP/2.0/UDP h;branch=z9hG4bK1\r\n", "", 400, "Missing Via"),
+            ("branch=z9hG4bK1", long_branch.as_str(), 400, "Via Branch Too Long"),
+            ("<sip:b@h>;tag=1", "<sip:b@>;tag=1", 400, "Malformed From"),
+            (";tag=1", long_tag.as_str(), 400, "Malformed From"),
+            ("To: <sip:a@h>", "To: \"a <sip:a@h>", 400, "Malformed To"),
+            ("INVITE sip:a@h", "INVITE sip:a@", 400, "Malformed Request-URI"),
+            ("INVITE sip:a@h SIP", long_uri.as_str(), 400, "Malformed Request-URI"),
+            ("INVITE sip:a@h", "INVITE sip:a@h?Route=x", 400, "Headers In Request-URI"),
+            ("INVITE sip:a@h", "INVITE mailto:a@h", 416, "Unsupported URI Scheme"),
+            ("Contact: <sip:b@h>\r\n", "", 400, "Missing Contact"),
+            ("Contact: <sip:b@h>", "Contact: <sip:b@>", 400, "Malformed Contact"),
+            ("Contact: <sip:b@h>", "Contact: <sip:b@h>;expires=-1", 400, "Malformed Contact"),
+            ("Contact: <sip:b@h>", "Contact: *", 400, "Malformed Contact"),
+        ] {
+            let text = GOOD.replacen(from, to, 1);
+            assert_ne!(text, GOOD, "{from}");
+            assert_eq!(check(&text), Err(Fault { status, reason }), "{to}");
+        }
+    }
+
+    #[test]
+    fn what_looks_odd_and_is_right_passes() {
+        for (from, to) in [
+            ("INVITE sip:a@h", "INVITE tel:+14155550100"),
+            ("Max-Forwards: 70\r\n", ""),
+            ("Max-Forwards: 70", "Max-Forwards: 0"),
+            ("CSeq: 1 INVITE", "CSeq: 2147483647   INVITE"),
+            ("Content-Length: 0\r\n", ""),
+            (";tag=1", ""),
+            ("Contact: <sip:b@h>", "m: <sip:b@h>, <tel:+1>"),
+            ("Content-Length: 0", "Contact: <sip:c@h>;q=0.5;expires=4294967295\r\nContent-Length: 0"),
+        ] {
+            assert_eq!(check(&GOOD.replacen(from, to, 1)), Ok(()), "{to}");
+        }
+    }
+}

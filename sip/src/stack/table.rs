@@ -204,7 +204,7 @@ impl Table {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.keys.is_empty()
     }
 
     pub(super) fn by_kind(&self) -> impl Iterator<Item = (&'static str, usize)> {

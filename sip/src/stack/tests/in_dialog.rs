@@ -193,6 +193,23 @@ fn cancel_of_a_reinvite_ends_that_alone() {
 }
 
 #[test]
+fn cancel_of_a_reinvite_that_was_refused_leaves_the_one_that_waits() {
+    let mut world = World::new(udp());
+    let (dialog, tag) = world.incoming();
+    world.receive(Ask { branch: "one", cseq: 11, to_tag: &tag, ..Ask::invite() }.text());
+    let overlapping = Ask { branch: "two", cseq: 12, to_tag: &tag, ..Ask::invite() };
+    world.receive(overlapping.text());
+    world.take_sent();
+    world.receive(Ask { method: "CANCEL", more: "", body: b"", ..overlapping }.text());
+    assert_eq!(world.take_lines(), ["200 CANCEL"]);
+    world.command(|stack, now| stack.answer(dialog, Bytes::from_static(ANSWER), now));
+    assert_eq!(world.take_lines(), ["200 INVITE"]);
+    world.receive(Ask::inside("ACK", &tag, 11).text());
+    world.receive(Ask::inside("BYE", &tag, 13).text());
+    world.finish();
+}
+
+#[test]
 fn crossing_byes_are_both_answered() {
     let mut world = World::new(udp());
     let (dialog, tag) = world.incoming();
