@@ -8,6 +8,7 @@
 //! - `api`: the commands (answer, refuse, invite, cancel, bye, re-INVITE)
 //! - `receive`: dispatch of what arrives
 //! - `client`: responses to what we sent
+//! - `stamp`: the Vias of a response
 //! - `usage`: the state of one INVITE dialog
 //! - `table`: transactions and timers
 //!
@@ -16,6 +17,7 @@
 mod api;
 mod client;
 mod receive;
+mod stamp;
 mod table;
 mod usage;
 
