@@ -1,5 +1,6 @@
 //! Logs and metrics: set up once, described once.
 
+use std::io::IsTerminal;
 use std::sync::Mutex;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -42,7 +43,10 @@ pub fn start_logs(level: &str, format: LogFormat) -> Result<LogLevel, String> {
     let (filter, handle) = reload::Layer::new(filter);
     let layer: Box<dyn Layer<_> + Send + Sync> = match format {
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
-        LogFormat::Pretty => fmt::layer().compact().with_target(false).with_writer(std::io::stderr).boxed(),
+        LogFormat::Pretty => {
+            let colours = std::io::stderr().is_terminal();
+            fmt::layer().compact().with_target(false).with_ansi(colours).with_writer(std::io::stderr).boxed()
+        }
     };
     tracing_subscriber::registry().with(filter).with(layer).try_init().map_err(|error| error.to_string())?;
     Ok(LogLevel { filter: Mutex::new(handle) })

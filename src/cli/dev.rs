@@ -66,11 +66,6 @@ impl Dev {
         serve::run(config, Path::new(DEV_CONFIG), logging, true, |server| self.greet(server, &secrets))
     }
 
-    /// The address that others use: the one of this machine in the network with `--lan`.
-    fn public(&self, listening: SocketAddr) -> SocketAddr {
-        SocketAddr::new(listening.ip(), listening.port())
-    }
-
     fn config(&self, secrets: &Secrets) -> String {
         let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         let (sip, http) = if self.lan {
@@ -109,8 +104,13 @@ impl Dev {
     }
 
     fn greet(&self, server: &Server, secrets: &Secrets) {
-        let sip = server.listening().first().map_or(self.sip, |listen| self.public(listen.advertise));
-        let http = server.http();
+        let sip = server.listening().first().map_or(self.sip, |listen| listen.advertise);
+        // In the network the server is where its SIP side says that it is.
+        let http = if server.http().ip().is_unspecified() {
+            SocketAddr::new(sip.ip(), server.http().port())
+        } else {
+            server.http()
+        };
         if self.json {
             let line = serde_json::json!({
                 "version": env!("CARGO_PKG_VERSION"),
