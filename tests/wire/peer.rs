@@ -42,7 +42,7 @@ listen = ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]
 listen = "127.0.0.1:0"
 operator_token = "operator"
 [media]
-ports = "40000-44999"
+ports = "32300-32699"
 [store]
 url = "sqlite://{}/d.db"
 [[account]]

@@ -202,14 +202,13 @@ impl Shard {
                     let (session, leg) = (endpoint.session, endpoint.leg);
                     self.tally.packets_in += 1;
                     self.tally.bytes_in += len as u64;
+                    let is_settled = endpoint.is_connected();
                     self.take_packet(session, leg, port, from, len, now);
-                }
-                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => {
-                    if port == Port::Rtp && !endpoint.is_connected() {
+                    if port == Port::Rtp && !is_settled {
                         self.settle(index);
                     }
-                    return;
                 }
+                Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return,
                 // An ICMP answer to something that we sent; the next packet may be well.
                 Err(_) => {}
             }

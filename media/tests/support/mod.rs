@@ -23,11 +23,12 @@ pub struct Worker {
     commands: AtomicU64,
 }
 
-/// Ranges of 200 ports, one for each worker of this process; processes are kept apart by their id.
+/// Ranges of 200 ports, one for each worker of this process; processes are kept apart by their id. Below the ports that
+/// Linux gives to sockets that name none (32768 and up).
 fn next_range() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let process = (std::process::id() % 60) as u16;
-    21_000 + process * 600 + NEXT.fetch_add(200, Ordering::Relaxed) % 600
+    let process = (std::process::id() % 37) as u16;
+    10_000 + process * 600 + NEXT.fetch_add(200, Ordering::Relaxed) % 600
 }
 
 impl Worker {
