@@ -106,18 +106,7 @@ class Runs:
         pairs = lambda measure: tuple(map(list, zip(*[[measure(peer) for peer in (self.ours, theirs)] for _ in range(repetitions)])))
         media = lambda peer: "bridge" if peer is self.ours else "media"
         warm = lambda peer: (self.load.signalling(peer, "answer", 50, 2), self.load.signalling(peer, media(peer), 50, 2, callee=True))
-        for peer in (self.ours, theirs):
-            warm(peer)
-
-        table.add("answered call, CPU us", *pairs(lambda peer: self.signalling(peer, "answer", 100, 6)), floor=400)
-        table.add("bridged call, CPU us (theirs: proxied without media)", *pairs(lambda peer: self.signalling(peer, "bridge", 100, 6, callee=True)), ratio=1.0)
-        table.add("bridged call, CPU us (theirs: with media)", *pairs(lambda peer: self.signalling(peer, media(peer), 100, 6, callee=True)))
-        table.add("IVR call with one HTTP fetch, CPU us", [self.signalling(self.ours, "ivr", 100, 6, flow="hung_up") for _ in range(repetitions)], floor=1000)
-        self.nothing_left()
-        table.add("relayed RTP packet at 200 calls, CPU us", *pairs(lambda peer: self.relay(peer, media(peer), 200, 6)), ratio=1.0, digits=2)
-        table.add("bridged INVITE to 200, p50 ms", *pairs(lambda peer: self.load.latency(peer, media(peer), 300)), floor=2, digits=2)
-        self.nothing_left()
-
+        idle_kb = {peer: peer.memory_kb() for peer in (self.ours, theirs)}
         held = {self.ours: [], theirs: []}
         for _ in range(repetitions):
             for peer in held:
@@ -125,11 +114,24 @@ class Runs:
                 self.must_not_fail(peer, "held calls", told)
                 held[peer].append(told)
             self.nothing_left()
-        column = lambda name, scale=1: [[told[name] / scale for told in held[peer]] for peer in held]
-        # Memory that was once taken is used again: the first repetition tells what the calls took beyond the idle process.
-        first = [[column[0]] for column in column("kb", 1024)]
-        table.add("1,000 held bridged calls beyond the idle process, MB", *first, floor=30, digits=1)
-        table.add("held bridged call, idle CPU us/s", *column("idle_us"), floor=5, digits=2)
+        # Memory that was taken once is used again: only the first calls of a process tell what they need.
+        memory = [[(held[peer][0]["kb"] - idle_kb[peer]) / 1024] for peer in held]
+        table.add("1,000 held bridged calls beyond the idle process, MB", *memory, floor=30, digits=1)
+        table.add("held bridged call, idle CPU us/s", *[[told["idle_us"] for told in held[peer]] for peer in held], floor=5, digits=2)
+        for peer in idle_kb:
+            warm(peer)
+
+        table.add("answered call, CPU us", *pairs(lambda peer: self.signalling(peer, "answer", 100, 6)), floor=400)
+        bridged = lambda user, rate: pairs(lambda peer: self.signalling(peer, user(peer), rate, 6, callee=True))
+        plain = lambda peer: "bridge"
+        table.add("bridged call at 400/s, CPU us (theirs: proxied without media)", *bridged(plain, 400), ratio=1.0)
+        table.add("bridged call at 100/s, CPU us (theirs: proxied without media)", *bridged(plain, 100), ratio=1.0)
+        table.add("bridged call at 100/s, CPU us (theirs: with media)", *bridged(media, 100))
+        table.add("IVR call with one HTTP fetch, CPU us", [self.signalling(self.ours, "ivr", 100, 6, flow="hung_up") for _ in range(repetitions)], floor=1000)
+        self.nothing_left()
+        table.add("relayed RTP packet at 200 calls, CPU us", *pairs(lambda peer: self.relay(peer, media(peer), 200, 6)), ratio=1.0, digits=2)
+        table.add("bridged INVITE to 200, p50 ms", *pairs(lambda peer: self.load.latency(peer, media(peer), 300)), floor=2, digits=2)
+        self.nothing_left()
 
         seconds, rate = 60, 200
         before = self.ours.server.rows("SELECT count(*) FROM calls WHERE to_address = 'ivr'")[0][0]

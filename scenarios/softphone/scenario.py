@@ -73,7 +73,13 @@ class Phones:
         self.mobile.dial("+15550000002")
         menu, pressed = prompt("demo-menu"), prompt("pressed-one")
         # After the prompt nothing is sent, and the phone writes its recording in blocks: the last one may be missing.
-        wait_for(lambda: correlation(menu, self.desk.heard()) >= ENOUGH, 10, "the menu's prompt", every=0.25)
+        lengths = []
+
+        def is_over():
+            lengths.append(len(self.desk.heard()))
+            return len(set(lengths[-3:])) == 1 and correlation(menu, self.desk.heard()) >= ENOUGH
+
+        wait_for(is_over, 10, "the menu's prompt", every=0.2)
         self.told["menu"] = correlation(menu, self.desk.heard())
         self.scenario.check(self.told["menu"] >= ENOUGH, f"the menu: correlation {self.told['menu']:.3f}")
         before = len(self.desk.heard())
