@@ -133,10 +133,10 @@ impl Subscriber for CallLog {
         match &event.kind {
             EventKind::Initiated(initiated) => {
                 let (direction, via) = (initiated.direction.as_str(), initiated.via.as_str());
-                tracing::info!(%call_sid, %account, direction, via, from = ?initiated.from, to = ?initiated.to, "call");
+                tracing::info!(%call_sid, %account, direction, via, from = initiated.from, to = initiated.to, "call");
             }
             EventKind::Noticed(notice) => {
-                tracing::warn!(%call_sid, %account, code = notice.code, url = ?without_query(&notice.url), "{}", notice.text);
+                tracing::warn!(%call_sid, %account, code = notice.code, url = without_query(&notice.url), "{}", notice.text);
             }
             EventKind::Silent { expected_from, dropped_from } if dropped_from.is_empty() => tracing::warn!(
                 %call_sid,

@@ -202,7 +202,9 @@ impl Server {
         };
         let directory = Arc::new(fresh.directory.clone());
         self.directory.store(directory.clone());
-        let _ = self.mail.send(Mail::Directory(directory)).await;
+        let (taken, done) = oneshot::channel();
+        let _ = self.mail.send(Mail::Directory(directory, taken)).await;
+        let _ = done.await;
         if fresh.sip.listen != self.config.sip.listen
             || fresh.http.listen != self.config.http.listen
             || fresh.store.url != self.config.store.url

@@ -26,7 +26,8 @@ pub enum Mail {
         ticket: u64,
         addresses: Vec<SocketAddr>,
     },
-    Directory(Arc<Directory>),
+    /// Go by this directory from now on; tell when that is so.
+    Directory(Arc<Directory>, oneshot::Sender<()>),
     /// Take no new calls; tell when the last is over.
     Drain(oneshot::Sender<()>),
     /// End every call now.

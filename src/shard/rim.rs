@@ -174,9 +174,10 @@ impl Rim {
             }
             Mail::Audio { call, ticket, result } => self.core.handle_audio(call, ticket, result, now),
             Mail::Resolved { ticket, addresses } => self.core.handle_resolved(ticket, &addresses, now),
-            Mail::Directory(directory) => {
+            Mail::Directory(directory, taken) => {
                 self.directory = directory.clone();
                 self.core.set_directory(directory);
+                let _ = taken.send(());
             }
             Mail::Drain(drained) => {
                 self.core.drain();

@@ -70,9 +70,15 @@ impl Store {
         sqlx::any::install_default_drivers();
         let separator = if url.contains('?') { '&' } else { '?' };
         let options = AnyConnectOptions::from_str(&format!("{url}{separator}mode=rwc"))?;
-        let setup = ["PRAGMA journal_mode = WAL", "PRAGMA synchronous = NORMAL", "PRAGMA busy_timeout = 5000"];
+        let setup = [
+            "PRAGMA journal_mode = WAL",
+            "PRAGMA synchronous = NORMAL",
+            "PRAGMA busy_timeout = 5000",
+            "PRAGMA cache_size = -1024",
+        ];
         let pool = AnyPoolOptions::new()
-            .max_connections(4)
+            // One writes, one reads.
+            .max_connections(2)
             .acquire_timeout(Duration::from_secs(10))
             .after_connect(move |connection, _| {
                 Box::pin(async move {
