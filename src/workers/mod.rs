@@ -1,7 +1,7 @@
 //! Media workers, as the edge sees them. Edge and worker talk by messages of `media::proto` only.
 //!
 //! The worker of this process runs on the shard's own thread: a command is a call, its answers are read right after it,
-//! and no thread wakes another. (Measured: a bridged call cost half as much again with a thread between.)
+//! and no thread wakes another. ARCHITECTURE.md has what that was measured to save.
 
 use std::io;
 use std::os::fd::OwnedFd;
