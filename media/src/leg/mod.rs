@@ -201,7 +201,7 @@ impl Leg {
         self.gate.rtcp_target().map(|target| (target, mux))
     }
 
-    /// The one address that RTP comes from, once that is certain: a socket may then be connected to it.
+    /// The one address that RTP comes from, once that is certain.
     pub fn settled_peer(&self) -> Option<SocketAddr> {
         self.gate.settled()
     }

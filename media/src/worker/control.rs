@@ -47,8 +47,7 @@ impl Shard {
         endpoints.append(&mut opener.opened);
         match outcome {
             Ok(()) => {
-                // Goodbyes leave by sockets that are about to close; and whoever is told of an agreement finds
-                // the sockets as it says.
+                // Goodbyes leave by sockets that are about to close.
                 self.transmit(index, now);
                 self.reconcile(index, now);
                 self.tell(index, now);
@@ -148,10 +147,6 @@ impl Shard {
         }
         for link in before.into_iter().filter(|link| !linked.contains(link)) {
             unlink(links, link, index);
-        }
-        for at in 0..self.sessions[index].endpoints.len() {
-            let (_, endpoint) = self.sessions[index].endpoints[at];
-            self.settle(endpoint);
         }
     }
 

@@ -202,11 +202,7 @@ impl Shard {
                     let (session, leg) = (endpoint.session, endpoint.leg);
                     self.tally.packets_in += 1;
                     self.tally.bytes_in += len as u64;
-                    let is_settled = endpoint.is_connected();
                     self.take_packet(session, leg, port, from, len, now);
-                    if port == Port::Rtp && !is_settled {
-                        self.settle(index);
-                    }
                 }
                 Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return,
                 // An ICMP answer to something that we sent; the next packet may be well.
@@ -295,14 +291,6 @@ impl Shard {
         if entry.session.is_over() {
             self.remove(index, now);
         }
-    }
-
-    /// Connects a leg's socket once its peer is certain, and takes that back when it is not any more.
-    pub fn settle(&mut self, endpoint_index: usize) {
-        let Some(endpoint) = self.net.endpoint(endpoint_index) else { return };
-        let Some(entry) = self.sessions.get(endpoint.session) else { return };
-        let peer = entry.session.leg(endpoint.leg).and_then(|leg| leg.settled_peer());
-        self.net.settle(endpoint_index, peer);
     }
 
     fn take_deadlines(&mut self, now: Mono) {

@@ -1,13 +1,13 @@
 //! Sockets, and who makes them.
 //!
 //! They are made behind a trait, so that a keeper process may own them one day and hand them to the worker that
-//! takes over. Here too is the one thing that the standard library cannot do: to take a connection back.
+//! takes over.
 
 use std::io;
 use std::net::SocketAddr;
 
 use mio::net::UdpSocket;
-use socket2::{Domain, Protocol, SockAddr, SockAddrStorage, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// Makes a bound, non-blocking UDP socket.
 pub trait Sockets: Send {
@@ -27,14 +27,4 @@ impl Sockets for UdpSockets {
         socket.bind(&address.into())?;
         Ok(UdpSocket::from_std(socket.into()))
     }
-}
-
-/// Lets a connected socket receive from anyone again (POSIX `connect` with `AF_UNSPEC`).
-pub(super) fn disconnect(socket: &UdpSocket) {
-    let nowhere = SockAddrStorage::zeroed();
-    let len = nowhere.size_of();
-    // SAFETY: zeros are a valid address of family AF_UNSPEC, which is 0, and `len` is the length of all of it.
-    let nowhere = unsafe { SockAddr::new(nowhere, len) };
-    // Some systems disconnect and report EAFNOSUPPORT.
-    let _ = SockRef::from(socket).connect(&nowhere);
 }
