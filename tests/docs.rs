@@ -80,6 +80,18 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
             ),
             "f.toml:9: wrong value of `twiml`",
         ),
+        (
+            format!(
+                "{base}[[trunk]]\naccount = \"AC00000000000000000000000000000001\"\nname = \"t\"\nuri = \"sip:h\"\nrealm = \"r\"\n"
+            ),
+            "f.toml:10: `realm` says whose challenge `username` and `password` answer: give both, or leave it out",
+        ),
+        (
+            format!(
+                "{base}[[trunk]]\naccount = \"AC00000000000000000000000000000001\"\nname = \"t\"\nuri = \"sip:h\"\nusername = \"u\"\npassword = \"p\"\nrealm = 'r\"'\n"
+            ),
+            "f.toml:12: wrong value of `realm`: it must not hold quotes, backslashes or control characters",
+        ),
         (format!("{base}{account}"), "f.toml:7: account AC00000000000000000000000000000001 stands twice"),
     ] {
         let error = Config::parse(&text, "f.toml").expect_err(&text).to_string();

@@ -228,7 +228,7 @@ class Operations:
         (self.scenario.folder / "secrets" / "data").mkdir(parents=True)
         (self.scenario.folder / "secrets" / "token").write_text(FILE_TOKEN + "\n")
         dial = number("+15553005", "<Dial timeout='5'><Number>+442071838750</Number></Dial>")
-        carrier = trunk("out", uri=f"sip:127.0.0.1:{CARRIER}", username="us", password="${SCENARIO_TRUNK}", numbers=["+15553000"])
+        carrier = trunk("out", uri=f"sip:127.0.0.1:{CARRIER}", username="us", password="${SCENARIO_TRUNK}", realm="carrier", numbers=["+15553000"])
         text = config(NUMBERS + dial + FROM + user("desk", USER_SECRET) + carrier).replace(AUTH_TOKEN, "file:token")
         server = Server(self.scenario, text, name="secrets", log_level="trace", log_format="json")
         server.start(environment={"SCENARIO_TRUNK": TRUNK_SECRET})

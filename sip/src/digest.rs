@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::msg::AuthParams;
+use crate::msg::{AuthParams, HeaderName, Message};
 
 /// A hash that digest authentication may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -220,11 +220,22 @@ pub fn username<'a>(auth: &AuthParams<'a>) -> Option<&'a str> {
     auth.get("username")
 }
 
-/// A client's secret for one realm.
+/// A client's secret, and the realm that may ask for it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     pub username: String,
     pub password: String,
+    /// `None`: whichever realm asks. For credentials that were given together with the one URI that they are for.
+    pub realm: Option<String>,
+}
+
+impl Credentials {
+    /// Whether a challenge of this realm is answered with them.
+    ///
+    /// Any case will do: a realm is a host name as a rule, and two that differ in case alone are nobody's.
+    pub fn are_for(&self, realm: &str) -> bool {
+        self.realm.as_ref().is_none_or(|own| own.eq_ignore_ascii_case(realm))
+    }
 }
 
 impl std::fmt::Debug for Credentials {
@@ -233,7 +244,38 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
-/// Answers one of the challenges, the strongest that we know; `None` where there is none.
+/// The digest challenges that the credentials are for.
+pub fn own_challenges<'a>(
+    challenges: impl Iterator<Item = &'a str>,
+    credentials: &Credentials,
+) -> impl Iterator<Item = AuthParams<'a>> {
+    let own = |challenge: &AuthParams<'_>| challenge.get("realm").is_some_and(|realm| credentials.are_for(realm));
+    challenges.filter_map(AuthParams::parse).filter(AuthParams::is_digest).filter(own)
+}
+
+/// The realm that a 401 or 407 asks for, where it asks for none that the credentials are for.
+///
+/// Whoever set the credentials is to be told of it: the request fails as with a wrong password.
+pub fn foreign_realm<'a>(response: &'a Message, credentials: &Credentials) -> Option<&'a str> {
+    let (challenge, _) = challenge_headers(response.status())?;
+    if own_challenges(response.headers(challenge), credentials).next().is_some() {
+        return None;
+    }
+    let mut digests = response.headers(challenge).filter_map(AuthParams::parse).filter(AuthParams::is_digest);
+    digests.find_map(|challenge| challenge.get("realm"))
+}
+
+/// The header of a challenge and the one that answers it; `None` of a response that asks for nothing.
+pub fn challenge_headers(status: u16) -> Option<(HeaderName, HeaderName)> {
+    match status {
+        401 => Some((HeaderName::WwwAuthenticate, HeaderName::Authorization)),
+        407 => Some((HeaderName::ProxyAuthenticate, HeaderName::ProxyAuthorization)),
+        _ => None,
+    }
+}
+
+/// Answers one of the challenges: of those that the credentials are for the strongest that we know; `None` where there
+/// is none.
 pub fn answer<'a>(
     challenges: impl Iterator<Item = &'a str>,
     credentials: &Credentials,
@@ -242,8 +284,7 @@ pub fn answer<'a>(
     cnonce: &str,
     count: u32,
 ) -> Option<String> {
-    let digests = challenges.filter_map(AuthParams::parse).filter(AuthParams::is_digest);
-    let (algorithm, challenge) = digests
+    let (algorithm, challenge) = own_challenges(challenges, credentials)
         .filter_map(|challenge| Some((Algorithm::from_name(challenge.get("algorithm"))?, challenge)))
         .min_by_key(|(algorithm, _)| *algorithm != Algorithm::Sha256)?;
     let (realm, nonce) = (challenge.get("realm")?, challenge.get("nonce")?);
@@ -328,7 +369,7 @@ mod tests {
     }
 
     fn credentials(password: &str) -> Credentials {
-        Credentials { username: "desk".into(), password: password.into() }
+        Credentials { username: "desk".into(), password: password.into(), realm: None }
     }
 
     fn try_once(guard: &mut Guard, challenge: &str, password: &str, count: u32, wall_s: u64) -> Result<(), Denied> {
@@ -408,6 +449,38 @@ mod tests {
             ["Digest realm=\"r, nonce=\"n\"", "Digest realm=\"r\", nonce=\"n", "Digest realm=r, nonce=\"n\\\""]
         {
             assert_eq!(answer([challenge].into_iter(), &credentials("p"), "INVITE", URI, "c", 1), None, "{challenge}");
+        }
+    }
+
+    #[test]
+    fn threat_43_only_the_own_realm_is_answered_and_another_is_named() {
+        let challenge =
+            |realm: &str, algorithm: &str| format!("Digest realm=\"{realm}\", nonce=\"n\", algorithm={algorithm}");
+        let (own_md5, own_sha, other) =
+            (challenge("Carrier", "MD5"), challenge("Carrier", "SHA-256"), challenge("other", "SHA-256"));
+        let basic = "Basic realm=\"third\"".to_owned();
+        let carrier = Credentials { realm: Some("carrier".into()), ..credentials("p") };
+        let whoever = credentials("p");
+        for (credentials, challenges, answered, foreign) in [
+            (&carrier, vec![&own_md5], Some(("Carrier", "MD5")), None),
+            (&carrier, vec![&other, &own_md5], Some(("Carrier", "MD5")), None),
+            (&carrier, vec![&own_md5, &other, &own_sha], Some(("Carrier", "SHA-256")), None),
+            (&carrier, vec![&other], None, Some("other")),
+            (&carrier, vec![&basic, &other], None, Some("other")),
+            (&carrier, vec![&basic], None, None),
+            (&carrier, vec![], None, None),
+            (&whoever, vec![&other], Some(("other", "SHA-256")), None),
+        ] {
+            let values = challenges.iter().map(|value| value.as_str());
+            let value = answer(values, credentials, "INVITE", URI, "c", 1);
+            let auth = value.as_deref().and_then(AuthParams::parse);
+            let found = auth.and_then(|auth| auth.get("realm").zip(auth.get("algorithm")));
+            assert_eq!(found, answered, "{challenges:?}");
+            for (status, name) in [(401, "WWW-Authenticate"), (407, "Proxy-Authenticate")] {
+                let lines: String = challenges.iter().map(|value| format!("{name}: {value}\r\n")).collect();
+                let response = Message::parse(format!("SIP/2.0 {status} No\r\n{lines}\r\n").into()).unwrap();
+                assert_eq!(foreign_realm(&response, credentials), foreign, "{status} {challenges:?}");
+            }
         }
     }
 

@@ -221,7 +221,7 @@ fn frames<'a>(reads: impl Iterator<Item = &'a [u8]>) -> Vec<Found> {
 pub fn digest(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut guard = Guard::new("realm".into(), [3; 32], vec![Algorithm::Sha256, Algorithm::Md5]);
-    let ours = Credentials { username: "user".into(), password: "password".into() };
+    let ours = Credentials { username: "user".into(), password: "password".into(), realm: None };
     for line in text.lines() {
         let Some(auth) = AuthParams::parse(line) else { continue };
         let _ = (auth.is_digest(), digest::username(&auth));

@@ -70,6 +70,8 @@ pub struct Trunk {
     pub from: Vec<Source>,
     pub username: Option<String>,
     pub password: Option<Secret>,
+    /// The realm that `username` and `password` are for; empty of a trunk without `uri`, which needs none.
+    pub realm: String,
     /// Numbers that arrive by it, and that may be used as caller id.
     pub numbers: Vec<String>,
     /// Outbound numbers that begin so go by it.

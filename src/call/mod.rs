@@ -181,6 +181,11 @@ impl Call {
         &self.opening.from
     }
 
+    /// The trunk or user by which it comes or goes.
+    pub fn via(&self) -> &str {
+        &self.opening.via
+    }
+
     /// When the call wants [`CallInput::Deadline`].
     pub fn next_deadline(&self) -> Option<Mono> {
         let publish_by = self.ending.as_ref().filter(|_| !self.is_published).map(|ending| ending.publish_by);

@@ -131,6 +131,7 @@ pub(super) struct Trunk {
     pub(super) from: Vec<Spanned<String>>,
     pub(super) username: Option<String>,
     pub(super) password: Option<Spanned<String>>,
+    pub(super) realm: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) numbers: Vec<Spanned<String>>,
     pub(super) prefixes: Option<Vec<String>>,

@@ -96,7 +96,7 @@ impl Reader<'_> {
         if digest.is_empty() {
             return Err(ConfigError::general(self.name, "[sip] digest is empty: name SHA-256, MD5 or both"));
         }
-        if realm.contains(['"', '\\']) || realm.chars().any(char::is_control) {
+        if !fits_quotes(&realm) {
             return Err(ConfigError::general(
                 self.name,
                 "[sip] realm must not hold quotes, backslashes or control characters",
@@ -363,14 +363,18 @@ impl Reader<'_> {
     }
 
     fn trunk(&self, trunk: &file::Trunk) -> Result<Trunk, ConfigError> {
-        if let Some(uri) = &trunk.uri {
-            SipUri::parse(uri.get_ref()).map_err(|error| {
-                self.fault(
-                    uri,
-                    format!("wrong value of `uri`: {error}; for example sip:carrier.example:5060;transport=tcp"),
-                )
-            })?;
-        }
+        let host = match &trunk.uri {
+            None => "",
+            Some(uri) => {
+                let parsed = SipUri::parse(uri.get_ref()).map_err(|error| {
+                    self.fault(
+                        uri,
+                        format!("wrong value of `uri`: {error}; for example sip:carrier.example:5060;transport=tcp"),
+                    )
+                })?;
+                parsed.host.host
+            }
+        };
         if trunk.uri.is_none() && trunk.from.is_empty() && trunk.username.is_none() {
             return Err(self.fault(&trunk.name, "the trunk has neither `uri` nor `from`: no call could use it"));
         }
@@ -391,11 +395,24 @@ impl Reader<'_> {
             from: trunk.from.iter().map(|source| self.source(source)).collect::<Result<_, _>>()?,
             username: trunk.username.clone(),
             password: trunk.password.as_ref().map(|password| self.secret(password, "password")).transpose()?,
+            realm: trunk.realm.as_ref().map_or(Ok(host.to_owned()), |realm| self.trunk_realm(realm, trunk))?,
             numbers: trunk.numbers.iter().map(|number| number.get_ref().clone()).collect(),
             prefixes: trunk.prefixes.clone().unwrap_or_else(|| vec![String::new()]),
             priority: trunk.priority,
             application: self.application(&keys)?,
         })
+    }
+
+    fn trunk_realm(&self, realm: &Spanned<String>, trunk: &file::Trunk) -> Result<String, ConfigError> {
+        if !fits_quotes(realm.get_ref()) {
+            let message = "wrong value of `realm`: it must not hold quotes, backslashes or control characters";
+            return Err(self.fault(realm, message));
+        }
+        if trunk.username.is_none() || trunk.password.is_none() {
+            let message = "`realm` says whose challenge `username` and `password` answer: give both, or leave it out";
+            return Err(self.fault(realm, message));
+        }
+        Ok(realm.get_ref().clone())
     }
 
     fn source(&self, written: &Spanned<String>) -> Result<Source, ConfigError> {
@@ -489,6 +506,11 @@ struct Keys<'a> {
     fallback_method: &'a Option<Spanned<String>>,
     status_callback: &'a Option<Spanned<String>>,
     status_callback_method: &'a Option<Spanned<String>>,
+}
+
+/// Whether a realm can stand in the quotes of a challenge as it is.
+fn fits_quotes(realm: &str) -> bool {
+    !realm.contains(['"', '\\']) && !realm.chars().any(char::is_control)
 }
 
 fn duration(value: &toml::Value) -> Option<Duration> {

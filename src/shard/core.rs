@@ -419,6 +419,9 @@ impl Core {
                 (dialog, SipEvent::Answered { sdp: sdp_of(&response), sip_call_id: response.call_id().to_owned() })
             }
             StackEvent::Refused { dialog, status, response } => {
+                if let (Some(response), Some((sid, attempt))) = (&response, self.by_dialog.get(&dialog).copied()) {
+                    self.note_foreign_realm(sid, attempt, response);
+                }
                 let sip_call_id = response.map(|response| response.call_id().to_owned()).unwrap_or_default();
                 (dialog, SipEvent::Refused { status, sip_call_id })
             }

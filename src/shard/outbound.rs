@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use dialtone_sip::dialog::uri_address;
-use dialtone_sip::digest::Credentials;
+use dialtone_sip::digest::{self, Credentials};
 use dialtone_sip::flow::{Flow, Transport};
-use dialtone_sip::msg::SipUri;
+use dialtone_sip::msg::{Message, SipUri};
 use dialtone_sip::stack::Invitation;
 
 use super::core::{Core, Output, Slot};
@@ -16,11 +16,15 @@ use crate::call::route::{self, Reach, Unreachable};
 use crate::call::{AttemptId, BranchOrder, Call, CallInput, Now, Opening, SipEvent};
 use crate::events::Direction;
 use crate::ids::{AccountSid, CallSid};
-use crate::twiml::{BranchEvent, BranchFailure, NewDocument, Notice, StatusCallback, Target};
+use crate::twiml::{BranchEvent, BranchFailure, NewDocument, Notice, SipTarget, StatusCallback, Target};
 
 /// Twilio's numbers for a `<Dial>` that cannot be carried out.
 const INVALID_CALLER_ID: u32 = 13_214;
 const UNREACHABLE: u32 = 13_223;
+/// Twilio's number for a trunk that answers with an error.
+const TRUNK_FAILED: u32 = 32_011;
+/// A stranger's realm is told up to here.
+const REALM_CHARS: usize = 128;
 /// The status of an INVITE that could not be sent, because its host has no address we may use.
 const NOT_SENT: u16 = 503;
 
@@ -181,9 +185,8 @@ impl Core {
             }
             Reach::Uri(target) => {
                 let from = caller_id.unwrap_or_else(|| order.parent_from.clone());
-                let credentials = target.username.clone().zip(target.password.clone());
-                let credentials = credentials.map(|(username, password)| Credentials { username, password });
-                let (mut invitation, host) = self.invitation(&target.uri, &from, credentials, true)?;
+                let (mut invitation, host) =
+                    self.invitation(&target.uri, &from, document_credentials(&target), true)?;
                 invitation.headers = target.headers.clone();
                 Ok(Plan { from, to: target.uri, via: String::new(), invitations: vec![invitation], host, inside: None })
             }
@@ -214,9 +217,8 @@ impl Core {
     }
 
     fn plan_trunk(&mut self, trunk: &Trunk, uri: &str, from: String, target: &Target) -> Result<Plan, Notice> {
-        let credentials = trunk.username.clone().zip(trunk.password.as_ref());
-        let credentials =
-            credentials.map(|(username, password)| Credentials { username, password: password.expose().to_owned() });
+        let document = if let Target::Sip(target) = target { document_credentials(target) } else { None };
+        let credentials = document.or_else(|| trunk_credentials(trunk));
         let (mut invitation, host) = self.invitation(uri, &from, credentials, false)?;
         let to = match target {
             Target::Sip(target) => {
@@ -342,9 +344,37 @@ impl Core {
         self.inputs.push_back((sid, CallInput::Begin { offer: Bytes::new(), signalled_from: String::new() }));
     }
 
+    /// Tells the customer where a refused INVITE was challenged for another realm than its credentials are for.
+    pub(super) fn note_foreign_realm(&mut self, sid: CallSid, attempt: AttemptId, response: &Message) {
+        let Some(slot) = self.calls.get(&sid) else { return };
+        let invitation = slot.invitations.get(usize::from(attempt.0));
+        let Some(credentials) = invitation.and_then(|invitation| invitation.credentials.as_ref()) else { return };
+        let Some(asked) = digest::foreign_realm(response, credentials) else { return };
+        let asked: String = asked.chars().filter(|c| !c.is_control()).take(REALM_CHARS).collect();
+        let text = format!(
+            "trunk {} asked for credentials of the realm \"{asked}\" ({}), but its own are for \"{}\" and were not \
+             sent: if they are meant for it, set `realm = \"{asked}\"` in that [[trunk]]",
+            slot.call.via(),
+            response.status(),
+            credentials.realm.as_deref().unwrap_or_default(),
+        );
+        self.notice(sid, Notice::warning(TRUNK_FAILED, text));
+    }
+
     fn notice(&mut self, call: CallSid, notice: Notice) {
         self.inputs.push_back((call, CallInput::Notice(notice)));
     }
+}
+
+/// What a document gives with a URI answers whichever realm asks there.
+fn document_credentials(target: &SipTarget) -> Option<Credentials> {
+    let (username, password) = target.username.clone().zip(target.password.clone())?;
+    Some(Credentials { username, password, realm: None })
+}
+
+fn trunk_credentials(trunk: &Trunk) -> Option<Credentials> {
+    let (username, password) = trunk.username.clone().zip(trunk.password.as_ref())?;
+    Some(Credentials { username, password: password.expose().to_owned(), realm: Some(trunk.realm.clone()) })
 }
 
 fn unreachable(why: Unreachable, target: &Target) -> Notice {

@@ -243,6 +243,8 @@ pub struct SipTarget {
     pub uri: String,
     /// Headers of the URI, decoded: `X-*` and `User-to-User` only.
     pub headers: Vec<(String, String)>,
+    /// With `password`, for whichever realm challenges at this URI: that the document gives both with it binds them to
+    /// its host.
     pub username: Option<String>,
     pub password: Option<String>,
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use dialtone::events::{CallStatus, Direction};
+use dialtone::twiml::Notice;
+use dialtone_sip::msg::{AuthParams, HeaderName};
 
 use crate::phone::{Saw, Script};
-use crate::world::{Says, World};
+use crate::world::{self, ACCOUNT, Says, World};
 
 const CARRIER: &str = "198.51.100.9:5060";
 const DESK: &str = "203.0.113.5:5060";
@@ -271,6 +273,80 @@ fn threat_23_sip_host_that_resolves_to_a_private_address_is_not_called() {
     world.call("+15551000000");
     world.close_books();
     assert!(world.sent("INVITE").is_empty());
+}
+
+/// Dials somebody at `address` who challenges for `realms`; the trunk with credentials has `more` in its `[[trunk]]`.
+fn challenged(more: &str, dial: &'static str, address: &str, realms: &'static [&'static str]) -> World {
+    let trunk = format!(
+        "[[trunk]]\naccount = \"{ACCOUNT}\"\nname = \"paid\"\nuri = \"sip:198.51.100.20\"\nprefixes = [\"+44\"]\n\
+         username = \"us\"\npassword = \"secret\"\n{more}"
+    );
+    let mut world = World::with_config(1, &trunk, move |asked| match asked.url.as_str() {
+        "http://app/voice" => Says::Twiml(dial),
+        _ => Says::Twiml("<Response><Hangup/></Response>"),
+    });
+    world.add_phone(address, Script::Challenge(realms));
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(2));
+    if !world.phones[0].dialogs.is_empty() {
+        world.hang_up(0);
+    }
+    world.close_books();
+    world
+}
+
+/// The realms that the server answered.
+fn answered_realms(world: &World) -> Vec<String> {
+    let realm = |invite: &&dialtone_sip::msg::Message| {
+        let auth = AuthParams::parse(invite.header(HeaderName::Authorization)?)?;
+        auth.get("realm").map(str::to_owned)
+    };
+    world.sent("INVITE").iter().filter_map(realm).collect()
+}
+
+#[test]
+fn threat_43_trunk_credentials_answer_the_realm_of_the_trunk_only() {
+    const DIAL: &str = "<Response><Dial action=\"/after\">+442071838750</Dial></Response>";
+    for (more, realms, answered) in [
+        ("", &["198.51.100.20"][..], "198.51.100.20"),
+        ("realm = \"carrier\"\n", &["other", "carrier"], "carrier"),
+        ("realm = \"carrier\"\n", &["other"], ""),
+        ("", &["other"], ""),
+    ] {
+        let world = challenged(more, DIAL, "198.51.100.20:5060", realms);
+        let after = world.asked.iter().find(|asked| asked.url == "http://app/after").unwrap();
+        let notices: Vec<&Notice> = world.noticed().collect();
+        if answered.is_empty() {
+            assert!(answered_realms(&world).is_empty(), "{more}{realms:?}");
+            assert_eq!((after.get("DialCallStatus"), after.get("DialSipResponseCode")), ("failed", "401"));
+            assert_eq!(notices.len(), 1, "{notices:?}");
+            let text = &notices[0].text;
+            assert!(notices[0].code == 32_011 && text.contains("set `realm = \"other\"`"), "{text}");
+            assert!(text.contains("trunk paid") && !text.contains("secret"), "{text}");
+        } else {
+            assert_eq!(answered_realms(&world), [answered]);
+            assert_eq!(after.get("DialCallStatus"), "completed");
+            assert!(notices.is_empty(), "{notices:?}");
+        }
+    }
+}
+
+#[test]
+fn credentials_of_a_document_answer_whichever_realm_its_uri_asks_for() {
+    // Anywhere, and at a trunk, whose own would not be for this realm.
+    for (dial, address) in [
+        ("<Response><Dial><Sip username=\"me\" password=\"p\">sip:x@8.8.4.4</Sip></Dial></Response>", "8.8.4.4:5060"),
+        (
+            "<Response><Dial><Sip username=\"me\" password=\"p\">sip:x@198.51.100.20</Sip></Dial></Response>",
+            "198.51.100.20:5060",
+        ),
+    ] {
+        let world = challenged("", dial, address, &["anything"]);
+        assert_eq!(answered_realms(&world), ["anything"], "{dial}");
+        let invite = world.sent("INVITE").pop().unwrap();
+        assert!(world::header(invite, HeaderName::Authorization).contains("username=\"me\""), "{dial}");
+        assert!(world.notices().is_empty());
+    }
 }
 
 #[test]

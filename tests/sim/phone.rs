@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use dialtone_sip::dialog::DialogId;
 use dialtone_sip::flow::{Flow, Transport};
-use dialtone_sip::msg::{Message, Method};
+use dialtone_sip::msg::{HeaderName, Message, Method};
 use dialtone_sip::stack::{self, Event, Invitation, Received, Reply, Stack};
 use dialtone_sip::time::Mono;
 
@@ -23,6 +23,8 @@ pub enum Script {
     /// 183 with SDP, then 200.
     EarlyMedia(Duration),
     Refuse(u16),
+    /// 401 with a challenge of each realm; whoever brings credentials is answered at once.
+    Challenge(&'static [&'static str]),
     /// Rings and rings.
     Ring,
     /// Does not even say 100.
@@ -115,6 +117,7 @@ impl Phone {
         let uri = |address: Option<String>| address.unwrap_or_default();
         let from = uri(request.from().ok().map(|from| from.uri.to_owned()));
         self.saw.push((now, Saw::Invited { from, to: request.request_uri().to_owned() }));
+        let request_has_credentials = request.header(HeaderName::Authorization).is_some();
         let contact = format!("<{}>", self.contact());
         let dialog = self.stack.accept_invite(flow, request, contact);
         match self.script.clone() {
@@ -126,6 +129,15 @@ impl Phone {
             Script::EarlyMedia(after) => {
                 self.stack.progress(dialog, 183, self.sdp.clone(), now);
                 self.planned.push_back((now + after, dialog));
+            }
+            Script::Challenge(_) if request_has_credentials => self.planned.push_back((now, dialog)),
+            Script::Challenge(realms) => {
+                let challenge = |realm: &&str| format!("Digest realm=\"{realm}\", nonce=\"n\", qop=\"auth\"");
+                let reply = realms
+                    .iter()
+                    .map(challenge)
+                    .fold(Reply::new(401), |reply, challenge| reply.header(HeaderName::WwwAuthenticate, challenge));
+                self.stack.decline(dialog, &reply, now);
             }
             Script::Refuse(status) => self.stack.decline(dialog, &Reply::new(status), now),
             Script::Ring => self.stack.progress(dialog, 180, Bytes::new(), now),
@@ -146,7 +158,7 @@ impl Phone {
 
     /// Notes an event, and answers a re-INVITE.
     pub fn event(&mut self, event: Event, now: Mono) {
-        let reason = |message: &Message| message.header(dialtone_sip::msg::HeaderName::Reason).unwrap_or("").to_owned();
+        let reason = |message: &Message| message.header(HeaderName::Reason).unwrap_or("").to_owned();
         let saw = match event {
             Event::Canceled { cancel, .. } => Saw::Canceled { reason: reason(&cancel) },
             Event::Progress { response, .. } => Saw::Progress(response.status()),

@@ -14,7 +14,7 @@ use dialtone::events::{CallRecord, Event, EventKind};
 use dialtone::hot::Bindings;
 use dialtone::ids::CallSid;
 use dialtone::shard::{core, gate};
-use dialtone::twiml::{AudioFailure, ClipRef, FetchFailure, Fetched};
+use dialtone::twiml::{AudioFailure, ClipRef, FetchFailure, Fetched, Notice};
 use dialtone_media::clips::Clips;
 use dialtone_media::ids::{LegId, SessionId};
 use dialtone_media::proto::{Command, CommandKind, MediaEvent};
@@ -315,11 +315,15 @@ impl World {
         records
     }
 
+    pub fn noticed(&self) -> impl Iterator<Item = &Notice> {
+        self.events.iter().filter_map(|event| match &event.kind {
+            EventKind::Noticed(notice) => Some(notice),
+            _ => None,
+        })
+    }
+
     pub fn notices(&self) -> Vec<u32> {
-        self.events
-            .iter()
-            .filter_map(|event| if let EventKind::Noticed(notice) = &event.kind { Some(notice.code) } else { None })
-            .collect()
+        self.noticed().map(|notice| notice.code).collect()
     }
 
     pub fn asked_urls(&self) -> Vec<&str> {

@@ -229,7 +229,7 @@ proptest! {
         let mut guard = Guard::new(realm, [5; 32], vec![Algorithm::Sha256, Algorithm::Md5]);
         let challenge = guard.challenges(1_000, 7, false).remove(algorithm);
         let answer = |password: &str| {
-            let ours = Credentials { username: username.clone(), password: password.to_owned() };
+            let ours = Credentials { username: username.clone(), password: password.to_owned(), realm: None };
             digest::answer([challenge.as_str()].into_iter(), &ours, "REGISTER", &uri, &cnonce, count).unwrap()
         };
         let mut check = |value: &str, method: &str| {

@@ -78,7 +78,8 @@ pub struct Invitation {
     pub routes: Vec<String>,
     pub headers: Vec<(String, String)>,
     pub sdp: Bytes,
-    /// What to answer a challenge with: those of the trunk that this INVITE goes to, and of no other.
+    /// What to answer a challenge with: those of the trunk that this INVITE goes to, and of no other, and only for
+    /// their realm.
     pub credentials: Option<Credentials>,
 }
 

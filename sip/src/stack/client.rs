@@ -9,7 +9,7 @@ use super::{Event, Received, Stack};
 use crate::dialog::{Dialog, DialogId};
 use crate::digest;
 use crate::flow::Flow;
-use crate::msg::{AuthParams, HeaderName, Message, Method};
+use crate::msg::{Message, Method};
 use crate::time::Mono;
 use crate::transaction::{Input, Tell};
 
@@ -199,8 +199,7 @@ impl Stack {
         response: Option<Message>,
         now: Mono,
     ) {
-        if matches!(status, 401 | 407)
-            && let Some(response) = &response
+        if let Some(response) = &response
             && self.answer_challenge(dialog, id, response, now)
         {
             return;
@@ -241,10 +240,8 @@ impl Stack {
         else {
             return false;
         };
-        let (asks, answer) = challenge_headers(response.status());
-        let stale = response
-            .headers(asks)
-            .filter_map(AuthParams::parse)
+        let Some((asks, answer)) = digest::challenge_headers(response.status()) else { return false };
+        let stale = digest::own_challenges(response.headers(asks), credentials)
             .any(|challenge| challenge.get("stale").is_some_and(|stale| stale.eq_ignore_ascii_case("true")));
         let before = outgoing.challenges.iter().position(|challenge| challenge.answer == answer);
         let attempts: u32 = outgoing.challenges.iter().map(|challenge| challenge.uses).sum();
@@ -279,20 +276,12 @@ impl Stack {
         let (Some(credentials), Some(bye)) = (&usage.credentials, usage.bye.take_if(|bye| !bye.authorized)) else {
             return false;
         };
-        let (challenge, answer) = challenge_headers(response.status());
+        let Some((challenge, answer)) = digest::challenge_headers(response.status()) else { return false };
         let uri = usage.dialog.request_uri();
         let Some(value) = digest::answer(response.headers(challenge), credentials, "BYE", uri, &cnonce, 1) else {
             return false;
         };
         self.send_bye(dialog, bye.reason, Some((answer, value)), now);
         true
-    }
-}
-
-fn challenge_headers(status: u16) -> (HeaderName, HeaderName) {
-    if status == 401 {
-        (HeaderName::WwwAuthenticate, HeaderName::Authorization)
-    } else {
-        (HeaderName::ProxyAuthenticate, HeaderName::ProxyAuthorization)
     }
 }

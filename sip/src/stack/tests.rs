@@ -189,7 +189,11 @@ fn line(message: &Message) -> String {
 }
 
 fn credentials() -> Credentials {
-    Credentials { username: "trunk".into(), password: "secret".into() }
+    Credentials { username: "trunk".into(), password: "secret".into(), realm: None }
+}
+
+fn credentials_for(realm: &str) -> Credentials {
+    Credentials { realm: Some(realm.into()), ..credentials() }
 }
 
 /// A request of the peer.

@@ -377,6 +377,7 @@ fn threat_43_challenge_is_not_answered_without_credentials_or_after_a_cancel() {
         (Some(credentials()), false, "WWW-Authenticate: Digest realm=\"server\", nonce=\"n\", algorithm=SHA-512\r\n"),
         (Some(credentials()), false, PROXY),
         (Some(credentials()), false, ""),
+        (Some(credentials_for("carrier")), false, SERVER),
     ] {
         let mut world = World::new(udp());
         let (dialog, invite) = world.inviting(credentials);
@@ -388,6 +389,40 @@ fn threat_43_challenge_is_not_answered_without_credentials_or_after_a_cancel() {
         assert!(matches!(world.take_event(), Event::Refused { status: 401, .. }));
         world.finish();
     }
+}
+
+#[test]
+fn threat_43_of_two_challenges_that_of_the_own_realm_is_answered() {
+    let mut world = World::new(udp());
+    let (dialog, invite) = world.inviting(Some(credentials_for("server")));
+    let other = "WWW-Authenticate: Digest realm=\"other\", nonce=\"no\", qop=\"auth\", algorithm=SHA-256\r\n";
+    world.receive(answer_with(&invite, 401, "bt", &format!("{other}{SERVER}")));
+    let again = world.take_sent().pop().unwrap().1;
+    let auth = AuthParams::parse(header(&again, HeaderName::Authorization)).unwrap();
+    assert_eq!((auth.get("realm"), auth.get("nonce")), (Some("server"), Some("ns")));
+    assert_eq!(again.headers(HeaderName::Authorization).count(), 1);
+    // Another's stale nonce is no reason to try again.
+    let stale = other.replace("qop=\"auth\"", "stale=true");
+    world.receive(answer_with(&again, 401, "bt", &format!("{stale}{SERVER}")));
+    assert_eq!(world.take_lines(), ["ACK"]);
+    assert!(matches!(world.take_event(), Event::Refused { dialog: of, status: 401, .. } if of == dialog));
+    world.finish();
+}
+
+#[test]
+fn threat_43_inside_the_dialog_too_another_realm_is_not_answered() {
+    let mut world = World::new(udp());
+    let (dialog, _) = world.outgoing(Some(credentials_for("carrier")));
+    world.command(|stack, now| stack.reinvite(dialog, Bytes::from_static(OFFER), now));
+    let reinvite = world.take_one();
+    world.receive(answer_with(&reinvite, 407, "", PROXY));
+    assert_eq!(world.take_lines(), ["ACK"]);
+    assert!(matches!(world.take_event(), Event::Reanswered { status: 407, .. }));
+    world.command(|stack, now| stack.bye(dialog, "", now));
+    let bye = world.take_one();
+    world.receive(answer_with(&bye, 407, "", PROXY));
+    assert!(world.take_lines().is_empty() && world.stack.dialog(dialog).is_none());
+    world.finish();
 }
 
 #[test]
