@@ -140,16 +140,14 @@ impl Negotiation {
         Ok(negotiation)
     }
 
-    /// The peer offers: our answer. The same offer again gives the same answer.
+    /// The peer offers: our answer. The same offer again gives the same answer, and rolled back leaves it in force.
     pub fn handle_offer(&mut self, sdp: &Bytes) -> Result<Bytes, SdpError> {
         let offer = parse(sdp).map_err(SdpError::Malformed)?;
         let answer = self.numbered(self.answer_to(&offer)?);
         let plan = MediaPlan::of(&answer, &offer)?;
         let exchange = Exchange { local: text_of(&answer), remote: sdp.clone() };
         let answer = exchange.local.clone();
-        if self.agreed.as_ref() != Some(&exchange) || !matches!(self.step, Step::Answered { .. }) {
-            self.step = Step::Answered { before: self.agreed.replace(exchange) };
-        }
+        self.step = Step::Answered { before: self.agreed.replace(exchange) };
         self.last_sent = answer.clone();
         self.planned = Some(plan);
         Ok(answer)

@@ -265,6 +265,18 @@ fn rollback_restores_what_was_agreed() {
 }
 
 #[test]
+fn rollback_of_an_offer_that_repeats_what_is_agreed_changes_nothing() {
+    let mut negotiation = negotiation();
+    for lines in ["m=audio 5000 RTP/AVP 0\r\n", "m=audio 5002 RTP/AVP 8\r\n"] {
+        negotiation.handle_offer(&offer(lines)).unwrap();
+        let agreed = negotiation.plan();
+        negotiation.handle_offer(&offer(lines)).unwrap();
+        negotiation.rollback();
+        assert_eq!(negotiation.plan(), agreed, "a refresh that came to nothing");
+    }
+}
+
+#[test]
 fn refused_offer_changes_nothing() {
     let mut negotiation = negotiation();
     negotiation.handle_offer(&offer("m=audio 5000 RTP/AVP 0\r\n")).unwrap();
