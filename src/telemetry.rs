@@ -1,15 +1,18 @@
 //! Logs and metrics: set up once, described once.
 
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::sync::Mutex;
 
+use metrics::{Counter, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
-use crate::events::{CallRecord, CallStatus, Direction, Event, EventKind, Subscriber};
+use crate::events::{CallRecord, CallStatus, Completed, Direction, Event, EventKind, Subscriber, Told};
+use crate::ids::AccountSid;
 
 /// How logs are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -164,51 +167,105 @@ fn without_query(url: &str) -> &str {
 }
 
 /// Counts what calls go through.
-pub struct CallMetrics;
+///
+/// Each series is looked up in the registry once: a look-up by labels costs more than all else that is done with an
+/// event here.
+#[derive(Default)]
+pub struct CallMetrics {
+    by_account: HashMap<(AccountSid, Direction), AccountSeries>,
+    by_trunk: HashMap<String, TrunkSeries>,
+    jitter: Option<Histogram>,
+}
+
+struct AccountSeries {
+    started: Counter,
+    ended: HashMap<CallStatus, Counter>,
+    duration: Histogram,
+    minutes: Counter,
+}
+
+impl AccountSeries {
+    fn new(account: AccountSid, direction: Direction) -> AccountSeries {
+        let (account, direction) = (account.to_string(), direction.as_str());
+        let category = if direction == "inbound" { "calls-inbound" } else { "calls-outbound" };
+        AccountSeries {
+            started: metrics::counter!("dialtone_calls_started_total", "account" => account.clone(), "direction" => direction, "leg" => "sip"),
+            ended: HashMap::new(),
+            duration: metrics::histogram!("dialtone_call_duration_seconds", "direction" => direction),
+            minutes: metrics::counter!("dialtone_usage_units_total", "account" => account, "category" => category, "unit" => "minutes"),
+        }
+    }
+}
+
+struct TrunkSeries {
+    post_dial_delay: Histogram,
+    attempts: HashMap<&'static str, Counter>,
+}
+
+impl TrunkSeries {
+    fn new(trunk: &str) -> TrunkSeries {
+        let post_dial_delay = metrics::histogram!("dialtone_post_dial_delay_seconds", "trunk" => trunk.to_owned());
+        TrunkSeries { post_dial_delay, attempts: HashMap::new() }
+    }
+}
+
+impl CallMetrics {
+    fn account(&mut self, record: &CallRecord) -> &mut AccountSeries {
+        let (account, direction) = (record.account, record.direction);
+        self.by_account.entry((account, direction)).or_insert_with(|| AccountSeries::new(account, direction))
+    }
+
+    fn trunk(&mut self, trunk: &str) -> &mut TrunkSeries {
+        if !self.by_trunk.contains_key(trunk) {
+            self.by_trunk.insert(trunk.to_owned(), TrunkSeries::new(trunk));
+        }
+        self.by_trunk.get_mut(trunk).expect("inserted above")
+    }
+
+    fn ended(&mut self, completed: &Completed, record: &CallRecord) {
+        if completed.media.packets_received > 0 {
+            let jitter =
+                self.jitter.get_or_insert_with(|| metrics::histogram!("dialtone_rtp_jitter_seconds", "kind" => "sip"));
+            jitter.record(f64::from(completed.media.jitter_us) / 1e6);
+        }
+        if record.direction == Direction::OutboundDial {
+            let (trunk, outcome) = (record.via.clone(), outcome(record));
+            let attempts = self.trunk(&trunk).attempts.entry(outcome);
+            attempts
+                .or_insert_with(
+                    || metrics::counter!("dialtone_outbound_attempts_total", "trunk" => trunk, "outcome" => outcome),
+                )
+                .increment(1);
+        }
+        let series = self.account(record);
+        if record.answered_ms.is_some() {
+            let seconds = record.duration_s();
+            series.duration.record(seconds as f64);
+            series.minutes.increment(seconds.div_ceil(60));
+        }
+        let ended = series.ended.entry(completed.status).or_insert_with(|| {
+            let (account, direction) = (record.account.to_string(), record.direction.as_str());
+            metrics::counter!("dialtone_calls_ended_total", "account" => account, "direction" => direction, "status" => completed.status.as_str())
+        });
+        ended.increment(1);
+    }
+}
 
 impl Subscriber for CallMetrics {
     fn told(&mut self, event: &Event, record: &mut CallRecord, again: bool) {
         if again {
             return;
         }
-        let (account, direction) = (record.account.to_string(), record.direction.as_str());
         match &event.kind {
-            EventKind::Initiated(_) => {
-                metrics::counter!("dialtone_calls_started_total", "account" => account, "direction" => direction, "leg" => "sip").increment(1);
-            }
+            EventKind::Initiated(_) => self.account(record).started.increment(1),
             EventKind::Ringing | EventKind::Answered if record.direction == Direction::OutboundDial => {
-                let first = record
-                    .events
-                    .iter()
-                    .filter(|told| matches!(told.kind, EventKind::Ringing | EventKind::Answered))
-                    .count()
-                    == 1;
-                if first {
+                let progress = |told: &&Told| matches!(told.kind, EventKind::Ringing | EventKind::Answered);
+                if record.events.iter().filter(progress).count() == 1 {
                     let delay = event.at_ms.saturating_sub(record.started_ms) as f64 / 1000.0;
-                    metrics::histogram!("dialtone_post_dial_delay_seconds", "trunk" => record.via.clone())
-                        .record(delay);
+                    self.trunk(&record.via).post_dial_delay.record(delay);
                 }
             }
-            EventKind::Completed(completed) => {
-                let status = completed.status.as_str();
-                if completed.media.packets_received > 0 {
-                    let jitter = f64::from(completed.media.jitter_us) / 1e6;
-                    metrics::histogram!("dialtone_rtp_jitter_seconds", "kind" => "sip").record(jitter);
-                }
-                if record.direction == Direction::OutboundDial {
-                    let outcome = outcome(record);
-                    metrics::counter!("dialtone_outbound_attempts_total", "trunk" => record.via.clone(), "outcome" => outcome).increment(1);
-                }
-                if record.answered_ms.is_some() {
-                    let seconds = record.duration_s();
-                    metrics::histogram!("dialtone_call_duration_seconds", "direction" => direction)
-                        .record(seconds as f64);
-                    let category = if direction == "inbound" { "calls-inbound" } else { "calls-outbound" };
-                    metrics::counter!("dialtone_usage_units_total", "account" => account.clone(), "category" => category, "unit" => "minutes")
-                        .increment(seconds.div_ceil(60));
-                }
-                metrics::counter!("dialtone_calls_ended_total", "account" => account, "direction" => direction, "status" => status).increment(1);
-            }
+            EventKind::Completed(completed) => self.ended(completed, record),
             _ => {}
         }
     }

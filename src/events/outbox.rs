@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use super::journal::Journal;
@@ -24,7 +24,7 @@ const RESERVE: usize = QUEUE / 2;
 const BATCH: usize = 4_096;
 /// After the first event of a batch: what follows soon is written with it, by one wake-up and one write.
 const GATHER: Duration = Duration::from_millis(20);
-/// The disk is synchronised at most this often.
+/// The disk is synchronised this often while there is something to write.
 const SYNC_EVERY: Duration = Duration::from_millis(200);
 
 /// The way into the outbox; one for each shard.
@@ -32,6 +32,7 @@ const SYNC_EVERY: Duration = Duration::from_millis(200);
 pub struct Publisher {
     queue: SyncSender<Message>,
     waiting: Arc<AtomicUsize>,
+    stored: Stored,
 }
 
 impl Publisher {
@@ -55,10 +56,9 @@ impl Publisher {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// The store has a call's record: its part of the journal is no longer needed.
-    pub fn stored(&self, calls: Vec<CallSid>) {
-        // A full queue only delays the deletion of a segment until the next restart.
-        let _ = self.queue.try_send(Message::Stored(calls));
+    /// The store has these calls' records: their part of the journal is no longer needed.
+    pub fn stored(&self, calls: impl IntoIterator<Item = CallSid>) {
+        self.stored.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(calls);
     }
 }
 
@@ -67,16 +67,21 @@ pub trait Subscriber: Send {
     /// `record` is the call as it stands after `event`. `again`: an earlier run has told it already, perhaps to everyone.
     fn told(&mut self, event: &Event, record: &mut CallRecord, again: bool);
 
-    /// Everything that happened together has been told: what was gathered goes on now.
-    fn flush(&mut self) {}
+    /// Everything that happened together has been told; called every [`SYNC_EVERY`] or more often. `last`: nothing more
+    /// will come.
+    fn flush(&mut self, last: bool) {
+        let _ = last;
+    }
 }
 
 /// Calls that the store does not have yet, as their events tell: live ones, and those that have just ended.
 pub type Live = Arc<Mutex<HashMap<CallSid, CallRecord>>>;
 
+/// Calls that the store has and the outbox has not forgotten yet: as many as there are live ones, at most.
+type Stored = Arc<Mutex<Vec<CallSid>>>;
+
 enum Message {
     Event(Box<Event>),
-    Stored(Vec<CallSid>),
     Stop,
 }
 
@@ -95,19 +100,20 @@ impl Outbox {
         let (journal, left) = Journal::open(folder)?;
         let (queue, receiver) = sync_channel(QUEUE);
         let waiting = Arc::new(AtomicUsize::new(0));
-        let live: Live = Arc::default();
+        let (live, stored) = (Live::default(), Stored::default());
         let mut writer = Writer {
             journal,
             subscribers,
             live: live.clone(),
+            stored: stored.clone(),
             waiting: waiting.clone(),
             begun: HashMap::new(),
             unstored: BTreeMap::new(),
-            unsynced: false,
+            unsynced: None,
         };
         writer.recover(left, wall_ms);
         let thread = thread::Builder::new().name("outbox".into()).spawn(move || writer.run(receiver))?;
-        Ok(Outbox { publisher: Publisher { queue, waiting }, live, thread: Some(thread) })
+        Ok(Outbox { publisher: Publisher { queue, waiting, stored }, live, thread: Some(thread) })
     }
 
     pub fn publisher(&self) -> Publisher {
@@ -138,42 +144,44 @@ struct Writer {
     journal: Journal,
     subscribers: Vec<Box<dyn Subscriber>>,
     live: Live,
+    stored: Stored,
     waiting: Arc<AtomicUsize>,
     /// The segment in which a call begins, until the store has it.
     begun: HashMap<CallSid, u64>,
     /// How many such calls each segment has.
     unstored: BTreeMap<u64, usize>,
-    unsynced: bool,
+    /// When the first event that the disk may not have yet was written.
+    unsynced: Option<Instant>,
 }
 
 impl Writer {
     fn run(mut self, queue: Receiver<Message>) {
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
+        let mut batch = Vec::new();
+        let mut stop = false;
+        while !stop {
             let first = match queue.recv_timeout(SYNC_EVERY) {
-                Ok(message) => message,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.sync();
-                    continue;
-                }
-                Err(RecvTimeoutError::Disconnected) => return self.sync(),
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
             };
-            thread::sleep(GATHER);
-            let mut stop = false;
-            let rest = std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1);
-            for message in std::iter::once(first).chain(rest) {
-                match message {
-                    Message::Event(event) => batch.push(*event),
-                    Message::Stored(calls) => self.stored(&calls),
-                    Message::Stop => stop = true,
+            if let Some(first) = first {
+                thread::sleep(GATHER);
+                let rest = std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1);
+                for message in std::iter::once(first).chain(rest) {
+                    match message {
+                        Message::Event(event) => batch.push(*event),
+                        Message::Stop => stop = true,
+                    }
                 }
+                self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+                self.write(&batch, false);
+                batch.clear();
             }
-            self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
-            self.write(&batch, false);
-            batch.clear();
-            if stop {
-                return self.sync();
+            if self.unsynced.is_some_and(|since| stop || since.elapsed() >= SYNC_EVERY) {
+                self.sync();
             }
+            self.subscribers.iter_mut().for_each(|subscriber| subscriber.flush(stop));
+            self.forget_stored();
         }
     }
 
@@ -185,11 +193,10 @@ impl Writer {
             // The calls go on and the store still learns of them; only a crash now would lose these.
             tracing::error!(%error, events = events.len(), "the journal cannot be written: a crash would lose these events");
         }
-        self.unsynced = true;
+        self.unsynced.get_or_insert_with(Instant::now);
         for event in events {
             self.deliver(event, again);
         }
-        self.subscribers.iter_mut().for_each(|subscriber| subscriber.flush());
     }
 
     fn deliver(&mut self, event: &Event, again: bool) {
@@ -208,12 +215,16 @@ impl Writer {
         }
     }
 
-    fn stored(&mut self, calls: &[CallSid]) {
+    fn forget_stored(&mut self) {
+        let calls = std::mem::take(&mut *self.stored.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        if calls.is_empty() {
+            return;
+        }
         {
             let mut live = self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             calls.iter().for_each(|call| drop(live.remove(call)));
         }
-        for call in calls {
+        for call in &calls {
             let Some(segment) = self.begun.remove(call) else { continue };
             if let Some(count) = self.unstored.get_mut(&segment) {
                 *count -= 1;
@@ -227,9 +238,8 @@ impl Writer {
     }
 
     fn sync(&mut self) {
-        if std::mem::take(&mut self.unsynced)
-            && let Err(error) = self.journal.sync()
-        {
+        self.unsynced = None;
+        if let Err(error) = self.journal.sync() {
             tracing::error!(%error, "the journal cannot be synchronised to disk");
         }
     }

@@ -103,7 +103,7 @@ impl Server {
             Outbox::start(
                 &journal,
                 wall_ms,
-                vec![Box::new(subscriber), Box::new(status), Box::new(CallMetrics), Box::new(CallLog)],
+                vec![Box::new(subscriber), Box::new(status), Box::new(CallMetrics::default()), Box::new(CallLog)],
             )
         })
         .map_err(|error| StartError::Journal { folder: journal, error })?;

@@ -35,6 +35,9 @@ pub struct Outside {
     pub publisher: Publisher,
 }
 
+/// What a call or a transaction waits for is counted in tenths of seconds: it may come this late (microseconds), so that
+/// what is due at about the same time is one wake-up.
+const GRID_US: u64 = 10_000;
 /// Letters taken at once.
 const LETTERS: usize = 256;
 
@@ -124,7 +127,8 @@ impl Rim {
 
     /// The next moment at which something is due, here or at the worker.
     fn next_wake(&self) -> Instant {
-        let core = self.core.next_deadline().map(|at| self.started + Duration::from_micros(at.0));
+        let core =
+            self.core.next_deadline().map(|at| self.started + Duration::from_micros(at.0.next_multiple_of(GRID_US)));
         let worker = self.worker.timeout().map(|after| Instant::now() + after);
         [core, worker].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
     }

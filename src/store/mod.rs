@@ -4,13 +4,17 @@
 
 mod writer;
 
+use std::borrow::Cow;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::{DeserializeOwned, IntoDeserializer};
+use serde::{Deserialize, Serialize};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions, AnyRow};
-use sqlx::{AnyPool, Row};
+use sqlx::{AnyPool, AssertSqlSafe, Row};
 
-use crate::events::CallRecord;
+use crate::events::{CallRecord, Completed, Told};
 use crate::ids::{AccountSid, CallSid};
 use crate::usage::LedgerLine;
 
@@ -21,17 +25,24 @@ const SCHEMA: &[&str] = &[
         sid TEXT NOT NULL PRIMARY KEY, account TEXT NOT NULL, direction TEXT NOT NULL,
         from_address TEXT NOT NULL, to_address TEXT NOT NULL, parent TEXT, via TEXT NOT NULL, sip_call_id TEXT NOT NULL,
         status TEXT NOT NULL, started_ms BIGINT NOT NULL, answered_ms BIGINT, ended_ms BIGINT NOT NULL,
-        duration_s BIGINT NOT NULL, record TEXT NOT NULL)",
-    "CREATE INDEX IF NOT EXISTS calls_by_account ON calls (account, started_ms)",
-    "CREATE INDEX IF NOT EXISTS calls_by_time ON calls (started_ms)",
+        duration_s BIGINT NOT NULL, detail TEXT NOT NULL)",
+    // A sid begins with the time, so its order is that of the calls.
+    "CREATE INDEX IF NOT EXISTS calls_by_account ON calls (account, sid)",
     "CREATE TABLE IF NOT EXISTS ledger (
         event TEXT NOT NULL PRIMARY KEY, account TEXT NOT NULL, call TEXT NOT NULL, service TEXT NOT NULL,
         module TEXT NOT NULL, category TEXT NOT NULL, quantity BIGINT NOT NULL, unit TEXT NOT NULL, at_ms BIGINT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS ledger_by_account ON ledger (account, category, at_ms)",
 ];
 
-const CALL_COLUMNS: &str = "sid, account, direction, from_address, to_address, parent, via, sip_call_id, status, started_ms, answered_ms, ended_ms, duration_s, record";
+const CALL_COLUMNS: &str = "sid, account, direction, from_address, to_address, parent, via, sip_call_id, status, started_ms, answered_ms, ended_ms, duration_s, detail";
 const LEDGER_COLUMNS: &str = "event, account, call, service, module, category, quantity, unit, at_ms";
+
+/// What of a call no query asks for, in one column.
+#[derive(Serialize, Deserialize)]
+struct Detail<'a> {
+    completed: Option<Cow<'a, Completed>>,
+    events: Cow<'a, [Told]>,
+}
 
 /// A call that is over, with its line in the ledger: written together.
 #[derive(Clone, Debug)]
@@ -44,6 +55,7 @@ pub struct Finished {
 #[derive(Clone)]
 pub struct Store {
     pool: AnyPool,
+    inserts: Arc<[Insert; ROWS.len()]>,
 }
 
 /// What went wrong with the database.
@@ -75,6 +87,8 @@ impl Store {
             "PRAGMA synchronous = NORMAL",
             "PRAGMA busy_timeout = 5000",
             "PRAGMA cache_size = -1024",
+            // A page that is written often goes to the database once for all of it.
+            "PRAGMA wal_autocheckpoint = 4000",
         ];
         let pool = AnyPoolOptions::new()
             // One writes, one reads.
@@ -93,16 +107,23 @@ impl Store {
         for statement in SCHEMA {
             sqlx::query(*statement).execute(&pool).await?;
         }
-        Ok(Store { pool })
+        Ok(Store { pool, inserts: Arc::new(ROWS.map(Insert::new)) })
     }
 
     /// Writes calls and their ledger lines, all or none. What is there already stays as it is.
     pub async fn write(&self, finished: &[Finished]) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin().await?;
-        for chunk in finished.chunks(ROWS_A_STATEMENT) {
-            let text = insert("calls", CALL_COLUMNS, "sid", chunk.len());
-            let mut query = sqlx::query(sqlx::AssertSqlSafe(text));
+        let mut rest = finished;
+        while !rest.is_empty() {
+            let insert = self.inserts.iter().find(|insert| insert.rows <= rest.len()).expect("the last is of one row");
+            let (chunk, later) = rest.split_at(insert.rows);
+            rest = later;
+            let mut query = sqlx::query(AssertSqlSafe(insert.calls.clone()));
             for Finished { record, .. } in chunk {
+                let detail = Detail {
+                    completed: record.completed.as_deref().map(Cow::Borrowed),
+                    events: Cow::Borrowed(&record.events),
+                };
                 query = query
                     .bind(record.sid.to_string())
                     .bind(record.account.to_string())
@@ -117,11 +138,10 @@ impl Store {
                     .bind(record.answered_ms.map(millis))
                     .bind(millis(record.ended_ms.unwrap_or(record.started_ms)))
                     .bind(millis(record.duration_s()))
-                    .bind(serde_json::to_string(record).unwrap_or_default());
+                    .bind(serde_json::to_string(&detail).unwrap_or_default());
             }
             query.execute(&mut *transaction).await?;
-            let text = insert("ledger", LEDGER_COLUMNS, "event", chunk.len());
-            let mut query = sqlx::query(sqlx::AssertSqlSafe(text));
+            let mut query = sqlx::query(AssertSqlSafe(insert.ledger.clone()));
             for Finished { line, .. } in chunk {
                 query = query
                     .bind(line.event.to_string())
@@ -142,23 +162,25 @@ impl Store {
 
     /// Calls that are over, the newest first; of one account, or of all for the operator.
     pub async fn calls(&self, account: Option<AccountSid>, limit: u32) -> Result<Vec<CallRecord>, StoreError> {
-        let account = account.map(|account| account.to_string()).unwrap_or_default();
-        let rows =
-            sqlx::query("SELECT record FROM calls WHERE $1 = '' OR account = $2 ORDER BY started_ms DESC LIMIT $3")
-                .bind(account.clone())
-                .bind(account)
-                .bind(i64::from(limit))
-                .fetch_all(&self.pool)
-                .await?;
-        Ok(rows.iter().filter_map(read_record).collect())
+        let limit = i64::from(limit);
+        let rows = match account {
+            Some(account) => {
+                let text = format!("SELECT {CALL_COLUMNS} FROM calls WHERE account = $1 ORDER BY sid DESC LIMIT $2");
+                let query = sqlx::query(AssertSqlSafe(text)).bind(account.to_string()).bind(limit);
+                query.fetch_all(&self.pool).await?
+            }
+            None => {
+                let text = format!("SELECT {CALL_COLUMNS} FROM calls ORDER BY sid DESC LIMIT $1");
+                sqlx::query(AssertSqlSafe(text)).bind(limit).fetch_all(&self.pool).await?
+            }
+        };
+        rows.iter().map(read_record).collect()
     }
 
     pub async fn call(&self, sid: CallSid) -> Result<Option<CallRecord>, StoreError> {
-        let row = sqlx::query("SELECT record FROM calls WHERE sid = $1")
-            .bind(sid.to_string())
-            .fetch_optional(&self.pool)
-            .await?;
-        Ok(row.as_ref().and_then(read_record))
+        let text = format!("SELECT {CALL_COLUMNS} FROM calls WHERE sid = $1");
+        let row = sqlx::query(AssertSqlSafe(text)).bind(sid.to_string()).fetch_optional(&self.pool).await?;
+        row.as_ref().map(read_record).transpose()
     }
 
     /// How many lines the ledger has.
@@ -177,21 +199,68 @@ impl Store {
     }
 }
 
-/// Rows of one statement. SQLite finds each named parameter by a linear search, so more rows cost more, not less.
-const ROWS_A_STATEMENT: usize = 8;
-
-fn insert(table: &str, columns: &str, key: &str, rows: usize) -> String {
-    let width = columns.split(',').count();
-    let row = |row: usize| {
-        let places: Vec<String> = (1..=width).map(|column| format!("${}", row * width + column)).collect();
-        format!("({})", places.join(","))
-    };
-    let rows: Vec<String> = (0..rows).map(row).collect();
-    format!("INSERT INTO {table} ({columns}) VALUES {} ON CONFLICT ({key}) DO NOTHING", rows.join(","))
+/// Statements that insert some rows at once: each is prepared once for a connection.
+struct Insert {
+    rows: usize,
+    calls: Arc<str>,
+    ledger: Arc<str>,
 }
 
-fn read_record(row: &AnyRow) -> Option<CallRecord> {
-    serde_json::from_str(row.try_get::<&str, _>(0).ok()?).ok()
+/// Rows of one statement, the largest first.
+const ROWS: [usize; 3] = [64, 8, 1];
+
+impl Insert {
+    fn new(rows: usize) -> Insert {
+        Insert {
+            rows,
+            calls: insert("calls", CALL_COLUMNS, "sid", rows).into(),
+            ledger: insert("ledger", LEDGER_COLUMNS, "event", rows).into(),
+        }
+    }
+}
+
+/// Places without numbers: SQLite looks each numbered one up by a linear search through all of them.
+fn insert(table: &str, columns: &str, key: &str, rows: usize) -> String {
+    let places = vec!["?"; columns.split(',').count()].join(",");
+    let rows = vec![format!("({places})"); rows].join(",");
+    format!("INSERT INTO {table} ({columns}) VALUES {rows} ON CONFLICT ({key}) DO NOTHING")
+}
+
+/// Reads a row of [`CALL_COLUMNS`].
+fn read_record(row: &AnyRow) -> Result<CallRecord, StoreError> {
+    let detail: Detail = serde_json::from_str(row.try_get("detail")?).map_err(unreadable)?;
+    let wall_ms = |value: i64| u64::try_from(value).unwrap_or(0);
+    Ok(CallRecord {
+        sid: read(row, "sid")?,
+        account: read(row, "account")?,
+        direction: read(row, "direction")?,
+        from: row.try_get("from_address")?,
+        to: row.try_get("to_address")?,
+        parent: row.try_get::<Option<&str>, _>("parent")?.map(read_text).transpose()?,
+        via: row.try_get("via")?,
+        sip_call_id: row.try_get("sip_call_id")?,
+        status: read(row, "status")?,
+        started_ms: wall_ms(row.try_get("started_ms")?),
+        answered_ms: row.try_get::<Option<i64>, _>("answered_ms")?.map(wall_ms),
+        ended_ms: Some(wall_ms(row.try_get("ended_ms")?)),
+        completed: detail.completed.map(|completed| Box::new(completed.into_owned())),
+        status_callback: None,
+        callbacks: 0,
+        events: detail.events.into_owned(),
+    })
+}
+
+/// A column whose text is what a value serialises to.
+fn read<T: DeserializeOwned>(row: &AnyRow, column: &str) -> Result<T, StoreError> {
+    read_text(row.try_get(column)?)
+}
+
+fn read_text<T: DeserializeOwned>(text: &str) -> Result<T, StoreError> {
+    T::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| unreadable(error))
+}
+
+fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError(sqlx::Error::Decode(Box::new(error)))
 }
 
 fn millis(value: u64) -> i64 {

@@ -1,9 +1,9 @@
 //! From the outbox to the database: finished calls in batches, tried until they are written.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::sleep;
 
 use super::{Finished, Store};
 use crate::events::{CallRecord, Event, EventKind, Publisher, Subscriber};
@@ -13,33 +13,38 @@ use crate::usage;
 /// journal has them.
 const BATCH: usize = 1_000;
 const BATCH_AGE: Duration = Duration::from_secs(2);
-/// Gatherings that may wait for the database: some minutes of calls. With more the outbox waits, and no new call is
+/// Batches that may wait for the database: some minutes of calls. With more the outbox waits, and no new call is
 /// admitted.
-const WAITING: usize = 10_000;
+const WAITING: usize = 100;
 
-/// Hands finished calls to a [`StoreWriter`].
+/// Gathers finished calls and hands them to a [`StoreWriter`], so that a database that is busy elsewhere is woken once a
+/// batch.
 pub struct StoreSubscriber {
     queue: mpsc::Sender<Vec<Finished>>,
     gathered: Vec<Finished>,
+    since: Instant,
 }
 
 impl Subscriber for StoreSubscriber {
     fn told(&mut self, event: &Event, record: &mut CallRecord, _again: bool) {
         if let EventKind::Completed(_) = event.kind {
-            let finished = Finished { record: record.clone(), line: usage::line(event, record) };
-            self.gathered.push(finished);
+            if self.gathered.is_empty() {
+                self.since = Instant::now();
+            }
+            self.gathered.push(Finished { record: record.clone(), line: usage::line(event, record) });
         }
     }
 
-    fn flush(&mut self) {
-        if !self.gathered.is_empty() {
+    fn flush(&mut self, last: bool) {
+        let due = last || self.gathered.len() >= BATCH || self.since.elapsed() >= BATCH_AGE;
+        if due && !self.gathered.is_empty() {
             // The outbox's own thread: it may wait for the database.
             let _ = self.queue.blocking_send(std::mem::take(&mut self.gathered));
         }
     }
 }
 
-/// Writes what its subscriber is told.
+/// Writes what its subscriber hands over.
 pub struct StoreWriter {
     queue: mpsc::Receiver<Vec<Finished>>,
 }
@@ -47,31 +52,16 @@ pub struct StoreWriter {
 /// Both ends.
 pub fn subscriber() -> (StoreSubscriber, StoreWriter) {
     let (queue, receiver) = mpsc::channel(WAITING);
-    (StoreSubscriber { queue, gathered: Vec::new() }, StoreWriter { queue: receiver })
+    (StoreSubscriber { queue, gathered: Vec::new(), since: Instant::now() }, StoreWriter { queue: receiver })
 }
 
 impl StoreWriter {
     /// Writes until the outbox has ended and everything is written.
     pub async fn run(mut self, store: Store, publisher: Publisher) {
-        let mut batch = Vec::with_capacity(BATCH);
-        while self.collect(&mut batch).await {
+        while let Some(batch) = self.queue.recv().await {
             write_until_done(&store, &batch).await;
-            publisher.stored(batch.drain(..).map(|finished| finished.record.sid).collect());
+            publisher.stored(batch.iter().map(|finished| finished.record.sid));
         }
-    }
-
-    /// Fills a batch; false when nothing more will come.
-    async fn collect(&mut self, batch: &mut Vec<Finished>) -> bool {
-        let Some(first) = self.queue.recv().await else { return false };
-        batch.extend(first);
-        let until = Instant::now() + BATCH_AGE;
-        while batch.len() < BATCH {
-            match timeout_at(until, self.queue.recv()).await {
-                Ok(Some(more)) => batch.extend(more),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        true
     }
 }
 
