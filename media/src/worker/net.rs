@@ -1,4 +1,4 @@
-//! The sockets of a shard: a pair for each RTP leg, by place in a slab that the poll tokens name.
+//! The sockets of a shard: one or two for each RTP leg, by place in a slab that the poll tokens name.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,13 +13,33 @@ use crate::ids::LegId;
 use crate::session::{Port, Ports};
 use crate::time::Mono;
 
-/// The two sockets of an RTP leg, and whose they are.
+/// The sockets of an RTP leg, and whose they are.
 pub(super) struct Endpoint {
     pub session: usize,
     pub leg: LegId,
     pub port: u16,
-    pub rtp: UdpSocket,
-    pub rtcp: UdpSocket,
+    rtp: UdpSocket,
+    rtcp: Rtcp,
+}
+
+/// The RTCP socket is made when the first packet comes or goes: every second leg that a telephone exchange opens is never
+/// answered, and a socket costs as much as two packets.
+enum Rtcp {
+    Unopened,
+    Open(UdpSocket),
+    /// Another program holds the port. The leg has its sound, and no reports.
+    Unavailable,
+}
+
+impl Endpoint {
+    /// `None` for RTCP that is not open.
+    pub fn socket(&self, port: Port) -> Option<&UdpSocket> {
+        match (port, &self.rtcp) {
+            (Port::Rtp, _) => Some(&self.rtp),
+            (Port::Rtcp, Rtcp::Open(rtcp)) => Some(rtcp),
+            (Port::Rtcp, Rtcp::Unopened | Rtcp::Unavailable) => None,
+        }
+    }
 }
 
 /// All sockets of a shard.
@@ -48,21 +68,32 @@ impl Net {
         self.endpoints.get(index)
     }
 
-    /// Binds a pair on the next free port and has it polled.
+    /// Binds the next free port and has it polled; the odd port above it is for RTCP.
     fn open(&mut self, session: usize, leg: LegId, now: Mono) -> Option<(u16, usize)> {
         let Net { address, sockets, ports, registry, endpoints } = self;
         let entry = endpoints.vacant_entry();
         let index = entry.key();
-        let mut bind = |port: u16| -> io::Result<(UdpSocket, UdpSocket)> {
-            let mut rtp = sockets.bind(SocketAddr::new(*address, port))?;
-            let mut rtcp = sockets.bind(SocketAddr::new(*address, port + 1))?;
-            registry.register(&mut rtp, token(index, Port::Rtp), Interest::READABLE)?;
-            registry.register(&mut rtcp, token(index, Port::Rtcp), Interest::READABLE)?;
-            Ok((rtp, rtcp))
-        };
-        let (port, (rtp, rtcp)) = ports.take(now, |port| bind(port).ok())?;
-        entry.insert(Endpoint { session, leg, port, rtp, rtcp });
+        let bind =
+            |port| open(sockets.as_mut(), SocketAddr::new(*address, port), registry, token(index, Port::Rtp)).ok();
+        let (port, rtp) = ports.take(now, bind)?;
+        entry.insert(Endpoint { session, leg, port, rtp, rtcp: Rtcp::Unopened });
         Some((port, index))
+    }
+
+    /// Opens the leg's RTCP port, if it is not.
+    pub fn open_rtcp(&mut self, index: usize) {
+        let Net { address, sockets, registry, endpoints, .. } = self;
+        let Some(endpoint) = endpoints.get_mut(index).filter(|endpoint| matches!(endpoint.rtcp, Rtcp::Unopened)) else {
+            return;
+        };
+        let at = SocketAddr::new(*address, endpoint.port + 1);
+        endpoint.rtcp = match open(sockets.as_mut(), at, registry, token(index, Port::Rtcp)) {
+            Ok(rtcp) => Rtcp::Open(rtcp),
+            Err(fault) => {
+                tracing::warn!(%at, %fault, "a leg has no RTCP: its port is held by another program; give [media] ports to this server alone");
+                Rtcp::Unavailable
+            }
+        };
     }
 
     /// Closes a pair; its port goes to rest.
@@ -74,14 +105,17 @@ impl Net {
     }
 
     /// Sends a packet; what the kernel does not take now is lost, as on a network.
-    pub fn send(&self, index: usize, from: Port, to: SocketAddr, packet: &[u8]) -> bool {
-        let Some(endpoint) = self.endpoints.get(index) else { return false };
-        let sent = match from {
-            Port::Rtp => endpoint.rtp.send_to(packet, to),
-            Port::Rtcp => endpoint.rtcp.send_to(packet, to),
-        };
-        sent.is_ok()
+    pub fn send(&mut self, index: usize, from: Port, to: SocketAddr, packet: &[u8]) -> bool {
+        self.open_rtcp(index);
+        let socket = self.endpoints.get(index).and_then(|endpoint| endpoint.socket(from));
+        socket.is_some_and(|socket| socket.send_to(packet, to).is_ok())
     }
+}
+
+fn open(sockets: &mut dyn Sockets, at: SocketAddr, registry: &Registry, token: Token) -> io::Result<UdpSocket> {
+    let mut socket = sockets.bind(at)?;
+    registry.register(&mut socket, token, Interest::READABLE)?;
+    Ok(socket)
 }
 
 /// Opens ports for one session, and remembers which.

@@ -196,12 +196,13 @@ impl Shard {
         for _ in 0..PACKETS_A_TURN {
             // A socket may have been closed while its event was on the way.
             let Some(endpoint) = self.net.endpoint(index) else { return };
-            let socket = if port == Port::Rtp { &endpoint.rtp } else { &endpoint.rtcp };
+            let Some(socket) = endpoint.socket(port) else { return };
             match socket.recv_from(&mut self.buffer[..]) {
                 Ok((len, from)) => {
                     let (session, leg) = (endpoint.session, endpoint.leg);
                     self.tally.packets_in += 1;
                     self.tally.bytes_in += len as u64;
+                    self.net.open_rtcp(index);
                     self.take_packet(session, leg, port, from, len, now);
                 }
                 Err(fault) if fault.kind() == io::ErrorKind::WouldBlock => return,
