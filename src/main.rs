@@ -17,6 +17,10 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    // The allocator asks for huge pages: a server that needs 14 MB would hold 30. Where that cannot be forbidden it is
+    // only larger.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     match Cli::parse().command.run() {
         Ok(code) => code,
         Err(message) => {
