@@ -92,6 +92,8 @@ pub enum SipEvent {
     Reoffered {
         sdp: Bytes,
     },
+    /// The peer took its new offer back before we answered: it has its refusal.
+    ReofferCanceled,
     Reanswered {
         status: u16,
         sdp: Bytes,

@@ -80,6 +80,10 @@ enum Step {
     Reoffer,
     /// The peer's re-INVITE without one.
     ReofferWanted,
+    /// Either of these, of a re-INVITE that the peer has taken back since.
+    Withdrawn,
+    /// What came of one that was taken back is undone.
+    Rollback,
 }
 
 impl Leg {
@@ -167,6 +171,9 @@ impl Call {
         if self.leg.signalling == Signalling::Ended {
             return;
         }
+        if step == Step::Withdrawn {
+            return self.negotiate(SdpStep::Rollback, Bytes::new(), Step::Rollback, now, effects);
+        }
         if !negotiated.sdp.is_empty() {
             self.leg.local_sdp = negotiated.sdp;
         }
@@ -192,6 +199,7 @@ impl Call {
                 effects.push(Effect::Sip { attempt: self.answered_attempt(), command });
                 self.leg.late_offer = step == Step::ReofferWanted;
             }
+            Step::Withdrawn | Step::Rollback => {}
         }
         self.note_hold(negotiated.held, effects);
     }
@@ -221,7 +229,8 @@ impl Call {
                 let command = SipCommand::Decline { status, reason: String::new() };
                 effects.push(Effect::Sip { attempt: self.answered_attempt(), command });
             }
-            Step::EarlyAnswer => {}
+            // What was refused changed nothing: there is nothing to undo.
+            Step::EarlyAnswer | Step::Withdrawn | Step::Rollback => {}
         }
     }
 
@@ -297,6 +306,7 @@ impl Call {
                 self.attempt_refused(attempt, status, sip_call_id, now, effects)
             }
             SipEvent::Reoffered { sdp } => self.reoffered(sdp, now, effects),
+            SipEvent::ReofferCanceled => self.withdraw_reoffer(),
             SipEvent::Reanswered { status, sdp } => {
                 if (200..300).contains(&status) {
                     self.negotiate(SdpStep::RemoteAnswer, sdp, Step::LateAnswer, now, effects);
@@ -327,12 +337,27 @@ impl Call {
         if self.opening.link.is_some() {
             return;
         }
+        if self.leg.pending.iter().any(|step| matches!(step, Step::Withdrawn | Step::Rollback)) {
+            // Until the last one is undone, a rollback would undo this one: the peer tries again (RFC 3261 s14.1).
+            let command = SipCommand::Decline { status: 491, reason: String::new() };
+            effects.push(Effect::Sip { attempt: self.answered_attempt(), command });
+            return;
+        }
         let (step, purpose) = if sdp.is_empty() {
             (SdpStep::MakeOffer, Step::ReofferWanted)
         } else {
             (SdpStep::RemoteOffer, Step::Reoffer)
         };
         self.negotiate(step, sdp, purpose, now, effects);
+    }
+
+    /// The peer took back its re-INVITE, which the worker has at hand. It is rolled back once it is known to be taken:
+    /// had the worker refused it, that would undo what was agreed before.
+    fn withdraw_reoffer(&mut self) {
+        let reoffer = |step: &&mut Step| matches!(step, Step::Reoffer | Step::ReofferWanted);
+        if let Some(step) = self.leg.pending.iter_mut().rev().find(reoffer) {
+            *step = Step::Withdrawn;
+        }
     }
 
     fn answered_attempt(&self) -> AttemptId {

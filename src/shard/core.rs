@@ -426,6 +426,7 @@ impl Core {
                 (dialog, SipEvent::Refused { status, sip_call_id })
             }
             StackEvent::Reoffered { dialog, invite } => (dialog, SipEvent::Reoffered { sdp: sdp_of(&invite) }),
+            StackEvent::ReofferCanceled { dialog } => (dialog, SipEvent::ReofferCanceled),
             StackEvent::Reanswered { dialog, status, response } => {
                 (dialog, SipEvent::Reanswered { status, sdp: response.as_ref().map(sdp_of).unwrap_or_default() })
             }

@@ -8,4 +8,5 @@ mod dial;
 mod inbound;
 mod loss;
 mod phone;
+mod reinvite;
 mod world;

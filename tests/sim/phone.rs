@@ -34,13 +34,22 @@ pub enum Script {
 /// What a phone saw happen, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Saw {
-    Invited { from: String, to: String },
-    Canceled { reason: String },
+    Invited {
+        from: String,
+        to: String,
+    },
+    Canceled {
+        reason: String,
+    },
     Progress(u16),
     Answered,
     Refused(u16),
     Acked,
-    Ended { reason: String },
+    /// The final answer to its re-INVITE.
+    Reanswered(u16),
+    Ended {
+        reason: String,
+    },
 }
 
 pub struct Phone {
@@ -180,7 +189,8 @@ impl Phone {
                 self.stack.bye(dialog, "", now);
                 return;
             }
-            Event::Reanswered { .. } | Event::InDialog { .. } => return,
+            Event::Reanswered { status, .. } => Saw::Reanswered(status),
+            Event::ReofferCanceled { .. } | Event::InDialog { .. } => return,
         };
         self.saw.push((now, saw));
     }

@@ -86,6 +86,10 @@ pub struct World {
     pub asked: Vec<Asked>,
     pub events: Vec<Event>,
     pub network: Network,
+    /// How long what the media worker tells is on its way.
+    pub worker_delay: Duration,
+    /// Media packets that left the server, by where they went.
+    pub media: BTreeMap<SocketAddr, u32>,
     /// Write every call down and read it back after each step.
     pub restarts: bool,
     pub hosts: HashMap<String, SocketAddr>,
@@ -180,6 +184,8 @@ impl World {
             asked: Vec::new(),
             events: Vec::new(),
             network: Network::default(),
+            worker_delay: Duration::from_micros(200),
+            media: BTreeMap::new(),
             restarts: true,
             hosts: HashMap::new(),
             wire: Vec::new(),
@@ -233,6 +239,22 @@ impl World {
         let now = self.now;
         let dialog = self.phones[phone].dialogs.pop().expect("the phone has a call");
         self.phones[phone].stack.bye(dialog, "", now);
+        self.flush();
+    }
+
+    /// The newest call of a phone is offered anew by it.
+    pub fn reinvite(&mut self, phone: usize, sdp: Bytes) {
+        let now = self.now;
+        let dialog = *self.phones[phone].dialogs.last().expect("the phone has a call");
+        self.phones[phone].stack.reinvite(dialog, sdp, now);
+        self.flush();
+    }
+
+    /// The phone takes back its INVITE that waits for an answer.
+    pub fn take_back(&mut self, phone: usize) {
+        let now = self.now;
+        let dialog = *self.phones[phone].dialogs.last().expect("the phone has a call");
+        self.phones[phone].stack.cancel(dialog, "", now);
         self.flush();
     }
 
@@ -429,7 +451,9 @@ impl World {
         let ids: Vec<u64> = self.sessions.keys().copied().collect();
         for id in ids {
             let session = self.sessions.get_mut(&id).unwrap();
-            while session.poll_transmit(&mut buffer).is_some() {}
+            while let Some(transmit) = session.poll_transmit(&mut buffer) {
+                *self.media.entry(transmit.to).or_default() += 1;
+            }
             while let Some((link, frame)) = session.poll_frame() {
                 frames.push((id, link, frame));
             }
@@ -441,7 +465,7 @@ impl World {
                 self.sessions.remove(&id);
             }
             for event in happened {
-                self.arrive_after(Duration::from_micros(200), Arrival::Media(event));
+                self.arrive_after(self.worker_delay, Arrival::Media(event));
             }
         }
         for (from, link, frame) in frames {
@@ -531,7 +555,7 @@ impl World {
             Some(session) => session.handle_command(&command, &mut self.free_ports, &mut self.clips, now),
             None => {
                 for event in session::unknown(&command) {
-                    self.arrive_after(Duration::from_micros(200), Arrival::Media(event));
+                    self.arrive_after(self.worker_delay, Arrival::Media(event));
                 }
             }
         }

@@ -77,6 +77,8 @@ pub enum Event {
     Refused { dialog: DialogId, status: u16, response: Option<Message> },
     /// The peer offers anew (its body may be empty: then we are to offer).
     Reoffered { dialog: DialogId, invite: Message },
+    /// The peer took that back before we answered, and has its 487: the dialog goes on as it was before.
+    ReofferCanceled { dialog: DialogId },
     /// Our re-INVITE got its final answer.
     Reanswered { dialog: DialogId, status: u16, response: Option<Message> },
     /// The peer ended the dialog by BYE, or it cannot be reached any more (`bye` is `None`).

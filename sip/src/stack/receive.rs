@@ -103,13 +103,19 @@ impl Stack {
         }
     }
 
-    /// The peer took its INVITE back: 487, and for the first INVITE that is the end of the dialog.
+    /// The peer took its INVITE back: 487. For the first INVITE that is the end of the dialog; a later one changes
+    /// nothing of it (RFC 3261 s14.1).
     fn canceled(&mut self, dialog: DialogId, cancel: Message, now: Mono) {
-        self.answer_incoming(dialog, &Reply::new(487), now);
-        let initial = self.usages.get(&dialog).is_some_and(|usage| usage.phase == Phase::Early);
-        if initial {
-            self.usages.remove(&dialog);
-            self.tell(Event::Canceled { dialog, cancel });
+        if self.answer_incoming(dialog, &Reply::new(487), now).is_none() {
+            return;
+        }
+        match self.usages.get(&dialog).map(|usage| usage.phase) {
+            Some(Phase::Early) => {
+                self.usages.remove(&dialog);
+                self.tell(Event::Canceled { dialog, cancel });
+            }
+            Some(Phase::Confirmed) => self.tell(Event::ReofferCanceled { dialog }),
+            Some(Phase::Ending) | None => {}
         }
     }
 

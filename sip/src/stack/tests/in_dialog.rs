@@ -184,12 +184,49 @@ fn cancel_of_a_reinvite_ends_that_alone() {
     let reinvite = Ask { cseq: 11, to_tag: &tag, ..Ask::invite() };
     world.receive(reinvite.text());
     world.take_sent();
-    world.receive(Ask { method: "CANCEL", more: "", body: b"", ..reinvite }.text());
-    assert_eq!(world.take_lines(), ["200 CANCEL", "487 INVITE"]);
-    assert!(world.stack.dialog(dialog).is_some());
-    world.receive(Ask::inside("BYE", &tag, 12).text());
+    assert!(matches!(world.take_event(), Event::Reoffered { .. }));
+    let cancel = Ask { method: "CANCEL", more: "", body: b"", ..reinvite }.text();
+    world.receive(cancel.clone());
+    let sent = world.take_sent();
+    assert_eq!(sent.iter().map(|(_, message)| line(message)).collect::<Vec<_>>(), ["200 CANCEL", "487 INVITE"]);
+    assert!(sent.iter().all(|(_, message)| message.to_tag() == Some(&tag)), "{sent:?}");
+    assert_eq!(world.take_event(), Event::ReofferCanceled { dialog });
+    // It comes again, and its owner answers after all: neither changes anything.
+    world.receive(cancel);
+    world.command(|stack, now| stack.answer(dialog, Bytes::from_static(ANSWER), now));
+    assert_eq!(world.take_lines(), ["200 CANCEL"]);
+    assert!(world.events.is_empty() && world.stack.dialog(dialog).is_some());
+    world.receive(Ask { method: "ACK", more: "", body: b"", ..reinvite }.text());
+    world.receive(Ask { branch: "next", cseq: 12, to_tag: &tag, ..Ask::invite() }.text());
+    assert!(matches!(world.take_event(), Event::Reoffered { .. }));
+    world.command(|stack, now| stack.decline(dialog, &Reply::new(488), now));
+    world.take_sent();
+    world.receive(Ask::inside("BYE", &tag, 13).text());
     assert_eq!(world.take_lines(), ["200 BYE"]);
     world.finish();
+}
+
+#[test]
+fn cancel_of_a_reinvite_that_is_answered_changes_nothing() {
+    for accept in [true, false] {
+        let mut world = World::new(udp());
+        let (dialog, tag) = world.incoming();
+        let reinvite = Ask { cseq: 11, to_tag: &tag, ..Ask::invite() };
+        world.receive(reinvite.text());
+        world.events.clear();
+        if accept {
+            world.command(|stack, now| stack.answer(dialog, Bytes::from_static(ANSWER), now));
+        } else {
+            world.command(|stack, now| stack.decline(dialog, &Reply::new(488), now));
+        }
+        world.take_sent();
+        world.receive(Ask { method: "CANCEL", more: "", body: b"", ..reinvite }.text());
+        assert_eq!(world.take_lines(), ["200 CANCEL"]);
+        assert!(world.events.is_empty(), "{:?}", world.events);
+        world.receive(Ask { method: "ACK", branch: "ack", more: "", body: b"", ..reinvite }.text());
+        world.receive(Ask::inside("BYE", &tag, 12).text());
+        world.finish();
+    }
 }
 
 #[test]
@@ -200,8 +237,10 @@ fn cancel_of_a_reinvite_that_was_refused_leaves_the_one_that_waits() {
     let overlapping = Ask { branch: "two", cseq: 12, to_tag: &tag, ..Ask::invite() };
     world.receive(overlapping.text());
     world.take_sent();
+    world.events.clear();
     world.receive(Ask { method: "CANCEL", more: "", body: b"", ..overlapping }.text());
     assert_eq!(world.take_lines(), ["200 CANCEL"]);
+    assert!(world.events.is_empty(), "{:?}", world.events);
     world.command(|stack, now| stack.answer(dialog, Bytes::from_static(ANSWER), now));
     assert_eq!(world.take_lines(), ["200 INVITE"]);
     world.receive(Ask::inside("ACK", &tag, 11).text());
