@@ -149,11 +149,24 @@ impl Core {
         self.out.pop_front()
     }
 
-    pub fn next_deadline(&self) -> Option<Mono> {
-        let call = self.deadlines.peek().map(|Reverse((at, _))| *at);
-        match (call, self.stack.next_deadline()) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
+    pub fn next_deadline(&mut self) -> Option<Mono> {
+        let call = self.next_call_deadline().map(|(at, _)| at);
+        [call, self.stack.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// The head of the queue. What stands before it for calls that have got on, or are over, is dropped, so that nobody
+    /// wakes up for it.
+    fn next_call_deadline(&mut self) -> Option<(Mono, CallSid)> {
+        loop {
+            let Reverse((at, sid)) = *self.deadlines.peek()?;
+            if let Some(slot) = self.calls.get_mut(&sid).filter(|slot| slot.armed == Some(at)) {
+                if slot.call.next_deadline().is_some_and(|deadline| deadline <= at) {
+                    return Some((at, sid));
+                }
+                slot.armed = None;
+            }
+            self.deadlines.pop();
+            self.arm(sid);
         }
     }
 
@@ -264,15 +277,12 @@ impl Core {
 
     pub fn handle_timeout(&mut self, now: Now) {
         self.stack.handle_timeout(now.mono);
-        while self.deadlines.peek().is_some_and(|Reverse((at, _))| *at <= now.mono) {
-            let Some(Reverse((at, sid))) = self.deadlines.pop() else { break };
-            let Some(slot) = self.calls.get_mut(&sid).filter(|slot| slot.armed == Some(at)) else { continue };
-            slot.armed = None;
-            if slot.call.next_deadline().is_some_and(|deadline| deadline <= now.mono) {
-                self.inputs.push_back((sid, CallInput::Deadline));
-            } else {
-                self.arm(sid);
+        while let Some((_, sid)) = self.next_call_deadline().filter(|(at, _)| *at <= now.mono) {
+            self.deadlines.pop();
+            if let Some(slot) = self.calls.get_mut(&sid) {
+                slot.armed = None;
             }
+            self.inputs.push_back((sid, CallInput::Deadline));
         }
         self.work(now);
     }

@@ -126,7 +126,7 @@ impl Rim {
     }
 
     /// The next moment at which something is due, here or at the worker.
-    fn next_wake(&self) -> Instant {
+    fn next_wake(&mut self) -> Instant {
         let core =
             self.core.next_deadline().map(|at| self.started + Duration::from_micros(at.0.next_multiple_of(GRID_US)));
         let worker = self.worker.timeout().map(|after| Instant::now() + after);

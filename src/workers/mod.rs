@@ -60,7 +60,7 @@ impl Worker {
     }
 
     /// When [`Worker::turn`] is due, whatever the sockets say.
-    pub fn timeout(&self) -> Option<Duration> {
+    pub fn timeout(&mut self) -> Option<Duration> {
         self.local.timeout()
     }
 }

@@ -87,7 +87,7 @@ impl Phone {
         Flow { transport: Transport::Udp, local: self.address, remote: SERVER.parse().unwrap(), connection: None }
     }
 
-    pub fn next_deadline(&self) -> Option<Mono> {
+    pub fn next_deadline(&mut self) -> Option<Mono> {
         let planned = self.planned.iter().map(|(at, _)| *at).min();
         [planned, self.stack.next_deadline()].into_iter().flatten().min()
     }

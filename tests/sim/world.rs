@@ -369,10 +369,10 @@ impl World {
         Now { mono: self.now, wall_ms: WALL_MS + self.now.0 / 1000 }
     }
 
-    fn next_moment(&self) -> Option<Mono> {
+    fn next_moment(&mut self) -> Option<Mono> {
         let arrival = self.arrivals.peek().map(|Reverse((at, _))| *at);
         let media = self.sessions.values().filter_map(Session::next_deadline).min().map(|at| Mono(at.0));
-        let phones = self.phones.iter().filter_map(Phone::next_deadline).min();
+        let phones = self.phones.iter_mut().filter_map(Phone::next_deadline).min();
         [arrival, self.core.next_deadline(), media, phones].into_iter().flatten().min()
     }
 

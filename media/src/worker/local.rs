@@ -87,7 +87,7 @@ impl Local {
     }
 
     /// When [`Local::turn`] is next due, whatever the sockets say.
-    pub fn timeout(&self) -> Option<Duration> {
+    pub fn timeout(&mut self) -> Option<Duration> {
         if self.has_more { Some(Duration::ZERO) } else { self.shard.timeout() }
     }
 }

@@ -153,12 +153,12 @@ impl Shard {
     }
 
     /// When [`Shard::turn_now`] is next due, whatever the sockets say.
-    pub fn timeout(&self) -> Option<Duration> {
+    pub fn timeout(&mut self) -> Option<Duration> {
         if !self.unread.is_empty() {
             return Some(Duration::ZERO);
         }
         let counted_anew = self.is_stale.then_some(self.counted_at + COUNT_EVERY);
-        let next = self.timers.next().into_iter().chain(counted_anew).min();
+        let next = self.next_timer().map(|(at, _)| at).into_iter().chain(counted_anew).min();
         next.map(|at| at.since(self.clock.now()))
     }
 
@@ -294,20 +294,38 @@ impl Shard {
         }
     }
 
+    /// The first timer that still means something: what stands before it for sessions that have got on, or are over, is
+    /// dropped, so that nobody wakes up for it.
+    fn next_timer(&mut self) -> Option<(Mono, Place)> {
+        loop {
+            let (at, place) = self.timers.first()?;
+            let of_place = |entry: &&mut Entry| entry.generation == place.generation && entry.timer == Some(at);
+            let Some(entry) = self.sessions.get_mut(place.index).filter(of_place) else {
+                self.timers.drop_first();
+                continue;
+            };
+            let due = entry.session.next_deadline();
+            if due.is_some_and(|due| due <= at) {
+                return Some((at, place));
+            }
+            entry.timer = due;
+            self.timers.drop_first();
+            if let Some(due) = due {
+                self.timers.set(due, place);
+            }
+        }
+    }
+
     fn take_deadlines(&mut self, now: Mono) {
-        while let Some((at, place)) = self.timers.pop(now) {
+        while let Some((due, place)) = self.next_timer().filter(|(at, _)| *at <= now) {
+            self.timers.drop_first();
             let Some(entry) = self.sessions.get_mut(place.index) else { continue };
-            if entry.generation != place.generation || entry.timer != Some(at) {
+            entry.timer = None;
+            if guarded(|| entry.session.handle_timeout(now)).is_err() {
+                self.bury(place.index, now);
                 continue;
             }
-            entry.timer = None;
-            if let Some(due) = entry.session.next_deadline().filter(|due| *due <= now) {
-                if guarded(|| entry.session.handle_timeout(now)).is_err() {
-                    self.bury(place.index, now);
-                    continue;
-                }
-                self.count_lateness(now.since(due));
-            }
+            self.count_lateness(now.since(due));
             self.flush(place.index, now);
         }
     }

@@ -23,16 +23,12 @@ impl Timers {
         self.heap.push(Reverse((at, place)));
     }
 
-    pub fn next(&self) -> Option<Mono> {
-        self.heap.peek().map(|Reverse((at, _))| *at)
+    /// The earliest, with whose it is.
+    pub fn first(&self) -> Option<(Mono, Place)> {
+        self.heap.peek().map(|Reverse(first)| *first)
     }
 
-    /// The next deadline that is due, with whose it is.
-    pub fn pop(&mut self, now: Mono) -> Option<(Mono, Place)> {
-        let Reverse((at, _)) = self.heap.peek()?;
-        if *at > now {
-            return None;
-        }
-        self.heap.pop().map(|Reverse(entry)| entry)
+    pub fn drop_first(&mut self) {
+        self.heap.pop();
     }
 }

@@ -138,8 +138,20 @@ impl Stack {
     }
 
     /// When to call [`Stack::handle_timeout`].
-    pub fn next_deadline(&self) -> Option<Mono> {
-        self.table.next_deadline()
+    pub fn next_deadline(&mut self) -> Option<Mono> {
+        loop {
+            let (at, timer) = self.table.head()?;
+            let Timer::Usage(dialog) = timer else { return Some(at) };
+            if let Some(usage) = self.usages.get_mut(&dialog).filter(|usage| usage.armed == Some(at)) {
+                if usage.deadline().is_some_and(|deadline| deadline <= at) {
+                    return Some(at);
+                }
+                usage.armed = None;
+            }
+            // The ACK came, or the dialog is gone: nobody wakes up for that.
+            self.table.drop_head();
+            self.arm_usage(dialog);
+        }
     }
 
     pub fn handle_timeout(&mut self, now: Mono) {

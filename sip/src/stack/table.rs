@@ -62,6 +62,18 @@ pub(super) struct Entry {
     armed: Option<Mono>,
 }
 
+/// Transactions that only absorb retransmissions end together, this often: when exactly matters to nobody.
+const REAP_EVERY_US: u64 = 500_000;
+
+impl Entry {
+    /// When to look at the transaction again.
+    fn wake(&self) -> Option<Mono> {
+        let deadline = self.transaction.deadline()?;
+        let reaped = || Mono(deadline.0.next_multiple_of(REAP_EVERY_US));
+        Some(if self.transaction.is_absorbing() { reaped() } else { deadline })
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Table {
     entries: Slab<Entry>,
@@ -167,12 +179,34 @@ impl Table {
 
     fn arm(&mut self, id: TransactionId) {
         let Some(entry) = self.get_mut(id) else { return };
-        let Some(deadline) = entry.transaction.deadline() else { return };
+        let Some(wake) = entry.wake() else { return };
         // One queue entry at a time: an earlier one looks again when it comes up.
-        if entry.armed.is_none_or(|armed| deadline < armed) {
-            entry.armed = Some(deadline);
-            self.queue.push(Reverse((deadline, Timer::Transaction(id))));
+        if entry.armed.is_none_or(|armed| wake < armed) {
+            entry.armed = Some(wake);
+            self.queue.push(Reverse((wake, Timer::Transaction(id))));
         }
+    }
+
+    /// The head of the queue. What stands before it for transactions that have got on is dropped, so that nobody wakes up
+    /// for it.
+    pub(super) fn head(&mut self) -> Option<(Mono, Timer)> {
+        loop {
+            let Reverse((at, timer)) = *self.queue.peek()?;
+            let Timer::Transaction(id) = timer else { return Some((at, timer)) };
+            match self.get_mut(id).filter(|entry| entry.armed == Some(at)) {
+                Some(entry) if entry.wake().is_some_and(|wake| wake <= at) => return Some((at, timer)),
+                Some(entry) => {
+                    entry.armed = None;
+                    self.queue.pop();
+                    self.arm(id);
+                }
+                None => drop(self.queue.pop()),
+            }
+        }
+    }
+
+    pub(super) fn drop_head(&mut self) {
+        self.queue.pop();
     }
 
     /// Entries of the queue, stale ones as well.
@@ -181,26 +215,16 @@ impl Table {
         self.queue.len()
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Mono> {
-        self.queue.peek().map(|Reverse((at, _))| *at)
-    }
-
-    /// The next timer that is due, and when it was. A transaction whose deadline has moved on is queued again instead.
+    /// The next timer that is due, and when it was.
     pub(super) fn pop_due(&mut self, now: Mono) -> Option<(Mono, Timer)> {
-        while self.next_deadline().is_some_and(|at| at <= now) {
-            let Reverse((at, timer)) = self.queue.pop()?;
-            let Timer::Transaction(id) = timer else { return Some((at, timer)) };
-            let Some(entry) = self.get_mut(id) else { continue };
-            if entry.armed != Some(at) {
-                continue;
-            }
+        let (at, timer) = self.head().filter(|(at, _)| *at <= now)?;
+        self.queue.pop();
+        if let Timer::Transaction(id) = timer
+            && let Some(entry) = self.get_mut(id)
+        {
             entry.armed = None;
-            if entry.transaction.deadline().is_some_and(|deadline| deadline <= now) {
-                return Some((at, timer));
-            }
-            self.arm(id);
         }
-        None
+        Some((at, timer))
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -112,6 +112,14 @@ impl Transaction {
         }
     }
 
+    /// Whether all that is left to do is to absorb retransmissions: its last timer (D, I, J, K, L, M) only ends it.
+    pub fn is_absorbing(&self) -> bool {
+        match self {
+            Transaction::ServerInvite(_) => matches!(self.state(), State::Confirmed | State::Accepted),
+            _ => matches!(self.state(), State::Completed | State::Accepted),
+        }
+    }
+
     pub fn state(&self) -> State {
         match self {
             Transaction::ClientInvite(transaction) => transaction.state(),
