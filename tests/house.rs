@@ -19,7 +19,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("shard", &["account", "app", "call", "events", "hot", "ids", "speech", "twiml", "workers"]),
     ("speech", &["app", "twiml"]),
     ("store", &["events", "ids", "usage"]),
-    ("telemetry", &["events"]),
+    ("telemetry", &["events", "ids"]),
     ("twiml", &["ids"]),
     ("usage", &["events", "ids"]),
     ("workers", &[]),

@@ -23,9 +23,11 @@ const RESERVE: usize = QUEUE / 2;
 /// Events handled at once.
 const BATCH: usize = 4_096;
 /// After the first event of a batch: what follows soon is written with it, by one wake-up and one write.
-const GATHER: Duration = Duration::from_millis(20);
-/// The disk is synchronised this often while there is something to write.
-const SYNC_EVERY: Duration = Duration::from_millis(200);
+const GATHER: Duration = Duration::from_millis(50);
+/// What is written is on the disk within this time: a crash of the machine loses no more.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
+/// Subscribers are given their turn this often when nothing happens.
+const IDLE: Duration = Duration::from_millis(200);
 
 /// The way into the outbox; one for each shard.
 #[derive(Clone)]
@@ -67,7 +69,7 @@ pub trait Subscriber: Send {
     /// `record` is the call as it stands after `event`. `again`: an earlier run has told it already, perhaps to everyone.
     fn told(&mut self, event: &Event, record: &mut CallRecord, again: bool);
 
-    /// Everything that happened together has been told; called every [`SYNC_EVERY`] or more often. `last`: nothing more
+    /// Everything that happened together has been told; called every [`IDLE`] or more often. `last`: nothing more
     /// will come.
     fn flush(&mut self, last: bool) {
         let _ = last;
@@ -159,7 +161,7 @@ impl Writer {
         let mut batch = Vec::new();
         let mut stop = false;
         while !stop {
-            let first = match queue.recv_timeout(SYNC_EVERY) {
+            let first = match queue.recv_timeout(IDLE) {
                 Ok(message) => Some(message),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
