@@ -136,8 +136,11 @@ fn sip_params(invite: &Message) -> Vec<(String, String)> {
     for (name, value) in invite.all_headers() {
         let custom = name.get(..2).is_some_and(|prefix| prefix.eq_ignore_ascii_case("X-"))
             || name.eq_ignore_ascii_case("User-to-User");
+        if !custom {
+            continue;
+        }
         let param = format!("SipHeader_{name}");
-        if custom && !params.iter().any(|(known, _)| *known == param) {
+        if !params.iter().any(|(known, _)| *known == param) {
             params.push((param, unfold(value).chars().take(HEADER_CHARS).collect()));
         }
     }

@@ -1,6 +1,5 @@
 //! Counts of a shard's SIP, for the metrics.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,12 +9,22 @@ use dialtone_sip::time::Mono;
 
 use super::core::Core;
 
-/// Messages counted since the last publication: a map of small keys, so that counting costs no look-up by text.
+/// Messages counted since the last publication.
 #[derive(Default)]
 pub(super) struct Traffic {
-    requests: HashMap<(&'static str, Method, Transport), u64>,
-    responses: HashMap<(&'static str, Method, u16), u64>,
+    requests: Counts<(&'static str, Method, Transport)>,
+    responses: Counts<(&'static str, Method, u16)>,
     published: Option<Mono>,
+}
+
+/// The kinds that a second brings are few: looking at each is quicker than to hash one.
+type Counts<K> = Vec<(K, u64)>;
+
+fn count_one<K: PartialEq>(counts: &mut Counts<K>, key: K) {
+    match counts.iter_mut().find(|(known, _)| *known == key) {
+        Some((_, count)) => *count += 1,
+        None => counts.push((key, 1)),
+    }
 }
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -40,10 +49,10 @@ impl Traffic {
 
     fn count(&mut self, direction: &'static str, start: StartLine, cseq_method: Option<&str>, transport: Transport) {
         match start {
-            StartLine::Request(method) => *self.requests.entry((direction, method, transport)).or_default() += 1,
+            StartLine::Request(method) => count_one(&mut self.requests, (direction, method, transport)),
             StartLine::Response(code) => {
                 let method = Method::from_text(cseq_method.unwrap_or(""));
-                *self.responses.entry((direction, method, code)).or_default() += 1;
+                count_one(&mut self.responses, (direction, method, code));
             }
         }
     }
@@ -54,11 +63,11 @@ impl Traffic {
             return;
         }
         self.published = Some(now);
-        for ((direction, method, transport), count) in self.requests.drain() {
+        for ((direction, method, transport), count) in self.requests.drain(..) {
             metrics::counter!("dialtone_sip_requests_total", "direction" => direction, "method" => name(method), "transport" => transport.uri_name())
                 .increment(count);
         }
-        for ((direction, method, code), count) in self.responses.drain() {
+        for ((direction, method, code), count) in self.responses.drain(..) {
             metrics::counter!("dialtone_sip_responses_total", "direction" => direction, "method" => name(method), "code" => code.to_string()).increment(count);
         }
         let counts = core.stack().counts();
