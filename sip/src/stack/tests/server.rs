@@ -366,3 +366,20 @@ fn request_with_its_own_transaction_is_answered_and_its_retransmission_too() {
     assert_eq!(world.take_one(), ok);
     world.finish();
 }
+
+#[test]
+fn nobody_wakes_up_for_a_timer_that_means_nothing_any_more() {
+    let mut world = World::new(udp());
+    let (_, _) = world.incoming();
+    let (_, _) = world.outgoing(None);
+    // The 2xx is acknowledged and the INVITEs are answered: what is left is to absorb repetitions, until timers L and M.
+    assert_eq!(world.stack.next_deadline(), Some(Mono(32_000_000)));
+    // They end together, however little apart they began.
+    world.run_until(100);
+    let (_, _) = world.outgoing(None);
+    let open = |world: &World| world.stack.open_transactions().map(|(_, open)| open).sum::<usize>();
+    world.run_until(32_499);
+    assert_eq!(open(&world), 1);
+    world.run_until(32_500);
+    assert_eq!(open(&world), 0);
+}
