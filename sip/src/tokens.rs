@@ -3,7 +3,61 @@
 //! SHA-256 in counter mode over a secret seed: as random as the seed, and the same again from the same seed, so that
 //! a simulated run can be repeated.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
 use sha2::{Digest, Sha256};
+
+/// A map whose keys are numbers that [`Tokens`] or a keyed hash made.
+///
+/// Nobody outside can choose them, so a hash of its own against chosen keys would only cost: a stranger may look for any
+/// key, but puts none in.
+pub type TokenMap<K, V> = HashMap<K, V, BuildHasherDefault<TokenHasher>>;
+
+/// Folds numbers that are random already.
+#[derive(Default)]
+pub struct TokenHasher(u64);
+
+impl Hasher for TokenHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut number = [0; 8];
+            number[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(number));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_u8(&mut self, number: u8) {
+        self.write_u64(number.into());
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.write_u64(number.into());
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_u128(&mut self, number: u128) {
+        self.write_u64(number as u64);
+        self.write_u64((number >> 64) as u64);
+    }
+
+    /// A table reads the lowest bits and the highest: both are of every bit.
+    fn finish(&self) -> u64 {
+        let folded = (self.0 ^ self.0 >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        folded ^ folded >> 32
+    }
+}
 
 /// A source of unguessable numbers.
 pub struct Tokens {
@@ -60,6 +114,22 @@ impl Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_are_spread_over_the_ends_that_a_table_reads() {
+        let hash = |key: u128| {
+            let mut hasher = TokenHasher::default();
+            hasher.write_u128(key);
+            hasher.finish()
+        };
+        // Sids of one moment differ in their lower 80 bits only; numbers that count differ in the lowest.
+        for keys in [(0..1000).map(|n| 0xabcd << 112 | n).collect::<Vec<u128>>(), (0..1000).map(|n| n << 40).collect()] {
+            for bits in [0, 57] {
+                let ends: std::collections::HashSet<u64> = keys.iter().map(|key| hash(*key) >> bits & 127).collect();
+                assert!(ends.len() > 100, "{} of 128 at {bits}", ends.len());
+            }
+        }
+    }
 
     #[test]
     fn same_seed_gives_the_same_numbers_and_none_twice() {

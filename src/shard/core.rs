@@ -4,7 +4,7 @@
 //! `next_deadline` and `handle_timeout`.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use dialtone_sip::flow::{ConnectionId, Flow};
 use dialtone_sip::msg::Message;
 use dialtone_sip::stack::{self, Event as StackEvent, Invitation, Received, Reply, Stack, Transmit};
 use dialtone_sip::time::Mono;
-use dialtone_sip::tokens::Tokens;
+use dialtone_sip::tokens::{TokenMap, Tokens};
 
 use super::gate::Gate;
 use super::outbound::Resolving;
@@ -107,11 +107,11 @@ pub struct Core {
     pub(super) stack: Stack,
     pub(super) gate: Gate,
     pub(super) tokens: Tokens,
-    pub(super) calls: HashMap<CallSid, Slot>,
-    by_dialog: HashMap<DialogId, (CallSid, AttemptId)>,
+    pub(super) calls: TokenMap<CallSid, Slot>,
+    by_dialog: TokenMap<DialogId, (CallSid, AttemptId)>,
     /// Which call each leg of a session belongs to.
-    sessions: HashMap<u64, Vec<(u32, CallSid)>>,
-    pub(super) resolving: HashMap<u64, Resolving>,
+    sessions: TokenMap<u64, Vec<(u32, CallSid)>>,
+    pub(super) resolving: TokenMap<u64, Resolving>,
     deadlines: BinaryHeap<Reverse<(Mono, CallSid)>>,
     pub(super) inputs: VecDeque<(CallSid, CallInput)>,
     pub(super) out: VecDeque<Output>,
@@ -132,10 +132,10 @@ impl Core {
             gate: Gate::new(&settings.gate, &mut tokens),
             tokens,
             settings,
-            calls: HashMap::new(),
-            by_dialog: HashMap::new(),
-            sessions: HashMap::new(),
-            resolving: HashMap::new(),
+            calls: TokenMap::default(),
+            by_dialog: TokenMap::default(),
+            sessions: TokenMap::default(),
+            resolving: TokenMap::default(),
             deadlines: BinaryHeap::new(),
             inputs: VecDeque::new(),
             out: VecDeque::new(),

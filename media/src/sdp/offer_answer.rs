@@ -4,7 +4,7 @@
 //! made again, on this worker or another. It does not know why an offer is made, nor when one is in flight in
 //! SIP terms; two offers that cross are SIP's to resolve (491), and here the peer's simply replaces ours.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -307,8 +307,13 @@ impl Negotiation {
     }
 }
 
+/// What one audio line and its maps take.
+const USUAL_BYTES: usize = 320;
+
 fn text_of(sdp: &SessionDescription) -> Bytes {
-    Bytes::from(sdp.to_string())
+    let mut text = String::with_capacity(USUAL_BYTES);
+    write!(text, "{sdp}").expect("a string takes all that is written");
+    Bytes::from(text)
 }
 
 fn everything() -> Formats {

@@ -39,8 +39,8 @@ pub fn parse(bytes: &[u8]) -> Result<SessionDescription, Malformed> {
     }
     let text = String::from_utf8_lossy(bytes);
     let mut lines =
-        text.split('\n').map(|line| line.trim_end_matches('\r')).zip(1..).filter(|(line, _)| !line.trim().is_empty());
-    if !matches!(lines.next(), Some((line, _)) if line.trim() == "v=0") {
+        text.split('\n').map(str::trim_ascii_end).zip(1..).filter(|(line, _)| !line.trim_ascii_start().is_empty());
+    if !matches!(lines.next(), Some((line, _)) if line.trim_ascii_start() == "v=0") {
         return Err(Malformed::Version);
     }
     let mut sdp = SessionDescription { origin: None, connection: None, direction: None, media: Vec::new() };
@@ -52,39 +52,39 @@ pub fn parse(bytes: &[u8]) -> Result<SessionDescription, Malformed> {
 
 /// `Err(None)` is a line that cannot be read.
 fn take_line(sdp: &mut SessionDescription, line: &str) -> Result<(), Option<Malformed>> {
-    let mut chars = line.chars();
-    let (Some(kind), Some('=')) = (chars.next(), chars.next()) else {
+    let (&[kind, b'=', ..], Some(value)) = (line.as_bytes(), line.get(2..)) else {
         return Err(None);
     };
-    let value = chars.as_str().trim();
+    let value = value.trim_ascii();
     let full = sdp.media.len() == MAX_MEDIA;
     match (kind, sdp.media.last_mut()) {
-        ('m', _) if full => return Err(Some(Malformed::TooManyMedia)),
-        ('m', _) => sdp.media.push(media(value).ok_or(None)?),
-        ('o', None) => sdp.origin = origin(value),
+        (b'm', _) if full => return Err(Some(Malformed::TooManyMedia)),
+        (b'm', _) => sdp.media.push(media(value).ok_or(None)?),
+        (b'o', None) => sdp.origin = origin(value),
         // The first of several: a second one is an alternative at best.
-        ('c', None) => {
+        (b'c', None) => {
             let address = connection(value).ok_or(None)?;
             sdp.connection.get_or_insert(address);
         }
-        ('c', Some(media)) => {
+        (b'c', Some(media)) => {
             let address = connection(value).ok_or(None)?;
             if media.connections.len() < MAX_CONNECTIONS {
                 media.connections.push(address);
             }
         }
-        ('a', None) => sdp.direction = direction(value).or(sdp.direction),
-        ('a', Some(media)) => take_attribute(media, value),
-        ('a'..='z', _) => {}
+        (b'a', None) => sdp.direction = direction(value).or(sdp.direction),
+        (b'a', Some(media)) => take_attribute(media, value),
+        (b'a'..=b'z', _) => {}
         _ => return Err(None),
     }
     Ok(())
 }
 
 fn take_attribute(media: &mut Media, attribute: &str) {
-    let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));
-    let value = value.trim();
-    match name.trim() {
+    let colon = attribute.bytes().position(|byte| byte == b':');
+    let (name, value) = colon.map_or((attribute, ""), |at| (&attribute[..at], &attribute[at + 1..]));
+    let value = value.trim_ascii();
+    match name.trim_ascii() {
         "rtpmap" if media.rtpmaps.len() < MAX_RTPMAPS => media.rtpmaps.extend(rtpmap(value)),
         "fmtp" => take_format(media, value),
         "ptime" => media.ptime_ms = milliseconds(value).or(media.ptime_ms),
@@ -185,14 +185,14 @@ fn milliseconds(value: &str) -> Option<u8> {
 }
 
 fn direction(value: &str) -> Option<Direction> {
-    Direction::ALL.into_iter().find(|direction| direction.name().eq_ignore_ascii_case(value.trim()))
+    Direction::ALL.into_iter().find(|direction| direction.name().eq_ignore_ascii_case(value.trim_ascii()))
 }
 
 /// The first word and the rest, which may be empty.
 fn word(value: &str) -> Option<(&str, &str)> {
-    let value = value.trim_start();
-    let end = value.find(|c: char| c.is_ascii_whitespace()).unwrap_or(value.len());
-    (end > 0).then(|| (&value[..end], value[end..].trim_start()))
+    let value = value.trim_ascii_start();
+    let end = value.bytes().position(|byte| byte.is_ascii_whitespace()).unwrap_or(value.len());
+    (end > 0).then(|| (&value[..end], value[end..].trim_ascii_start()))
 }
 
 /// A description on SIP over UDP is a tenth of this.

@@ -185,8 +185,8 @@ fn is_loose(route: &str) -> bool {
 /// An address in the URI is used if it can be reached; a name, and a private address behind a public source (a phone
 /// behind NAT that wrote what it sees), mean the flow. A stream connection is kept while it lives.
 pub fn next_hop(target: &str, flow: Flow) -> Flow {
-    let target = target.trim();
-    let uri = if target.starts_with('<') || target.contains('<') {
+    let target = target.trim_ascii();
+    let uri = if target.contains('<') {
         Address::parse(target).map_or("", |address| address.uri)
     } else {
         target

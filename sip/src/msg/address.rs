@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::param::{Params, find_outside_quotes};
+use super::scan::{self, ByteSet};
 use super::uri::{Uri, UriError};
 
 /// A name-addr or addr-spec, with the parameters of its header.
@@ -17,7 +18,7 @@ pub struct Address<'a> {
 
 impl<'a> Address<'a> {
     pub fn parse(text: &'a str) -> Result<Address<'a>, UriError> {
-        let text = text.trim();
+        let text = text.trim_ascii();
         if has_open_quote(text) {
             return Err(UriError::Quote);
         }
@@ -28,12 +29,12 @@ impl<'a> Address<'a> {
     }
 
     fn parse_bracketed(text: &'a str, open: usize) -> Result<Address<'a>, UriError> {
-        let display = text[..open].trim();
+        let display = text[..open].trim_ascii();
         if !is_display_name(display) {
             return Err(UriError::DisplayName);
         }
-        let close = text[open..].find('>').ok_or(UriError::Bracket)? + open;
-        let rest = text[close + 1..].trim_start();
+        let close = scan::find(&text[open..], b'>').ok_or(UriError::Bracket)? + open;
+        let rest = text[close + 1..].trim_ascii_start();
         if !rest.is_empty() && !rest.starts_with(';') {
             return Err(UriError::Bracket);
         }
@@ -42,15 +43,15 @@ impl<'a> Address<'a> {
 
     /// Without brackets every parameter is the header's, and the URI may hold no `?` or `,` (RFC 3261 s20.10).
     fn parse_bare(text: &'a str) -> Result<Address<'a>, UriError> {
-        let (uri, params) = match text.find(';') {
+        let (uri, params) = match scan::find(text, b';') {
             Some(at) => text.split_at(at),
             None => (text, ""),
         };
-        let uri = uri.trim_end();
-        if uri.contains(['?', ',', '"', '>']) {
+        let uri = uri.trim_ascii_end();
+        if uri.bytes().any(|byte| matches!(byte, b'?' | b',' | b'"' | b'>')) {
             return Err(UriError::Bracket);
         }
-        if uri.contains(char::is_whitespace) {
+        if scan::has_white_space(uri) {
             return Err(UriError::Space);
         }
         Ok(Address { display: "", uri, params: Params(params) })
@@ -86,7 +87,7 @@ impl<'a> Address<'a> {
 }
 
 fn has_open_quote(text: &str) -> bool {
-    if memchr::memchr(b'"', text.as_bytes()).is_none() {
+    if scan::find(text, b'"').is_none() {
         return false;
     }
     let (mut quoted, mut escaped) = (false, false);
@@ -112,9 +113,11 @@ fn is_display_name(text: &str) -> bool {
         });
         return end == rest.len().checked_sub(1);
     }
-    text.bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b.is_ascii_whitespace() || b >= 0x80 || b"-.!%*_+`'~".contains(&b))
+    DISPLAY.has_all_of(text)
 }
+
+/// Token bytes, the white space between tokens, and what is no ASCII.
+const DISPLAY: ByteSet = ByteSet::alphanumeric_and(b"-.!%*_+`'~ \t\r\n\x0c").or_beyond_ascii();
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use memchr::memmem;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -12,6 +13,7 @@ use super::header::HeaderName;
 use super::limits;
 use super::method::Method;
 use super::param::split_commas;
+use super::scan::{self, ByteSet};
 use super::uri::UriError;
 use super::via::Via;
 
@@ -89,6 +91,8 @@ struct Field {
 #[derive(Clone)]
 pub struct Message {
     raw: Bytes,
+    /// The start line and the headers: the same bytes, known to be UTF-8, so that no view has to look again.
+    head: ByteString,
     start: StartLine,
     /// The Request-URI, or the reason phrase.
     start_text: Span,
@@ -129,7 +133,8 @@ impl Message {
         if end > limits::HEAD_BYTES {
             return Err(Malformed::HeadTooLong);
         }
-        let head = std::str::from_utf8(&raw[..end]).map_err(|_| Malformed::NotUtf8)?;
+        let text = ByteString::try_from(raw.slice(..end)).map_err(|_| Malformed::NotUtf8)?;
+        let head = &*text;
         let mut lines = Lines { head, at: 0 };
         let (line_start, line_end) =
             lines.next_line().filter(|(start, end)| start < end).ok_or(Malformed::StartLine)?;
@@ -143,7 +148,7 @@ impl Message {
             }
         }
         let body = (end + 4, raw.len());
-        Ok(Message { raw, start, start_text, method_text, fields, body, malformed })
+        Ok(Message { raw, head: text, start, start_text, method_text, fields, body, malformed })
     }
 
     fn frame_body(&mut self, stream: bool) {
@@ -270,9 +275,10 @@ impl Message {
 
     /// Number and method of the CSeq; the number is below 2^31 (RFC 3261 s8.1.1.5).
     pub fn cseq(&self) -> Option<(u32, &str)> {
-        let (number, method) = self.header(HeaderName::CSeq)?.split_once(char::is_whitespace)?;
+        let text = self.header(HeaderName::CSeq)?;
+        let (number, method) = text.split_at(text.bytes().position(|byte| byte.is_ascii_whitespace())?);
         let number = parse_number(number).filter(|number| *number < 1 << 31)?;
-        Some((number, method.trim()))
+        Some((number, method.trim_ascii()))
     }
 
     pub fn max_forwards(&self) -> Option<u32> {
@@ -317,24 +323,21 @@ impl Message {
     }
 
     fn text(&self, span: Span) -> &str {
-        // The head was checked to be UTF-8, and spans begin and end at ASCII bytes.
-        self.raw
-            .get(span.start as usize..span.end as usize)
-            .and_then(|bytes| std::str::from_utf8(bytes).ok())
-            .unwrap_or("")
+        // Spans begin and end at ASCII bytes.
+        self.head.get(span.start as usize..span.end as usize).unwrap_or("")
     }
 }
 
 /// Digits only: no sign, no white space but around it.
 pub(crate) fn parse_number(text: &str) -> Option<u32> {
-    let text = text.trim();
+    let text = text.trim_ascii();
     if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) { None } else { text.parse().ok() }
 }
 
 /// Puts a header value on one line: a fold is a single space (RFC 3261 s7.3.1).
 pub fn unfold(value: &str) -> Cow<'_, str> {
     if value.contains("\r\n") {
-        Cow::Owned(value.split("\r\n").map(str::trim).collect::<Vec<_>>().join(" "))
+        Cow::Owned(value.split("\r\n").map(str::trim_ascii).collect::<Vec<_>>().join(" "))
     } else {
         Cow::Borrowed(value)
     }
@@ -405,10 +408,10 @@ fn parse_start_line(head: &str, from: usize, to: usize) -> Result<Start, Malform
     if line.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
         return Err(Malformed::StartLine);
     }
-    let (first, rest) = line.split_once(' ').ok_or(Malformed::StartLine)?;
+    let (first, rest) = scan::split_once(line, b' ').ok_or(Malformed::StartLine)?;
     let span = |text: &str| span_of(head, text);
     if first.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("SIP/")) {
-        let (code, reason) = rest.split_once(' ').unwrap_or((rest, &rest[rest.len()..]));
+        let (code, reason) = scan::split_once(rest, b' ').unwrap_or((rest, &rest[rest.len()..]));
         let number = if code.len() == 3 { parse_number(code).filter(|code| (100..700).contains(code)) } else { None };
         let fault = if !first.eq_ignore_ascii_case("SIP/2.0") {
             Some(Malformed::Version)
@@ -417,15 +420,16 @@ fn parse_start_line(head: &str, from: usize, to: usize) -> Result<Start, Malform
         };
         return Ok((StartLine::Response(number.unwrap_or(0) as u16), span(code), span(reason), fault));
     }
-    if first.is_empty() || !first.bytes().all(is_token_byte) {
+    if first.is_empty() || !TOKEN.has_all_of(first) {
         return Err(Malformed::StartLine);
     }
-    let trimmed = rest.trim_end();
-    let (uri, version) = trimmed.rsplit_once(' ').ok_or(Malformed::StartLine)?;
+    let trimmed = rest.trim_ascii_end();
+    let last = scan::rfind(trimmed, b' ').ok_or(Malformed::StartLine)?;
+    let (uri, version) = (&trimmed[..last], &trimmed[last + 1..]);
     if !version.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("SIP/")) {
         return Err(Malformed::StartLine);
     }
-    let fault = if trimmed.len() < rest.len() || uri.is_empty() || uri.contains([' ', '\t', '<', '>']) {
+    let fault = if trimmed.len() < rest.len() || uri.is_empty() || uri.bytes().any(|byte| matches!(byte, b' ' | b'\t' | b'<' | b'>')) {
         Some(Malformed::StartLine)
     } else if !version.eq_ignore_ascii_case("SIP/2.0") {
         Some(Malformed::Version)
@@ -435,17 +439,16 @@ fn parse_start_line(head: &str, from: usize, to: usize) -> Result<Start, Malform
     Ok((StartLine::Request(Method::from_text(first)), span(first), span(uri), fault))
 }
 
-/// The method is a token (RFC 3261 s25.1).
-pub(crate) fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&byte)
-}
+/// What a token is made of: methods, header names, transports (RFC 3261 s25.1).
+pub(crate) const TOKEN: ByteSet = ByteSet::alphanumeric_and(b"-.!%*_+`'~");
 
 fn parse_field(head: &str, from: usize, to: usize) -> Result<Field, Malformed> {
     let line = &head[from..to];
-    let colon = memchr::memchr(b':', line.as_bytes()).ok_or(Malformed::HeaderLine)?;
-    let (name, value) =
-        (line[..colon].trim_end_matches([' ', '\t']), line[colon + 1..].trim_matches([' ', '\t', '\r', '\n']));
-    if name.is_empty() || !name.bytes().all(is_token_byte) {
+    let (name, value) = scan::split_once(line, b':').ok_or(Malformed::HeaderLine)?;
+    // Before the colon there may be spaces and tabs, but no fold.
+    let end = name.bytes().rposition(|byte| !matches!(byte, b' ' | b'\t')).map_or(0, |last| last + 1);
+    let (name, value) = (&name[..end], scan::trim_lws(value));
+    if name.is_empty() || !TOKEN.has_all_of(name) {
         return Err(Malformed::HeaderLine);
     }
     // Without an early end, so that the compiler takes many bytes at a time.

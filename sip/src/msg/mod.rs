@@ -11,6 +11,7 @@ mod header;
 mod message;
 mod method;
 mod param;
+mod scan;
 mod uri;
 mod via;
 mod write;

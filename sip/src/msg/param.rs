@@ -1,5 +1,7 @@
 //! Parameters (`;name=value`) and comma lists, with quoted strings and angle brackets respected.
 
+use super::scan;
+
 /// A view of `;name=value;flag` text. Values keep their quotes; [`Params::get`] takes them off where nothing is escaped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Params<'a>(pub &'a str);
@@ -7,9 +9,9 @@ pub struct Params<'a>(pub &'a str);
 impl<'a> Params<'a> {
     /// Name and value of each parameter, white space taken off; a flag's value is `None`.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, Option<&'a str>)> {
-        split_outside_quotes(self.0, b';').map(str::trim).filter(|part| !part.is_empty()).map(|part| {
-            match part.split_once('=') {
-                Some((name, value)) => (name.trim(), Some(value.trim())),
+        split_outside_quotes(self.0, b';').map(str::trim_ascii).filter(|part| !part.is_empty()).map(|part| {
+            match scan::split_once(part, b'=') {
+                Some((name, value)) => (name.trim_ascii(), Some(value.trim_ascii())),
                 None => (part, None),
             }
         })
@@ -32,7 +34,7 @@ pub fn unquoted(value: &str) -> &str {
 
 /// The values of a comma-separated header (RFC 3261 s7.3.1); commas in quotes and in `<...>` do not separate.
 pub fn split_commas(text: &str) -> impl Iterator<Item = &str> {
-    split_outside_quotes(text, b',').map(str::trim).filter(|value| !value.is_empty())
+    split_outside_quotes(text, b',').map(str::trim_ascii).filter(|value| !value.is_empty())
 }
 
 fn split_outside_quotes(text: &str, separator: u8) -> impl Iterator<Item = &str> {
@@ -52,8 +54,8 @@ fn split_outside_quotes(text: &str, separator: u8) -> impl Iterator<Item = &str>
 ///
 /// Runs several times for every message: the common texts have no quote and no bracket before it, or no such byte at all.
 pub fn find_outside_quotes(text: &str, wanted: u8) -> Option<usize> {
-    let first = memchr::memchr(wanted, text.as_bytes())?;
-    if memchr::memchr2(b'"', b'<', &text.as_bytes()[..first]).is_none() {
+    let first = text.bytes().position(|byte| byte == wanted || byte == b'"' || byte == b'<')?;
+    if text.as_bytes()[first] == wanted {
         return Some(first);
     }
     let (mut quoted, mut escaped, mut angle) = (false, false, false);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::param::Params;
+use super::scan::{self, ByteSet};
 
 /// What is wrong with a URI, an address or a Via.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +55,19 @@ impl<'a> Uri<'a> {
         if text.len() > super::limits::URI_BYTES {
             return Err(UriError::TooLong);
         }
-        if text.bytes().fold(false, |found, byte| found | (byte <= b' ') | (byte == 0x7f)) {
+        let (mut space, mut bracket) = (false, false);
+        for byte in text.bytes() {
+            space |= byte <= b' ' || byte == 0x7f;
+            bracket |= byte == b'<' || byte == b'>';
+        }
+        if space {
             return Err(UriError::Space);
         }
-        if text.contains(['<', '>']) {
+        if bracket {
             return Err(UriError::Bracket);
         }
-        let (scheme, rest) = text.split_once(':').ok_or(UriError::Scheme)?;
-        if scheme.is_empty() || !scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) {
+        let (scheme, rest) = scan::split_once(text, b':').ok_or(UriError::Scheme)?;
+        if scheme.is_empty() || !SCHEME.has_all_of(scheme) {
             return Err(UriError::Scheme);
         }
         let secure = scheme.eq_ignore_ascii_case("sips");
@@ -84,7 +90,7 @@ impl<'a> Uri<'a> {
         match *self {
             Uri::Sip(uri) => uri.user.unwrap_or(""),
             Uri::Other { scheme, text } if scheme.eq_ignore_ascii_case("tel") => {
-                text[scheme.len() + 1..].split(';').next().unwrap_or("")
+                scan::split_once(&text[scheme.len() + 1..], b';').map_or(&text[scheme.len() + 1..], |(number, _)| number)
             }
             Uri::Other { .. } => "",
         }
@@ -112,27 +118,27 @@ impl<'a> SipUri<'a> {
 
     fn parse_after_scheme(rest: &'a str, secure: bool) -> Result<SipUri<'a>, UriError> {
         // The user part may hold `;` and `?`: the last `@` before the headers' values ends it (RFC 3261 s25.1).
-        let (userinfo, hostpart) = match rest.rfind('@') {
+        let (userinfo, hostpart) = match scan::rfind(rest, b'@') {
             Some(at) => (Some(&rest[..at]), &rest[at + 1..]),
             None => (None, rest),
         };
         let (user, password) = match userinfo {
             None => (None, None),
             Some("") => return Err(UriError::User),
-            Some(info) => match info.split_once(':') {
+            Some(info) => match scan::split_once(info, b':') {
                 Some((user, password)) => (Some(user), Some(password)),
                 None => (Some(info), None),
             },
         };
-        if user.is_some_and(|user| !user.bytes().all(is_user_byte)) {
+        if user.is_some_and(|user| !USER.has_all_of(user)) {
             return Err(UriError::User);
         }
         check_escapes(rest)?;
-        let (hostpart, headers) = match hostpart.split_once('?') {
+        let (hostpart, headers) = match scan::split_once(hostpart, b'?') {
             Some((before, headers)) => (before, Some(headers)),
             None => (hostpart, None),
         };
-        let (host, params) = match hostpart.find(';') {
+        let (host, params) = match scan::find(hostpart, b';') {
             Some(at) => hostpart.split_at(at),
             None => (hostpart, ""),
         };
@@ -161,13 +167,13 @@ pub struct HostPort<'a> {
 impl<'a> HostPort<'a> {
     pub fn parse(text: &'a str) -> Result<HostPort<'a>, UriError> {
         let (host, port) = if let Some(rest) = text.strip_prefix('[') {
-            let (host, after) = rest.split_once(']').ok_or(UriError::Host)?;
+            let (host, after) = scan::split_once(rest, b']').ok_or(UriError::Host)?;
             parse_ipv6(host).ok_or(UriError::Host)?;
             (host, after)
         } else {
-            let end = text.find(':').unwrap_or(text.len());
+            let end = scan::find(text, b':').unwrap_or(text.len());
             let (host, after) = text.split_at(end);
-            if host.is_empty() || !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
+            if host.is_empty() || !HOST.has_all_of(host) {
                 return Err(UriError::Host);
             }
             (host, after)
@@ -177,14 +183,14 @@ impl<'a> HostPort<'a> {
 
     /// As [`HostPort::parse`], with white space around the colon, as a Via allows it.
     pub fn parse_spaced(text: &'a str) -> Result<HostPort<'a>, UriError> {
-        let Some(colon) = text.rfind(':').filter(|_| text.contains(char::is_whitespace)) else {
+        let Some(colon) = scan::rfind(text, b':').filter(|_| scan::has_white_space(text)) else {
             return HostPort::parse(text);
         };
         if text[colon..].contains(']') {
             return HostPort::parse(text);
         }
-        let host = HostPort::parse(text[..colon].trim_end())?;
-        let port = parse_digits(text[colon + 1..].trim_start())?;
+        let host = HostPort::parse(text[..colon].trim_ascii_end())?;
+        let port = parse_digits(text[colon + 1..].trim_ascii_start())?;
         Ok(HostPort { port: Some(port), ..host })
     }
 
@@ -233,13 +239,13 @@ fn parse_ipv6(text: &str) -> Option<Ipv6Addr> {
     }
 }
 
-fn is_user_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/%#[]{}^|`\\\"".contains(&byte) || byte >= 0x80
-}
+const SCHEME: ByteSet = ByteSet::alphanumeric_and(b"+-.");
+const HOST: ByteSet = ByteSet::alphanumeric_and(b"-._");
+const USER: ByteSet = ByteSet::alphanumeric_and(b"-_.!~*'()&=+$,;?/%#[]{}^|`\\\"").or_beyond_ascii();
 
 fn check_escapes(text: &str) -> Result<(), UriError> {
     let bytes = text.as_bytes();
-    if memchr::memchr(b'%', bytes).is_none() {
+    if scan::find(text, b'%').is_none() {
         return Ok(());
     }
     let ok = bytes

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::message::is_token_byte;
+use super::message::TOKEN;
 use super::param::{Params, find_outside_quotes};
+use super::scan;
 use super::uri::{HostPort, UriError};
 
 /// One Via value.
@@ -20,24 +21,24 @@ pub struct Via<'a> {
 impl<'a> Via<'a> {
     /// Reads `SIP/2.0/UDP host:port;params`, with white space wherever the grammar allows it.
     pub fn parse(text: &'a str) -> Result<Via<'a>, UriError> {
-        let (name, rest) = text.split_once('/').ok_or(UriError::Via)?;
-        let (version, rest) = rest.split_once('/').ok_or(UriError::Via)?;
-        let version = version.trim();
-        let is_version = |text: &str| text.split_once('.').is_some_and(|(one, two)| is_digits(one) && is_digits(two));
-        if !name.trim().eq_ignore_ascii_case("SIP") || !is_version(version) {
+        let (name, rest) = scan::split_once(text, b'/').ok_or(UriError::Via)?;
+        let (version, rest) = scan::split_once(rest, b'/').ok_or(UriError::Via)?;
+        let version = version.trim_ascii();
+        let is_version = |text: &str| scan::split_once(text, b'.').is_some_and(|(one, two)| is_digits(one) && is_digits(two));
+        if !name.trim_ascii().eq_ignore_ascii_case("SIP") || !is_version(version) {
             return Err(UriError::Via);
         }
-        let rest = rest.trim_start();
-        let end = rest.find(char::is_whitespace).ok_or(UriError::Via)?;
+        let rest = rest.trim_ascii_start();
+        let end = rest.bytes().position(|byte| byte.is_ascii_whitespace()).ok_or(UriError::Via)?;
         let (transport, rest) = rest.split_at(end);
-        if !transport.bytes().all(is_token_byte) {
+        if !TOKEN.has_all_of(transport) {
             return Err(UriError::Via);
         }
         let (sent_by, params) = match find_outside_quotes(rest, b';') {
             Some(at) => (&rest[..at], &rest[at..]),
             None => (rest, ""),
         };
-        Ok(Via { version, transport, sent_by: HostPort::parse_spaced(sent_by.trim())?, params: Params(params) })
+        Ok(Via { version, transport, sent_by: HostPort::parse_spaced(sent_by.trim_ascii())?, params: Params(params) })
     }
 
     pub fn branch(&self) -> Option<&'a str> {

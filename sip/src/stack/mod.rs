@@ -21,7 +21,7 @@ mod stamp;
 mod table;
 mod usage;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -29,7 +29,7 @@ use crate::dialog::{Dialog, DialogId};
 use crate::flow::Flow;
 use crate::msg::Message;
 use crate::time::Mono;
-use crate::tokens::Tokens;
+use crate::tokens::{TokenMap, Tokens};
 use crate::transaction::Tell;
 use crate::transaction::key::{Keys, ServerKey};
 
@@ -109,9 +109,9 @@ pub struct Stack {
     keys: Keys,
     tokens: Tokens,
     table: Table,
-    usages: HashMap<DialogId, Usage>,
+    usages: TokenMap<DialogId, Usage>,
     /// INVITEs that are being handled, by what a merged copy shares with them (RFC 3261 s8.2.2.2).
-    merging: HashMap<ServerKey, TransactionId>,
+    merging: TokenMap<ServerKey, TransactionId>,
     out: VecDeque<Output>,
     counts: Counts,
 }
@@ -125,8 +125,8 @@ impl Stack {
             keys,
             tokens,
             table: Table::default(),
-            usages: HashMap::new(),
-            merging: HashMap::new(),
+            usages: TokenMap::default(),
+            merging: TokenMap::default(),
             out: VecDeque::new(),
             counts: Counts::default(),
         }

@@ -1,7 +1,7 @@
 //! The transactions of a stack by key, and one queue of deadlines for them and for the dialogs' own timers.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
 use bytes::Bytes;
 use slab::Slab;
@@ -10,6 +10,7 @@ use crate::dialog::DialogId;
 use crate::flow::Flow;
 use crate::msg::Method;
 use crate::time::Mono;
+use crate::tokens::TokenMap;
 use crate::transaction::key::ServerKey;
 use crate::transaction::{Input, State, Step, Transaction};
 
@@ -77,7 +78,7 @@ impl Entry {
 #[derive(Default)]
 pub(super) struct Table {
     entries: Slab<Entry>,
-    keys: HashMap<Key, TransactionId>,
+    keys: TokenMap<Key, TransactionId>,
     queue: BinaryHeap<Reverse<(Mono, Timer)>>,
     generation: u32,
 }
