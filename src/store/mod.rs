@@ -54,7 +54,9 @@ pub struct Finished {
 /// The database.
 #[derive(Clone)]
 pub struct Store {
-    pool: AnyPool,
+    /// One connection that writes: SQLite has one writer, and its pages and statements are kept once.
+    writer: AnyPool,
+    reader: AnyPool,
     inserts: Arc<[Insert; ROWS.len()]>,
 }
 
@@ -82,37 +84,17 @@ impl Store {
         sqlx::any::install_default_drivers();
         let separator = if url.contains('?') { '&' } else { '?' };
         let options = AnyConnectOptions::from_str(&format!("{url}{separator}mode=rwc"))?;
-        let setup = [
-            "PRAGMA journal_mode = WAL",
-            "PRAGMA synchronous = NORMAL",
-            "PRAGMA busy_timeout = 5000",
-            "PRAGMA cache_size = -1024",
-            // A page that is written often goes to the database once for all of it.
-            "PRAGMA wal_autocheckpoint = 4000",
-        ];
-        let pool = AnyPoolOptions::new()
-            // One writes, one reads.
-            .max_connections(2)
-            .acquire_timeout(Duration::from_secs(10))
-            .after_connect(move |connection, _| {
-                Box::pin(async move {
-                    for statement in setup {
-                        sqlx::query(statement).execute(&mut *connection).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect_with(options)
-            .await?;
+        let writer = connect(&options).await?;
         for statement in SCHEMA {
-            sqlx::query(*statement).execute(&pool).await?;
+            sqlx::query(*statement).execute(&writer).await?;
         }
-        Ok(Store { pool, inserts: Arc::new(ROWS.map(Insert::new)) })
+        let reader = connect(&options).await?;
+        Ok(Store { writer, reader, inserts: Arc::new(ROWS.map(Insert::new)) })
     }
 
     /// Writes calls and their ledger lines, all or none. What is there already stays as it is.
     pub async fn write(&self, finished: &[Finished]) -> Result<(), StoreError> {
-        let mut transaction = self.pool.begin().await?;
+        let mut transaction = self.writer.begin().await?;
         let mut rest = finished;
         while !rest.is_empty() {
             let insert = self.inserts.iter().find(|insert| insert.rows <= rest.len()).expect("the last is of one row");
@@ -167,11 +149,11 @@ impl Store {
             Some(account) => {
                 let text = format!("SELECT {CALL_COLUMNS} FROM calls WHERE account = $1 ORDER BY sid DESC LIMIT $2");
                 let query = sqlx::query(AssertSqlSafe(text)).bind(account.to_string()).bind(limit);
-                query.fetch_all(&self.pool).await?
+                query.fetch_all(&self.reader).await?
             }
             None => {
                 let text = format!("SELECT {CALL_COLUMNS} FROM calls ORDER BY sid DESC LIMIT $1");
-                sqlx::query(AssertSqlSafe(text)).bind(limit).fetch_all(&self.pool).await?
+                sqlx::query(AssertSqlSafe(text)).bind(limit).fetch_all(&self.reader).await?
             }
         };
         rows.iter().map(read_record).collect()
@@ -179,24 +161,51 @@ impl Store {
 
     pub async fn call(&self, sid: CallSid) -> Result<Option<CallRecord>, StoreError> {
         let text = format!("SELECT {CALL_COLUMNS} FROM calls WHERE sid = $1");
-        let row = sqlx::query(AssertSqlSafe(text)).bind(sid.to_string()).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(AssertSqlSafe(text)).bind(sid.to_string()).fetch_optional(&self.reader).await?;
         row.as_ref().map(read_record).transpose()
     }
 
     /// How many lines the ledger has.
     pub async fn ledger_lines(&self) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT CAST(count(*) AS BIGINT) FROM ledger").fetch_one(&self.pool).await?;
+        let row = sqlx::query("SELECT CAST(count(*) AS BIGINT) FROM ledger").fetch_one(&self.reader).await?;
         Ok(row.try_get::<i64, _>(0)?.try_into().unwrap_or(0))
     }
 
     /// Whether the database answers.
     pub async fn is_up(&self) -> bool {
-        sqlx::query("SELECT 1").execute(&self.pool).await.is_ok()
+        sqlx::query("SELECT 1").execute(&self.reader).await.is_ok()
     }
 
     pub async fn close(&self) {
-        self.pool.close().await;
+        self.writer.close().await;
+        self.reader.close().await;
     }
+}
+
+const SETUP: &[&str] = &[
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA busy_timeout = 5000",
+    "PRAGMA cache_size = -1024",
+    // A page that is written often goes to the database once for all of it.
+    "PRAGMA wal_autocheckpoint = 4000",
+];
+
+/// A pool of one connection, set up as it must be.
+async fn connect(options: &AnyConnectOptions) -> Result<AnyPool, sqlx::Error> {
+    AnyPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(Duration::from_secs(10))
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                for statement in SETUP {
+                    sqlx::query(*statement).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
+        })
+        .connect_with(options.clone())
+        .await
 }
 
 /// Statements that insert some rows at once: each is prepared once for a connection.
