@@ -11,6 +11,7 @@ pub mod flow;
 pub mod fuzzing;
 pub mod msg;
 pub mod registrar;
+pub mod resolve;
 #[cfg(feature = "rsip")]
 pub mod rsip_conversions;
 pub mod stack;
