@@ -16,7 +16,7 @@ fn whole_example_of_the_configuration_page_is_accepted() {
     assert_eq!(blocks.len(), 1);
     let config = Config::parse(&blocks[0], "docs/configuration.md").unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.sip.realm, "example");
-    assert_eq!(config.sip.listen.len(), 2);
+    assert_eq!((config.sip.listen.len(), config.sip.name_servers.len()), (2, 1));
     assert_eq!(config.server.drain_timeout.as_secs(), 90);
     assert_eq!(config.directory.accounts().count(), 1);
 }
@@ -51,6 +51,10 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
         (
             "[sip]\nlisten = [\"udp:127.0.0.1\"]\n".to_owned(),
             "f.toml:2: wrong value of `listen`: \"udp:127.0.0.1\" is not udp://IP:PORT or tcp://IP:PORT",
+        ),
+        (
+            "[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\nname_servers = [\"127.0.0.1\"]\n".to_owned(),
+            "f.toml:3: wrong value of `name_servers`: \"127.0.0.1\" is not IP:PORT",
         ),
         (
             format!("{base}[http]\nallow_private_targets = \"yes\"\n"),

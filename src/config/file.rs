@@ -44,6 +44,8 @@ pub(super) struct Sip {
     pub(super) domains: Vec<String>,
     pub(super) realm: Option<String>,
     pub(super) digest: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub(super) name_servers: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -38,6 +38,8 @@ pub struct Sip {
     pub realm: String,
     /// Offered in this order.
     pub digest: Vec<Algorithm>,
+    /// Asked for the servers of a host; empty: those of the system.
+    pub name_servers: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Debug)]

@@ -102,7 +102,12 @@ impl Reader<'_> {
                 "[sip] realm must not hold quotes, backslashes or control characters",
             ));
         }
-        Ok(Sip { listen, realm, digest })
+        let name_servers = sip
+            .name_servers
+            .iter()
+            .map(|server| self.parse(server, "name_servers", "IP:PORT"))
+            .collect::<Result<_, _>>()?;
+        Ok(Sip { listen, realm, digest, name_servers })
     }
 
     fn algorithm(&self, name: &Spanned<String>) -> Result<Algorithm, ConfigError> {

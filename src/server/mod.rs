@@ -24,7 +24,7 @@ use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, Cli
 use crate::config::{Config, ConfigError, Latching};
 use crate::events::Outbox;
 use crate::hot::Bindings;
-use crate::shard::{self, Mail, MailBox, Outside, core, gate, mail_box};
+use crate::shard::{self, Mail, MailBox, Names, Outside, core, gate, mail_box};
 use crate::speech::Speech;
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::{self, CallLog, CallMetrics, LogLevel};
@@ -122,6 +122,7 @@ impl Server {
             speech: Arc::new(Speech::detect(clips.clone(), &config.store.folder.join("speech"))),
             client,
             clips,
+            names: Names::new(config.sip.name_servers.clone()),
             publisher: outbox.publisher(),
         };
         let bindings = Arc::new(Bindings::default());
@@ -206,10 +207,11 @@ impl Server {
         let _ = self.mail.send(Mail::Directory(directory, taken)).await;
         let _ = done.await;
         if fresh.sip.listen != self.config.sip.listen
+            || fresh.sip.name_servers != self.config.sip.name_servers
             || fresh.http.listen != self.config.http.listen
             || fresh.store.url != self.config.store.url
         {
-            tracing::warn!("listeners and the store change only with a restart");
+            tracing::warn!("listeners, name servers and the store change only with a restart");
         }
         let level = log_level.unwrap_or(&fresh.server.log_level);
         if let Some(Err(error)) = self.log_level.as_ref().map(|handle| handle.set(level)) {

@@ -12,6 +12,7 @@ use dialtone_media::proto::{CommandKind, MediaEvent, MediaEventKind};
 use dialtone_sip::dialog::DialogId;
 use dialtone_sip::flow::{ConnectionId, Flow};
 use dialtone_sip::msg::Message;
+use dialtone_sip::resolve::Resolution;
 use dialtone_sip::stack::{self, Event as StackEvent, Invitation, Received, Reply, Stack, Transmit};
 use dialtone_sip::time::Mono;
 use dialtone_sip::tokens::{TokenMap, Tokens};
@@ -72,8 +73,9 @@ pub enum Output {
     /// Answered by [`Core::handle_resolved`].
     Resolve {
         ticket: u64,
-        host: String,
-        port: u16,
+        resolution: Box<Resolution>,
+        /// Of the chance by which servers share calls.
+        seed: [u8; 32],
     },
     Publish(Event),
     /// Nothing of the call is left: forget its cookies and caches.
@@ -427,6 +429,12 @@ impl Core {
             }
             StackEvent::Answered { dialog, response } => {
                 (dialog, SipEvent::Answered { sdp: sdp_of(&response), sip_call_id: response.call_id().to_owned() })
+            }
+            StackEvent::Diverted { dialog, failed, next, status, response } => {
+                if let Some((sid, _)) = self.by_dialog.get(&dialog).copied() {
+                    self.note_diverted(sid, failed, next, status, response.as_ref());
+                }
+                return;
             }
             StackEvent::Refused { dialog, status, response } => {
                 if let (Some(response), Some((sid, attempt))) = (&response, self.by_dialog.get(&dialog).copied()) {

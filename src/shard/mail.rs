@@ -1,8 +1,8 @@
 //! What others send to a shard.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
+use dialtone_sip::resolve::Destination;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::account::Directory;
@@ -24,7 +24,7 @@ pub enum Mail {
     },
     Resolved {
         ticket: u64,
-        addresses: Vec<SocketAddr>,
+        destinations: Vec<Destination>,
     },
     /// Go by this directory from now on; tell when that is so.
     Directory(Arc<Directory>, oneshot::Sender<()>),

@@ -5,10 +5,12 @@ mod effects;
 mod fresh;
 pub mod gate;
 mod mail;
+mod names;
 mod outbound;
 mod rim;
 mod traffic;
 
 pub use mail::{Mail, MailBox, mail_box};
+pub use names::Names;
 pub(crate) use rim::wall_ms;
 pub use rim::{Outside, run};

@@ -1,13 +1,13 @@
-//! Calls that a `<Dial>` makes: finding the way, resolving the host, sending the INVITEs.
+//! Calls that a `<Dial>` makes: finding the way, finding the servers of the host, sending the INVITEs.
 
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use dialtone_sip::dialog::uri_address;
 use dialtone_sip::digest::{self, Credentials};
 use dialtone_sip::flow::{Flow, Transport};
 use dialtone_sip::msg::{Message, SipUri};
-use dialtone_sip::stack::Invitation;
+use dialtone_sip::resolve::{Destination, Family, Outlet, Resolution};
+use dialtone_sip::stack::{Hop, Invitation};
 
 use super::core::{Core, Output, Slot};
 use super::fresh::contact;
@@ -28,9 +28,22 @@ const REALM_CHARS: usize = 128;
 /// The status of an INVITE that could not be sent, because its host has no address we may use.
 const NOT_SENT: u16 = 503;
 
-/// A host that is being looked up for an INVITE.
+const PRIVATE: &str = "the address is private: only `[http] allow_private_targets = true` lets documents call it";
+const TLS_WANTED: &str = "sips: wants TLS, which is not spoken: call it by sip:";
+const NO_LISTENER: &str = "nothing in `[sip] listen` sends by the transport and address family that it wants: add a \
+                           listener, or name another `transport=`";
+const NO_SERVER: &str = "the name service knows no server of this host for a transport and address family of \
+                         `[sip] listen`: check the name, and `[sip] name_servers`";
+
+/// Servers that are being looked up for an INVITE.
 pub(super) struct Resolving {
     pub(super) child: CallSid,
+    guarded: bool,
+}
+
+/// What is yet to be looked up for an INVITE.
+struct Search {
+    resolution: Resolution,
     /// Set where the host is the customer's choice: then it must be public.
     guarded: bool,
 }
@@ -52,8 +65,8 @@ struct Plan {
     to: String,
     via: String,
     invitations: Vec<Invitation>,
-    /// To be looked up before the INVITE can be sent.
-    host: Option<(String, u16, bool)>,
+    /// Before the INVITE can be sent.
+    search: Option<Search>,
     inside: Option<Inside>,
 }
 
@@ -104,11 +117,11 @@ impl Core {
             slot.inside = plan.inside.map(Box::new);
         }
         self.inputs.push_back((parent, CallInput::Branch { branch, event: BranchEvent::Started { call: sid } }));
-        match plan.host {
-            Some((host, port, guarded)) => {
-                let ticket = self.tokens.next_u64();
+        match plan.search {
+            Some(Search { resolution, guarded }) => {
+                let (ticket, seed) = (self.tokens.next_u64(), self.tokens.next_seed());
                 self.resolving.insert(ticket, Resolving { child: sid, guarded });
-                self.out.push_back(Output::Resolve { ticket, host, port });
+                self.out.push_back(Output::Resolve { ticket, resolution: Box::new(resolution), seed });
             }
             None => self.begin_child(sid),
         }
@@ -125,26 +138,24 @@ impl Core {
             .push_back((sid, CallInput::Begin { offer: Bytes::new(), signalled_from: address.unwrap_or_default() }));
     }
 
-    /// The host of an INVITE was looked up.
-    pub fn handle_resolved(&mut self, ticket: u64, addresses: &[SocketAddr], now: Now) {
+    /// The servers of an INVITE were looked up; the first is the first to try.
+    pub fn handle_resolved(&mut self, ticket: u64, destinations: &[Destination], now: Now) {
         let Some(Resolving { child, guarded }) = self.resolving.remove(&ticket) else { return };
-        let allowed = |address: &&SocketAddr| !guarded || self.settings.outbound.permits(address.ip());
-        let transport = self
-            .calls
-            .get(&child)
-            .and_then(|slot| slot.invitations.first())
-            .map_or(Transport::Udp, |invitation| invitation.flow.transport);
-        let flow = addresses.iter().filter(allowed).find_map(|address| self.flow_to(transport, *address));
-        if let (Some(flow), Some(slot)) = (flow, self.calls.get_mut(&child)) {
-            for invitation in &mut slot.invitations {
-                invitation.flow = flow;
-                invitation.contact = contact(flow);
+        let hops = if destinations.is_empty() { Err(NO_SERVER) } else { self.hops(destinations, guarded) };
+        let invitation = self.calls.get_mut(&child).and_then(|slot| slot.invitations.first_mut());
+        match (hops, invitation) {
+            (Ok(hops), Some(invitation)) => {
+                send_by(invitation, hops);
+                self.begin_child(child);
             }
-        }
-        self.begin_child(child);
-        if flow.is_none() {
-            let event = SipEvent::Refused { status: NOT_SENT, sip_call_id: String::new() };
-            self.inputs.push_back((child, CallInput::Sip { attempt: AttemptId::FIRST, event }));
+            (Err(why), Some(invitation)) => {
+                let notice = Notice::error(UNREACHABLE, why).about(&invitation.request_uri);
+                self.begin_child(child);
+                self.notice(child, notice);
+                let event = SipEvent::Refused { status: NOT_SENT, sip_call_id: String::new() };
+                self.inputs.push_back((child, CallInput::Sip { attempt: AttemptId::FIRST, event }));
+            }
+            (_, None) => {}
         }
         self.work(now);
     }
@@ -175,7 +186,7 @@ impl Core {
                     to: number.number.clone(),
                     via: String::new(),
                     invitations: Vec::new(),
-                    host: None,
+                    search: None,
                     inside: Some(inside),
                 })
             }
@@ -185,10 +196,17 @@ impl Core {
             }
             Reach::Uri(target) => {
                 let from = caller_id.unwrap_or_else(|| order.parent_from.clone());
-                let (mut invitation, host) =
+                let (mut invitation, search) =
                     self.invitation(&target.uri, &from, document_credentials(&target), true)?;
                 invitation.headers = target.headers.clone();
-                Ok(Plan { from, to: target.uri, via: String::new(), invitations: vec![invitation], host, inside: None })
+                Ok(Plan {
+                    from,
+                    to: target.uri,
+                    via: String::new(),
+                    invitations: vec![invitation],
+                    search,
+                    inside: None,
+                })
             }
         }
     }
@@ -219,7 +237,7 @@ impl Core {
     fn plan_trunk(&mut self, trunk: &Trunk, uri: &str, from: String, target: &Target) -> Result<Plan, Notice> {
         let document = if let Target::Sip(target) = target { document_credentials(target) } else { None };
         let credentials = document.or_else(|| trunk_credentials(trunk));
-        let (mut invitation, host) = self.invitation(uri, &from, credentials, false)?;
+        let (mut invitation, search) = self.invitation(uri, &from, credentials, false)?;
         let to = match target {
             Target::Sip(target) => {
                 invitation.headers = target.headers.clone();
@@ -228,7 +246,7 @@ impl Core {
             Target::Number(number) => number.clone(),
             Target::Client { identity, .. } => format!("client:{identity}"),
         };
-        Ok(Plan { from, to, via: trunk.name.clone(), invitations: vec![invitation], host, inside: None })
+        Ok(Plan { from, to, via: trunk.name.clone(), invitations: vec![invitation], search, inside: None })
     }
 
     /// One INVITE for each of the user's devices.
@@ -257,6 +275,7 @@ impl Core {
                 from: from_header(&from, &user.domain),
                 to: format!("<sip:{}@{}>", user.username, user.domain),
                 contact: contact(flow),
+                alternatives: Vec::new(),
                 routes: binding.path.clone(),
                 headers: headers.clone(),
                 sdp: Bytes::new(),
@@ -264,47 +283,62 @@ impl Core {
             }
         });
         let invitations = invitations.collect();
-        Ok(Plan { from, to, via: user.username.clone(), invitations, host: None, inside: None })
+        Ok(Plan { from, to, via: user.username.clone(), invitations, search: None, inside: None })
     }
 
-    /// An INVITE to a URI, and the host that must be looked up for it first, if it is a name.
-    #[allow(clippy::type_complexity, reason = "host, port and whether it is guarded travel together once")]
+    /// An INVITE to a URI, and the search for its servers where that takes the name service.
     fn invitation(
         &self,
         uri: &str,
         from: &str,
         credentials: Option<Credentials>,
         guarded: bool,
-    ) -> Result<(Invitation, Option<(String, u16, bool)>), Notice> {
-        let bad = || Notice::error(UNREACHABLE, Unreachable::BadUri.text()).about(uri);
-        let parsed = SipUri::parse(uri).map_err(|_| bad())?;
-        let transport = parsed.transport().map_or(Some(Transport::Udp), Transport::from_uri_name).ok_or_else(bad)?;
-        let placeholder = SocketAddr::from(([0, 0, 0, 0], 0));
-        let address = uri_address(uri);
-        if let Some(address) = address
-            && guarded
-            && !self.settings.outbound.permits(address.ip())
-        {
-            let text = "the address is private: only `[http] allow_private_targets = true` lets documents call it";
-            return Err(Notice::error(UNREACHABLE, text).about(uri));
+    ) -> Result<(Invitation, Option<Search>), Notice> {
+        let cannot = |why: &'static str| Notice::error(UNREACHABLE, why).about(uri);
+        let parsed = SipUri::parse(uri).map_err(|_| cannot(Unreachable::BadUri.text()))?;
+        let resolution = Resolution::new(&parsed, &self.outlets());
+        let mut hops = Vec::new();
+        if resolution.is_over() {
+            let destinations = resolution.destinations();
+            let unspoken = if parsed.secure { TLS_WANTED } else { NO_LISTENER };
+            let found = if destinations.is_empty() { Err(unspoken) } else { self.hops(&destinations, guarded) };
+            hops = found.map_err(cannot)?;
         }
-        let flow = address.and_then(|address| self.flow_to(transport, address));
-        let flow = flow.unwrap_or(Flow { transport, local: placeholder, remote: placeholder, connection: None });
-        let host = address.is_none().then(|| (parsed.host.host.to_owned(), parsed.host.port.unwrap_or(5060), guarded));
-        let own = self.settings.gate.realm.as_str();
-        let own_host = if flow.local == placeholder { own.to_owned() } else { flow.local.ip().to_string() };
-        let invitation = Invitation {
-            flow,
+        let own_host = hops.first().map_or(self.settings.gate.realm.clone(), |hop| hop.flow.local.ip().to_string());
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut invitation = Invitation {
+            flow: Flow { transport: Transport::Udp, local: nowhere, remote: nowhere, connection: None },
             request_uri: uri.to_owned(),
             from: from_header(from, &own_host),
             to: format!("<{uri}>"),
-            contact: contact(flow),
+            contact: String::new(),
+            alternatives: Vec::new(),
             routes: Vec::new(),
             headers: Vec::new(),
             sdp: Bytes::new(),
             credentials,
         };
-        Ok((invitation, host))
+        send_by(&mut invitation, hops);
+        Ok((invitation, (!resolution.is_over()).then_some(Search { resolution, guarded })))
+    }
+
+    /// What we can send by, as the listeners have it.
+    fn outlets(&self) -> Vec<Outlet> {
+        let listening = self.settings.listening.iter();
+        listening.map(|one| Outlet { transport: one.transport, family: Family::of(one.advertise.ip()) }).collect()
+    }
+
+    /// The ways to those servers that may be called, each by its listener; why there is none.
+    fn hops(&self, destinations: &[Destination], guarded: bool) -> Result<Vec<Hop>, &'static str> {
+        let may_be_called = |to: &&Destination| !guarded || self.settings.outbound.permits(to.address.ip());
+        let allowed: Vec<&Destination> = destinations.iter().filter(may_be_called).collect();
+        let flows = allowed.iter().filter_map(|to| self.flow_to(to.transport, to.address));
+        let hops: Vec<Hop> = flows.map(|flow| Hop { flow, contact: contact(flow) }).collect();
+        match hops.is_empty() {
+            false => Ok(hops),
+            true if allowed.is_empty() => Err(PRIVATE),
+            true => Err(NO_LISTENER),
+        }
     }
 
     /// The flow to a peer that we have none to yet: by the listener of its transport and address family.
@@ -361,9 +395,35 @@ impl Core {
         self.notice(sid, Notice::warning(TRUNK_FAILED, text));
     }
 
+    /// Tells the customer which server did not take the call.
+    pub(super) fn note_diverted(
+        &mut self,
+        sid: CallSid,
+        failed: Flow,
+        next: Flow,
+        status: u16,
+        response: Option<&Message>,
+    ) {
+        let text = match (response, status) {
+            (Some(_), _) => format!("{failed} answered {status}: {next} is tried"),
+            (None, 408) => format!("{failed} did not answer in 32 s: {next} is tried"),
+            (None, _) => format!("{failed} cannot be reached: {next} is tried"),
+        };
+        self.notice(sid, Notice::warning(TRUNK_FAILED, text));
+    }
+
     fn notice(&mut self, call: CallSid, notice: Notice) {
         self.inputs.push_back((call, CallInput::Notice(notice)));
     }
+}
+
+/// Sends the INVITE by the first of these ways, and by the others if that does not take it.
+fn send_by(invitation: &mut Invitation, hops: Vec<Hop>) {
+    let mut hops = hops.into_iter();
+    if let Some(Hop { flow, contact }) = hops.next() {
+        (invitation.flow, invitation.contact) = (flow, contact);
+    }
+    invitation.alternatives = hops.collect();
 }
 
 /// What a document gives with a URI answers whichever realm asks there.

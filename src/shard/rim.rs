@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dialtone_media::proto::{Audio, CommandKind, MediaEvent};
+use dialtone_sip::resolve::Resolution;
 use dialtone_sip::time::Mono;
 use dialtone_sip::transport::{Inbound, Transports};
 use tokio::sync::{mpsc, oneshot};
@@ -13,6 +14,7 @@ use tokio::task::AbortHandle;
 
 use super::core::{Core, Output};
 use super::mail::{Mail, MailBox};
+use super::names::Names;
 use super::traffic::Traffic;
 use crate::account::Directory;
 use crate::app::{AudioCache, AudioRequest, Client, ClipHash, Clips, FetchRequest, RequestKind};
@@ -32,6 +34,7 @@ pub struct Outside {
     pub audio: AudioCache,
     pub speech: Arc<Speech>,
     pub clips: Arc<Clips>,
+    pub names: Names,
     pub publisher: Publisher,
 }
 
@@ -177,7 +180,7 @@ impl Rim {
                 self.core.handle_document(call, fetch, outcome, now);
             }
             Mail::Audio { call, ticket, result } => self.core.handle_audio(call, ticket, result, now),
-            Mail::Resolved { ticket, addresses } => self.core.handle_resolved(ticket, &addresses, now),
+            Mail::Resolved { ticket, destinations } => self.core.handle_resolved(ticket, &destinations, now),
             Mail::Directory(directory, taken) => {
                 self.directory = directory.clone();
                 self.core.set_directory(directory);
@@ -224,7 +227,7 @@ impl Rim {
             }
             Output::Prepare { call, account, ticket, source } => self.prepare(call, account, ticket, source),
             Output::AudioWanted { session_id, hash } => self.hand_over(session_id, hash),
-            Output::Resolve { ticket, host, port } => self.resolve(ticket, host, port),
+            Output::Resolve { ticket, resolution, seed } => self.resolve(ticket, *resolution, seed),
             Output::Publish(event) => {
                 if !self.outside.publisher.publish(event) {
                     tracing::error!("the outbox is full: an event is lost");
@@ -313,23 +316,11 @@ impl Rim {
         self.worker.send(session_id, CommandKind::Audio(audio));
     }
 
-    fn resolve(&self, ticket: u64, host: String, port: u16) {
-        let mail = self.own.clone();
+    fn resolve(&self, ticket: u64, resolution: Resolution, seed: [u8; 32]) {
+        let (names, mail) = (self.outside.names.clone(), self.own.clone());
         self.outside.runtime.spawn(async move {
-            let looked_up =
-                tokio::time::timeout(Duration::from_secs(5), tokio::net::lookup_host((host.as_str(), port))).await;
-            let addresses = match looked_up {
-                Ok(Ok(addresses)) => addresses.collect(),
-                Ok(Err(error)) => {
-                    tracing::warn!(host, %error, "the host of a call cannot be found");
-                    Vec::new()
-                }
-                Err(_) => {
-                    tracing::warn!(host, "looking up the host of a call took more than 5 s");
-                    Vec::new()
-                }
-            };
-            let _ = mail.send(Mail::Resolved { ticket, addresses }).await;
+            let destinations = names.find(resolution, seed).await;
+            let _ = mail.send(Mail::Resolved { ticket, destinations }).await;
         });
     }
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 use dialtone::events::{CallStatus, Direction};
 use dialtone::twiml::Notice;
 use dialtone_sip::msg::{AuthParams, HeaderName};
+use dialtone_sip::resolve::Question;
 
 use crate::phone::{Saw, Script};
+use crate::servers::addresses;
 use crate::world::{self, ACCOUNT, Says, World};
 
 const CARRIER: &str = "198.51.100.9:5060";
@@ -240,7 +242,10 @@ fn nobody_reachable_fails_at_once_with_a_notice() {
         ("<Client>desk</Client>", 13_223),
         ("<Client>nobody</Client>", 13_223),
         ("<Sip>sip:x@10.0.0.1</Sip>", 13_223),
-        ("<Sip>sip:x@nowhere.example</Sip>", 0),
+        ("<Sip>sip:x@nowhere.example</Sip>", 13_223),
+        ("<Sip>sips:x@8.8.4.4</Sip>", 13_223),
+        ("<Sip>sip:x@8.8.4.4;transport=tcp</Sip>", 13_223),
+        ("<Sip>sip:x@[2001:4860:4860::8888]</Sip>", 13_223),
     ] {
         let twiml: &'static str =
             Box::leak(format!("<Response><Dial action=\"/after\">{noun}</Dial></Response>").into_boxed_str());
@@ -250,9 +255,8 @@ fn nobody_reachable_fails_at_once_with_a_notice() {
         world.close_books();
         let after = world.asked.iter().find(|asked| asked.url == "http://app/after").unwrap();
         assert_eq!(after.get("DialCallStatus"), "failed", "{noun}");
-        if code > 0 {
-            assert!(world.notices().contains(&code), "{noun}: {:?}", world.notices());
-        }
+        assert!(world.sent("INVITE").is_empty());
+        assert_eq!(world.notices(), [code], "{noun}");
     }
 }
 
@@ -269,10 +273,11 @@ fn threat_39_caller_id_must_be_the_accounts_own() {
 #[test]
 fn threat_23_sip_host_that_resolves_to_a_private_address_is_not_called() {
     let mut world = dial("<Response><Dial action=\"/after\"><Sip>sip:x@rebinding.example</Sip></Dial></Response>");
-    world.hosts.insert("rebinding.example".into(), "127.0.0.1:5060".parse().unwrap());
+    world.zone.insert(Question::A("rebinding.example".into()), addresses(&["127.0.0.1", "10.0.0.1"]));
     world.call("+15551000000");
     world.close_books();
     assert!(world.sent("INVITE").is_empty());
+    assert!(world.noticed().any(|notice| notice.text.contains("private")));
 }
 
 /// Dials somebody at `address` who challenges for `realms`; the trunk with credentials has `more` in its `[[trunk]]`.

@@ -9,4 +9,5 @@ mod inbound;
 mod loss;
 mod phone;
 mod reinvite;
+mod servers;
 mod world;

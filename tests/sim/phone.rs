@@ -99,6 +99,7 @@ impl Phone {
             from: from.to_owned(),
             to: format!("<sip:{to}@192.0.2.1>"),
             contact: format!("<{}>", self.contact()),
+            alternatives: Vec::new(),
             routes: Vec::new(),
             headers: Vec::new(),
             sdp,
@@ -190,7 +191,7 @@ impl Phone {
                 return;
             }
             Event::Reanswered { status, .. } => Saw::Reanswered(status),
-            Event::ReofferCanceled { .. } | Event::InDialog { .. } => return,
+            Event::ReofferCanceled { .. } | Event::Diverted { .. } | Event::InDialog { .. } => return,
         };
         self.saw.push((now, saw));
     }

@@ -22,8 +22,10 @@ use dialtone_media::session::{self, Ports, Session};
 use dialtone_media::worker::Latching;
 use dialtone_sip::flow::{Flow, Transport};
 use dialtone_sip::msg::{HeaderName, Message};
+use dialtone_sip::resolve::{Answer, Destination, Question, Resolution};
 use dialtone_sip::stack;
 use dialtone_sip::time::Mono;
+use dialtone_sip::tokens::Tokens;
 use dialtone_sip::transport::Listen;
 
 use crate::phone::{Phone, SERVER, Saw, Script};
@@ -76,7 +78,7 @@ enum Arrival {
     Media(MediaEvent),
     Document { call: CallSid, fetch: u32, outcome: FetchOutcome },
     Audio { call: CallSid, ticket: u32, result: Result<ClipRef, AudioFailure> },
-    Resolved { ticket: u64, addresses: Vec<SocketAddr> },
+    Resolved { ticket: u64, destinations: Vec<Destination> },
 }
 
 pub struct World {
@@ -92,7 +94,10 @@ pub struct World {
     pub media: BTreeMap<SocketAddr, u32>,
     /// Write every call down and read it back after each step.
     pub restarts: bool,
-    pub hosts: HashMap<String, SocketAddr>,
+    /// What the name service knows.
+    pub zone: HashMap<Question, Answer>,
+    /// What it was asked, in order.
+    pub questions: Vec<Question>,
     /// Every SIP message that left or reached the server, for assertions.
     pub wire: Vec<(Mono, SocketAddr, Message)>,
     app: App,
@@ -187,7 +192,8 @@ impl World {
             worker_delay: Duration::from_micros(200),
             media: BTreeMap::new(),
             restarts: true,
-            hosts: HashMap::new(),
+            zone: HashMap::new(),
+            questions: Vec::new(),
             wire: Vec::new(),
             app: Box::new(app),
             sessions: HashMap::new(),
@@ -401,7 +407,7 @@ impl World {
             Arrival::Media(event) => self.core.handle_media(event, wall),
             Arrival::Document { call, fetch, outcome } => self.core.handle_document(call, fetch, outcome, wall),
             Arrival::Audio { call, ticket, result } => self.core.handle_audio(call, ticket, result, wall),
-            Arrival::Resolved { ticket, addresses } => self.core.handle_resolved(ticket, &addresses, wall),
+            Arrival::Resolved { ticket, destinations } => self.core.handle_resolved(ticket, &destinations, wall),
         }
         if self.restarts {
             self.core.restart_calls().expect("every call can be written down and read back");
@@ -515,16 +521,24 @@ impl World {
                 let clip = self.make_clip(&format!("{source:?}"));
                 self.arrive_after(Duration::from_millis(10), Arrival::Audio { call, ticket, result: Ok(clip) });
             }
-            core::Output::Resolve { ticket, host, .. } => {
-                let addresses = self.hosts.get(&host).copied().into_iter().collect();
-                self.arrive_after(Duration::from_millis(10), Arrival::Resolved { ticket, addresses });
-            }
+            core::Output::Resolve { ticket, resolution, seed } => self.resolve(ticket, *resolution, seed),
             core::Output::Publish(event) => self.events.push(event),
             core::Output::AudioWanted { .. }
             | core::Output::CancelFetch { .. }
             | core::Output::Forget(_)
             | core::Output::Refused { .. } => {}
         }
+    }
+
+    fn resolve(&mut self, ticket: u64, mut resolution: Resolution, seed: [u8; 32]) {
+        let mut random = Tokens::new(seed);
+        while let Some(question) = resolution.poll_question() {
+            let answer = self.zone.get(&question).cloned().unwrap_or(Answer::Nothing);
+            resolution.handle_answer(&question, answer, &mut random);
+            self.questions.push(question);
+        }
+        let destinations = resolution.destinations();
+        self.arrive_after(Duration::from_millis(10), Arrival::Resolved { ticket, destinations });
     }
 
     /// A second of audio for any source, in the clip cache under a hash of its own.

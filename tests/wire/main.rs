@@ -3,5 +3,6 @@
 //! No test waits for a time: each waits for what it expects, and gives up after a generous one.
 
 mod calls;
+mod names;
 mod peer;
 mod signalling;

@@ -27,6 +27,11 @@ pub struct House {
 
 impl House {
     pub fn start() -> House {
+        House::with("", "")
+    }
+
+    /// With further keys of `[sip]`, and further tables.
+    pub fn with(sip: &str, more: &str) -> House {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let folder = std::env::temp_dir().join(format!(
             "dialtone-wire-{}-{}",
@@ -38,6 +43,7 @@ impl House {
             r#"
 [sip]
 listen = ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]
+{sip}
 [http]
 listen = "127.0.0.1:0"
 operator_token = "operator"
@@ -56,7 +62,7 @@ from = ["127.0.0.1"]
 account = "{ACCOUNT}"
 number = "echo"
 twiml = "<Response><Echo/></Response>"
-"#,
+{more}"#,
             folder.display()
         );
         let config = Config::parse(&text, "wire").unwrap();
@@ -90,7 +96,12 @@ twiml = "<Response><Echo/></Response>"
     /// Stops the server; what is left must be on the disk.
     pub fn stop(&mut self) {
         if let Some(server) = self.server.take() {
-            let (_never, hurry) = tokio::sync::oneshot::channel();
+            let (hurry_up, hurry) = tokio::sync::oneshot::channel();
+            let mut never = Some(hurry_up);
+            // A test that has failed waits for no call that it left.
+            if std::thread::panicking() {
+                let _ = never.take().map(|hurry_up| hurry_up.send(()));
+            }
             self.runtime.block_on(server.drain_and_stop(hurry));
         }
     }

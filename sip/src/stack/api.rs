@@ -74,6 +74,8 @@ pub struct Invitation {
     pub to: String,
     /// Our Contact, a whole header value.
     pub contact: String,
+    /// Where to go next when there is no answer from where it went, or 503 (RFC 3263 s4.3); in order.
+    pub alternatives: Vec<Hop>,
     /// Route headers, in order: the Path that a registered phone came by.
     pub routes: Vec<String>,
     pub headers: Vec<(String, String)>,
@@ -81,6 +83,13 @@ pub struct Invitation {
     /// What to answer a challenge with: those of the trunk that this INVITE goes to, and of no other, and only for
     /// their realm.
     pub credentials: Option<Credentials>,
+}
+
+/// A way that a request can take, and our Contact on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    pub flow: Flow,
+    pub contact: String,
 }
 
 impl Stack {
@@ -247,6 +256,7 @@ impl Stack {
         };
         let mut usage = Usage::new(dialog);
         usage.credentials = invitation.credentials;
+        usage.alternatives = invitation.alternatives.into();
         self.usages.insert(id, usage);
         self.send_invite(id, invitation.headers, invitation.sdp, Vec::new(), now);
         id

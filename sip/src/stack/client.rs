@@ -1,10 +1,12 @@
 //! Responses to what we sent, and what else becomes of our transactions.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::api::repeat_invite;
 use super::table::{Key, Owner, TransactionId};
-use super::usage::{Cancel, Challenge, Phase, SentAck};
+use super::usage::{Cancel, Challenge, Outgoing, Phase, SentAck};
 use super::{Event, Received, Stack};
 use crate::dialog::{Dialog, DialogId};
 use crate::digest;
@@ -116,6 +118,7 @@ impl Stack {
         outgoing.settled = true;
         outgoing.sdp = Bytes::new();
         outgoing.headers = Vec::new();
+        usage.alternatives = VecDeque::new();
         let (cseq, canceled) = (outgoing.cseq, outgoing.canceled != Cancel::No);
         let flow = self.table.flow(id).unwrap_or(usage.dialog.flow);
         let phase = usage.phase;
@@ -204,6 +207,9 @@ impl Stack {
         {
             return;
         }
+        if (response.is_none() || status == 503) && self.try_next_server(dialog, id, status, response.as_ref(), now) {
+            return;
+        }
         let Some(usage) = self.usages.get_mut(&dialog) else { return };
         let Some(outgoing) = usage.outgoing.take_if(|outgoing| outgoing.transaction == id && !outgoing.settled) else {
             return;
@@ -222,6 +228,32 @@ impl Stack {
             Phase::Confirmed => self.tell(Event::Reanswered { dialog, status, response }),
             Phase::Ending => self.forget_ended(dialog),
         }
+    }
+
+    /// Sends our first INVITE to the next server that it may go to: the same one, with a branch of its own
+    /// (RFC 3263 s4.3).
+    fn try_next_server(
+        &mut self,
+        dialog: DialogId,
+        id: TransactionId,
+        status: u16,
+        response: Option<&Message>,
+        now: Mono,
+    ) -> bool {
+        let Some(usage) = self.usages.get_mut(&dialog) else { return false };
+        let wanted = |outgoing: &&mut Outgoing| {
+            outgoing.transaction == id && !outgoing.settled && outgoing.canceled == Cancel::No
+        };
+        let Some(outgoing) = usage.outgoing.as_mut().filter(wanted) else { return false };
+        let Some(next) = usage.alternatives.pop_front() else { return false };
+        let (headers, sdp) = (std::mem::take(&mut outgoing.headers), std::mem::take(&mut outgoing.sdp));
+        let failed = std::mem::replace(&mut usage.dialog.flow, next.flow);
+        usage.dialog.contact = next.contact;
+        // The same number: should a silent server have passed it on, whoever gets it twice can tell (RFC 3261 s8.2.2.2).
+        usage.dialog.local_cseq -= 1;
+        self.send_invite(dialog, headers, sdp, Vec::new(), now);
+        self.tell(Event::Diverted { dialog, failed, next: next.flow, status, response: response.cloned() });
+        true
     }
 
     /// Sends the INVITE again with credentials, if we have some that answer the challenge.

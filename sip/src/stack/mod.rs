@@ -12,7 +12,7 @@
 //! - `usage`: the state of one INVITE dialog
 //! - `table`: transactions and timers
 //!
-//! RFC 3261 s8, s9, s12-s15, s17; RFC 6026; RFC 3581.
+//! RFC 3261 s8, s9, s12-s15, s17; RFC 6026; RFC 3581; RFC 3263 s4.3.
 
 mod api;
 mod client;
@@ -33,7 +33,7 @@ use crate::tokens::{TokenMap, Tokens};
 use crate::transaction::Tell;
 use crate::transaction::key::{Keys, ServerKey};
 
-pub use api::{Invitation, Reply};
+pub use api::{Hop, Invitation, Reply};
 pub use receive::Received;
 pub use table::TransactionId;
 use table::{Owner, Table, Timer};
@@ -73,6 +73,8 @@ pub enum Event {
     Progress { dialog: DialogId, response: Message },
     /// A 2xx to our INVITE; its ACK is sent.
     Answered { dialog: DialogId, response: Message },
+    /// A server did not take our INVITE, and it went to the next; 408 and 503 without a response as in `Refused`.
+    Diverted { dialog: DialogId, failed: Flow, next: Flow, status: u16, response: Option<Message> },
     /// Our INVITE failed; the dialog is gone. 408 and 503 without a response are ours: no answer, no transport.
     Refused { dialog: DialogId, status: u16, response: Option<Message> },
     /// The peer offers anew (its body may be empty: then we are to offer).

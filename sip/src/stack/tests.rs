@@ -2,6 +2,7 @@
 
 mod addresses;
 mod client;
+mod failover;
 mod in_dialog;
 mod server;
 
@@ -9,7 +10,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 
-use super::{Config, Event, Invitation, Output, Received, Reply, Stack, Transmit};
+use super::{Config, Event, Hop, Invitation, Output, Received, Reply, Stack, Transmit};
 use crate::dialog::DialogId;
 use crate::digest::Credentials;
 use crate::flow::{ConnectionId, Flow, Transport};
@@ -156,12 +157,18 @@ impl World {
 
     /// Our INVITE, and its dialog.
     fn inviting(&mut self, credentials: Option<Credentials>) -> (DialogId, Message) {
+        self.inviting_by(credentials, Vec::new())
+    }
+
+    /// Our INVITE with other servers to go to.
+    fn inviting_by(&mut self, credentials: Option<Credentials>, alternatives: Vec<Hop>) -> (DialogId, Message) {
         let invitation = Invitation {
             flow: self.flow,
             request_uri: "sip:bob@203.0.113.9".into(),
             from: "\"Us\" <sip:us@198.51.100.1>".into(),
             to: "<sip:bob@203.0.113.9>".into(),
             contact: "<sip:us@198.51.100.1:5060>".into(),
+            alternatives,
             routes: Vec::new(),
             headers: vec![("X-Ours".into(), "1".into())],
             sdp: Bytes::from_static(OFFER),

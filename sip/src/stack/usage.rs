@@ -1,7 +1,10 @@
 //! The state of one INVITE dialog: which INVITE is open, what is retransmitted, what waits.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
+use super::api::Hop;
 use super::table::TransactionId;
 use crate::dialog::Dialog;
 use crate::digest::Credentials;
@@ -22,6 +25,8 @@ pub(super) struct Usage {
     pub(super) unacknowledged: Option<Unacknowledged>,
     /// The ACKs of the peer's 2xx, to repeat when one comes again; each until its INVITE's transaction ends.
     pub(super) acks: Vec<SentAck>,
+    /// Servers that our first INVITE was not sent to yet.
+    pub(super) alternatives: VecDeque<Hop>,
     /// What a challenge inside the dialog is answered with.
     pub(super) credentials: Option<Credentials>,
     /// A re-INVITE that met one of the peer's (491) and is to be tried again.
@@ -121,6 +126,7 @@ impl Usage {
             outgoing: None,
             unacknowledged: None,
             acks: Vec::new(),
+            alternatives: VecDeque::new(),
             credentials: None,
             retry: None,
             bye_wanted: None,

@@ -24,6 +24,7 @@ fn failure_ack_repeats_the_invite_and_has_its_branch() {
         from: "<sip:us@h>".into(),
         to: "<sip:bob@h>".into(),
         contact: "<sip:us@h>".into(),
+        alternatives: Vec::new(),
         routes: vec!["<sip:198.18.0.1;lr>".into()],
         headers: Vec::new(),
         sdp: Bytes::from_static(OFFER),
