@@ -123,7 +123,8 @@ mod tests {
             hasher.finish()
         };
         // Sids of one moment differ in their lower 80 bits only; numbers that count differ in the lowest.
-        for keys in [(0..1000).map(|n| 0xabcd << 112 | n).collect::<Vec<u128>>(), (0..1000).map(|n| n << 40).collect()] {
+        for keys in [(0..1000).map(|n| 0xabcd << 112 | n).collect::<Vec<u128>>(), (0..1000).map(|n| n << 40).collect()]
+        {
             for bits in [0, 57] {
                 let ends: std::collections::HashSet<u64> = keys.iter().map(|key| hash(*key) >> bits & 127).collect();
                 assert!(ends.len() > 100, "{} of 128 at {bits}", ends.len());

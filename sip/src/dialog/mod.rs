@@ -186,11 +186,7 @@ fn is_loose(route: &str) -> bool {
 /// behind NAT that wrote what it sees), mean the flow. A stream connection is kept while it lives.
 pub fn next_hop(target: &str, flow: Flow) -> Flow {
     let target = target.trim_ascii();
-    let uri = if target.contains('<') {
-        Address::parse(target).map_or("", |address| address.uri)
-    } else {
-        target
-    };
+    let uri = if target.contains('<') { Address::parse(target).map_or("", |address| address.uri) } else { target };
     let Some(uri) = Uri::parse(uri).ok().and_then(Uri::sip) else { return flow };
     let Some(address) = uri.host.socket_addr() else { return flow };
     let hidden = is_private(address.ip()) && !is_private(flow.remote.ip());

@@ -429,7 +429,10 @@ fn parse_start_line(head: &str, from: usize, to: usize) -> Result<Start, Malform
     if !version.get(..4).is_some_and(|name| name.eq_ignore_ascii_case("SIP/")) {
         return Err(Malformed::StartLine);
     }
-    let fault = if trimmed.len() < rest.len() || uri.is_empty() || uri.bytes().any(|byte| matches!(byte, b' ' | b'\t' | b'<' | b'>')) {
+    let fault = if trimmed.len() < rest.len()
+        || uri.is_empty()
+        || uri.bytes().any(|byte| matches!(byte, b' ' | b'\t' | b'<' | b'>'))
+    {
         Some(Malformed::StartLine)
     } else if !version.eq_ignore_ascii_case("SIP/2.0") {
         Some(Malformed::Version)

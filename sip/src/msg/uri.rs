@@ -90,7 +90,8 @@ impl<'a> Uri<'a> {
         match *self {
             Uri::Sip(uri) => uri.user.unwrap_or(""),
             Uri::Other { scheme, text } if scheme.eq_ignore_ascii_case("tel") => {
-                scan::split_once(&text[scheme.len() + 1..], b';').map_or(&text[scheme.len() + 1..], |(number, _)| number)
+                scan::split_once(&text[scheme.len() + 1..], b';')
+                    .map_or(&text[scheme.len() + 1..], |(number, _)| number)
             }
             Uri::Other { .. } => "",
         }

@@ -24,7 +24,8 @@ impl<'a> Via<'a> {
         let (name, rest) = scan::split_once(text, b'/').ok_or(UriError::Via)?;
         let (version, rest) = scan::split_once(rest, b'/').ok_or(UriError::Via)?;
         let version = version.trim_ascii();
-        let is_version = |text: &str| scan::split_once(text, b'.').is_some_and(|(one, two)| is_digits(one) && is_digits(two));
+        let is_version =
+            |text: &str| scan::split_once(text, b'.').is_some_and(|(one, two)| is_digits(one) && is_digits(two));
         if !name.trim_ascii().eq_ignore_ascii_case("SIP") || !is_version(version) {
             return Err(UriError::Via);
         }
