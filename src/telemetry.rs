@@ -187,7 +187,7 @@ struct AccountSeries {
 impl AccountSeries {
     fn new(account: AccountSid, direction: Direction) -> AccountSeries {
         let (account, direction) = (account.to_string(), direction.as_str());
-        let category = if direction == "inbound" { "calls-inbound" } else { "calls-outbound" };
+        let category = if direction == Direction::Inbound.as_str() { "calls-inbound" } else { "calls-outbound" };
         AccountSeries {
             started: metrics::counter!("dialtone_calls_started_total", "account" => account.clone(), "direction" => direction, "leg" => "sip"),
             ended: HashMap::new(),
@@ -228,7 +228,7 @@ impl CallMetrics {
                 self.jitter.get_or_insert_with(|| metrics::histogram!("dialtone_rtp_jitter_seconds", "kind" => "sip"));
             jitter.record(f64::from(completed.media.jitter_us) / 1e6);
         }
-        if record.direction == Direction::OutboundDial {
+        if record.direction.is_outbound() {
             let (trunk, outcome) = (record.via.clone(), outcome(record));
             let attempts = self.trunk(&trunk).attempts.entry(outcome);
             attempts
@@ -258,7 +258,7 @@ impl Subscriber for CallMetrics {
         }
         match &event.kind {
             EventKind::Initiated(_) => self.account(record).started.increment(1),
-            EventKind::Ringing | EventKind::Answered if record.direction == Direction::OutboundDial => {
+            EventKind::Ringing | EventKind::Answered if record.direction.is_outbound() => {
                 let progress = |told: &&Told| matches!(told.kind, EventKind::Ringing | EventKind::Answered);
                 if record.events.iter().filter(progress).count() == 1 {
                     let delay = event.at_ms.saturating_sub(record.started_ms) as f64 / 1000.0;

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 
 use crate::account::Directory;
 use crate::app::{CallbackRequest, Callbacks, Method};
-use crate::events::{CallRecord, Event, Subscriber};
+use crate::events::{CallRecord, Event, Subscriber, rfc_2822};
 use crate::twiml;
 
 /// Tells customers what their calls go through, as far as they asked.
@@ -76,11 +76,4 @@ fn params(event: &Event, record: &CallRecord, number: u32) -> Vec<(String, Strin
         }
     }
     params
-}
-
-/// As Twilio writes times: `Wed, 25 Nov 2026 18:00:00 +0000`.
-fn rfc_2822(wall_ms: u64) -> String {
-    let seconds = i64::try_from(wall_ms / 1000).unwrap_or(i64::MAX);
-    let time = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
-    time.format(&time::format_description::well_known::Rfc2822).unwrap_or_default()
 }

@@ -105,10 +105,12 @@ impl Call {
         self.leg_ended(status, EndedBy::Application, 487, now, effects);
     }
 
-    /// The callee has answered and can be heard: first its digits, then its whisper, then the bridge.
+    /// The callee has answered and can be heard: first its digits, then its whisper and the bridge, or its own document.
     pub(super) fn callee_answered(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.publish(EventKind::Answered, effects);
-        match self.parent.as_ref().and_then(|parent| parent.order.spec.send_digits.clone()) {
+        let dialled = self.parent.as_ref().and_then(|parent| parent.order.spec.send_digits.clone());
+        let placed = self.placing.as_mut().and_then(|placing| placing.send_digits.take());
+        match dialled.or(placed) {
             Some(digits) => self.play(DIGITS_PLAYER, vec![PlayKind::Digits(digits)], 1, effects),
             None => self.callee_ready(now, effects),
         }
@@ -120,10 +122,21 @@ impl Call {
             let document = NewDocument { source: DocumentSource::Url(whisper), fallback: None, at_end: AtEnd::Accept };
             self.run(VerbInput::Replace(document), now, effects);
         }
+        if let Some(document) = self.opening.document.take() {
+            self.run(VerbInput::Replace(document), now, effects);
+        }
+    }
+
+    /// The leg gets a program of its own: for the parent it is as if it had hung up.
+    pub(super) fn leave_parent(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        self.tell_parent_of_end(CallStatus::Completed, 200, now, effects);
+        if let Some(parent) = &mut self.parent {
+            parent.is_left = true;
+        }
     }
 
     pub(super) fn tell_parent(&mut self, event: BranchEvent, effects: &mut Vec<Effect>) {
-        if let Some(parent) = &self.parent {
+        if let Some(parent) = self.parent.as_ref().filter(|parent| !parent.is_left) {
             effects.push(Effect::ToParent { parent: parent.sid, branch: parent.branch, event });
         }
     }

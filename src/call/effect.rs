@@ -4,6 +4,7 @@ use bytes::Bytes;
 use dialtone_media::proto::{CommandKind, MediaEventKind};
 use serde::{Deserialize, Serialize};
 
+use super::Update;
 use crate::events::EventKind;
 use crate::ids::{BranchId, CallSid};
 use crate::twiml::{
@@ -50,6 +51,8 @@ pub enum CallInput {
     Notice(Notice),
     /// A parent tells its child.
     Parent(ParentInput),
+    /// Somebody outside changes the running call.
+    Update(Update),
     /// The server ends now.
     Shutdown,
     Deadline,

@@ -10,7 +10,7 @@ use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
 use super::effect::{AttemptId, Effect, SipCommand, SipEvent};
-use super::{Call, LONGEST, MEDIA_PATIENCE, Now};
+use super::{Call, MEDIA_PATIENCE, Now};
 use crate::events::{CallStatus, EndedBy, EventKind};
 use crate::twiml::{BranchEvent, Precondition, VerbInput};
 
@@ -29,7 +29,7 @@ pub(super) struct Leg {
     pending: VecDeque<Step>,
     waits_since: Option<Mono>,
     held: bool,
-    has_rung: bool,
+    pub(super) has_rung: bool,
     pub(super) sip_call_id: String,
 }
 
@@ -117,6 +117,11 @@ impl Leg {
 
     pub(super) fn is_answered(&self) -> bool {
         matches!(self.signalling, Signalling::Answered { .. })
+    }
+
+    /// Our INVITEs wait for an answer.
+    pub(super) fn is_outgoing(&self) -> bool {
+        matches!(self.signalling, Signalling::Outgoing { .. })
     }
 
     pub(super) fn is_unanswered_incoming(&self) -> bool {
@@ -253,8 +258,7 @@ impl Call {
         if !self.leg.late_offer {
             self.leg.media = MediaState::Active;
         }
-        self.answered_ms = Some(now.wall_ms);
-        self.longest = Some(now.mono + LONGEST);
+        self.note_answer(now);
         self.publish(EventKind::Answered, effects);
         self.satisfy(now, effects);
     }
@@ -409,8 +413,7 @@ impl Call {
         self.cancel_attempts(Some(attempt), ELSEWHERE, effects);
         self.leg.signalling = Signalling::Answered { attempt };
         self.leg.sip_call_id = sip_call_id;
-        self.answered_ms = Some(now.wall_ms);
-        self.longest = Some(now.mono + LONGEST);
+        self.note_answer(now);
         if self.opening.link.is_some() || (sdp.is_empty() && self.leg.media == MediaState::Active) {
             self.leg.media = MediaState::Active;
             self.callee_answered(now, effects);

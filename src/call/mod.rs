@@ -68,11 +68,36 @@ pub struct Opening {
     pub answer_at_once: bool,
 }
 
+/// How a call that the API makes goes on until its document runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Placing {
+    /// How long it may ring.
+    pub ring_for: Duration,
+    /// How long it may last once it is answered.
+    pub time_limit: Duration,
+    /// DTMF that is sent when it is answered, before the document.
+    pub send_digits: Option<String>,
+}
+
+/// A change that somebody outside makes to a running call; what is `None` stays.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Update {
+    /// Takes the place of what runs, at once.
+    pub document: Option<NewDocument>,
+    /// Ends the leg.
+    pub hang_up: bool,
+    /// Only if it is not answered yet.
+    pub only_unanswered: bool,
+    /// From the answer.
+    pub time_limit: Option<Duration>,
+}
+
 /// One leg of a conversation, and what runs on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Call {
     opening: Opening,
     parent: Option<ParentLink>,
+    placing: Option<Placing>,
     leg: Leg,
     interpreter: Interpreter,
     /// The running verb's precondition that does not hold yet.
@@ -85,6 +110,9 @@ pub struct Call {
     throttle: program::Throttle,
     sequence: u32,
     answered_ms: Option<u64>,
+    /// When a call that the API makes has rung long enough.
+    ring_until: Option<Mono>,
+    answered_at: Option<Mono>,
     /// A leg whose peer has vanished without a word must not live for ever.
     longest: Option<Mono>,
     /// How the leg ended, until its media statistics make the event complete.
@@ -98,6 +126,8 @@ struct ParentLink {
     sid: CallSid,
     branch: BranchId,
     order: BranchOrder,
+    /// The leg has been given a program of its own: the parent has nothing to do with it any more.
+    is_left: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -118,19 +148,26 @@ impl Call {
     /// A call that somebody makes to us. Begin it with [`CallInput::Begin`].
     pub fn incoming(opening: Opening, late_offer: bool) -> Call {
         let leg = Leg::incoming(late_offer);
-        Call::new(opening, None, leg)
+        Call::new(opening, leg)
     }
 
     /// A call that a parent's `<Dial>` makes: to `attempts` contacts at once. Begin it with [`CallInput::Begin`].
     pub fn dialled(opening: Opening, parent: CallSid, order: BranchOrder, attempts: u8) -> Call {
-        let link = ParentLink { sid: parent, branch: order.spec.branch, order };
-        Call::new(opening, Some(link), Leg::outgoing(attempts))
+        let link = ParentLink { sid: parent, branch: order.spec.branch, order, is_left: false };
+        Call { parent: Some(link), ..Call::new(opening, Leg::outgoing(attempts)) }
     }
 
-    fn new(opening: Opening, parent: Option<ParentLink>, leg: Leg) -> Call {
+    /// A call that the API makes: to `attempts` contacts at once. Its document runs when it is answered. Begin it with
+    /// [`CallInput::Begin`].
+    pub fn placed(opening: Opening, placing: Placing, attempts: u8) -> Call {
+        Call { placing: Some(placing), ..Call::new(opening, Leg::outgoing(attempts)) }
+    }
+
+    fn new(opening: Opening, leg: Leg) -> Call {
         Call {
             opening,
-            parent,
+            parent: None,
+            placing: None,
             leg,
             interpreter: Interpreter::new(),
             required: None,
@@ -140,6 +177,8 @@ impl Call {
             throttle: program::Throttle::default(),
             sequence: 0,
             answered_ms: None,
+            ring_until: None,
+            answered_at: None,
             longest: None,
             ending: None,
             is_published: false,
@@ -190,7 +229,8 @@ impl Call {
     pub fn next_deadline(&self) -> Option<Mono> {
         let publish_by = self.ending.as_ref().filter(|_| !self.is_published).map(|ending| ending.publish_by);
         let longest = self.longest.filter(|_| self.ending.is_none());
-        [self.verb_timer, publish_by, self.leg.media_patience(), self.throttle.deadline(), longest]
+        let ring_until = self.ring_until.filter(|_| self.leg.is_outgoing());
+        [self.verb_timer, publish_by, self.leg.media_patience(), self.throttle.deadline(), longest, ring_until]
             .into_iter()
             .flatten()
             .min()
@@ -208,6 +248,7 @@ impl Call {
             CallInput::Branch { branch, event } => self.branch_event(branch, event, now, effects),
             CallInput::Parent(input) => self.parent_input(input, now, effects),
             CallInput::Notice(notice) => self.publish(EventKind::Noticed(notice), effects),
+            CallInput::Update(update) => self.update(update, now, effects),
             CallInput::Shutdown => self.shut_down(now, effects),
             CallInput::Deadline => self.deadline(now, effects),
         }
@@ -226,7 +267,10 @@ impl Call {
         };
         self.publish(EventKind::Initiated(Box::new(initiated)), effects);
         self.open_media(offer, signalled_from, now, effects);
-        if self.parent.is_none() {
+        if let Some(placing) = &self.placing {
+            self.ring_until = Some(now.mono + placing.ring_for);
+        }
+        if self.leg.is_unanswered_incoming() {
             effects.push(Effect::Sip {
                 attempt: AttemptId::FIRST,
                 command: SipCommand::Progress { status: 180, sdp: bytes::Bytes::new() },
@@ -269,6 +313,10 @@ impl Call {
         if self.leg.media_patience().is_some_and(|at| at <= now.mono) {
             self.media_lost(now, effects);
         }
+        if self.leg.is_outgoing() && self.ring_until.is_some_and(|at| at <= now.mono) {
+            self.cancel_attempts(None, "", effects);
+            self.leg_ended(CallStatus::NoAnswer, EndedBy::Application, 487, now, effects);
+        }
         if self.longest.is_some_and(|at| at <= now.mono) {
             self.hang_up(EndedBy::Server, 480, "SIP;cause=480;text=\"longest duration of a call\"", now, effects);
         }
@@ -279,6 +327,42 @@ impl Call {
         }
     }
 
+    /// Whether the call is in a state for this change: it is not over, and not answered where that matters.
+    pub fn takes(&self, update: &Update) -> bool {
+        self.leg.signalling != Signalling::Ended && !(update.only_unanswered && self.leg.is_answered())
+    }
+
+    /// A live change. The leg of a `<Dial>` that gets a document leaves the parent, and goes on by itself.
+    fn update(&mut self, update: Update, now: Now, effects: &mut Vec<Effect>) {
+        if !self.takes(&update) {
+            return;
+        }
+        if let Some(limit) = update.time_limit {
+            self.longest = self.answered_at.map(|at| at + limit.min(LONGEST));
+            if let Some(placing) = &mut self.placing {
+                placing.time_limit = limit;
+            }
+        }
+        if update.hang_up {
+            return self.hang_up(EndedBy::Application, 200, "", now, effects);
+        }
+        let Some(document) = update.document else { return };
+        if self.leg.is_outgoing() {
+            self.opening.document = Some(document);
+            return;
+        }
+        self.leave_parent(now, effects);
+        self.run(VerbInput::Replace(document), now, effects);
+    }
+
+    /// The leg is answered.
+    fn note_answer(&mut self, now: Now) {
+        self.answered_ms = Some(now.wall_ms);
+        self.answered_at = Some(now.mono);
+        let limit = self.placing.as_ref().map_or(LONGEST, |placing| placing.time_limit);
+        self.longest = Some(now.mono + limit.min(LONGEST));
+    }
+
     /// The server ends: the leg is told why, and everything winds up.
     fn shut_down(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.hang_up(EndedBy::Server, 503, "SIP;cause=503;text=\"server is shutting down\"", now, effects);
@@ -286,26 +370,28 @@ impl Call {
 
     /// Ends the leg from our side, in whatever state it is.
     fn hang_up(&mut self, ended_by: EndedBy, sip_status: u16, reason: &str, now: Now, effects: &mut Vec<Effect>) {
-        let status = match &self.leg.signalling {
+        let (status, sip_status) = match &self.leg.signalling {
             Signalling::Ended => return,
             Signalling::Incoming => {
                 let command = SipCommand::Decline { status: sip_status, reason: reason.to_owned() };
                 effects.push(Effect::Sip { attempt: AttemptId::FIRST, command });
-                if sip_status == 486 {
+                let status = if sip_status == 486 {
                     CallStatus::Busy
                 } else if ended_by == EndedBy::Application {
                     CallStatus::Completed
                 } else {
                     CallStatus::Failed
-                }
+                };
+                (status, sip_status)
             }
             Signalling::Outgoing { .. } => {
                 self.cancel_attempts(None, reason, effects);
-                CallStatus::Canceled
+                (CallStatus::Canceled, 487)
             }
             Signalling::Answered { attempt } => {
                 effects.push(Effect::Sip { attempt: *attempt, command: SipCommand::Bye { reason: reason.to_owned() } });
-                CallStatus::Completed
+                // The INVITE's final response, whatever comes after it.
+                (CallStatus::Completed, 200)
             }
         };
         self.leg_ended(status, ended_by, sip_status, now, effects);
@@ -353,9 +439,6 @@ impl Call {
         let over = self.is_published && !self.is_released && self.children.is_empty() && self.interpreter.is_finished();
         if over {
             self.is_released = true;
-            if self.parent.is_none() {
-                effects.push(Effect::Media(proto::CommandKind::Release(proto::Release {})));
-            }
             effects.push(Effect::Finished);
         }
     }
@@ -370,6 +453,7 @@ impl Call {
         match (&self.ending, &self.leg.signalling) {
             (Some(ending), _) => ending.status,
             (None, Signalling::Answered { .. }) => CallStatus::InProgress,
+            (None, Signalling::Outgoing { .. }) if self.placing.is_some() && !self.leg.has_rung => CallStatus::Queued,
             (None, _) => CallStatus::Ringing,
         }
     }

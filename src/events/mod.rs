@@ -8,6 +8,8 @@ mod journal;
 mod outbox;
 mod record;
 
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{AccountSid, CallSid, EventSid};
@@ -101,14 +103,21 @@ pub struct Media {
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     Inbound,
+    OutboundApi,
     OutboundDial,
 }
 
 impl Direction {
+    /// Whether we call, and are not called.
+    pub fn is_outbound(self) -> bool {
+        self != Direction::Inbound
+    }
+
     /// As the customer sees it.
     pub fn as_str(self) -> &'static str {
         match self {
             Direction::Inbound => "inbound",
+            Direction::OutboundApi => "outbound-api",
             Direction::OutboundDial => "outbound-dial",
         }
     }
@@ -144,9 +153,21 @@ impl CallStatus {
         }
     }
 
+    /// The status of that name.
+    pub fn named(name: &str) -> Option<CallStatus> {
+        CallStatus::deserialize(name.into_deserializer() as StrDeserializer<'_, ValueError>).ok()
+    }
+
     pub fn is_final(self) -> bool {
         !matches!(self, CallStatus::Queued | CallStatus::Initiated | CallStatus::Ringing | CallStatus::InProgress)
     }
+}
+
+/// As Twilio writes times: `Wed, 25 Nov 2026 18:00:00 +0000`.
+pub fn rfc_2822(wall_ms: u64) -> String {
+    let seconds = i64::try_from(wall_ms / 1000).unwrap_or(i64::MAX);
+    let time = time::OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
+    time.format(&time::format_description::well_known::Rfc2822).unwrap_or_default()
 }
 
 /// Who ended a call.

@@ -321,8 +321,7 @@ impl Core {
     pub fn end_failed_call(&mut self, now: Now) -> Option<CallSid> {
         let sid = self.current.take()?;
         let slot = self.calls.get(&sid)?;
-        let (account, session_id, leg_id, owns_session) =
-            (slot.call.account(), slot.call.session_id(), slot.call.leg_id(), slot.call.parent().is_none());
+        let (account, session_id, leg_id) = (slot.call.account(), slot.call.session_id(), slot.call.leg_id());
         let (dialogs, parent, peer, sequence) =
             (slot.dialogs.clone(), slot.call.parent(), slot.peer, slot.call.next_sequence());
         for dialog in dialogs.into_iter().flatten() {
@@ -330,12 +329,7 @@ impl Core {
             self.stack.cancel(dialog, "", now.mono);
             self.stack.bye(dialog, "SIP;cause=500", now.mono);
         }
-        let command = if owns_session {
-            CommandKind::Release(dialtone_media::proto::Release {})
-        } else {
-            CommandKind::DropLeg(leg_id)
-        };
-        self.out.push_back(Output::Media { session_id, command });
+        self.out.push_back(Output::Media { session_id, command: CommandKind::DropLeg(leg_id) });
         let completed = Completed {
             status: CallStatus::Failed,
             sip_status: 500,
@@ -402,6 +396,8 @@ impl Core {
             legs.retain(|(_, owner)| *owner != sid);
             if legs.is_empty() {
                 self.sessions.remove(&session);
+                let command = CommandKind::Release(dialtone_media::proto::Release {});
+                self.out.push_back(Output::Media { session_id: session, command });
             }
         }
         self.resolving.retain(|_, resolving| resolving.child != sid);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use dialtone_sip::resolve::Destination;
 use tokio::sync::{mpsc, oneshot};
 
+use super::orders::PlaceOrder;
 use crate::account::Directory;
-use crate::call::FetchOutcome;
-use crate::ids::CallSid;
+use crate::call::{FetchOutcome, Update};
+use crate::ids::{AccountSid, CallSid};
 use crate::twiml::{AudioFailure, ClipRef};
 
 /// A letter to a shard.
@@ -25,6 +26,15 @@ pub enum Mail {
     Resolved {
         ticket: u64,
         destinations: Vec<Destination>,
+    },
+    /// Make a call.
+    Place(Box<PlaceOrder>),
+    /// Change a running call; tell whether it is in a state for that.
+    Update {
+        call: CallSid,
+        account: AccountSid,
+        change: Update,
+        done: oneshot::Sender<bool>,
     },
     /// Go by this directory from now on; tell when that is so.
     Directory(Arc<Directory>, oneshot::Sender<()>),

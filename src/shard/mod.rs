@@ -6,11 +6,13 @@ mod fresh;
 pub mod gate;
 mod mail;
 mod names;
+mod orders;
 mod outbound;
 mod rim;
 mod traffic;
 
 pub use mail::{Mail, MailBox, mail_box};
 pub use names::Names;
+pub use orders::PlaceOrder;
 pub(crate) use rim::wall_ms;
 pub use rim::{Outside, run};

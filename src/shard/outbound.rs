@@ -1,4 +1,4 @@
-//! Calls that a `<Dial>` makes: finding the way, finding the servers of the host, sending the INVITEs.
+//! Calls that a `<Dial>` or the API makes: finding the way, finding the servers of the host, sending the INVITEs.
 
 use std::net::SocketAddr;
 
@@ -20,7 +20,7 @@ use crate::twiml::{BranchEvent, BranchFailure, NewDocument, Notice, SipTarget, S
 
 /// Twilio's numbers for a `<Dial>` that cannot be carried out.
 const INVALID_CALLER_ID: u32 = 13_214;
-const UNREACHABLE: u32 = 13_223;
+pub(super) const UNREACHABLE: u32 = 13_223;
 /// Twilio's number for a trunk that answers with an error.
 const TRUNK_FAILED: u32 = 32_011;
 /// A stranger's realm is told up to here.
@@ -59,15 +59,31 @@ pub(super) struct Inside {
     key: u64,
 }
 
-/// What the child is to look like, before it exists.
-struct Plan {
-    from: String,
+/// Who is to be called, and as whom.
+pub(super) struct Whom<'a> {
+    pub(super) target: &'a Target,
+    /// The caller id that was asked for.
+    pub(super) caller_id: Option<String>,
+    /// The default one.
+    pub(super) parent_from: &'a str,
+}
+
+/// What the outgoing leg is to look like, before it exists.
+pub(super) struct Plan {
+    pub(super) from: String,
     to: String,
-    via: String,
+    pub(super) via: String,
     invitations: Vec<Invitation>,
     /// Before the INVITE can be sent.
     search: Option<Search>,
     inside: Option<Inside>,
+}
+
+impl Plan {
+    /// The key of the link to the call of ours that is called, if it is one.
+    pub(super) fn link(&self) -> Option<u64> {
+        self.inside.as_ref().map(|inside| inside.key)
+    }
 }
 
 impl Slot {
@@ -85,7 +101,9 @@ impl Core {
         else {
             return;
         };
-        let plan = match self.plan(account, &order, now) {
+        let BranchOrder { spec, parent_from, .. } = &order;
+        let whom = Whom { target: &spec.target, caller_id: spec.caller_id.clone(), parent_from };
+        let plan = match self.plan(account, &whom, now) {
             Ok(plan) => plan,
             Err(notice) => {
                 self.notice(parent, notice);
@@ -98,25 +116,30 @@ impl Core {
             sid: CallSid::at(now.wall_ms, self.tokens.next_u128()),
             account,
             direction: Direction::OutboundDial,
-            from: plan.from,
-            to: plan.to,
-            via: plan.via,
+            from: plan.from.clone(),
+            to: plan.to.clone(),
+            via: plan.via.clone(),
             sip_call_id: String::new(),
             params: Vec::new(),
             status_callback: order.spec.status_callback.clone(),
             session_id,
             leg_id: order.leg_id,
-            link: plan.inside.as_ref().map(|inside| inside.key),
+            link: plan.link(),
             document: None,
             answer_at_once: false,
         };
+        self.inputs
+            .push_back((parent, CallInput::Branch { branch, event: BranchEvent::Started { call: opening.sid } }));
+        self.launch(plan, |attempts| Call::dialled(opening, parent, order, attempts));
+    }
+
+    /// Takes an outgoing call in and begins it, once its servers are known.
+    pub(super) fn launch(&mut self, plan: Plan, call: impl FnOnce(u8) -> Call) {
         let attempts = plan.invitations.len().max(1);
-        let sid = opening.sid;
-        self.insert(Call::dialled(opening, parent, order, attempts as u8), vec![None; attempts], plan.invitations);
+        let sid = self.insert(call(attempts as u8), vec![None; attempts], plan.invitations);
         if let Some(slot) = self.calls.get_mut(&sid) {
             slot.inside = plan.inside.map(Box::new);
         }
-        self.inputs.push_back((parent, CallInput::Branch { branch, event: BranchEvent::Started { call: sid } }));
         match plan.search {
             Some(Search { resolution, guarded }) => {
                 let (ticket, seed) = (self.tokens.next_u64(), self.tokens.next_seed());
@@ -160,18 +183,18 @@ impl Core {
         self.work(now);
     }
 
-    fn plan(&mut self, account: AccountSid, order: &BranchOrder, now: Now) -> Result<Plan, Notice> {
+    pub(super) fn plan(&mut self, account: AccountSid, whom: &Whom<'_>, now: Now) -> Result<Plan, Notice> {
         let directory = self.settings.directory.clone();
-        let target = &order.spec.target;
+        let Whom { target, caller_id, parent_from } = whom;
         let reach = route::outbound(target, account, &directory).map_err(|why| unreachable(why, target))?;
-        let caller_id = order.spec.caller_id.clone();
+        let caller_id = caller_id.clone();
         match reach {
             Reach::Trunk { trunk, uri } => {
-                let from = self.caller_id(account, caller_id, &order.parent_from, &trunk)?;
+                let from = self.caller_id(account, caller_id, parent_from, &trunk)?;
                 self.plan_trunk(&trunk, &uri, from, target)
             }
             Reach::Number(number) => {
-                let from = caller_id.unwrap_or_else(|| order.parent_from.clone());
+                let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
                 let inside = Inside {
                     account,
                     from: from.clone(),
@@ -191,11 +214,11 @@ impl Core {
                 })
             }
             Reach::User(user) => {
-                let from = caller_id.unwrap_or_else(|| order.parent_from.clone());
-                self.plan_user(&user, from, order, now)
+                let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
+                self.plan_user(&user, from, target, now)
             }
             Reach::Uri(target) => {
-                let from = caller_id.unwrap_or_else(|| order.parent_from.clone());
+                let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
                 let (mut invitation, search) =
                     self.invitation(&target.uri, &from, document_credentials(&target), true)?;
                 invitation.headers = target.headers.clone();
@@ -250,20 +273,20 @@ impl Core {
     }
 
     /// One INVITE for each of the user's devices.
-    fn plan_user(&mut self, user: &User, from: String, order: &BranchOrder, now: Now) -> Result<Plan, Notice> {
+    fn plan_user(&mut self, user: &User, from: String, target: &Target, now: Now) -> Result<Plan, Notice> {
         let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
         let bindings = self.settings.bindings.of(&aor, now.wall_ms);
         if bindings.is_empty() {
             return Err(Notice::warning(UNREACHABLE, format!("user {} has no registered device", user.username)));
         }
-        let headers: Vec<(String, String)> = match &order.spec.target {
+        let headers: Vec<(String, String)> = match target {
             Target::Client { parameters, .. } => {
                 parameters.iter().filter_map(|(name, value)| Some((custom_header(name)?, value.clone()))).collect()
             }
             Target::Sip(target) => target.headers.clone(),
             Target::Number(_) => Vec::new(),
         };
-        let to = match &order.spec.target {
+        let to = match target {
             Target::Sip(target) => target.uri.clone(),
             _ => format!("client:{}", user.username),
         };

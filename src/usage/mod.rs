@@ -35,7 +35,7 @@ pub fn line(event: &Event, record: &CallRecord) -> LedgerLine {
         module: "",
         category: match record.direction {
             Direction::Inbound => "calls-inbound",
-            Direction::OutboundDial => "calls-outbound",
+            Direction::OutboundApi | Direction::OutboundDial => "calls-outbound",
         },
         quantity: record.duration_s(),
         unit: "seconds",

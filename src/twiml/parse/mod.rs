@@ -12,6 +12,8 @@ mod say;
 mod target;
 mod xml;
 
+pub use target::target;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;

@@ -138,3 +138,21 @@ fn pair(element: &Element, notices: &mut Notices) -> Option<(String, String)> {
     }
     Some((name, value))
 }
+
+/// Whom a text names, as the API writes it: a number, `sip:...`, or `client:NAME?parameter=value`. `None` if nobody.
+pub fn target(text: &str, username: Option<&str>, password: Option<&str>) -> Option<Target> {
+    let mut notices = Notices::default();
+    let element = |text: &str| Element::of_text(text);
+    if text.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case("client:")) {
+        let (identity, query) = text[7..].split_once('?').unwrap_or((&text[7..], ""));
+        let Target::Client { identity, mut parameters } = client(&element(identity), &mut notices)? else {
+            return None;
+        };
+        parameters.extend(url::form_urlencoded::parse(query.as_bytes()).into_owned().take(MAX_PARAMETERS));
+        return Some(Target::Client { identity, parameters });
+    }
+    if text.get(..3).is_some_and(|scheme| scheme.eq_ignore_ascii_case("sip")) {
+        return sip(&element(text), username, password, &mut notices).map(Target::Sip);
+    }
+    number(text, &mut notices)
+}

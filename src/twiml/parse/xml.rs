@@ -31,6 +31,11 @@ pub(super) enum Node {
 }
 
 impl Element {
+    /// An element that holds a text and nothing else.
+    pub fn of_text(text: &str) -> Element {
+        Element { children: vec![Node::Text(text.to_owned())], ..Element::default() }
+    }
+
     /// The text directly inside, without that of inner elements, trimmed.
     pub fn text(&self) -> String {
         let mut text = String::new();
