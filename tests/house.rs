@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The arrows between the rooms of `src/`. `server` and `main` wire everything and are not listed.
 const ARROWS: &[(&str, &[&str])] = &[
     ("account", &["ids", "secret", "twiml"]),
-    ("api", &["events", "ids", "secret", "store"]),
+    ("api", &["account", "call", "events", "ids", "secret", "shard", "store", "twiml"]),
     ("app", &["account", "events", "ids", "secret", "twiml"]),
     ("call", &["account", "events", "ids", "twiml"]),
     ("cli", &["config", "events", "ids", "server", "speech", "telemetry"]),

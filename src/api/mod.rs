@@ -3,17 +3,21 @@
 mod calls;
 mod demo;
 mod health;
+mod rest;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
+use crate::account::Directory;
 use crate::events::Live;
 use crate::secret::Secret;
+use crate::shard::MailBox;
 use crate::store::Store;
 
 /// What the HTTP side sees of the server.
@@ -21,6 +25,9 @@ use crate::store::Store;
 pub struct View {
     pub store: Store,
     pub live: Live,
+    pub directory: Arc<ArcSwap<Directory>>,
+    /// The way to the shard.
+    pub mail: MailBox,
     pub operator_token: Secret,
     pub draining: Arc<AtomicBool>,
     pub metrics: PrometheusHandle,
@@ -37,6 +44,7 @@ pub fn router(view: View) -> Router {
         .route("/metrics", get(health::guarded_metrics))
         .route("/dialtone/v1/calls", get(calls::list))
         .route("/dialtone/v1/calls/{sid}", get(calls::show))
+        .merge(rest::router())
         .merge(demo)
         .with_state(view)
 }

@@ -145,6 +145,8 @@ impl Server {
         let view = api::View {
             store: store.clone(),
             live: outbox.live(),
+            directory: directory.clone(),
+            mail: mail.clone(),
             operator_token: config.http.operator_token.clone(),
             draining: draining.clone(),
             metrics: metrics.clone(),

@@ -2,6 +2,7 @@
 //!
 //! One portable text (`$N` placeholders, TEXT and BIGINT only), so that another database needs no second one.
 
+mod filter;
 mod writer;
 
 use std::borrow::Cow;
@@ -18,6 +19,8 @@ use crate::events::{CallRecord, Completed, Told};
 use crate::ids::{AccountSid, CallSid};
 use crate::usage::LedgerLine;
 
+use filter::Value;
+pub use filter::{CallFilter, Moment};
 pub use writer::{StoreWriter, subscriber};
 
 const SCHEMA: &[&str] = &[
@@ -157,6 +160,33 @@ impl Store {
             }
         };
         rows.iter().map(read_record).collect()
+    }
+
+    /// An account's calls that are over and that the filter takes, the newest first.
+    pub async fn find_calls(
+        &self,
+        account: AccountSid,
+        filter: &CallFilter,
+        limit: u32,
+    ) -> Result<Vec<CallRecord>, StoreError> {
+        let (conditions, values) = filter.conditions();
+        let text =
+            format!("SELECT {CALL_COLUMNS} FROM calls WHERE account = $1{conditions} ORDER BY sid DESC LIMIT {limit}");
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(account.to_string());
+        for value in values {
+            query = match value {
+                Value::Text(text) => query.bind(text),
+                Value::Number(number) => query.bind(number),
+            };
+        }
+        query.fetch_all(&self.reader).await?.iter().map(read_record).collect()
+    }
+
+    /// Whether there was such a call of the account. Its line in the ledger stays.
+    pub async fn delete_call(&self, account: AccountSid, sid: CallSid) -> Result<bool, StoreError> {
+        let query = sqlx::query("DELETE FROM calls WHERE account = $1 AND sid = $2");
+        let done = query.bind(account.to_string()).bind(sid.to_string()).execute(&self.writer).await?;
+        Ok(done.rows_affected() > 0)
     }
 
     pub async fn call(&self, sid: CallSid) -> Result<Option<CallRecord>, StoreError> {

@@ -1,0 +1,48 @@
+//! `Accounts`: the account that asks.
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::auth::{Acting, Authenticated};
+use super::fault::Fault;
+use super::form::Form;
+use super::page::Page;
+use crate::account::Account;
+use crate::api::View;
+
+pub(super) async fn list(
+    State(_): State<View>,
+    Authenticated(account): Authenticated,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Fault> {
+    let text = query.unwrap_or_default();
+    let query = Form::read(text.as_bytes());
+    let page = Page::read(&query)?;
+    let wanted = query.text("FriendlyName").is_none_or(|name| name == account.name)
+        && query.text("Status").is_none_or(|status| status == "active");
+    let items = if wanted && page.after.is_none() { vec![resource(&account)] } else { Vec::new() };
+    Ok(Json(page.envelope("accounts", items, None, "/2010-04-01/Accounts.json", &text)).into_response())
+}
+
+pub(super) async fn fetch(Acting(account): Acting) -> Json<Value> {
+    Json(resource(&account))
+}
+
+/// The token is not told: whoever asks has it, and a log of answers must not.
+fn resource(account: &Account) -> Value {
+    let uri = format!("/2010-04-01/Accounts/{}", account.sid);
+    json!({
+        "sid": account.sid.to_string(),
+        "owner_account_sid": account.sid.to_string(),
+        "friendly_name": account.name,
+        "status": "active",
+        "type": "Full",
+        "auth_token": Value::Null,
+        "date_created": Value::Null,
+        "date_updated": Value::Null,
+        "subresource_uris": { "calls": format!("{uri}/Calls.json") },
+        "uri": format!("{uri}.json"),
+    })
+}

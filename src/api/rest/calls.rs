@@ -1,0 +1,381 @@
+//! `Calls`: made, found, changed and deleted.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::oneshot;
+
+use super::auth::Acting;
+use super::fault::Fault;
+use super::form::{Form, invalid};
+use super::page::Page;
+use crate::account::Account;
+use crate::api::View;
+use crate::call::route::{self, Reach};
+use crate::call::{Placing, Update};
+use crate::events::{CallRecord, CallStatus, Direction, rfc_2822};
+use crate::ids::CallSid;
+use crate::shard::{Mail, PlaceOrder, wall_ms};
+use crate::store::{CallFilter, Moment};
+use crate::twiml::{
+    AtEnd, CallbackEvent, DocumentSource, NewDocument, StatusCallback, Target, parse::target as parse_target,
+};
+
+/// TwiML in a parameter.
+const MAX_TWIML_CHARS: usize = 4_000;
+const MAX_DIGITS: usize = 32;
+const USUAL_RINGING: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_secs(4 * 3600);
+const DAY_MS: u64 = 24 * 3600 * 1000;
+/// A shard answers within this time, or something is wrong with it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Parameters whose engine there is not yet: refused, so that nothing is accepted silently.
+const NOT_YET: &[&str] =
+    &["Record", "MachineDetection", "AsyncAmd", "ApplicationSid", "Byoc", "CallToken", "RecordingTrack"];
+
+pub(super) async fn list(
+    State(view): State<View>,
+    Acting(account): Acting,
+    RawQuery(query): RawQuery,
+) -> Result<Json<Value>, Fault> {
+    let text = query.unwrap_or_default();
+    let query = Form::read(text.as_bytes());
+    let page = Page::read(&query)?;
+    let filter = filter(&query, &page)?;
+    // One more than the page holds: whether another page follows.
+    let wanted = page.size as usize + 1;
+    let stored = view.store.find_calls(account.sid, &filter, wanted as u32).await.map_err(|_| store_is_away())?;
+    let mut found: BTreeMap<Reverse<CallSid>, CallRecord> =
+        stored.into_iter().map(|record| (Reverse(record.sid), record)).collect();
+    {
+        let live = view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let own = live.values().filter(|record| record.account == account.sid && filter.takes(record));
+        found.extend(own.map(|record| (Reverse(record.sid), record.clone())));
+    }
+    let follows = found.len() >= wanted;
+    let records: Vec<CallRecord> = found.into_values().take(page.size as usize).collect();
+    let last = records.last().filter(|_| follows).map(|record| record.sid.to_string());
+    let path = format!("/2010-04-01/Accounts/{}/Calls.json", account.sid);
+    Ok(Json(page.envelope("calls", records.iter().map(resource).collect(), last, &path, &text)))
+}
+
+pub(super) async fn fetch(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, name)): Path<(String, String)>,
+) -> Result<Json<Value>, Fault> {
+    find(&view, &account, &name).await.map(|record| Json(resource(&record)))
+}
+
+/// 201 at once: the call is queued. What becomes of it is told by its status, and by callbacks.
+pub(super) async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -> Result<Response, Fault> {
+    if let Some(name) = NOT_YET.iter().find(|name| form.text(name).is_some_and(|value| value != "false")) {
+        return Err(Fault::parameter(20_001, format!("{name} is not available on this server yet")));
+    }
+    let to = form.text("To").ok_or_else(|| Fault::parameter(21_201, "No 'To' number is specified"))?;
+    let from = form.text("From").ok_or_else(|| Fault::parameter(21_213, "No 'From' number is specified"))?;
+    let target = parse_target(to, form.text("SipAuthUsername"), form.text("SipAuthPassword"))
+        .ok_or_else(|| Fault::parameter(21_211, format!("The 'To' number {to} is not a valid phone number")))?;
+    check_from(&view, &account, from, &target)?;
+    let order = PlaceOrder {
+        sid: CallSid::at(wall_ms(), random()),
+        account: account.sid,
+        from: from.to_owned(),
+        to: to.to_owned(),
+        target,
+        document: document(&form)?.ok_or_else(|| {
+            Fault::parameter(21_205, "Url parameter is required: Url or Twiml says what the call does")
+        })?,
+        status_callback: status_callback(&form)?,
+        placing: Placing {
+            ring_for: form.seconds("Timeout", 1..=600)?.unwrap_or(USUAL_RINGING),
+            time_limit: form.seconds("TimeLimit", 1..=86_400)?.unwrap_or(LONGEST),
+            send_digits: digits(&form)?,
+        },
+    };
+    let record = queued(&order);
+    let (sid, body) = (order.sid, resource(&record));
+    // It can be asked for as soon as the answer is there, before its first event comes by.
+    view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(sid, record);
+    if let Err(error) = view.mail.try_send(Mail::Place(Box::new(order))) {
+        view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&sid);
+        return Err(match error {
+            TrySendError::Full(_) => Fault::new(429, 20_429, "Too many calls wait to be made: please try again"),
+            TrySendError::Closed(_) => Fault::unavailable("The server is shutting down"),
+        });
+    }
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+/// Changes a call that is not over: another document takes the place of what runs, at once, or the call ends.
+pub(super) async fn update(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, name)): Path<(String, String)>,
+    form: Form,
+) -> Result<Json<Value>, Fault> {
+    let mut record = find(&view, &account, &name).await?;
+    let status = match form.text("Status") {
+        None => None,
+        Some("completed") => Some(CallStatus::Completed),
+        Some("canceled") => Some(CallStatus::Canceled),
+        Some(other) => return Err(invalid("Status", other, "completed or canceled")),
+    };
+    let change = Update {
+        document: document(&form)?,
+        hang_up: status.is_some(),
+        only_unanswered: status == Some(CallStatus::Canceled),
+        time_limit: form.seconds("TimeLimit", 1..=86_400)?,
+    };
+    let (done, answer) = oneshot::channel();
+    let letter = Mail::Update { call: record.sid, account: account.sid, change, done };
+    if record.status.is_final() || view.mail.send(letter).await.is_err() {
+        return Err(not_in_progress(&record));
+    }
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(true)) => {}
+        Ok(_) => return Err(not_in_progress(&record)),
+        Err(_) => return Err(Fault::unavailable("The call does not answer")),
+    }
+    if status.is_some() {
+        record.status = if record.answered_ms.is_some() { CallStatus::Completed } else { CallStatus::Canceled };
+    }
+    Ok(Json(resource(&record)))
+}
+
+/// Deletes the record of a call that is over.
+pub(super) async fn remove(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, name)): Path<(String, String)>,
+) -> Result<StatusCode, Fault> {
+    let record = find(&view, &account, &name).await?;
+    if !record.status.is_final() {
+        return Err(Fault::parameter(20_001, "A call that is in progress cannot be deleted: end it first"));
+    }
+    let deleted = view.store.delete_call(account.sid, record.sid).await.map_err(|_| store_is_away())?;
+    match deleted {
+        true => Ok(StatusCode::NO_CONTENT),
+        // Over, and not in the store yet: some seconds at most.
+        false => Err(Fault::unavailable("The call has ended just now")),
+    }
+}
+
+async fn find(view: &View, account: &Account, name: &str) -> Result<CallRecord, Fault> {
+    let not_found = || Fault::not_found(&format!("/2010-04-01/Accounts/{}/Calls/{name}", account.sid));
+    let sid: CallSid = name.strip_suffix(".json").unwrap_or(name).parse().map_err(|_| not_found())?;
+    let live = view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&sid).cloned();
+    let record = match live {
+        Some(record) => Some(record),
+        None => view.store.call(sid).await.map_err(|_| store_is_away())?,
+    };
+    record.filter(|record| record.account == account.sid).ok_or_else(not_found)
+}
+
+fn store_is_away() -> Fault {
+    Fault::unavailable("The store does not answer")
+}
+
+fn not_in_progress(record: &CallRecord) -> Fault {
+    let text =
+        format!("Call {} is not in-progress, or not in a state for this change: cannot redirect or end it", record.sid);
+    Fault::parameter(21_220, text)
+}
+
+/// Whoever is called by a trunk is shown a number of the account only; others are shown what the program says.
+fn check_from(view: &View, account: &Account, from: &str, target: &Target) -> Result<(), Fault> {
+    if from.chars().any(|letter| letter.is_control() || matches!(letter, '<' | '>' | '"')) || from.len() > 255 {
+        return Err(Fault::parameter(
+            21_212,
+            format!("The 'From' number {from} is not a valid phone number or caller id"),
+        ));
+    }
+    let directory = view.directory.load();
+    match route::outbound(target, account.sid, &directory) {
+        Ok(Reach::Trunk { .. }) if !directory.owns_caller_id(account.sid, from) => Err(Fault::parameter(
+            21_210,
+            format!(
+                "The source phone number {from} is not a number of this account: add it as a [[number]], or to a trunk's numbers"
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What the call does: `Url` goes before `Twiml`.
+fn document(form: &Form) -> Result<Option<NewDocument>, Fault> {
+    let fallback = form.endpoint("FallbackUrl", "FallbackMethod", 21_205)?;
+    let source = match (form.endpoint("Url", "Method", 21_205)?, form.text("Twiml")) {
+        (Some(endpoint), _) => DocumentSource::Url(endpoint),
+        (None, Some(twiml)) if twiml.chars().count() <= MAX_TWIML_CHARS => DocumentSource::Twiml(twiml.to_owned()),
+        (None, Some(_)) => {
+            return Err(Fault::parameter(
+                20_001,
+                format!("Twiml is longer than {MAX_TWIML_CHARS} characters: use Url"),
+            ));
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(NewDocument { source, fallback, at_end: AtEnd::HangUp }))
+}
+
+fn status_callback(form: &Form) -> Result<Option<StatusCallback>, Fault> {
+    let Some(endpoint) = form.endpoint("StatusCallback", "StatusCallbackMethod", 20_001)? else { return Ok(None) };
+    let mut events = Vec::new();
+    for name in form.list("StatusCallbackEvent") {
+        let event =
+            [CallbackEvent::Initiated, CallbackEvent::Ringing, CallbackEvent::Answered, CallbackEvent::Completed]
+                .into_iter()
+                .find(|event| event.as_str() == name);
+        events.push(
+            event.ok_or_else(|| invalid("StatusCallbackEvent", name, "initiated, ringing, answered or completed"))?,
+        );
+    }
+    if events.is_empty() {
+        events.push(CallbackEvent::Completed);
+    }
+    Ok(Some(StatusCallback { endpoint, events }))
+}
+
+fn digits(form: &Form) -> Result<Option<String>, Fault> {
+    let Some(digits) = form.text("SendDigits") else { return Ok(None) };
+    let good = digits.len() <= MAX_DIGITS && digits.bytes().all(|byte| b"0123456789*#ABCDwW".contains(&byte));
+    if good { Ok(Some(digits.to_owned())) } else { Err(invalid("SendDigits", digits, "up to 32 of 0-9 A-D * # w W")) }
+}
+
+fn filter(query: &Form, page: &Page) -> Result<CallFilter, Fault> {
+    let before = match &page.after {
+        None => None,
+        Some(key) => Some(key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"))?),
+    };
+    let parent = match query.text("ParentCallSid") {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| invalid("ParentCallSid", text, "the sid of a call"))?),
+    };
+    let status = match query.text("Status") {
+        None => None,
+        Some(text) => Some(CallStatus::named(text).ok_or_else(|| invalid("Status", text, "a status of calls"))?),
+    };
+    Ok(CallFilter {
+        to: query.text("To").map(str::to_owned),
+        from: query.text("From").map(str::to_owned),
+        status,
+        parent,
+        before,
+        started: moment(query, "StartTime")?,
+        ended: moment(query, "EndTime")?,
+    })
+}
+
+/// `StartTime` is a whole day, whatever time it names; `StartTime<` and `StartTime>` are days or seconds.
+fn moment(query: &Form, name: &str) -> Result<Moment, Fault> {
+    let read = |name: String| match query.text(&name) {
+        None => Ok(None),
+        Some(text) => {
+            day_or_second(text).map(Some).ok_or_else(|| invalid(&name, text, "YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ"))
+        }
+    };
+    let (exact, below, above) = (read(name.to_owned())?, read(format!("{name}<"))?, read(format!("{name}>"))?);
+    let exact = exact.map(|(start, _)| (start - start % DAY_MS, start - start % DAY_MS + DAY_MS));
+    Ok(Moment {
+        from_ms: exact.map(|(start, _)| start).or(above.map(|(start, _)| start)),
+        below_ms: exact.map(|(_, end)| end).or(below.map(|(_, end)| end)),
+    })
+}
+
+/// The first millisecond, and the one after the last.
+fn day_or_second(text: &str) -> Option<(u64, u64)> {
+    use time::format_description::well_known::Rfc3339;
+    use time::macros::format_description;
+    let millis =
+        |moment: time::OffsetDateTime| u64::try_from(moment.unix_timestamp()).ok().map(|seconds| seconds * 1000);
+    if let Ok(day) = time::Date::parse(text, format_description!("[year]-[month]-[day]")) {
+        let start = millis(day.midnight().assume_utc())?;
+        return Some((start, start + DAY_MS));
+    }
+    let second = millis(time::OffsetDateTime::parse(text, &Rfc3339).ok()?)?;
+    Some((second, second + 1000))
+}
+
+/// As the call is before its first event.
+fn queued(order: &PlaceOrder) -> CallRecord {
+    CallRecord {
+        sid: order.sid,
+        account: order.account,
+        direction: Direction::OutboundApi,
+        from: order.from.clone(),
+        to: order.to.clone(),
+        parent: None,
+        via: String::new(),
+        sip_call_id: String::new(),
+        status: CallStatus::Queued,
+        started_ms: wall_ms(),
+        answered_ms: None,
+        ended_ms: None,
+        completed: None,
+        status_callback: None,
+        callbacks: 0,
+        events: Vec::new(),
+    }
+}
+
+fn resource(record: &CallRecord) -> Value {
+    let uri = format!("/2010-04-01/Accounts/{}/Calls/{}", record.account, record.sid);
+    let below = |name: &str| format!("{uri}/{name}.json");
+    // What a caller's program knows as queued until it rings.
+    let status = if record.status == CallStatus::Initiated { CallStatus::Queued } else { record.status };
+    let created = rfc_2822(record.started_ms);
+    json!({
+        "sid": record.sid.to_string(),
+        "account_sid": record.account.to_string(),
+        "parent_call_sid": record.parent.map(|parent| parent.to_string()),
+        "to": record.to,
+        "to_formatted": record.to,
+        "from": record.from,
+        "from_formatted": record.from,
+        "phone_number_sid": Value::Null,
+        "status": status.as_str(),
+        "direction": record.direction.as_str(),
+        "date_created": created,
+        "date_updated": rfc_2822(record.ended_ms.or(record.answered_ms).unwrap_or(record.started_ms)),
+        "start_time": created,
+        "end_time": record.ended_ms.map(rfc_2822),
+        "duration": record.ended_ms.map(|_| record.duration_s().to_string()),
+        "price": Value::Null,
+        "price_unit": "USD",
+        "answered_by": Value::Null,
+        "api_version": "2010-04-01",
+        "forwarded_from": Value::Null,
+        "group_sid": Value::Null,
+        "caller_name": Value::Null,
+        "queue_time": "0",
+        "stir_verstat": Value::Null,
+        "trunk_sid": Value::Null,
+        "uri": format!("{uri}.json"),
+        "subresource_uris": {
+            "events": below("Events"),
+            "notifications": below("Notifications"),
+            "recordings": below("Recordings"),
+            "payments": below("Payments"),
+            "siprec": below("Siprec"),
+            "streams": below("Streams"),
+            "transcriptions": below("Transcriptions"),
+            "user_defined_messages": below("UserDefinedMessages"),
+            "user_defined_message_subscriptions": below("UserDefinedMessageSubscriptions"),
+        },
+    })
+}
+
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has a source of randomness");
+    u128::from_be_bytes(bytes)
+}

@@ -1,0 +1,100 @@
+//! Lists in pages, and how the `2010-04-01` API writes them.
+//!
+//! The SDKs follow `next_page_uri` as it is and refuse an envelope with a key that they do not know.
+
+use serde_json::{Map, Value, json};
+
+use super::fault::Fault;
+use super::form::{Form, invalid};
+
+const USUAL_SIZE: u32 = 50;
+/// The SDKs ask for as many as the program wants: more than this is cut, not refused.
+const MAX_SIZE: u32 = 1_000;
+
+/// Which part of a list is asked for.
+#[derive(Debug, PartialEq)]
+pub struct Page {
+    pub size: u32,
+    pub number: u32,
+    /// The key of the last entry of the page before; `None` for the first page.
+    pub after: Option<String>,
+}
+
+impl Page {
+    pub fn read(query: &Form) -> Result<Page, Fault> {
+        let size = query.number("PageSize", 0..=u32::MAX)?.unwrap_or(USUAL_SIZE).clamp(1, MAX_SIZE);
+        let number = query.number("Page", 0..=u32::MAX)?.unwrap_or(0);
+        let after = match query.text("PageToken") {
+            None => None,
+            Some(token) => {
+                Some(token.strip_prefix("PA").ok_or_else(|| invalid("PageToken", token, "a token of ours"))?.to_owned())
+            }
+        };
+        Ok(Page { size, number, after })
+    }
+
+    /// The envelope. `last` is the key of the last entry if more follow; `path` is the list's own, and `query` what it
+    /// was filtered by.
+    pub fn envelope(&self, key: &str, items: Vec<Value>, last: Option<String>, path: &str, query: &str) -> Value {
+        let filters: String = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(
+                url::form_urlencoded::parse(query.as_bytes())
+                    .filter(|(name, _)| !matches!(name.as_ref(), "Page" | "PageSize" | "PageToken")),
+            )
+            .finish();
+        let uri = |number: u32, token: Option<&str>| {
+            let token = token.map(|token| format!("&PageToken=PA{token}")).unwrap_or_default();
+            let filters = if filters.is_empty() { String::new() } else { format!("{filters}&") };
+            format!("{path}?{filters}PageSize={}&Page={number}{token}", self.size)
+        };
+        let start = u64::from(self.number) * u64::from(self.size);
+        let mut envelope = Map::new();
+        envelope.insert("page".into(), json!(self.number));
+        envelope.insert("page_size".into(), json!(self.size));
+        envelope.insert("start".into(), json!(start));
+        envelope.insert("end".into(), json!((start + items.len() as u64).saturating_sub(1).max(start)));
+        envelope.insert("uri".into(), json!(uri(self.number, self.after.as_deref())));
+        envelope.insert("first_page_uri".into(), json!(uri(0, None)));
+        envelope.insert("next_page_uri".into(), json!(last.map(|last| uri(self.number + 1, Some(&last)))));
+        // A page is found from the end of the one before it; the way back is not kept.
+        envelope.insert("previous_page_uri".into(), Value::Null);
+        envelope.insert(key.into(), Value::Array(items));
+        Value::Object(envelope)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_is_cut_to_what_is_allowed_and_carries_its_filters_on() {
+        let query = "PageSize=5000&Status=completed&Page=2&PageToken=PACA1";
+        let page = Page::read(&Form::read(query.as_bytes())).unwrap();
+        assert_eq!(page, Page { size: 1000, number: 2, after: Some("CA1".into()) });
+        let envelope = page.envelope("calls", vec![json!({})], Some("CA2".into()), "/Calls.json", query);
+        assert_eq!(envelope["next_page_uri"], "/Calls.json?Status=completed&PageSize=1000&Page=3&PageToken=PACA2");
+        assert_eq!(envelope["first_page_uri"], "/Calls.json?Status=completed&PageSize=1000&Page=0");
+        assert_eq!((&envelope["start"], &envelope["end"]), (&json!(2000), &json!(2000)));
+        let mut keys: Vec<_> = envelope.as_object().unwrap().keys().map(String::as_str).collect();
+        keys.sort_unstable();
+        // What the Python SDK accepts, to the letter.
+        let known = [
+            "calls",
+            "end",
+            "first_page_uri",
+            "next_page_uri",
+            "page",
+            "page_size",
+            "previous_page_uri",
+            "start",
+            "uri",
+        ];
+        assert_eq!(keys, known);
+    }
+
+    #[test]
+    fn token_of_somebody_else_is_refused() {
+        assert!(Page::read(&Form::read(b"PageToken=x")).is_err());
+    }
+}

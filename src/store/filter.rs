@@ -1,0 +1,76 @@
+//! Which calls a list is to hold: the same rule for rows and for calls that are not stored yet.
+
+use crate::events::{CallRecord, CallStatus};
+use crate::ids::CallSid;
+
+/// What of a call must be so; `None` is anything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CallFilter {
+    pub to: Option<String>,
+    pub from: Option<String>,
+    pub status: Option<CallStatus>,
+    pub parent: Option<CallSid>,
+    /// Only calls older than this one: the next page.
+    pub before: Option<CallSid>,
+    pub started: Moment,
+    pub ended: Moment,
+}
+
+/// A span of time, milliseconds since 1970; open where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Moment {
+    pub from_ms: Option<u64>,
+    /// The first that is too late.
+    pub below_ms: Option<u64>,
+}
+
+impl Moment {
+    fn takes(self, at_ms: Option<u64>) -> bool {
+        match at_ms {
+            Some(at) => self.from_ms.is_none_or(|from| at >= from) && self.below_ms.is_none_or(|below| at < below),
+            None => self == Moment::default(),
+        }
+    }
+}
+
+/// What is bound to a place of a statement.
+pub(super) enum Value {
+    Text(String),
+    Number(i64),
+}
+
+impl CallFilter {
+    pub fn takes(&self, record: &CallRecord) -> bool {
+        self.to.as_ref().is_none_or(|to| *to == record.to)
+            && self.from.as_ref().is_none_or(|from| *from == record.from)
+            && self.status.is_none_or(|status| status == record.status)
+            && self.parent.is_none_or(|parent| Some(parent) == record.parent)
+            && self.before.is_none_or(|before| record.sid < before)
+            && self.started.takes(Some(record.started_ms))
+            && self.ended.takes(record.ended_ms)
+    }
+
+    /// Conditions to add to a WHERE whose first place is taken, and what is bound to theirs.
+    pub(super) fn conditions(&self) -> (String, Vec<Value>) {
+        let text = |column, test, value: Option<String>| value.map(|value| (column, test, Value::Text(value)));
+        let number =
+            |column, test, value: Option<u64>| value.map(|value| (column, test, Value::Number(super::millis(value))));
+        let wanted = [
+            text("to_address", "=", self.to.clone()),
+            text("from_address", "=", self.from.clone()),
+            text("status", "=", self.status.map(|status| status.as_str().to_owned())),
+            text("parent", "=", self.parent.map(|parent| parent.to_string())),
+            text("sid", "<", self.before.map(|before| before.to_string())),
+            number("started_ms", ">=", self.started.from_ms),
+            number("started_ms", "<", self.started.below_ms),
+            number("ended_ms", ">=", self.ended.from_ms),
+            number("ended_ms", "<", self.ended.below_ms),
+        ];
+        let (mut conditions, mut values) = (String::new(), Vec::new());
+        for (column, test, value) in wanted.into_iter().flatten() {
+            values.push(value);
+            conditions.push_str(&format!(" AND {column} {test} ${}", values.len() + 1));
+        }
+        (conditions, values)
+    }
+}
