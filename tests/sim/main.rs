@@ -7,6 +7,7 @@ mod app;
 mod dial;
 mod inbound;
 mod loss;
+mod orders;
 mod phone;
 mod reinvite;
 mod servers;

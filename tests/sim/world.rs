@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dialtone::app::Guard;
-use dialtone::call::{FetchOutcome, Now};
+use dialtone::call::{FetchOutcome, Now, Update};
 use dialtone::config::Config;
 use dialtone::events::{CallRecord, Event, EventKind};
 use dialtone::hot::Bindings;
 use dialtone::ids::CallSid;
-use dialtone::shard::{core, gate};
+use dialtone::shard::{PlaceOrder, core, gate};
 use dialtone::twiml::{AudioFailure, ClipRef, FetchFailure, Fetched, Notice};
 use dialtone_media::clips::Clips;
 use dialtone_media::ids::{LegId, SessionId};
@@ -285,6 +285,25 @@ impl World {
         let wall = self.wall();
         self.core.end_all(wall);
         self.flush();
+    }
+
+    /// The API makes a call.
+    pub fn place(&mut self, order: PlaceOrder) {
+        let wall = self.wall();
+        self.core.place(order, wall);
+        self.flush();
+    }
+
+    /// The API changes a call of the account; whether it is in a state for that.
+    pub fn update(&mut self, call: CallSid, change: Update) -> bool {
+        self.update_of(ACCOUNT, call, change)
+    }
+
+    pub fn update_of(&mut self, account: &str, call: CallSid, change: Update) -> bool {
+        let wall = self.wall();
+        let taken = self.core.update(call, account.parse().unwrap(), change, wall);
+        self.flush();
+        taken
     }
 
     /// Runs until a moment.
