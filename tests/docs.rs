@@ -96,6 +96,19 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
             ),
             "f.toml:12: wrong value of `realm`: it must not hold quotes, backslashes or control characters",
         ),
+        (
+            format!(
+                "{base}[[trunk]]\naccount = \"AC00000000000000000000000000000001\"\nname = \"t\"\nuri = \"sips:h\"\n"
+            ),
+            "f.toml:9: wrong value of `uri`: only udp and tcp are spoken, and sips: wants TLS; for example \
+             sip:carrier.example;transport=tcp",
+        ),
+        (
+            format!(
+                "{base}[[trunk]]\naccount = \"AC00000000000000000000000000000001\"\nname = \"t\"\nuri = \"sip:h;transport=tls\"\n"
+            ),
+            "f.toml:9: wrong value of `uri`: only udp and tcp are spoken",
+        ),
         (format!("{base}{account}"), "f.toml:7: account AC00000000000000000000000000000001 stands twice"),
     ] {
         let error = Config::parse(&text, "f.toml").expect_err(&text).to_string();

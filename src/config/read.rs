@@ -377,6 +377,12 @@ impl Reader<'_> {
                         format!("wrong value of `uri`: {error}; for example sip:carrier.example:5060;transport=tcp"),
                     )
                 })?;
+                let named = parsed.transport().map(Transport::from_uri_name);
+                if parsed.secure || named == Some(None) {
+                    let message = "wrong value of `uri`: only udp and tcp are spoken, and sips: wants TLS; for example \
+                                   sip:carrier.example;transport=tcp";
+                    return Err(self.fault(uri, message));
+                }
                 parsed.host.host
             }
         };

@@ -93,7 +93,10 @@ fn loopback() -> RData {
 
 /// Finds the servers of a URI by this name server.
 fn find(server: &NameServer, uri: &str, outlets: &[Outlet]) -> Vec<String> {
-    let names = Names::new(vec![server.address]);
+    find_by(&Names::new(vec![server.address]), uri, outlets)
+}
+
+fn find_by(names: &Names, uri: &str, outlets: &[Outlet]) -> Vec<String> {
     let resolution = Resolution::new(&SipUri::parse(uri).unwrap(), outlets);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let found = runtime.block_on(names.find(resolution, [1; 32]));
@@ -132,6 +135,9 @@ fn name_that_stands_in_the_hosts_file_is_asked_of_nobody() {
         assert!(found.iter().all(|at| at.starts_with("udp ")) && !found.is_empty(), "{name}: {found:?}");
     }
     assert!(server.asked().is_empty(), "{:?}", server.asked());
+    // The same without name servers of our own: this machine's are not asked either.
+    let found = find_by(&Names::new(Vec::new()), "sip:x@localhost", &outlets);
+    assert!(found.contains(&"udp 127.0.0.1:5060".to_owned()), "{found:?}");
 }
 
 #[test]
