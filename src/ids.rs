@@ -24,6 +24,10 @@ macro_rules! sid {
                 Self(bits)
             }
 
+            pub const fn bits(self) -> u128 {
+                self.0
+            }
+
             /// A fresh sid: 48 bits of time, so that what is made together lies together in an index, and 80 of chance.
             pub const fn at(wall_ms: u64, random: u128) -> Self {
                 Self((wall_ms as u128) << 80 | random & ((1 << 80) - 1))
@@ -74,6 +78,11 @@ sid!(
     /// A call: one leg, as the customer sees it.
     CallSid,
     "CA"
+);
+sid!(
+    /// A telephone number.
+    NumberSid,
+    "PN"
 );
 sid!(
     /// A notification: an error or a warning in a call.

@@ -161,6 +161,9 @@ class Rest:
 
         call = self.client.calls.create(to="client:nobody", from_=MINE, twiml="<Response/>")
         self.becomes(call.sid, "failed")
+        notices = self.client.calls(call.sid).notifications.list()
+        equal([(one.error_code, one.log) for one in notices], [("13223", "0")], "why it failed")
+        equal(self.client.calls(call.sid).notifications(notices[0].sid).fetch().message_text, notices[0].message_text, "fetch of a notification")
 
     def leg_of_a_dial(self):
         """Bob's leg gets a document of its own: the caller goes on with the action, and both go on by themselves."""
@@ -227,6 +230,14 @@ class Rest:
         self.refused(20404, other.api.accounts(ACCOUNT).fetch)
         self.scenario.equal([one.sid for one in self.client.api.accounts.list()], [ACCOUNT], "accounts")
 
+    def numbers(self):
+        mine = self.client.incoming_phone_numbers.list()
+        self.scenario.equal([(one.phone_number, one.voice_url, one.voice_method) for one in mine], [(MINE, f"{URL}/dial", "POST")], "numbers")
+        again = self.client.incoming_phone_numbers(mine[0].sid).fetch()
+        self.scenario.equal((again.sid, again.capabilities["voice"]), (mine[0].sid, True), "fetch of a number")
+        self.scenario.equal(self.client.incoming_phone_numbers.list(phone_number="+1555*1"), [], "a pattern")
+        self.refused(20404, lambda: self.login(OTHER, "of-the-other").incoming_phone_numbers(mine[0].sid).fetch())
+
     def pages(self):
         """More calls than a page holds, made in a burst: all are there, in order, once; from memory and from the store."""
         made = [self.client.calls.create(to="client:nobody", from_=MINE, twiml="<Response/>").sid for _ in range(120)]
@@ -252,7 +263,7 @@ class Rest:
 def main():
     with Scenario(__file__) as scenario:
         rest = Rest(scenario)
-        for part in (rest.start, rest.whole_call, rest.failures, rest.leg_of_a_dial, rest.errors, rest.tenants, rest.pages, rest.signatures):
+        for part in (rest.start, rest.whole_call, rest.failures, rest.leg_of_a_dial, rest.errors, rest.tenants, rest.numbers, rest.pages, rest.signatures):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = f"{getattr(rest, 'created', 0)} calls in a burst, none lost; RequestValidator accepted {getattr(rest, 'accepted', 0)} requests"
 

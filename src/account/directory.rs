@@ -133,6 +133,11 @@ impl Directory {
         self.user(identity, self.domain_of("")).filter(own).or_else(|| self.users.values().find(own))
     }
 
+    /// Every number of an account, in no order.
+    pub fn numbers(&self, account: AccountSid) -> impl Iterator<Item = &Arc<Number>> {
+        self.numbers.values().flatten().filter(move |number| number.account == account)
+    }
+
     /// The account's number of that text, with a `+` added if need be.
     pub fn number(&self, account: AccountSid, dialled: &str) -> Option<&Arc<Number>> {
         let find = |text: &str| self.numbers.get(text)?.iter().find(|number| number.account == account);

@@ -280,7 +280,7 @@ impl Writer {
 
 fn end_of_lost_call(first: &Event, sequence: u32, wall_ms: u64) -> Event {
     // The same id each time it is derived: a crash during recovery makes no second end.
-    let id = EventSid::new(u128::from_str_radix(&first.id.to_string()[2..], 16).unwrap_or(0) ^ u128::MAX);
+    let id = EventSid::new(first.id.bits() ^ u128::MAX);
     let completed =
         Completed { status: CallStatus::Failed, sip_status: 0, ended_by: EndedBy::Server, media: Media::default() };
     Event {

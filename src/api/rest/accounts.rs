@@ -42,7 +42,10 @@ fn resource(account: &Account) -> Value {
         "auth_token": Value::Null,
         "date_created": Value::Null,
         "date_updated": Value::Null,
-        "subresource_uris": { "calls": format!("{uri}/Calls.json") },
+        "subresource_uris": {
+            "calls": format!("{uri}/Calls.json"),
+            "incoming_phone_numbers": format!("{uri}/IncomingPhoneNumbers.json"),
+        },
         "uri": format!("{uri}.json"),
     })
 }

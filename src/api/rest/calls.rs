@@ -163,13 +163,18 @@ pub(super) async fn remove(
     }
     let deleted = view.store.delete_call(account.sid, record.sid).await.map_err(|_| store_is_away())?;
     match deleted {
-        true => Ok(StatusCode::NO_CONTENT),
+        true => {
+            // The outbox forgets what is stored a moment later.
+            view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&record.sid);
+            Ok(StatusCode::NO_CONTENT)
+        }
         // Over, and not in the store yet: some seconds at most.
         false => Err(Fault::unavailable("The call has ended just now")),
     }
 }
 
-async fn find(view: &View, account: &Account, name: &str) -> Result<CallRecord, Fault> {
+/// An account's call, wherever it is by now.
+pub(super) async fn find(view: &View, account: &Account, name: &str) -> Result<CallRecord, Fault> {
     let not_found = || Fault::not_found(&format!("/2010-04-01/Accounts/{}/Calls/{name}", account.sid));
     let sid: CallSid = name.strip_suffix(".json").unwrap_or(name).parse().map_err(|_| not_found())?;
     let live = view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&sid).cloned();

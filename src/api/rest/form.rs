@@ -43,15 +43,6 @@ impl Form {
         self.0.iter().filter(move |(known, _)| known == name).flat_map(|(_, value)| value.split_ascii_whitespace())
     }
 
-    pub fn flag(&self, name: &str) -> Result<Option<bool>, Fault> {
-        match self.text(name) {
-            None => Ok(None),
-            Some(text) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
-            Some(text) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
-            Some(text) => Err(invalid(name, text, "true or false")),
-        }
-    }
-
     pub fn number(&self, name: &str, range: std::ops::RangeInclusive<u32>) -> Result<Option<u32>, Fault> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let number = text.parse().ok().filter(|number| range.contains(number));
@@ -90,17 +81,15 @@ mod tests {
 
     #[test]
     fn fields_are_found_and_lists_come_in_both_forms() {
-        let form = Form::read(b"To=%2B1555&Event=initiated&Event=answered+completed&Empty=&Record=TRUE&Timeout=60");
+        let form = Form::read(b"To=%2B1555&Event=initiated&Event=answered+completed&Empty=&Timeout=60");
         assert_eq!((form.text("To"), form.text("Empty"), form.text("Nothing")), (Some("+1555"), None, None));
         assert_eq!(form.list("Event").collect::<Vec<_>>(), ["initiated", "answered", "completed"]);
-        assert_eq!(form.flag("Record"), Ok(Some(true)));
         assert_eq!(form.seconds("Timeout", 1..=600), Ok(Some(Duration::from_secs(60))));
     }
 
     #[test]
     fn wrong_values_are_refused_with_what_would_be_right() {
-        let form = Form::read(b"Record=maybe&Timeout=601&Url=ftp%3A%2F%2Fhost&Method=PUT&Good=http%3A%2F%2Fhost");
-        assert_eq!(form.flag("Record"), Err(invalid("Record", "maybe", "true or false")));
+        let form = Form::read(b"Timeout=601&Url=ftp%3A%2F%2Fhost&Method=PUT&Good=http%3A%2F%2Fhost");
         assert_eq!(form.number("Timeout", 1..=600), Err(invalid("Timeout", "601", "1 to 600")));
         assert!(form.endpoint("Url", "Nothing", 21_205).is_err());
         assert_eq!(form.endpoint("Good", "Method", 21_205), Err(invalid("Method", "PUT", "GET or POST")));

@@ -8,6 +8,8 @@ mod auth;
 mod calls;
 mod fault;
 mod form;
+mod notifications;
+mod numbers;
 mod page;
 
 use axum::Router;
@@ -31,6 +33,10 @@ pub(super) fn router() -> Router<View> {
             "/2010-04-01/Accounts/{account}/Calls/{sid}",
             get(calls::fetch).post(calls::update).delete(calls::remove),
         )
+        .route("/2010-04-01/Accounts/{account}/Calls/{sid}/Notifications.json", get(notifications::list))
+        .route("/2010-04-01/Accounts/{account}/Calls/{sid}/Notifications/{name}", get(notifications::fetch))
+        .route("/2010-04-01/Accounts/{account}/IncomingPhoneNumbers.json", get(numbers::list))
+        .route("/2010-04-01/Accounts/{account}/IncomingPhoneNumbers/{name}", get(numbers::fetch))
         .method_not_allowed_fallback(method_not_allowed)
         .route("/2010-04-01/{*path}", axum::routing::any(not_found))
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
