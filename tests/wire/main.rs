@@ -5,4 +5,5 @@
 mod calls;
 mod names;
 mod peer;
+mod rest;
 mod signalling;
