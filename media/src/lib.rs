@@ -8,6 +8,7 @@
 //! The crate knows nothing of SIP, calls or accounts. SDP is read and written here and nowhere else (RFC 4566,
 //! RFC 3264); audio is G.711 at 8 kHz (RFC 3551), digits are RFC 4733 events or tones, reports are RFC 3550.
 
+pub mod activity;
 pub mod clips;
 pub mod codec;
 pub mod conceal;
@@ -15,6 +16,7 @@ pub mod dtmf;
 pub mod ids;
 pub mod jitter;
 pub mod leg;
+pub mod mixer;
 pub mod player;
 pub mod playout;
 pub mod proto;

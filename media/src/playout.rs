@@ -14,6 +14,9 @@ use crate::time::Mono;
 /// 20 ms at 8 kHz.
 pub const FRAME_SAMPLES: usize = 160;
 
+/// 20 ms of audio.
+pub type Samples = [i16; FRAME_SAMPLES];
+
 /// The even side of one leg's audio. Some 8 kB, and never allocates in a steady state.
 pub struct FramePlayout {
     buffer: JitterBuffer,
