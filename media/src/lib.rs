@@ -27,6 +27,8 @@ pub mod rtp;
 pub mod sdp;
 pub mod session;
 pub mod time;
+pub mod timeline;
 pub mod tone;
+pub mod wav;
 #[cfg(feature = "daemon")]
 pub mod worker;
