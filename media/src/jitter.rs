@@ -24,6 +24,8 @@ pub struct JitterBuffer {
     /// Consecutive packet times with more here than the network asks for.
     too_deep: u32,
     spread: Spread,
+    /// The playout delay where the network asks for none.
+    shortest: Duration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,13 @@ pub enum Playout<'a> {
 
 impl Default for JitterBuffer {
     fn default() -> Self {
+        JitterBuffer::with_shortest(SHORTEST)
+    }
+}
+
+impl JitterBuffer {
+    /// A buffer whose playout delay may come down to this.
+    pub fn with_shortest(shortest: Duration) -> JitterBuffer {
         JitterBuffer {
             slots: std::array::from_fn(|_| Slot::default()),
             stream: None,
@@ -74,11 +83,10 @@ impl Default for JitterBuffer {
             stretched: 0,
             too_deep: 0,
             spread: Spread::default(),
+            shortest,
         }
     }
-}
 
-impl JitterBuffer {
     /// Takes a packet. One that is too far ahead makes the buffer begin anew with it.
     pub fn push(
         &mut self,
@@ -158,7 +166,7 @@ impl JitterBuffer {
 
     /// The playout delay that the network asks for.
     pub fn target(&self) -> Duration {
-        self.spread.target()
+        self.spread.target(self.shortest)
     }
 
     fn begin(&mut self, seq: u32, now: Mono) {
@@ -229,9 +237,9 @@ impl Spread {
         self.worst = late.max(self.worst - self.worst / 256);
     }
 
-    fn target(&self) -> Duration {
+    fn target(&self, shortest: Duration) -> Duration {
         let worst = Duration::from_micros(u64::from(self.worst / 16) * 125);
-        (worst + MARGIN).clamp(SHORTEST, LONGEST)
+        (worst + MARGIN).clamp(shortest, LONGEST)
     }
 }
 

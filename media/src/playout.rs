@@ -1,4 +1,4 @@
-//! From packets that come as they may to frames of 20 ms that come evenly: jitter buffer, decoder, concealment.
+//! From packets that come as they may to 20 ms that come evenly: jitter buffer, decoder, concealment.
 //!
 //! For a leg whose audio leaves its session or is mixed. A leg that is only relayed has none of this.
 
@@ -21,7 +21,7 @@ pub type Samples = [i16; FRAME_SAMPLES];
 pub struct FramePlayout {
     buffer: JitterBuffer,
     concealer: Concealer,
-    codec: Codec,
+    format: Format,
     /// Decoded samples that no frame has taken yet.
     samples: [i16; FRAME_SAMPLES + MAX_PACKET],
     len: usize,
@@ -29,26 +29,43 @@ pub struct FramePlayout {
     packet: usize,
 }
 
+/// What the buffer holds.
+#[derive(Clone, Copy)]
+enum Format {
+    Packets(Codec),
+    /// Frames of a link: 16-bit samples, little-endian.
+    Frames,
+}
+
 impl Default for FramePlayout {
     fn default() -> Self {
+        FramePlayout::with_buffer(JitterBuffer::default())
+    }
+}
+
+impl FramePlayout {
+    /// For frames of a link, which between two sessions of one worker come as evenly as they are played.
+    pub fn of_link() -> FramePlayout {
+        FramePlayout::with_buffer(JitterBuffer::with_shortest(LINK_DELAY))
+    }
+
+    fn with_buffer(buffer: JitterBuffer) -> FramePlayout {
         FramePlayout {
-            buffer: JitterBuffer::default(),
+            buffer,
             concealer: Concealer::default(),
-            codec: Codec::Pcmu,
+            format: Format::Packets(Codec::Pcmu),
             samples: [0; FRAME_SAMPLES + MAX_PACKET],
             len: 0,
             packet: FRAME_SAMPLES,
         }
     }
-}
 
-impl FramePlayout {
     /// Takes a packet of the leg; false where it came too late.
     pub fn handle_packet(&mut self, received: &Received, datagram: &[u8], now: Mono) -> bool {
         let payload = match received.carries {
             Payload::Audio(codec) => {
                 let payload = &datagram[received.payload.clone()];
-                (self.codec, self.packet) = (codec, payload.len().clamp(MIN_PACKET, MAX_PACKET));
+                (self.format, self.packet) = (Format::Packets(codec), payload.len().clamp(MIN_PACKET, MAX_PACKET));
                 Some(&payload[..payload.len().min(MAX_PACKET)])
             }
             // An event is no audio: in its place there is silence.
@@ -57,14 +74,24 @@ impl FramePlayout {
         self.buffer.push(received.stream, received.seq, received.timestamp, payload, now) == Pushed::Taken
     }
 
+    /// Takes a frame that came over the leg's link; false where it came too late.
+    pub fn handle_frame(&mut self, received: &Received, samples: &Samples, now: Mono) -> bool {
+        (self.format, self.packet) = (Format::Frames, FRAME_SAMPLES);
+        let mut payload = [0; FRAME_SAMPLES * 2];
+        for (bytes, sample) in payload.chunks_exact_mut(2).zip(samples) {
+            bytes.copy_from_slice(&sample.to_le_bytes());
+        }
+        self.buffer.push(received.stream, received.seq, received.timestamp, Some(&payload), now) == Pushed::Taken
+    }
+
     /// The next frame, due every 20 ms; false while there is nothing to hear.
-    pub fn poll_frame(&mut self, frame: &mut [i16; FRAME_SAMPLES], now: Mono) -> bool {
+    pub fn poll_frame(&mut self, frame: &mut Samples, now: Mono) -> bool {
         let packet_time = Duration::from_micros(self.packet as u64 * 125);
         while self.len < FRAME_SAMPLES {
             let room = &mut self.samples[self.len..];
             let count = match self.buffer.pop(packet_time, now) {
                 Some(Playout::Packet(payload)) => {
-                    let count = self.codec.decode(payload, room);
+                    let count = self.format.decode(payload, room);
                     self.concealer.handle_samples(&mut room[..count]);
                     count
                 }
@@ -97,6 +124,21 @@ impl FramePlayout {
     }
 }
 
+impl Format {
+    fn decode(self, payload: &[u8], samples: &mut [i16]) -> usize {
+        match self {
+            Format::Packets(codec) => codec.decode(payload, samples),
+            Format::Frames => {
+                for (sample, bytes) in samples.iter_mut().zip(payload.chunks_exact(2)) {
+                    *sample = i16::from_le_bytes([bytes[0], bytes[1]]);
+                }
+                samples.len().min(payload.len() / 2)
+            }
+        }
+    }
+}
+
+const LINK_DELAY: Duration = Duration::from_millis(20);
 const MIN_PACKET: usize = 40;
 /// 60 ms.
 const MAX_PACKET: usize = 480;

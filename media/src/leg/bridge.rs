@@ -11,6 +11,7 @@ use super::Leg;
 use super::packetise::Packetiser;
 use super::receive::Received;
 use crate::codec::Codec;
+use crate::playout::{FRAME_SAMPLES, Samples};
 use crate::rtp::HEADER_LEN;
 use crate::sdp::{MediaPlan, Payload};
 use crate::time::Mono;
@@ -133,6 +134,17 @@ impl Leg {
         let len = plan.codec.encode(samples, &mut encoded);
         let received = Received { payload: 0..len, ..received.clone() };
         self.cut(plan.codec, &received, &mut encoded);
+    }
+
+    /// 20 ms that the session made for this leg; [`Leg::poll_cut`] has packets.
+    pub fn append(&mut self, samples: &Samples) {
+        if !self.can_send() || !self.keys.is_idle() {
+            return;
+        }
+        let Some(plan) = &self.plan else { return };
+        let mut encoded = [0; FRAME_SAMPLES];
+        plan.codec.encode(samples, &mut encoded);
+        self.packetiser.get_or_insert_default().append(&encoded);
     }
 
     /// The next packet of the digits that wait, and the time to the one after it.

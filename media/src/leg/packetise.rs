@@ -47,6 +47,12 @@ impl Packetiser {
         begins
     }
 
+    /// Takes audio that follows what was taken last, whatever that was.
+    pub fn append(&mut self, payload: &[u8]) {
+        self.expects = None;
+        self.extend(payload.len(), |slot| slot.copy_from_slice(&payload[..slot.len()]));
+    }
+
     /// Moves one packet of `samples` to the start of `out`, once there is so much.
     pub fn pop(&mut self, samples: usize, out: &mut [u8]) -> bool {
         if self.len < samples || out.len() < samples {
