@@ -9,6 +9,9 @@
 //! answers as it did the first time. A session ends only by [`Release`], or as an orphan 60 s after its edge
 //! was lost.
 //!
+//! A conference is a session of its own: each member's call has a leg over a link to it, and the leg at this end is the
+//! member, which hears the mix. The mix is of legs and not of calls, so that nothing else is special about it.
+//!
 //! Units: milliseconds in `*_ms`, samples at 8 kHz where a name says `samples`. Identifiers are chosen by the
 //! edge: `session_id` is unique in a cluster, `leg_id` and `player_id` in their session.
 
@@ -32,13 +35,16 @@ pub struct SessionSpec {
 pub struct LegSpec {
     #[prost(uint32, tag = "1")]
     pub leg_id: u32,
-    #[prost(oneof = "LegKind", tags = "2, 3")]
+    #[prost(oneof = "LegKind", tags = "2, 3, 6")]
     pub kind: Option<LegKind>,
     #[prost(message, optional, tag = "4")]
     pub hears: Option<Source>,
     /// The playlist that `hears` names, with the place it has reached.
     #[prost(message, repeated, tag = "5")]
     pub players: Vec<PlayerSpec>,
+    /// Its part in the mix of the session; none says nothing into it.
+    #[prost(message, optional, tag = "7")]
+    pub mixing: Option<Mixing>,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof, Serialize, Deserialize)]
@@ -47,6 +53,9 @@ pub enum LegKind {
     Rtp(RtpLeg),
     #[prost(message, tag = "3")]
     Remote(RemoteLeg),
+    /// A leg without a party, which says what its player plays: into the mix, or to the legs that hear it.
+    #[prost(message, tag = "6")]
+    Announcer(Announcer),
 }
 
 /// A leg over RTP, negotiated by SDP offer and answer (RFC 3264). The SDP is opaque to the edge.
@@ -76,10 +85,28 @@ pub struct RemoteLeg {
     pub key: u64,
 }
 
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Announcer {}
+
+/// A leg's part in the mix of its session. What it hears is another matter: a member that is to hear the others
+/// hears [`Hears::Mix`].
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Mixing {
+    /// The others hear it; false is muted.
+    #[prost(bool, tag = "1")]
+    pub heard: bool,
+    /// Only this leg hears it, as a coach is heard, and only while that leg hears the mix.
+    #[prost(uint32, optional, tag = "2")]
+    pub whispers_to: Option<u32>,
+    /// Tell by [`Speaking`] when it begins and ceases to speak. One that is muted does not speak.
+    #[prost(bool, tag = "3")]
+    pub tells_speaking: bool,
+}
+
 /// What a leg hears.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 pub struct Source {
-    #[prost(oneof = "Hears", tags = "1, 2, 3")]
+    #[prost(oneof = "Hears", tags = "1, 2, 3, 4")]
     pub from: Option<Hears>,
 }
 
@@ -94,10 +121,16 @@ pub enum Hears {
     /// Another leg of this session, or the leg itself: an echo.
     #[prost(uint32, tag = "3")]
     Leg(u32),
+    /// Every leg that is heard in the mix, but not itself. Sent without a pause, silence too.
+    #[prost(message, tag = "4")]
+    Mix(Mix),
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 pub struct Silence {}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Mix {}
 
 /// A playlist with the place it has reached, so that another worker goes on there.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
@@ -157,7 +190,7 @@ pub struct Command {
     pub session_id: u64,
     #[prost(uint64, tag = "3")]
     pub owner_epoch: u64,
-    #[prost(oneof = "CommandKind", tags = "10, 11, 12, 13, 14, 15, 16, 17")]
+    #[prost(oneof = "CommandKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18")]
     pub kind: Option<CommandKind>,
 }
 
@@ -186,6 +219,9 @@ pub enum CommandKind {
     /// Ends the session; answered by one [`LegClosed`] for each leg and then [`MediaEventKind::Released`].
     #[prost(message, tag = "17")]
     Release(Release),
+    /// Mutes, unmutes, or makes a coach.
+    #[prost(message, tag = "18")]
+    Mix(SetMixing),
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
@@ -228,6 +264,15 @@ pub struct Play {
     pub player: Option<PlayerSpec>,
 }
 
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct SetMixing {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    /// None says nothing into the mix.
+    #[prost(message, optional, tag = "2")]
+    pub mixing: Option<Mixing>,
+}
+
 /// Audio for the worker's cache: 16-bit little-endian samples, mono, at `rate_hz`. Empty where there is none to be had.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 pub struct Audio {
@@ -247,7 +292,7 @@ pub struct Release {}
 pub struct MediaEvent {
     #[prost(uint64, tag = "1")]
     pub session_id: u64,
-    #[prost(oneof = "MediaEventKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    #[prost(oneof = "MediaEventKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
     pub kind: Option<MediaEventKind>,
 }
 
@@ -272,6 +317,8 @@ pub enum MediaEventKind {
     /// The leg's first packet arrived: its media flows.
     #[prost(uint32, tag = "18")]
     LegHeard(u32),
+    #[prost(message, tag = "19")]
+    Speaking(Speaking),
 }
 
 /// A step of offer and answer succeeded; `sdp` is ours to send, empty after `RemoteAnswer` and `Rollback`.
@@ -401,6 +448,15 @@ pub struct LegStatistics {
     pub round_trip_us: u32,
     #[prost(string, tag = "10")]
     pub codec: String,
+}
+
+/// A leg of the mix began to speak, or has been silent for 800 ms.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Speaking {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    #[prost(bool, tag = "2")]
+    pub speaking: bool,
 }
 
 /// A worker's load, for the balancer.

@@ -155,7 +155,7 @@ fn link_joins_two_sessions_of_one_worker() {
     for (phone, session) in [(&mut a, 1), (&mut b, 2)] {
         let remote = RemoteLeg { worker: String::new(), session_id: 3 - session, key: 77 };
         let hears = Some(Source { from: Some(Hears::Leg(1)) });
-        let link = LegSpec { leg_id: 2, kind: Some(LegKind::Remote(remote)), hears, players: Vec::new() };
+        let link = LegSpec { leg_id: 2, kind: Some(LegKind::Remote(remote)), hears, ..LegSpec::default() };
         let legs = vec![leg(1, phone.offer(), Hears::Leg(2)), link];
         worker.send(session, CommandKind::Open(SessionSpec { session_id: session, owner_epoch: 1, legs }));
         phone.learn(&worker.negotiated().sdp);

@@ -138,7 +138,7 @@ impl Call {
             }
             None => LegKind::Rtp(proto::RtpLeg { remote_sdp: offer, local_sdp: Bytes::new(), signalled_from }),
         };
-        let leg = LegSpec { leg_id: self.opening.leg_id, kind: Some(kind), hears: None, players: Vec::new() };
+        let leg = LegSpec { leg_id: self.opening.leg_id, kind: Some(kind), ..LegSpec::default() };
         let command = if self.parent.is_some() {
             CommandKind::PutLeg(leg)
         } else {

@@ -303,6 +303,8 @@ impl Call {
             MediaEventKind::Released(_) => self.is_released = true,
             // Audio is handed over by the shard, which has it; the first packet is news to nobody yet.
             MediaEventKind::AudioWanted(_) | MediaEventKind::LegHeard(_) | MediaEventKind::LegSilent(_) => {}
+            // No call asks for these.
+            MediaEventKind::Speaking(_) => {}
         }
     }
 

@@ -490,6 +490,7 @@ fn leg_of(kind: &MediaEventKind) -> u32 {
         MediaEventKind::LegSilent(event) => event.leg_id,
         MediaEventKind::LegClosed(event) => event.leg_id,
         MediaEventKind::LegHeard(leg_id) => *leg_id,
+        MediaEventKind::Speaking(event) => event.leg_id,
         // The session as a whole: its first leg's call owns it.
         MediaEventKind::AudioWanted(_) | MediaEventKind::Released(_) => 0,
     }

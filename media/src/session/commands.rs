@@ -46,6 +46,7 @@ pub fn unknown(command: &Command) -> Vec<MediaEvent> {
         Some(CommandKind::Negotiate(negotiate)) => vec![refused(negotiate.leg_id)],
         Some(CommandKind::Hear(hear)) => vec![refused(hear.leg_id)],
         Some(CommandKind::Play(play)) => vec![refused(play.leg_id)],
+        Some(CommandKind::Mix(set)) => vec![refused(set.leg_id)],
         Some(CommandKind::Open(_) | CommandKind::Audio(_)) | None => Vec::new(),
     }
 }
@@ -60,6 +61,7 @@ impl Session {
         self.orphan_until = None;
         self.now = now;
         self.pending = true;
+        self.deadline = None;
         let id = command.command_id;
         match &command.kind {
             Some(CommandKind::Open(spec)) => self.open(id, &spec.legs, ports, clips),
@@ -68,9 +70,12 @@ impl Session {
             Some(CommandKind::DropLeg(leg)) => self.drop_leg(LegId(*leg)),
             Some(CommandKind::Hear(hear)) => self.hear(id, hear),
             Some(CommandKind::Play(play)) => self.play(id, play, clips),
+            Some(CommandKind::Mix(set)) => self.mix(id, set),
             Some(CommandKind::Release(_)) => self.release(),
             Some(CommandKind::Audio(_)) | None => {}
         }
+        self.rewire();
+        self.wake_room();
     }
 
     /// Makes the legs what the spec says; legs that it does not name end.
@@ -101,6 +106,7 @@ impl Session {
         }
         if let Some(index) = self.index_of(id) {
             self.hear_source(index, spec.hears.as_ref(), &spec.players, clips);
+            self.set_mixing(index, spec.mixing.as_ref());
         }
     }
 
@@ -108,6 +114,7 @@ impl Session {
         let id = LegId(spec.leg_id);
         let kind = match &spec.kind {
             Some(LegKind::Remote(remote)) => Kind::Remote(Box::new(RemoteLeg::new(LinkKey(remote.key)))),
+            Some(LegKind::Announcer(_)) => Kind::Announcer(Box::default()),
             Some(LegKind::Rtp(rtp)) => match self.make_rtp_leg(id, rtp, ports) {
                 Ok((leg, sdp)) => {
                     self.tell_negotiated(command_id, &leg, sdp);
@@ -188,6 +195,21 @@ impl Session {
         }
     }
 
+    fn mix(&mut self, command_id: u64, set: &proto::SetMixing) {
+        match self.index_of(LegId(set.leg_id)) {
+            Some(index) => self.set_mixing(index, set.mixing.as_ref()),
+            None => self.tell_refused(command_id, LegId(set.leg_id), Refusal::Unknown, "no such leg".into()),
+        }
+    }
+
+    fn set_mixing(&mut self, index: usize, mixing: Option<&proto::Mixing>) {
+        let slot = &mut self.slots[index];
+        if slot.set_mixing(mixing) {
+            let leg_id = slot.id.0;
+            self.tell(MediaEventKind::Speaking(proto::Speaking { leg_id, speaking: false }));
+        }
+    }
+
     fn play(&mut self, command_id: u64, play: &proto::Play, clips: &mut Clips) {
         let (Some(index), Some(spec)) = (self.index_of(LegId(play.leg_id)), &play.player) else {
             return self.tell_refused(command_id, LegId(play.leg_id), Refusal::Unknown, "no such leg".into());
@@ -261,10 +283,6 @@ impl Session {
         }
     }
 
-    fn index_of(&self, id: LegId) -> Option<usize> {
-        self.slots.iter().position(|slot| slot.id == id)
-    }
-
     fn answer_again(&mut self, command_id: u64, index: usize) {
         if let Kind::Rtp(leg) = &self.slots[index].kind {
             let sdp = leg.negotiation().local_sdp().clone();
@@ -290,6 +308,7 @@ impl Slot {
         match (&self.kind, &spec.kind) {
             (Kind::Rtp(leg), Some(LegKind::Rtp(rtp))) => leg.is_as(rtp),
             (Kind::Remote(remote), Some(LegKind::Remote(spec))) => remote.key == LinkKey(spec.key),
+            (Kind::Announcer(_), Some(LegKind::Announcer(_))) => true,
             _ => false,
         }
     }
@@ -297,6 +316,7 @@ impl Slot {
     /// What it hears changes: the next packet begins a talk spurt.
     fn hear(&mut self, hears: Hearing, now: Mono) {
         self.hears = hears;
+        self.is_fresh = true;
         if let Kind::Rtp(leg) = &mut self.kind {
             leg.pause();
         }
@@ -349,6 +369,7 @@ fn source(source: Option<&proto::Source>) -> Hearing {
     match source.and_then(|source| source.from.as_ref()) {
         Some(proto::Hears::Player(id)) => Hearing::Player(PlayerId(*id)),
         Some(proto::Hears::Leg(id)) => Hearing::Leg(LegId(*id)),
+        Some(proto::Hears::Mix(_)) => Hearing::Mix,
         Some(proto::Hears::Silence(_)) | None => Hearing::Silence,
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! A session is a graph of legs. It takes commands, packets, frames and the time, and is asked for packets, frames
 //! and events; it opens no socket and knows no other session. A leg that is only relayed, or hears nothing, costs
-//! nothing but its packets and its RTCP: the 20 ms tick runs only while a player, a digit or a remote leg needs it.
+//! nothing but its packets and its RTCP: the 20 ms tick runs only while a player, a digit, a remote leg or the mix needs it.
 //!
 //! Panics are bugs, and the worker ends the one session that had it.
 
 mod commands;
+mod places;
+mod room;
 mod slot;
 
 use std::collections::VecDeque;
@@ -21,10 +23,13 @@ use crate::leg::{Dropped, Forwarded, Latching, Leg, LegEvent, Received};
 use crate::playout::FRAME_SAMPLES;
 use crate::proto::{self, MediaEvent, MediaEventKind};
 use crate::random::Random;
+use crate::sdp::Payload;
 use crate::time::{Mono, sooner};
 
 pub use commands::{Ports, unknown};
 
+use places::Places;
+use room::Room;
 use slot::{Hearing, Kind, Slot};
 
 /// What all sessions of a worker have in common.
@@ -44,6 +49,8 @@ pub struct Session {
     settings: Settings,
     random: Random,
     slots: Vec<Slot>,
+    places: Places,
+    room: Room,
     /// Legs that are over, but have not said goodbye.
     leaving: Vec<Leg>,
     frames: VecDeque<(LinkKey, Frame)>,
@@ -52,6 +59,10 @@ pub struct Session {
     now: Mono,
     /// Something may be waiting in [`Session::poll_transmit`] or [`Session::poll_frame`].
     pending: bool,
+    /// The slot that [`Session::poll_transmit`] has come to.
+    polled: usize,
+    /// The next deadline, unless something happened since that may have brought it forward.
+    deadline: Option<Option<Mono>>,
     orphan_until: Option<Mono>,
     is_over: bool,
 }
@@ -89,11 +100,15 @@ impl Session {
             settings,
             random: Random::new(settings.seed, id.0),
             slots: Vec::new(),
+            places: Places::default(),
+            room: Room::default(),
             leaving: Vec::new(),
             frames: VecDeque::new(),
             happened: VecDeque::new(),
             now,
             pending: false,
+            polled: 0,
+            deadline: None,
             orphan_until: None,
             is_over: false,
         }
@@ -139,12 +154,20 @@ impl Session {
         now: Mono,
     ) -> Result<Option<Transmit>, Dropped> {
         self.now = now;
-        let index = self.slots.iter().position(|slot| slot.id == leg).ok_or(Dropped::NotAgreed)?;
+        let index = self.index_of(leg).ok_or(Dropped::NotAgreed)?;
         let source = self.slots[index].kind.leg_mut().ok_or(Dropped::NotAgreed)?;
         let received = source.receive(from, packet, now)?;
-        if source.has_events() {
+        if source.has_events() || received.carries == Payload::Event {
+            self.deadline = None;
             self.drain(index);
         }
+        if self.slots[index].voice.is_some() {
+            self.listen_to(index, &received, packet);
+        }
+        if !self.slots[index].is_heard {
+            return Ok(None);
+        }
+        self.deadline = None;
         let Some(last) = self.slots.iter().rposition(|slot| slot.hears == Hearing::Leg(leg)) else {
             return Ok(None);
         };
@@ -154,6 +177,15 @@ impl Session {
             }
         }
         Ok(self.hand_on(last, &received, packet))
+    }
+
+    /// What the leg says is for the mix, when its time comes.
+    fn listen_to(&mut self, index: usize, received: &Received, packet: &[u8]) {
+        let slot = &mut self.slots[index];
+        let in_time = slot.voice.as_mut().is_none_or(|voice| voice.intake.handle_packet(received, packet, self.now));
+        if !in_time && let Some(leg) = slot.kind.leg_mut() {
+            leg.count_late();
+        }
     }
 
     /// The only, or the last, leg to hear a packet gets the packet itself.
@@ -189,12 +221,14 @@ impl Session {
                     }
                 }
             }
+            Kind::Announcer(_) => {}
         }
     }
 
     /// Takes a datagram of RTCP, from a leg's RTCP port or its RTP port; false where it was dropped.
     pub fn handle_rtcp(&mut self, leg: LegId, from: SocketAddr, datagram: &[u8], now: Mono) -> bool {
         self.now = now;
+        self.deadline = None;
         let leg = self.slots.iter_mut().find(|slot| slot.id == leg).and_then(|slot| slot.kind.leg_mut());
         leg.is_some_and(|leg| leg.handle_rtcp(from, datagram, now))
     }
@@ -202,15 +236,24 @@ impl Session {
     /// Takes a frame from the other end of a link.
     pub fn handle_frame(&mut self, link: LinkKey, frame: &Frame, now: Mono) {
         self.now = now;
-        let Some(index) = self.slots.iter().position(|slot| slot.kind.link() == Some(link)) else { return };
-        let source = self.slots[index].id;
-        let Kind::Remote(remote) = &mut self.slots[index].kind else { return };
-        let received = remote.arrived(source, now);
+        let Some(index) = self.index_of_link(link) else { return };
+        let max_frames = self.max_frames();
+        let Slot { id: source, kind: Kind::Remote(remote), voice, .. } = &mut self.slots[index] else { return };
+        let source = *source;
+        // A key alone is no audio: it takes no place among the frames.
+        let arrived = frame.samples.as_ref().map(|samples| (remote.arrived(source, now), samples));
+        if let (Some((received, samples)), Some(voice)) = (&arrived, voice) {
+            voice.intake.handle_frame(received, samples, now);
+        }
+        if !self.slots[index].is_heard {
+            return;
+        }
+        self.deadline = None;
         for slot in self.slots.iter_mut().filter(|slot| slot.hears == Hearing::Leg(source)) {
             match &mut slot.kind {
                 Kind::Rtp(leg) => {
-                    if let Some(samples) = &frame.samples {
-                        leg.forward_frame(&received, samples);
+                    if let Some((received, samples)) = &arrived {
+                        leg.forward_frame(received, *samples);
                     }
                     if let Some(key) = frame.key {
                         leg.press(key);
@@ -218,7 +261,8 @@ impl Session {
                     }
                     self.pending = true;
                 }
-                Kind::Remote(remote) => push_frame(&mut self.frames, remote.key, frame.clone()),
+                Kind::Remote(remote) => push_frame(&mut self.frames, max_frames, remote.key, frame.clone()),
+                Kind::Announcer(_) => {}
             }
         }
     }
@@ -226,26 +270,35 @@ impl Session {
     /// A clip has come, or is not to be had: players that wait for it go on.
     pub fn handle_clip(&mut self, hash: ClipHash, found: Option<&Clip>, now: Mono) {
         self.now = now;
+        self.deadline = None;
         for slot in &mut self.slots {
             if slot.player.as_mut().is_some_and(|player| player.handle_clip(hash, found)) {
                 slot.wake(now);
             }
         }
+        self.wake_room();
     }
 
     /// The edge is gone: the session lives on for 60 s, unless an edge of the same or a higher epoch commands it.
     pub fn handle_edge_lost(&mut self, now: Mono) {
+        self.deadline = None;
         self.orphan_until.get_or_insert(now + ORPHAN_TIME);
     }
 
     /// When to call [`Session::handle_timeout`]; `None` while nothing is to be done.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.slots.iter().map(Slot::next_deadline).fold(self.orphan_until, sooner)
+        self.deadline.unwrap_or_else(|| self.earliest_deadline())
+    }
+
+    fn earliest_deadline(&self) -> Option<Mono> {
+        let own = sooner(self.orphan_until, self.room.tick_at);
+        self.slots.iter().map(Slot::next_deadline).fold(own, sooner)
     }
 
     pub fn handle_timeout(&mut self, now: Mono) {
         self.now = now;
         self.pending = true;
+        self.deadline = None;
         if self.orphan_until.is_some_and(|at| at <= now) {
             self.release();
         }
@@ -267,7 +320,11 @@ impl Session {
             return None;
         }
         let next = self.next_transmit(buffer);
-        self.pending = next.is_some();
+        if next.is_none() {
+            self.pending = false;
+            self.polled = 0;
+            self.deadline = Some(self.earliest_deadline());
+        }
         next
     }
 
@@ -278,7 +335,11 @@ impl Session {
                 return Some(rtcp(leg.id(), target, len));
             }
         }
-        for index in 0..self.slots.len() {
+        while self.room.is_due(self.now) {
+            self.tick_room();
+        }
+        for index in self.polled..self.slots.len() {
+            self.polled = index;
             while self.slots[index].is_due(self.now) {
                 let sent = self.tick(index, buffer);
                 if sent.is_some() {
@@ -300,12 +361,13 @@ impl Session {
 
     /// Lets one packet time of a slot pass.
     fn tick(&mut self, index: usize, buffer: &mut [u8]) -> Option<Transmit> {
+        let max_frames = self.max_frames();
         let slot = &mut self.slots[index];
         let ticked = slot.tick(buffer, self.now);
         if let Some(frame) = ticked.frame
             && let Some(link) = slot.kind.link()
         {
-            push_frame(&mut self.frames, link, frame);
+            push_frame(&mut self.frames, max_frames, link, frame);
         }
         let sent = ticked.packet.and_then(|range| slot.kind.leg().and_then(|leg| rtp(leg, range)));
         if let Some(ended) = ticked.ended {
@@ -350,6 +412,7 @@ impl Session {
     /// A digit goes out anew where it cannot be relayed: as tones to a leg without telephone-event, as an event from
     /// one, and over a link.
     fn pass_key_on(&mut self, source: LegId, key: Key, in_band: bool) {
+        let max_frames = self.max_frames();
         for slot in self.slots.iter_mut().filter(|slot| slot.hears == Hearing::Leg(source) && slot.id != source) {
             match &mut slot.kind {
                 Kind::Rtp(leg) => {
@@ -361,9 +424,9 @@ impl Session {
                     }
                 }
                 Kind::Remote(remote) if !in_band => {
-                    push_frame(&mut self.frames, remote.key, Frame { samples: None, key: Some(key) });
+                    push_frame(&mut self.frames, max_frames, remote.key, Frame { samples: None, key: Some(key) });
                 }
-                Kind::Remote(_) => {}
+                Kind::Remote(_) | Kind::Announcer(_) => {}
             }
         }
     }
@@ -375,14 +438,21 @@ impl Session {
         }
         if !self.is_over {
             self.is_over = true;
+            self.room.tick_at = None;
             self.orphan_until = None;
             self.tell(MediaEventKind::Released(proto::Release {}));
         }
     }
 
+    /// What may wait for links, which all are given a frame in one tick.
+    fn max_frames(&self) -> usize {
+        MAX_FRAMES * self.slots.len()
+    }
+
     /// Ends a leg; its goodbye is still to be sent.
     fn close(&mut self, index: usize) {
         let mut slot = self.slots.remove(index);
+        self.room.part(&slot);
         if let Some(ended) = slot.stop_player() {
             self.tell(MediaEventKind::PlayerEnded(ended));
         }
@@ -404,8 +474,8 @@ fn rtcp(leg: LegId, (to, mux): (SocketAddr, bool), len: usize) -> Transmit {
 }
 
 /// What a link does not take in time is lost, as on a network.
-fn push_frame(frames: &mut VecDeque<(LinkKey, Frame)>, link: LinkKey, frame: Frame) {
-    if frames.len() < MAX_FRAMES {
+fn push_frame(frames: &mut VecDeque<(LinkKey, Frame)>, max_frames: usize, link: LinkKey, frame: Frame) {
+    if frames.len() < max_frames {
         frames.push_back((link, frame));
     }
 }
@@ -413,6 +483,7 @@ fn push_frame(frames: &mut VecDeque<(LinkKey, Frame)>, link: LinkKey, frame: Fra
 /// What [`Session::poll_transmit`] needs to write a packet of 60 ms, or a report.
 pub const MIN_BUFFER: usize = 512;
 const ORPHAN_TIME: Duration = Duration::from_secs(60);
+/// For each leg.
 const MAX_FRAMES: usize = 16;
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::Frame;
+use super::room::{Announcer, Voice};
 use crate::codec::Codec;
 use crate::ids::{LegId, LinkKey, PlayerId};
 use crate::leg::{Leg, Received, StreamKey};
@@ -18,6 +19,12 @@ pub(super) struct Slot {
     pub id: LegId,
     pub kind: Kind,
     pub hears: Hearing,
+    /// Some leg hears this one, by [`Hearing::Leg`].
+    pub is_heard: bool,
+    /// What it hears began just now.
+    pub is_fresh: bool,
+    /// Its part in the mix.
+    pub voice: Option<Box<Voice>>,
     /// The player that `hears` names.
     pub player: Option<Player>,
     /// How the last player ended, for a command that comes again.
@@ -29,6 +36,7 @@ pub(super) struct Slot {
 pub(super) enum Kind {
     Rtp(Box<Leg>),
     Remote(Box<RemoteLeg>),
+    Announcer(Box<Announcer>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +44,7 @@ pub(super) enum Hearing {
     Silence,
     Player(PlayerId),
     Leg(LegId),
+    Mix,
 }
 
 /// The end of a link to another session.
@@ -59,7 +68,17 @@ pub(super) struct Ticked {
 
 impl Slot {
     pub fn new(id: LegId, kind: Kind) -> Slot {
-        Slot { id, kind, hears: Hearing::Silence, player: None, ended: None, tick_at: None }
+        Slot {
+            id,
+            kind,
+            hears: Hearing::Silence,
+            is_heard: false,
+            is_fresh: false,
+            voice: None,
+            player: None,
+            ended: None,
+            tick_at: None,
+        }
     }
 
     pub fn next_deadline(&self) -> Option<Mono> {
@@ -71,6 +90,8 @@ impl Slot {
         let has_work = match &self.kind {
             Kind::Rtp(leg) => leg.plan().is_some() && (self.player.is_some() || leg.is_pressing()),
             Kind::Remote(remote) => self.player.is_some() || remote.playout.is_some(),
+            // It speaks on the time of the room.
+            Kind::Announcer(_) => false,
         };
         if has_work {
             self.tick_at.get_or_insert(now);
@@ -87,6 +108,13 @@ impl Slot {
         Some(self.player_ended(&player, false))
     }
 
+    /// The player is over by itself.
+    pub fn end_player(&mut self, finished: bool) -> Option<proto::PlayerEnded> {
+        let player = self.player.take()?;
+        self.hears = Hearing::Silence;
+        Some(self.player_ended(&player, finished))
+    }
+
     fn player_ended(&mut self, player: &Player, finished: bool) -> proto::PlayerEnded {
         let ended =
             proto::PlayerEnded { leg_id: self.id.0, player_id: player.id().0, finished, offset_ms: player.offset_ms() };
@@ -101,6 +129,7 @@ impl Slot {
         let next = match &self.kind {
             Kind::Rtp(_) => self.tick_rtp(buffer, now, &mut ticked),
             Kind::Remote(_) => self.tick_remote(now, &mut ticked),
+            Kind::Announcer(_) => None,
         };
         // After a stall of the whole worker what was missed is not sent all at once.
         let due = if now.since(due) > MAX_CATCH_UP { now } else { due };
@@ -133,7 +162,7 @@ impl Slot {
                 }
                 Played::Ended { finished } => {
                     leg.pause();
-                    self.end_player(finished, ticked);
+                    ticked.ended = self.end_player(finished);
                     return None;
                 }
             }
@@ -145,14 +174,16 @@ impl Slot {
         let mut samples = [0; FRAME_SAMPLES];
         if let Some(player) = &mut self.player {
             match player.fill(&mut samples) {
-                Played::Samples => ticked.frame = Some(Frame { samples: Some(samples), key: None }),
+                Played::Samples => {
+                    ticked.frame = Some(Frame { samples: Some(samples), key: None });
+                }
                 Played::Key(key) => {
                     ticked.frame = Some(Frame { samples: None, key: Some(key) });
                     return Some(Duration::from_millis(u64::from(crate::dtmf::KEY_MS)));
                 }
                 Played::Waiting => return None,
                 Played::Ended { finished } => {
-                    self.end_player(finished, ticked);
+                    ticked.ended = self.end_player(finished);
                     return None;
                 }
             }
@@ -164,33 +195,26 @@ impl Slot {
         }
         (!playout.is_idle()).then_some(FRAME_TIME)
     }
-
-    fn end_player(&mut self, finished: bool, ticked: &mut Ticked) {
-        if let Some(player) = self.player.take() {
-            ticked.ended = Some(self.player_ended(&player, finished));
-        }
-        self.hears = Hearing::Silence;
-    }
 }
 
 impl Kind {
     pub fn leg(&self) -> Option<&Leg> {
         match self {
             Kind::Rtp(leg) => Some(leg),
-            Kind::Remote(_) => None,
+            Kind::Remote(_) | Kind::Announcer(_) => None,
         }
     }
 
     pub fn leg_mut(&mut self) -> Option<&mut Leg> {
         match self {
             Kind::Rtp(leg) => Some(leg),
-            Kind::Remote(_) => None,
+            Kind::Remote(_) | Kind::Announcer(_) => None,
         }
     }
 
     pub fn link(&self) -> Option<LinkKey> {
         match self {
-            Kind::Rtp(_) => None,
+            Kind::Rtp(_) | Kind::Announcer(_) => None,
             Kind::Remote(remote) => Some(remote.key),
         }
     }
@@ -221,8 +245,8 @@ impl RemoteLeg {
     }
 }
 
-const FRAME_TIME: Duration = Duration::from_millis(20);
+pub(super) const FRAME_TIME: Duration = Duration::from_millis(20);
 const MAX_GAP: Duration = Duration::from_millis(100);
-const MAX_CATCH_UP: Duration = Duration::from_millis(200);
+pub(super) const MAX_CATCH_UP: Duration = Duration::from_millis(200);
 /// 60 ms.
 const MAX_SAMPLES: usize = 480;

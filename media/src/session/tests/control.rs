@@ -171,6 +171,36 @@ fn session_is_made_again_from_its_spec_and_goes_on() {
 }
 
 #[test]
+fn messages_of_other_versions_are_read_as_far_as_they_are_understood() {
+    use prost::Message as _;
+    /// A leg as it was before there was a mix.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct OldLeg {
+        #[prost(uint32, tag = "1")]
+        leg_id: u32,
+        #[prost(message, optional, tag = "4")]
+        hears: Option<OldSource>,
+    }
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct OldSource {
+        #[prost(uint32, optional, tag = "3")]
+        leg: Option<u32>,
+    }
+    let mixing = Some(Mixing { heard: true, whispers_to: Some(3), tells_speaking: true });
+    let new = LegSpec { mixing, ..remote_leg(7, 1, Hears::Mix(Mix {})) };
+    let old = OldLeg::decode(new.encode_to_vec().as_slice()).unwrap();
+    assert_eq!(old, OldLeg { leg_id: 7, hears: Some(OldSource { leg: None }) });
+    assert_eq!(LegSpec::decode(old.encode_to_vec().as_slice()).unwrap().mixing, None);
+    // Whatever it is that a later version hears, here it is silence.
+    let later = Source::decode(&[0xFA, 0x01, 0x00][..]).unwrap();
+    assert_eq!(later, Source { from: None });
+    let mut world = World::new();
+    world.open(&[(&offer(1, PCMU), Hears::Leg(1))]);
+    world.command(CommandKind::Hear(Hear { leg_id: 1, source: Some(later) }));
+    assert_eq!(world.sessions[0].slots[0].hears, Hearing::Silence);
+}
+
+#[test]
 fn command_for_no_session_is_answered_all_the_same() {
     let answers = |kind| {
         let command = Command { command_id: 4, session_id: 8, owner_epoch: 1, kind: Some(kind) };
@@ -181,6 +211,8 @@ fn command_for_no_session_is_answered_all_the_same() {
         answers(CommandKind::DropLeg(3))[..],
         [MediaEventKind::LegClosed(LegClosed { leg_id: 3, statistics: None })]
     ));
-    let refusal = answers(CommandKind::Hear(Hear { leg_id: 3, source: None })).remove(0);
-    assert_eq!(refused(refusal), Refusal::Unknown);
+    let mix = CommandKind::Mix(SetMixing { leg_id: 3, mixing: None });
+    for kind in [CommandKind::Hear(Hear { leg_id: 3, source: None }), mix] {
+        assert_eq!(refused(answers(kind).remove(0)), Refusal::Unknown);
+    }
 }

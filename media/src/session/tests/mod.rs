@@ -4,6 +4,8 @@ mod audio;
 mod control;
 mod digits;
 mod faults;
+mod mix;
+mod sound;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
-use crate::clips::Clips;
+use crate::clips::{Clip, ClipHash, Clips};
 use crate::proto::*;
 use crate::rtp::{Header, Packet, RtpTime, Seq, Ssrc};
 use crate::time::Mono;
@@ -26,6 +28,8 @@ pub(super) struct World {
     pub sent: Vec<Sent>,
     pub reports: usize,
     pub events: Vec<MediaEventKind>,
+    /// Frames for links whose other end is nowhere here.
+    pub frames: Vec<(LinkKey, Frame)>,
     commands: u64,
 }
 
@@ -63,6 +67,7 @@ impl World {
             sent: Vec::new(),
             reports: 0,
             events: Vec::new(),
+            frames: Vec::new(),
             commands: 0,
         }
     }
@@ -134,8 +139,10 @@ impl World {
                 self.note(&transmit, &buffer);
             }
             while let Some((link, frame)) = self.sessions[index].poll_frame() {
-                let other = (0..self.sessions.len()).find(|other| *other != index).expect("two ends");
-                self.sessions[other].handle_frame(link, &frame, self.now);
+                match (0..self.sessions.len()).find(|other| *other != index) {
+                    Some(other) => self.sessions[other].handle_frame(link, &frame, self.now),
+                    None => self.frames.push((link, frame)),
+                }
             }
         }
         for index in 0..self.sessions.len() {
@@ -262,13 +269,13 @@ pub(super) fn rtp_leg(leg_id: u32, sdp: &str, hears: Hears) -> LegSpec {
         signalled_from: "203.0.113.5".into(),
     };
     let hears = Some(Source { from: Some(hears) });
-    LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears, players: Vec::new() }
+    LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears, ..LegSpec::default() }
 }
 
 pub(super) fn remote_leg(leg_id: u32, key: u64, hears: Hears) -> LegSpec {
     let remote = RemoteLeg { worker: String::new(), session_id: 0, key };
     let hears = Some(Source { from: Some(hears) });
-    LegSpec { leg_id, kind: Some(LegKind::Remote(remote)), hears, players: Vec::new() }
+    LegSpec { leg_id, kind: Some(LegKind::Remote(remote)), hears, ..LegSpec::default() }
 }
 
 pub(super) fn silence() -> Hears {
