@@ -48,7 +48,7 @@ fn main() -> io::Result<()> {
             let rtp =
                 RtpLeg { remote_sdp: Bytes::from(sdp), local_sdp: Bytes::new(), signalled_from: LOCAL.to_string() };
             let hears = Some(Source { from: Some(Hears::Leg(3 - leg_id)) });
-            (port, LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears, players: Vec::new() })
+            (port, LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears, ..LegSpec::default() })
         };
         let legs = [leg(1), leg(2)];
         let ports = legs.each_ref().map(|(port, _)| *port);

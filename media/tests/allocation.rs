@@ -1,4 +1,4 @@
-//! No packet that is relayed costs an allocation: counted, not believed.
+//! No packet that is relayed or mixed costs an allocation: counted, not believed.
 //!
 //! Only threads that ask for it are counted, so that the test's own harness is not.
 
@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use dialtone_media::proto::*;
 use dialtone_media::rtp::{Header, RtpTime, Seq, Ssrc};
+use support::mix::{self, mix};
 use support::relay::{CASES, relay};
 use support::{Phone, SOON, Worker};
 
@@ -56,6 +57,18 @@ fn relayed_packets_are_free_of_allocations() {
         let expected = if name == "cut anew" { 2000 } else { 3000 };
         assert_eq!(many - few, expected, "{name}: packets of a minute");
         assert_eq!(long - short, 0, "{name}: allocations of a minute");
+    }
+}
+
+#[test]
+fn mixed_packet_times_are_free_of_allocations() {
+    COUNTED.set(true);
+    for case in mix::CASES {
+        let (mut few, mut many) = (0, 0);
+        let short = allocations(|| few = mix(&case, 2));
+        let long = allocations(|| many = mix(&case, 7));
+        assert_eq!(many - few, case.members * 250, "{}: what is heard in five seconds", case.name);
+        assert_eq!(long - short, 0, "{}: allocations of five seconds", case.name);
     }
 }
 

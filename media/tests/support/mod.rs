@@ -2,6 +2,7 @@
 
 #![allow(dead_code, clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod mix;
 pub mod relay;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -116,7 +117,7 @@ impl Drop for Worker {
 
 pub fn leg(leg_id: u32, offer: String, hears: Hears) -> LegSpec {
     let rtp = RtpLeg { remote_sdp: Bytes::from(offer), local_sdp: Bytes::new(), signalled_from: LOCAL.to_string() };
-    LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears: Some(Source { from: Some(hears) }), players: Vec::new() }
+    LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears: Some(Source { from: Some(hears) }), ..LegSpec::default() }
 }
 
 pub fn silence() -> Hears {
