@@ -52,7 +52,12 @@ fn main() -> io::Result<()> {
         };
         let legs = [leg(1), leg(2)];
         let ports = legs.each_ref().map(|(port, _)| *port);
-        let spec = SessionSpec { session_id: call, owner_epoch: 1, legs: legs.map(|(_, leg)| leg).to_vec() };
+        let spec = SessionSpec {
+            session_id: call,
+            owner_epoch: 1,
+            legs: legs.map(|(_, leg)| leg).to_vec(),
+            ..SessionSpec::default()
+        };
         let open = Command { command_id: call, session_id: call, owner_epoch: 1, kind: Some(CommandKind::Open(spec)) };
         worker.send(open).map_err(|_| io::Error::other("the worker takes no command"))?;
         for (port, leg) in ports.into_iter().zip(0u64..) {

@@ -21,6 +21,7 @@ pub mod player;
 pub mod playout;
 pub mod proto;
 pub mod random;
+pub mod recorder;
 pub mod resample;
 pub mod rtcp;
 pub mod rtp;

@@ -13,7 +13,7 @@
 //! member, which hears the mix. The mix is of legs and not of calls, so that nothing else is special about it.
 //!
 //! Units: milliseconds in `*_ms`, samples at 8 kHz where a name says `samples`. Identifiers are chosen by the
-//! edge: `session_id` is unique in a cluster, `leg_id` and `player_id` in their session.
+//! edge: `session_id` is unique in a cluster, `leg_id`, `player_id` and `recorder_id` in their session.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,8 @@ pub struct SessionSpec {
     pub owner_epoch: u64,
     #[prost(message, repeated, tag = "3")]
     pub legs: Vec<LegSpec>,
+    #[prost(message, repeated, tag = "4")]
+    pub recorders: Vec<RecorderSpec>,
 }
 
 /// One party of a session: where its media goes and what it hears.
@@ -180,6 +182,77 @@ pub struct Tone {
     pub duration_ms: u32,
 }
 
+/// A recording that runs: a WAV file of 16-bit samples at 8 kHz in the worker's folder, written while it runs.
+///
+/// Its tracks are aligned in time by the session's clock; what did not arrive is silence. The file can be played
+/// whenever the worker dies; the server then repairs its header.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct RecorderSpec {
+    #[prost(uint32, tag = "1")]
+    pub recorder_id: u32,
+    #[prost(oneof = "Recorded", tags = "2, 3")]
+    pub source: Option<Recorded>,
+    /// 2 puts what the party says on the left and what it hears on the right, where both are recorded. Anything else
+    /// is 1, the sum of both.
+    #[prost(uint32, tag = "4")]
+    pub channels: u32,
+    /// At most 128 of `A-Z a-z 0-9 . _ -`, and no dot at the beginning. A file of that name must not exist.
+    #[prost(string, tag = "5")]
+    pub file: String,
+    /// Ends the recording; 0, like anything longer, is a day. Time that a pause skips does not count.
+    #[prost(uint64, tag = "6")]
+    pub max_length_ms: u64,
+    /// Ends the recording when nothing that it records was a voice for so long; 0 never. Pauses do not count.
+    #[prost(uint64, tag = "7")]
+    pub silence_timeout_ms: u64,
+    /// Leaves out the silence before the first word and after the last, but for 200 ms.
+    #[prost(bool, tag = "8")]
+    pub trim_silence: bool,
+    /// Paused from the start, or since.
+    #[prost(enumeration = "PauseMode", optional, tag = "9")]
+    pub paused: Option<i32>,
+    /// Milliseconds recorded already, by a worker that was lost: they count towards `max_length_ms`. Where it is not
+    /// 0 the file is gone on with if it is here.
+    #[prost(uint64, tag = "10")]
+    pub offset_ms: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof, Serialize, Deserialize)]
+pub enum Recorded {
+    #[prost(message, tag = "2")]
+    Leg(RecordedLeg),
+    /// Everybody who is heard in the mix.
+    #[prost(message, tag = "3")]
+    Mix(Mix),
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct RecordedLeg {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    #[prost(enumeration = "Track", tag = "2")]
+    pub track: i32,
+}
+
+/// What of a leg is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, prost::Enumeration, Serialize, Deserialize)]
+pub enum Track {
+    Both = 0,
+    /// What its party says.
+    Inbound = 1,
+    /// What its party hears.
+    Outbound = 2,
+}
+
+/// What becomes of the time of a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, prost::Enumeration, Serialize, Deserialize)]
+pub enum PauseMode {
+    /// It is left out of the file.
+    Skip = 0,
+    /// It is silent in the file.
+    Silence = 1,
+}
+
 /// What an edge asks of a worker.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 pub struct Command {
@@ -190,7 +263,7 @@ pub struct Command {
     pub session_id: u64,
     #[prost(uint64, tag = "3")]
     pub owner_epoch: u64,
-    #[prost(oneof = "CommandKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18")]
+    #[prost(oneof = "CommandKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22")]
     pub kind: Option<CommandKind>,
 }
 
@@ -216,12 +289,23 @@ pub enum CommandKind {
     /// Audio that the worker asked for.
     #[prost(message, tag = "16")]
     Audio(Audio),
-    /// Ends the session; answered by one [`LegClosed`] for each leg and then [`MediaEventKind::Released`].
+    /// Ends the session; answered by one [`LegClosed`] for each leg, one [`RecorderEnded`] for each recorder, and then
+    /// [`MediaEventKind::Released`].
     #[prost(message, tag = "17")]
     Release(Release),
     /// Mutes, unmutes, or makes a coach.
     #[prost(message, tag = "18")]
     Mix(SetMixing),
+    /// Starts a recorder; answered by [`RecorderStarted`] once its file is there, or by [`RecorderEnded`].
+    #[prost(message, tag = "19")]
+    Record(RecorderSpec),
+    /// Ends a recorder; answered by [`RecorderEnded`] once its file is complete.
+    #[prost(uint32, tag = "20")]
+    StopRecording(u32),
+    #[prost(message, tag = "21")]
+    PauseRecording(PauseRecording),
+    #[prost(uint32, tag = "22")]
+    ResumeRecording(u32),
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
@@ -273,6 +357,14 @@ pub struct SetMixing {
     pub mixing: Option<Mixing>,
 }
 
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct PauseRecording {
+    #[prost(uint32, tag = "1")]
+    pub recorder_id: u32,
+    #[prost(enumeration = "PauseMode", tag = "2")]
+    pub mode: i32,
+}
+
 /// Audio for the worker's cache: 16-bit little-endian samples, mono, at `rate_hz`. Empty where there is none to be had.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 pub struct Audio {
@@ -292,7 +384,7 @@ pub struct Release {}
 pub struct MediaEvent {
     #[prost(uint64, tag = "1")]
     pub session_id: u64,
-    #[prost(oneof = "MediaEventKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19")]
+    #[prost(oneof = "MediaEventKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
     pub kind: Option<MediaEventKind>,
 }
 
@@ -319,6 +411,10 @@ pub enum MediaEventKind {
     LegHeard(u32),
     #[prost(message, tag = "19")]
     Speaking(Speaking),
+    #[prost(message, tag = "20")]
+    RecorderStarted(RecorderStarted),
+    #[prost(message, tag = "21")]
+    RecorderEnded(RecorderEnded),
 }
 
 /// A step of offer and answer succeeded; `sdp` is ours to send, empty after `RemoteAnswer` and `Rollback`.
@@ -457,6 +553,58 @@ pub struct Speaking {
     pub leg_id: u32,
     #[prost(bool, tag = "2")]
     pub speaking: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct RecorderStarted {
+    #[prost(uint32, tag = "1")]
+    pub recorder_id: u32,
+    /// The leg that it records, 0 for the mix.
+    #[prost(uint32, tag = "2")]
+    pub leg_id: u32,
+    #[prost(uint32, tag = "3")]
+    pub channels: u32,
+}
+
+/// A recorder is over, and its file is as it will stay.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct RecorderEnded {
+    #[prost(uint32, tag = "1")]
+    pub recorder_id: u32,
+    /// The leg that it records, 0 for the mix.
+    #[prost(uint32, tag = "2")]
+    pub leg_id: u32,
+    #[prost(enumeration = "RecorderEnd", tag = "3")]
+    pub reason: i32,
+    /// For a person: why it failed.
+    #[prost(string, tag = "4")]
+    pub text: String,
+    /// Of the file.
+    #[prost(uint64, tag = "5")]
+    pub duration_ms: u64,
+    /// Of the file, with its header.
+    #[prost(uint64, tag = "6")]
+    pub bytes: u64,
+    /// Silence that was left out.
+    #[prost(uint64, tag = "7")]
+    pub trimmed_ms: u64,
+    #[prost(uint32, tag = "8")]
+    pub channels: u32,
+    /// Somebody spoke in it.
+    #[prost(bool, tag = "9")]
+    pub voiced: bool,
+}
+
+/// Why a recorder ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, prost::Enumeration, Serialize, Deserialize)]
+pub enum RecorderEnd {
+    Stopped = 0,
+    MaxLength = 1,
+    Silence = 2,
+    /// The leg that it recorded is over, or the session.
+    LegClosed = 3,
+    /// There is no file, or it is not complete. The call is not touched by it.
+    Failed = 4,
 }
 
 /// A worker's load, for the balancer.

@@ -1,4 +1,4 @@
-//! No packet that is relayed or mixed costs an allocation: counted, not believed.
+//! No packet that is relayed, mixed or recorded costs an allocation: counted, not believed.
 //!
 //! Only threads that ask for it are counted, so that the test's own harness is not.
 

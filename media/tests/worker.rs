@@ -157,7 +157,10 @@ fn link_joins_two_sessions_of_one_worker() {
         let hears = Some(Source { from: Some(Hears::Leg(1)) });
         let link = LegSpec { leg_id: 2, kind: Some(LegKind::Remote(remote)), hears, ..LegSpec::default() };
         let legs = vec![leg(1, phone.offer(), Hears::Leg(2)), link];
-        worker.send(session, CommandKind::Open(SessionSpec { session_id: session, owner_epoch: 1, legs }));
+        worker.send(
+            session,
+            CommandKind::Open(SessionSpec { session_id: session, owner_epoch: 1, legs, ..SessionSpec::default() }),
+        );
         phone.learn(&worker.negotiated().sdp);
     }
     for _ in 0..25 {
@@ -182,7 +185,10 @@ fn threat_19_ports_that_run_out_are_a_refusal_and_come_back() {
     worker.open(2, &mut [(second, silence())]);
     let open = |session_id, phone: &Phone| {
         let legs = vec![leg(1, phone.offer(), silence())];
-        worker.send(session_id, CommandKind::Open(SessionSpec { session_id, owner_epoch: 1, legs }));
+        worker.send(
+            session_id,
+            CommandKind::Open(SessionSpec { session_id, owner_epoch: 1, legs, ..SessionSpec::default() }),
+        );
     };
     open(3, third);
     assert_eq!(worker.wait(refusal), Refusal::NoCapacity);
@@ -232,7 +238,7 @@ fn sessions_beyond_the_limit_are_refused() {
     let (mut first, second) = (Phone::new(0), Phone::new(0));
     worker.open(1, &mut [(&mut first, silence())]);
     let legs = vec![leg(1, second.offer(), silence())];
-    worker.send(2, CommandKind::Open(SessionSpec { session_id: 2, owner_epoch: 1, legs }));
+    worker.send(2, CommandKind::Open(SessionSpec { session_id: 2, owner_epoch: 1, legs, ..SessionSpec::default() }));
     let refused = worker.wait(|kind| match kind {
         MediaEventKind::Refused(refused) => Some(refused.clone()),
         _ => None,
@@ -262,7 +268,7 @@ fn threat_05_phone_behind_a_nat_is_found_once_where_latching_is_on() {
     let worker = Worker::start_with(|config| config.latching = Latching::Nat);
     let (mut phone, mut second) = (Phone::new(0), Phone::new(0));
     let legs = vec![leg(1, phone.offer_from([10, 9, 8, 7].into()), Hears::Leg(1))];
-    worker.send(1, CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs }));
+    worker.send(1, CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs, ..SessionSpec::default() }));
     phone.learn(&worker.negotiated().sdp);
     second.peer = phone.peer;
     for byte in 1..10 {
@@ -326,7 +332,7 @@ fn goodbye_is_said_on_the_rtcp_port() {
     let port = rtcp.local_addr().expect("bound").port();
     let offer = format!("{}a=rtcp:{port}\r\n", phone.offer());
     let legs = vec![leg(1, offer, Hears::Leg(1))];
-    worker.send(1, CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs }));
+    worker.send(1, CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs, ..SessionSpec::default() }));
     phone.learn(&worker.negotiated().sdp);
     // Only who has said something says goodbye (RFC 3550 s6.3.7).
     phone.say(1);

@@ -142,7 +142,8 @@ impl Call {
         let command = if self.parent.is_some() {
             CommandKind::PutLeg(leg)
         } else {
-            CommandKind::Open(SessionSpec { session_id: self.opening.session_id, owner_epoch: 0, legs: vec![leg] })
+            let session_id = self.opening.session_id;
+            CommandKind::Open(SessionSpec { session_id, legs: vec![leg], ..SessionSpec::default() })
         };
         effects.push(Effect::Media(command));
         if self.opening.link.is_some() {

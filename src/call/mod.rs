@@ -304,7 +304,7 @@ impl Call {
             // Audio is handed over by the shard, which has it; the first packet is news to nobody yet.
             MediaEventKind::AudioWanted(_) | MediaEventKind::LegHeard(_) | MediaEventKind::LegSilent(_) => {}
             // No call asks for these.
-            MediaEventKind::Speaking(_) => {}
+            MediaEventKind::Speaking(_) | MediaEventKind::RecorderStarted(_) | MediaEventKind::RecorderEnded(_) => {}
         }
     }
 

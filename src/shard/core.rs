@@ -491,6 +491,8 @@ fn leg_of(kind: &MediaEventKind) -> u32 {
         MediaEventKind::LegClosed(event) => event.leg_id,
         MediaEventKind::LegHeard(leg_id) => *leg_id,
         MediaEventKind::Speaking(event) => event.leg_id,
+        MediaEventKind::RecorderStarted(event) => event.leg_id,
+        MediaEventKind::RecorderEnded(event) => event.leg_id,
         // The session as a whole: its first leg's call owns it.
         MediaEventKind::AudioWanted(_) | MediaEventKind::Released(_) => 0,
     }

@@ -28,7 +28,7 @@ use crate::time::{Mono, sooner};
 pub use bridge::Forwarded;
 pub use gate::Latching;
 pub use outgoing::Outgoing;
-pub use receive::{Dropped, Received, StreamKey};
+pub use receive::{Dropped, MAX_AUDIO, Received, StreamKey};
 
 use gate::Gate;
 use packetise::Packetiser;

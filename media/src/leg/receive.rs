@@ -270,4 +270,4 @@ const SSRC_HOLD: Duration = Duration::from_millis(100);
 const RATE_WINDOW: Duration = Duration::from_secs(1);
 const RATE_PACKETS: u32 = 300;
 /// 150 ms of G.711: what fits a datagram of any network, and more than anyone sends.
-pub(super) const MAX_AUDIO: usize = 1200;
+pub const MAX_AUDIO: usize = 1200;

@@ -6,13 +6,15 @@
 use bytes::Bytes;
 
 use super::slot::{Hearing, Kind, RemoteLeg, Slot};
-use super::{Session, SocketAddr};
+use super::{Session, SocketAddr, recording};
 use crate::clips::Clips;
 use crate::codec::Codec;
 use crate::ids::{LegId, LinkKey, PlayerId};
 use crate::leg::{Leg, LegSetup};
 use crate::player::Player;
-use crate::proto::{self, Command, CommandKind, LegKind, LegSpec, MediaEvent, MediaEventKind, Refusal, SdpStep};
+use crate::proto::{
+    self, Command, CommandKind, LegKind, LegSpec, MediaEvent, MediaEventKind, Refusal, SdpStep, SessionSpec,
+};
 use crate::sdp::SdpError;
 use crate::time::Mono;
 
@@ -37,6 +39,7 @@ pub fn unknown(command: &Command) -> Vec<MediaEvent> {
             text: "no such session".into(),
         }))
     };
+    let ended = |recorder_id, leg_id| event(recording::unknown(recorder_id, leg_id, "no such session".into()));
     match &command.kind {
         Some(CommandKind::Release(_)) => vec![event(MediaEventKind::Released(proto::Release {}))],
         Some(CommandKind::DropLeg(leg_id)) => {
@@ -47,6 +50,9 @@ pub fn unknown(command: &Command) -> Vec<MediaEvent> {
         Some(CommandKind::Hear(hear)) => vec![refused(hear.leg_id)],
         Some(CommandKind::Play(play)) => vec![refused(play.leg_id)],
         Some(CommandKind::Mix(set)) => vec![refused(set.leg_id)],
+        Some(CommandKind::Record(spec)) => vec![ended(spec.recorder_id, recording::leg_of(spec))],
+        Some(CommandKind::StopRecording(id) | CommandKind::ResumeRecording(id)) => vec![ended(*id, 0)],
+        Some(CommandKind::PauseRecording(pause)) => vec![ended(pause.recorder_id, 0)],
         Some(CommandKind::Open(_) | CommandKind::Audio(_)) | None => Vec::new(),
     }
 }
@@ -54,7 +60,7 @@ pub fn unknown(command: &Command) -> Vec<MediaEvent> {
 impl Session {
     /// Takes a command for this session; `Audio` is the worker's to take, for all its sessions.
     pub fn handle_command(&mut self, command: &Command, ports: &mut dyn Ports, clips: &mut Clips, now: Mono) {
-        if command.owner_epoch < self.owner_epoch || self.is_over {
+        if command.owner_epoch < self.owner_epoch || self.is_released {
             return;
         }
         self.owner_epoch = command.owner_epoch;
@@ -64,13 +70,17 @@ impl Session {
         self.deadline = None;
         let id = command.command_id;
         match &command.kind {
-            Some(CommandKind::Open(spec)) => self.open(id, &spec.legs, ports, clips),
+            Some(CommandKind::Open(spec)) => self.open(id, spec, ports, clips),
             Some(CommandKind::PutLeg(leg)) => self.put_leg(id, leg, ports, clips),
             Some(CommandKind::Negotiate(negotiate)) => self.negotiate(id, negotiate),
             Some(CommandKind::DropLeg(leg)) => self.drop_leg(LegId(*leg)),
             Some(CommandKind::Hear(hear)) => self.hear(id, hear),
             Some(CommandKind::Play(play)) => self.play(id, play, clips),
             Some(CommandKind::Mix(set)) => self.mix(id, set),
+            Some(CommandKind::Record(spec)) => self.record(spec),
+            Some(CommandKind::StopRecording(recorder)) => self.stop_recording(*recorder),
+            Some(CommandKind::PauseRecording(pause)) => self.pause_recording(pause),
+            Some(CommandKind::ResumeRecording(recorder)) => self.resume_recording(*recorder),
             Some(CommandKind::Release(_)) => self.release(),
             Some(CommandKind::Audio(_)) | None => {}
         }
@@ -78,8 +88,9 @@ impl Session {
         self.wake_room();
     }
 
-    /// Makes the legs what the spec says; legs that it does not name end.
-    fn open(&mut self, command_id: u64, legs: &[LegSpec], ports: &mut dyn Ports, clips: &mut Clips) {
+    /// Makes legs and recorders what the spec says; those that it does not name end.
+    fn open(&mut self, command_id: u64, spec: &SessionSpec, ports: &mut dyn Ports, clips: &mut Clips) {
+        let legs = &spec.legs;
         for index in (0..self.slots.len()).rev() {
             let id = self.slots[index].id.0;
             if legs.iter().all(|leg| leg.leg_id != id) {
@@ -88,6 +99,10 @@ impl Session {
         }
         for leg in legs {
             self.put_leg(command_id, leg, ports, clips);
+        }
+        self.stop_recorders_but(&spec.recorders);
+        for recorder in &spec.recorders {
+            self.record(recorder);
         }
     }
 

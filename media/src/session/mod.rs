@@ -2,12 +2,14 @@
 //!
 //! A session is a graph of legs. It takes commands, packets, frames and the time, and is asked for packets, frames
 //! and events; it opens no socket and knows no other session. A leg that is only relayed, or hears nothing, costs
-//! nothing but its packets and its RTCP: the 20 ms tick runs only while a player, a digit, a remote leg or the mix needs it.
+//! nothing but its packets and its RTCP: the 20 ms tick runs only while a player, a digit, a remote leg, the mix or a
+//! recorder needs it.
 //!
 //! Panics are bugs, and the worker ends the one session that had it.
 
 mod commands;
 mod places;
+mod recording;
 mod room;
 mod slot;
 
@@ -21,8 +23,9 @@ use crate::dtmf::{Key, KeyEvent};
 use crate::ids::{LegId, LinkKey, SessionId};
 use crate::leg::{Dropped, Forwarded, Latching, Leg, LegEvent, Received};
 use crate::playout::FRAME_SAMPLES;
-use crate::proto::{self, MediaEvent, MediaEventKind};
+use crate::proto::{self, MediaEvent, MediaEventKind, RecorderEnded};
 use crate::random::Random;
+use crate::recorder::Recorder;
 use crate::sdp::Payload;
 use crate::time::{Mono, sooner};
 
@@ -51,6 +54,9 @@ pub struct Session {
     slots: Vec<Slot>,
     places: Places,
     room: Room,
+    recorders: Vec<Recorder>,
+    /// How the last ones ended, for commands that come again.
+    ended_recorders: VecDeque<RecorderEnded>,
     /// Legs that are over, but have not said goodbye.
     leaving: Vec<Leg>,
     frames: VecDeque<(LinkKey, Frame)>,
@@ -64,6 +70,8 @@ pub struct Session {
     /// The next deadline, unless something happened since that may have brought it forward.
     deadline: Option<Option<Mono>>,
     orphan_until: Option<Mono>,
+    /// Every leg is closed; over once the files of recordings are complete.
+    is_released: bool,
     is_over: bool,
 }
 
@@ -102,6 +110,8 @@ impl Session {
             slots: Vec::new(),
             places: Places::default(),
             room: Room::default(),
+            recorders: Vec::new(),
+            ended_recorders: VecDeque::new(),
             leaving: Vec::new(),
             frames: VecDeque::new(),
             happened: VecDeque::new(),
@@ -110,6 +120,7 @@ impl Session {
             polled: 0,
             deadline: None,
             orphan_until: None,
+            is_released: false,
             is_over: false,
         }
     }
@@ -163,6 +174,9 @@ impl Session {
         }
         if self.slots[index].voice.is_some() {
             self.listen_to(index, &received, packet);
+        }
+        if !self.recorders.is_empty() {
+            self.record_packet(leg, &received, packet);
         }
         if !self.slots[index].is_heard {
             return Ok(None);
@@ -242,8 +256,13 @@ impl Session {
         let source = *source;
         // A key alone is no audio: it takes no place among the frames.
         let arrived = frame.samples.as_ref().map(|samples| (remote.arrived(source, now), samples));
-        if let (Some((received, samples)), Some(voice)) = (&arrived, voice) {
-            voice.intake.handle_frame(received, samples, now);
+        if let Some((received, samples)) = &arrived {
+            if let Some(voice) = voice {
+                voice.intake.handle_frame(received, samples, now);
+            }
+            if !self.recorders.is_empty() {
+                self.record_frame(source, received, samples);
+            }
         }
         if !self.slots[index].is_heard {
             return;
@@ -292,6 +311,7 @@ impl Session {
 
     fn earliest_deadline(&self) -> Option<Mono> {
         let own = sooner(self.orphan_until, self.room.tick_at);
+        let own = self.recorders.iter().map(Recorder::next_deadline).fold(own, sooner);
         self.slots.iter().map(Slot::next_deadline).fold(own, sooner)
     }
 
@@ -310,6 +330,7 @@ impl Session {
                 }
             }
         }
+        self.time_out_recorders();
     }
 
     /// The next packet to send, written somewhere into `buffer`, which holds at least [`MIN_BUFFER`] bytes.
@@ -363,7 +384,7 @@ impl Session {
     fn tick(&mut self, index: usize, buffer: &mut [u8]) -> Option<Transmit> {
         let max_frames = self.max_frames();
         let slot = &mut self.slots[index];
-        let ticked = slot.tick(buffer, self.now);
+        let ticked = slot.tick(buffer, &mut self.recorders, self.now);
         if let Some(frame) = ticked.frame
             && let Some(link) = slot.kind.link()
         {
@@ -431,15 +452,21 @@ impl Session {
         }
     }
 
-    /// Ends everything: each leg is closed with its statistics, and then the session.
+    /// Ends everything: each leg is closed with its statistics, then each recording, and then the session.
     fn release(&mut self) {
         for index in (0..self.slots.len()).rev() {
             self.close(index);
         }
-        if !self.is_over {
+        self.stop_recorders_of(None);
+        self.room.tick_at = None;
+        self.is_released = true;
+        self.orphan_until = None;
+        self.end_if_released();
+    }
+
+    fn end_if_released(&mut self) {
+        if self.is_released && !self.is_over && self.recorders.is_empty() {
             self.is_over = true;
-            self.room.tick_at = None;
-            self.orphan_until = None;
             self.tell(MediaEventKind::Released(proto::Release {}));
         }
     }
@@ -453,6 +480,7 @@ impl Session {
     fn close(&mut self, index: usize) {
         let mut slot = self.slots.remove(index);
         self.room.part(&slot);
+        self.stop_recorders_of(Some(slot.id));
         if let Some(ended) = slot.stop_player() {
             self.tell(MediaEventKind::PlayerEnded(ended));
         }

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::Frame;
+use super::recording;
 use super::room::{Announcer, Voice};
 use crate::codec::Codec;
 use crate::ids::{LegId, LinkKey, PlayerId};
@@ -11,6 +12,7 @@ use crate::leg::{Leg, Received, StreamKey};
 use crate::player::{Played, Player};
 use crate::playout::{FRAME_SAMPLES, FramePlayout};
 use crate::proto;
+use crate::recorder::{Recorder, Side};
 use crate::rtp::RtpTime;
 use crate::sdp::Payload;
 use crate::time::{Mono, sooner};
@@ -123,12 +125,12 @@ impl Slot {
     }
 
     /// Makes what one packet time asks for, and sets the next one.
-    pub fn tick(&mut self, buffer: &mut [u8], now: Mono) -> Ticked {
+    pub fn tick(&mut self, buffer: &mut [u8], recorders: &mut [Recorder], now: Mono) -> Ticked {
         let due = self.tick_at.take().unwrap_or(now);
         let mut ticked = Ticked::default();
         let next = match &self.kind {
-            Kind::Rtp(_) => self.tick_rtp(buffer, now, &mut ticked),
-            Kind::Remote(_) => self.tick_remote(now, &mut ticked),
+            Kind::Rtp(_) => self.tick_rtp(buffer, recorders, now, &mut ticked),
+            Kind::Remote(_) => self.tick_remote(recorders, now, &mut ticked),
             Kind::Announcer(_) => None,
         };
         // After a stall of the whole worker what was missed is not sent all at once.
@@ -138,7 +140,13 @@ impl Slot {
     }
 
     /// The time to the next packet, or `None` where nothing more is to be made.
-    fn tick_rtp(&mut self, buffer: &mut [u8], now: Mono, ticked: &mut Ticked) -> Option<Duration> {
+    fn tick_rtp(
+        &mut self,
+        buffer: &mut [u8],
+        recorders: &mut [Recorder],
+        now: Mono,
+        ticked: &mut Ticked,
+    ) -> Option<Duration> {
         let mut samples = [0; MAX_SAMPLES];
         loop {
             let Kind::Rtp(leg) = &mut self.kind else { return None };
@@ -153,6 +161,7 @@ impl Slot {
             match player.fill(samples) {
                 Played::Samples => {
                     ticked.packet = leg.speak(samples, buffer, now);
+                    recording::record_own(recorders, self.id, Side::Hears, samples, now);
                     return Some(packet_time);
                 }
                 Played::Key(key) => leg.press(key),
@@ -169,12 +178,13 @@ impl Slot {
         }
     }
 
-    fn tick_remote(&mut self, now: Mono, ticked: &mut Ticked) -> Option<Duration> {
+    fn tick_remote(&mut self, recorders: &mut [Recorder], now: Mono, ticked: &mut Ticked) -> Option<Duration> {
         let Kind::Remote(remote) = &mut self.kind else { return None };
         let mut samples = [0; FRAME_SAMPLES];
         if let Some(player) = &mut self.player {
             match player.fill(&mut samples) {
                 Played::Samples => {
+                    recording::record_own(recorders, self.id, Side::Hears, &samples, now);
                     ticked.frame = Some(Frame { samples: Some(samples), key: None });
                 }
                 Played::Key(key) => {

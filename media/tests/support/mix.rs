@@ -16,17 +16,19 @@ pub struct Case {
     pub members: usize,
     pub speaking: usize,
     pub has_phones: bool,
+    pub is_recorded: bool,
 }
 
 const fn case(name: &'static str, members: usize, speaking: usize) -> Case {
-    Case { name, members, speaking, has_phones: false }
+    Case { name, members, speaking, has_phones: false, is_recorded: false }
 }
 
-pub const CASES: [Case; 5] = [
+pub const CASES: [Case; 6] = [
     case("3 members, all speak", 3, 3),
     case("250 members, nobody speaks", 250, 0),
     case("250 members, 3 speak", 250, 3),
     case("250 members, all speak", 250, 250),
+    Case { is_recorded: true, ..case("250 members, 3 speak, recorded", 250, 3) },
     Case { has_phones: true, ..case("250 phones, all send", 250, 250) },
 ];
 
@@ -80,7 +82,19 @@ fn spec(case: &Case) -> SessionSpec {
         let hears = Some(Source { from: Some(hears) });
         LegSpec { leg_id, kind: Some(LegKind::Remote(link)), hears, mixing, ..LegSpec::default() }
     };
-    SessionSpec { session_id: 1, owner_epoch: 1, legs: (1..=case.members as u32).map(leg).collect() }
+    let recorder = RecorderSpec {
+        recorder_id: 1,
+        source: Some(Recorded::Mix(Mix {})),
+        channels: 1,
+        file: "a.wav".into(),
+        ..RecorderSpec::default()
+    };
+    SessionSpec {
+        session_id: 1,
+        owner_epoch: 1,
+        legs: (1..=case.members as u32).map(leg).collect(),
+        recorders: if case.is_recorded { vec![recorder] } else { Vec::new() },
+    }
 }
 
 fn say(session: &mut Session, member: u32, tick: u64, buffer: &mut [u8; MIN_BUFFER], now: Mono) {
@@ -107,6 +121,7 @@ fn flush(session: &mut Session, buffer: &mut [u8; MIN_BUFFER]) -> usize {
     while session.poll_frame().is_some() {
         out += 1;
     }
+    while session.poll_file().is_some() {}
     while session.poll_event().is_some() {}
     std::hint::black_box(session.next_deadline());
     out

@@ -102,7 +102,10 @@ impl Worker {
     /// Opens a session whose legs are given by the phones that call, and what they hear; the phones learn where to send.
     pub fn open(&self, session_id: u64, legs: &mut [(&mut Phone, Hears)]) {
         let specs = legs.iter().zip(1..).map(|((phone, hears), id)| leg(id, phone.offer(), hears.clone())).collect();
-        self.send(session_id, CommandKind::Open(SessionSpec { session_id, owner_epoch: 1, legs: specs }));
+        self.send(
+            session_id,
+            CommandKind::Open(SessionSpec { session_id, owner_epoch: 1, legs: specs, ..SessionSpec::default() }),
+        );
         for (phone, _) in legs {
             phone.learn(&self.negotiated().sdp);
         }

@@ -38,7 +38,12 @@ pub fn relay(formats: [&str; 2], samples: usize, seconds: u64) -> usize {
         let sdp = format!("v=0\r\nc=IN IP4 203.0.113.5\r\nm=audio {port} RTP/AVP {formats}\r\n");
         super::leg(leg_id, sdp, Hears::Leg(3 - leg_id))
     };
-    let spec = SessionSpec { session_id: 1, owner_epoch: 1, legs: vec![leg(1, formats[0]), leg(2, formats[1])] };
+    let spec = SessionSpec {
+        session_id: 1,
+        owner_epoch: 1,
+        legs: vec![leg(1, formats[0]), leg(2, formats[1])],
+        ..SessionSpec::default()
+    };
     let command = Command { command_id: 1, session_id: 1, owner_epoch: 1, kind: Some(CommandKind::Open(spec)) };
     session.handle_command(&command, &mut Counter(40_000), &mut Clips::new(0), Mono(0));
     while session.poll_event().is_some() {}

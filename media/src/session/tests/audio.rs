@@ -253,7 +253,12 @@ fn link_carries_audio_between_sessions() {
         world.command_to(
             session,
             1,
-            CommandKind::Open(SessionSpec { session_id: session as u64 + 1, owner_epoch: 1, legs }),
+            CommandKind::Open(SessionSpec {
+                session_id: session as u64 + 1,
+                owner_epoch: 1,
+                legs,
+                ..SessionSpec::default()
+            }),
         );
     }
     let mut a = Phone::of_leg(1, 0);

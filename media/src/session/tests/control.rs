@@ -11,7 +11,8 @@ fn legs_are_answered_or_refused_one_by_one() {
         rtp_leg(3, "garbage", silence()),
         rtp_leg(4, "", silence()),
     ];
-    let events = world.command(CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs }));
+    let events =
+        world.command(CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs, ..SessionSpec::default() }));
     let [first, second, third, fourth] = <[_; 4]>::try_from(events).unwrap();
     assert_eq!(negotiated(first).codec, "PCMU");
     assert_eq!(refused(second), Refusal::NotAcceptable);
@@ -31,6 +32,7 @@ fn late_offer_hold_and_rollback_go_through_negotiate() {
         session_id: 1,
         owner_epoch: 1,
         legs: vec![rtp_leg(1, "", Hears::Leg(1))],
+        ..SessionSpec::default()
     }));
     let answered = negotiated(world.negotiate(1, SdpStep::RemoteAnswer, &offer(1, "8")));
     assert_eq!((answered.codec.as_str(), answered.sdp.len(), answered.held), ("PCMA", 0, false));
@@ -56,7 +58,12 @@ fn our_offer_prefers_the_codec_of_the_leg_beside_it() {
 #[test]
 fn commands_whose_effect_holds_answer_as_they_did() {
     let mut world = World::new();
-    let spec = SessionSpec { session_id: 1, owner_epoch: 1, legs: vec![rtp_leg(1, &offer(1, PCMU), Hears::Leg(1))] };
+    let spec = SessionSpec {
+        session_id: 1,
+        owner_epoch: 1,
+        legs: vec![rtp_leg(1, &offer(1, PCMU), Hears::Leg(1))],
+        ..SessionSpec::default()
+    };
     let sdp_of =
         |events: Vec<MediaEventKind>| events.into_iter().map(|event| negotiated(event).sdp).collect::<Vec<_>>();
     let first = sdp_of(world.command(CommandKind::Open(spec.clone())));
@@ -156,7 +163,7 @@ fn session_is_made_again_from_its_spec_and_goes_on() {
     if let Some(LegKind::Rtp(rtp)) = &mut leg.kind {
         rtp.local_sdp = answer.clone();
     }
-    let spec = SessionSpec { session_id: 1, owner_epoch: 2, legs: vec![leg] };
+    let spec = SessionSpec { session_id: 1, owner_epoch: 2, legs: vec![leg], ..SessionSpec::default() };
     let events = elsewhere.command_to(0, 2, CommandKind::Open(spec));
     let moved = negotiated(events.into_iter().next().unwrap());
     assert_ne!(moved.sdp, answer);
@@ -214,5 +221,18 @@ fn command_for_no_session_is_answered_all_the_same() {
     let mix = CommandKind::Mix(SetMixing { leg_id: 3, mixing: None });
     for kind in [CommandKind::Hear(Hear { leg_id: 3, source: None }), mix] {
         assert_eq!(refused(answers(kind).remove(0)), Refusal::Unknown);
+    }
+    let leg = Recorded::Leg(RecordedLeg { leg_id: 3, track: 0 });
+    let record = RecorderSpec { recorder_id: 6, source: Some(leg), ..RecorderSpec::default() };
+    let pause = PauseRecording { recorder_id: 6, mode: 0 };
+    for (kind, leg_id) in [
+        (CommandKind::Record(record), 3),
+        (CommandKind::StopRecording(6), 0),
+        (CommandKind::PauseRecording(pause), 0),
+        (CommandKind::ResumeRecording(6), 0),
+    ] {
+        let MediaEventKind::RecorderEnded(ended) = answers(kind).remove(0) else { panic!() };
+        assert_eq!((ended.recorder_id, ended.leg_id, ended.reason()), (6, leg_id, RecorderEnd::Failed));
+        assert_eq!(ended.text, "no such session");
     }
 }

@@ -125,6 +125,7 @@ fn nothing_is_sent_before_both_sides_have_spoken() {
         session_id: 1,
         owner_epoch: 1,
         legs: vec![rtp_leg(1, "", silence())],
+        ..SessionSpec::default()
     }));
     world.play(1, 7, vec![PlayKind::SilenceMs(100)]);
     world.run_for(1000);
@@ -205,9 +206,9 @@ proptest! {
             rtp_leg(2, &offer(2, "8\r\na=ptime:30"), Hears::Leg(1)),
             remote_leg(9, 5, Hears::Leg(1)),
         ];
-        world.command(CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs }));
+        world.command(CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs, ..SessionSpec::default() }));
         let legs = vec![rtp_leg(1, &offer(3, PCMA), Hears::Leg(9)), remote_leg(9, 5, Hears::Leg(1))];
-        world.command_to(1, 1, CommandKind::Open(SessionSpec { session_id: 2, owner_epoch: 1, legs }));
+        world.command_to(1, 1, CommandKind::Open(SessionSpec { session_id: 2, owner_epoch: 1, legs, ..SessionSpec::default() }));
         let mut phone = Phone::of_leg(1, 0);
         for (payload_type, seq, timestamp, ssrc, payload, wait_ms) in datagrams {
             (phone.seq, phone.timestamp, phone.ssrc) = (seq, timestamp, ssrc);

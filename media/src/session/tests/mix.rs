@@ -36,7 +36,7 @@ fn everybody() -> Vec<Party> {
 fn conference(parties: &[Party]) -> World {
     let mut world = World::new();
     let legs = parties.iter().map(|party| party.spec(the_mix(), heard())).collect();
-    world.command(CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs }));
+    world.command(CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs, ..SessionSpec::default() }));
     world
 }
 
@@ -286,7 +286,7 @@ fn music_before_the_conference_is_heard_by_those_who_wait() {
         mixing: None,
     };
     let legs = parties.iter().map(|party| party.spec(Hears::Leg(9), muted())).chain([music]).collect();
-    world.command(CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs }));
+    world.command(CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs, ..SessionSpec::default() }));
     talk(&mut world, &mut parties, 500);
     for party in &mut parties {
         let heard = party.hear();
@@ -366,7 +366,7 @@ fn conference_is_made_again_from_its_spec() {
     };
     let spec = |parties: &[Party]| {
         let legs = specs(parties);
-        CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs })
+        CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs, ..SessionSpec::default() })
     };
     let expected = [vec![2, 3], vec![0, 3], vec![0, 3], vec![0], vec![0, 3]];
     world.command(spec(&parties));

@@ -5,8 +5,10 @@ mod control;
 mod digits;
 mod faults;
 mod mix;
+mod recording;
 mod sound;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -15,6 +17,7 @@ use bytes::Bytes;
 use super::*;
 use crate::clips::{Clip, ClipHash, Clips};
 use crate::proto::*;
+use crate::recorder::{FileLength, FileOutcome, FileStep};
 use crate::rtp::{Header, Packet, RtpTime, Seq, Ssrc};
 use crate::time::Mono;
 
@@ -30,6 +33,10 @@ pub(super) struct World {
     pub events: Vec<MediaEventKind>,
     /// Frames for links whose other end is nowhere here.
     pub frames: Vec<(LinkKey, Frame)>,
+    /// The recordings of session 0, by recorder.
+    pub files: BTreeMap<u32, File>,
+    /// Files are made and finished at once; else they never are.
+    pub disk_answers: bool,
     commands: u64,
 }
 
@@ -40,6 +47,24 @@ pub(super) struct Sent {
     pub to: SocketAddr,
     pub header: Header,
     pub payload: Vec<u8>,
+}
+
+/// A file of a recording, as it is so far.
+#[derive(Default)]
+pub(super) struct File {
+    pub name: String,
+    pub channels: u8,
+    pub goes_on: bool,
+    pub samples: Vec<i16>,
+    pub writes: usize,
+    pub is_finished: bool,
+}
+
+impl File {
+    /// One channel of it.
+    pub fn channel(&self, channel: usize) -> Vec<i16> {
+        self.samples.iter().skip(channel).step_by(self.channels.into()).copied().collect()
+    }
 }
 
 impl Ports for u16 {
@@ -68,6 +93,8 @@ impl World {
             reports: 0,
             events: Vec::new(),
             frames: Vec::new(),
+            files: BTreeMap::new(),
+            disk_answers: true,
             commands: 0,
         }
     }
@@ -94,7 +121,12 @@ impl World {
     /// Opens session 0 with legs of these offers, which hear what is said.
     pub fn open(&mut self, legs: &[(&str, Hears)]) -> Vec<Negotiated> {
         let legs = legs.iter().zip(1..).map(|((sdp, hears), id)| rtp_leg(id, sdp, hears.clone())).collect();
-        let events = self.command(CommandKind::Open(SessionSpec { session_id: 1, owner_epoch: 1, legs }));
+        let events = self.command(CommandKind::Open(SessionSpec {
+            session_id: 1,
+            owner_epoch: 1,
+            legs,
+            ..SessionSpec::default()
+        }));
         events
             .into_iter()
             .map(|event| match event {
@@ -153,6 +185,39 @@ impl World {
             while let Some(event) = self.sessions[index].poll_event() {
                 assert_eq!(event.session_id, index as u64 + 1);
                 self.events.extend(event.kind);
+            }
+        }
+        self.write_files();
+    }
+
+    fn write_files(&mut self) {
+        while let Some((recorder, step)) = self.sessions[0].poll_file() {
+            let file = self.files.entry(recorder.0).or_default();
+            let outcome = match step {
+                FileStep::Create { file: name, channels, goes_on } => {
+                    (file.name, file.channels, file.goes_on) = (name.as_str().to_owned(), channels, goes_on);
+                    Some(FileOutcome::Created)
+                }
+                FileStep::Write(samples) => {
+                    assert!(!samples.is_empty() && samples.len().is_multiple_of(file.channels.into()));
+                    file.samples.extend(samples);
+                    file.writes += 1;
+                    None
+                }
+                FileStep::Finish { cut } => {
+                    assert!(!file.is_finished);
+                    let channels = u64::from(file.channels);
+                    file.samples.truncate(file.samples.len() - (cut * channels) as usize);
+                    file.is_finished = true;
+                    let bytes = 44 + file.samples.len() as u64 * 2;
+                    Some(FileOutcome::Finished(FileLength { bytes, samples: file.samples.len() as u64 / channels }))
+                }
+            };
+            if let Some(outcome) = outcome.filter(|_| self.disk_answers) {
+                self.sessions[0].handle_file(recorder, outcome, self.now);
+                while let Some(event) = self.sessions[0].poll_event() {
+                    self.events.extend(event.kind);
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::codec::Codec;
 use crate::playout::FRAME_SAMPLES;
+use crate::random::Random;
 
 /// The loudness of every tone here.
 pub(in crate::session) const LOUD: f64 = 6000.0;
@@ -11,6 +12,25 @@ pub(in crate::session) const LOUD: f64 = 6000.0;
 pub(in crate::session) fn tone(hz: u32, amplitude: f64, from: usize, count: usize) -> Vec<i16> {
     let phase = |index: usize| std::f64::consts::TAU * f64::from(hz) * index as f64 / 8000.0;
     (from..from + count).map(|index| (amplitude * phase(index).sin()) as i16).collect()
+}
+
+/// `count` samples of noise, from a place on: no two seeds are alike, and no place is like another.
+pub(in crate::session) fn noise(seed: u64, amplitude: f64, from: usize, count: usize) -> Vec<i16> {
+    let sample = |index: usize| (Random::new(seed, index as u64).next_unit() * 2.0 - 1.0) * amplitude;
+    (from..from + count).map(|index| sample(index) as i16).collect()
+}
+
+/// How much of `original` is in `copy`, 1 for all and 0 for nothing, and how many samples later.
+pub(in crate::session) fn likeness(original: &[i16], copy: &[i16], most_late: usize) -> (f64, usize) {
+    let dot = |a: &[i16], b: &[i16]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    let at = |late: usize| {
+        let (copy, original) = (&copy[late..], &original[..original.len().min(copy.len() - late)]);
+        let copy = &copy[..original.len()];
+        dot(original, copy) / (dot(original, original) * dot(copy, copy)).sqrt().max(1.0)
+    };
+    (0..most_late.min(copy.len()))
+        .map(|late| (at(late), late))
+        .fold((0.0, 0), |best, this| if this.0 > best.0 { this } else { best })
 }
 
 /// The amplitude of one frequency in the samples (Goertzel).
@@ -35,6 +55,10 @@ pub(in crate::session) struct Party {
     pub hz: u32,
     pub amplitude: f64,
     pub says: bool,
+    /// What it says is noise of this seed, and not its tone.
+    pub seed: Option<u64>,
+    /// Everything that it said.
+    pub said: Vec<i16>,
     at: usize,
     line: Line,
     heard: Vec<i16>,
@@ -56,7 +80,7 @@ impl Party {
     }
 
     fn new(leg: u32, hz: u32, line: Line) -> Party {
-        Party { leg, hz, amplitude: LOUD, says: true, at: 0, line, heard: Vec::new() }
+        Party { leg, hz, amplitude: LOUD, says: true, seed: None, said: Vec::new(), at: 0, line, heard: Vec::new() }
     }
 
     /// Its packets are of 30 ms, both ways.
@@ -90,8 +114,16 @@ impl Party {
         if !ms.is_multiple_of(samples as u64 / 8) {
             return;
         }
-        let audio = tone(self.hz, self.amplitude, self.at, samples);
+        let audio = match self.seed {
+            Some(seed) => noise(seed, self.amplitude, self.at, samples),
+            None => tone(self.hz, self.amplitude, self.at, samples),
+        };
         self.at += samples;
+        if self.says {
+            self.said.extend(&audio);
+        } else {
+            self.said.extend(vec![0; samples]);
+        }
         match &mut self.line {
             Line::Link(key) if self.says => {
                 let frame = Frame { samples: audio.try_into().ok(), key: None };
