@@ -34,6 +34,7 @@ fn main() -> io::Result<()> {
         latching: Latching::Off,
         clip_cache_bytes: 0,
         max_sessions: 10_000,
+        recordings: std::env::temp_dir(),
         seed: 1,
     };
     let worker = spawn(config, Box::new(move |event| drop(sender.send(event))))?;

@@ -276,6 +276,7 @@ fn worker_config(config: &Config) -> worker::Config {
         },
         clip_cache_bytes: CLIP_BYTES,
         max_sessions: MAX_CALLS,
+        recordings: config.store.folder.join("recordings"),
         seed: u64::from_be_bytes(random_seed()[..8].try_into().expect("eight of thirty-two bytes")),
     }
 }

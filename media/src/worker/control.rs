@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::net::Opener;
+use super::recordings::RecordingKey;
 use super::shard::{Entry, Panicked, Shard, guarded};
+use super::timers::Place;
 use crate::clips::{Clip, ClipHash};
 use crate::ids::{LegId, LinkKey, SessionId};
 use crate::proto::{self, Command, CommandKind, LegKind, MediaEvent, MediaEventKind, Refusal};
@@ -96,6 +98,16 @@ impl Shard {
         }
     }
 
+    /// What became of the files of recordings.
+    pub fn take_outcomes(&mut self, now: Mono) {
+        while let Some((RecordingKey { place, recorder }, outcome)) = self.recordings.poll_outcome() {
+            // The session may be over, and another one in its place.
+            if self.sessions.get(place.index).is_some_and(|entry| entry.generation == place.generation) {
+                self.call(place.index, now, |session| session.handle_file(recorder, outcome, now));
+            }
+        }
+    }
+
     fn for_each_session(&mut self, now: Mono, mut input: impl FnMut(&mut Session)) {
         let indices: Vec<usize> = self.sessions.iter().map(|(index, _)| index).collect();
         for index in indices {
@@ -153,6 +165,10 @@ impl Shard {
     pub fn remove(&mut self, index: usize, now: Mono) {
         let Some(entry) = self.sessions.try_remove(index) else { return };
         self.by_id.remove(&entry.session.id());
+        for ended in self.recordings.abandon(Place { index, generation: entry.generation }) {
+            let kind = Some(MediaEventKind::RecorderEnded(ended));
+            (self.events)(MediaEvent { session_id: entry.session.id().0, kind });
+        }
         for (_, endpoint) in entry.endpoints {
             self.net.close(endpoint, now);
         }
@@ -176,7 +192,7 @@ impl Shard {
         (self.events)(MediaEvent { session_id, kind: Some(MediaEventKind::Released(proto::Release {})) });
     }
 
-    /// Every leg says goodbye; nobody is told.
+    /// Every leg says goodbye, and every recording is complete; nobody is told.
     pub fn release_all(&mut self, now: Mono) {
         self.events = Box::new(|_| {});
         let ids: Vec<SessionId> = self.by_id.keys().copied().collect();
@@ -184,6 +200,7 @@ impl Shard {
             let kind = Some(CommandKind::Release(proto::Release {}));
             self.take_command(&Command { command_id: 0, session_id: id.0, owner_epoch: u64::MAX, kind }, now);
         }
+        self.recordings.finish();
     }
 }
 

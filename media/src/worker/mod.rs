@@ -14,13 +14,16 @@ mod counters;
 mod local;
 mod net;
 mod ports;
+mod recordings;
 mod shard;
 mod socket;
 mod timers;
+mod wav_file;
 
 use std::io;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -33,6 +36,7 @@ pub use crate::leg::Latching;
 pub use counters::{Counters, LATENESS_BOUNDS_US};
 pub use local::{Local, Meter};
 pub use socket::{Sockets, UdpSockets};
+pub use wav_file::{Repaired, repair};
 
 use control::Control;
 use counters::Shared;
@@ -51,6 +55,8 @@ pub struct Config {
     pub clip_cache_bytes: usize,
     /// Sessions beyond this are refused with `NoCapacity`.
     pub max_sessions: usize,
+    /// Where recordings are written: made with the first of them, for nobody else to read.
+    pub recordings: PathBuf,
     /// Of SSRCs and first sequence numbers: random, and new in each process.
     pub seed: u64,
 }
@@ -82,7 +88,7 @@ pub fn spawn_with(config: Config, sockets: Box<dyn Sockets>, events: Events) -> 
     let shared = Arc::new(Shared::default());
     let (shard, waker) = Shard::new(config, sockets, queue, over_the_wire(events), Arc::clone(&shared))?;
     let thread = std::thread::Builder::new().name("media".into()).spawn(move || shard.run())?;
-    Ok(Handle { commands, waker: Arc::new(waker), shared, thread: Arc::new(Mutex::new(Some(thread))) })
+    Ok(Handle { commands, waker, shared, thread: Arc::new(Mutex::new(Some(thread))) })
 }
 
 impl Handle {

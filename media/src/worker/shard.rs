@@ -21,6 +21,7 @@ use super::control::Control;
 use super::counters::{LATENESS_BOUNDS_US, Shared, Tally};
 use super::net::{Net, of_token};
 use super::ports::PortPool;
+use super::recordings::{RecordingKey, Recordings};
 use super::socket::Sockets;
 use super::timers::{Place, Timers};
 use super::{Config, Events};
@@ -46,6 +47,7 @@ pub(super) struct Shard {
     /// Which sessions have an end of a link: two, once both are here.
     pub links: HashMap<LinkKey, Vec<usize>>,
     pub clips: Clips,
+    pub recordings: Recordings,
     /// How many sessions there have been: tells those apart that had one place.
     pub generations: u64,
     poll: Poll,
@@ -89,14 +91,15 @@ impl Shard {
         queue: Receiver<Control>,
         events: Events,
         shared: Arc<Shared>,
-    ) -> io::Result<(Shard, Waker)> {
+    ) -> io::Result<(Shard, Arc<Waker>)> {
         let poll = Poll::new()?;
-        let waker = Waker::new(poll.registry(), WAKER)?;
+        let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let ports = PortPool::new(config.ports.clone());
         let net = Net::new(config.address, sockets, ports, poll.registry().try_clone()?);
         shared.set_free_legs(net.free_legs());
         let shard = Shard {
             clips: Clips::new(config.clip_cache_bytes),
+            recordings: Recordings::new(config.recordings.clone(), Arc::clone(&waker)),
             config,
             queue,
             events,
@@ -185,6 +188,7 @@ impl Shard {
         self.take_deadlines(now);
         if woken {
             self.take_controls(now);
+            self.take_outcomes(now);
         }
         self.deliver_frames(now);
         self.publish(now, false);
@@ -275,6 +279,12 @@ impl Shard {
         while let Some((link, frame)) = entry.session.poll_frame() {
             self.frames.push_back((index, link, frame));
         }
+        let place = Place { index, generation: entry.generation };
+        while let Some((recorder, step)) = entry.session.poll_file() {
+            if let Err(failed) = self.recordings.take(RecordingKey { place, recorder }, step) {
+                entry.session.handle_file(recorder, failed, now);
+            }
+        }
         while let Some(event) = entry.session.poll_event() {
             if let Some(MediaEventKind::LegClosed(proto::LegClosed { statistics: Some(statistics), .. })) = &event.kind
             {
@@ -287,7 +297,7 @@ impl Shard {
             && entry.timer.is_none_or(|timer| at < timer)
         {
             entry.timer = Some(at);
-            self.timers.set(at, Place { index, generation: entry.generation });
+            self.timers.set(at, place);
         }
         if entry.session.is_over() {
             self.remove(index, now);

@@ -6,7 +6,7 @@ use std::collections::BinaryHeap;
 use crate::time::Mono;
 
 /// Names a session's place, and which of the sessions that had that place it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Place {
     pub index: usize,
     pub generation: u64,

@@ -59,6 +59,7 @@ impl Worker {
             latching: Latching::Off,
             clip_cache_bytes: 1 << 20,
             max_sessions: 1000,
+            recordings: std::env::temp_dir().join(format!("dialtone-test-{}-{first}", std::process::id())),
             seed: 7,
         };
         change(&mut config);
