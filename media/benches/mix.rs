@@ -3,6 +3,9 @@
 //! `cargo bench -p dialtone-media --features daemon --bench mix`. The time is of one core, best of ten. Instructions
 //! are the same on every machine, so that they can be compared from change to change: they are counted by valgrind,
 //! where there is one, in a process that runs one case and nothing else.
+//!
+//! As it was first measured: 3,507 instructions where three members all speak; 1,964 where 3 of 250 speak, and 2,019
+//! with a recorder; 7,352 where all 250 do, half of which bend a sum that is far too loud; 9,221 with 250 phones.
 
 #![allow(clippy::disallowed_methods)]
 

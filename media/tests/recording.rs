@@ -65,7 +65,7 @@ fn read(path: &Path) -> Vec<Vec<i16>> {
     (0..channels).map(|channel| samples.iter().skip(channel).step_by(channels).copied().collect()).collect()
 }
 
-/// How much of `original` is in `copy`, and how many samples later at most 250 ms.
+/// How much of `original` is in `copy`, and how many samples later: 100 ms at most.
 fn likeness(original: &[i16], copy: &[i16]) -> (f64, usize) {
     let dot = |a: &[i16], b: &[i16]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     let at = |late: usize| {
@@ -73,7 +73,7 @@ fn likeness(original: &[i16], copy: &[i16]) -> (f64, usize) {
         let (original, copy) = (&original[..len], &copy[late..late + len]);
         dot(original, copy) / (dot(original, original) * dot(copy, copy)).sqrt().max(1.0)
     };
-    (0..2000.min(copy.len())).map(|late| (at(late), late)).max_by(|a, b| a.0.total_cmp(&b.0)).expect("samples")
+    (0..800.min(copy.len())).map(|late| (at(late), late)).max_by(|a, b| a.0.total_cmp(&b.0)).expect("samples")
 }
 
 /// Noise that is not like itself at any other place.
