@@ -32,6 +32,11 @@ macro_rules! sid {
             pub const fn at(wall_ms: u64, random: u128) -> Self {
                 Self((wall_ms as u128) << 80 | random & ((1 << 80) - 1))
             }
+
+            /// A fresh sid that sorts behind another, also within one millisecond: no easier to guess for that.
+            pub fn behind(last: Self, wall_ms: u64, random: u128) -> Self {
+                Self::at(wall_ms, random).max(Self(last.0 + 1 + (random & u128::from(u64::MAX))))
+            }
         }
 
         impl fmt::Display for $name {
@@ -154,6 +159,17 @@ mod tests {
     fn fresh_sids_sort_by_time() {
         assert!(CallSid::at(1, u128::MAX) < CallSid::at(2, 0));
         assert_eq!(CallSid::at(0x123, 7).to_string(), "CA00000000012300000000000000000007");
+    }
+
+    #[test]
+    fn sids_of_one_millisecond_keep_their_order() {
+        let mut last = CallSid::at(5, u128::MAX);
+        for random in [0, u128::MAX, 1, u128::MAX / 3] {
+            let next = CallSid::behind(last, 5, random);
+            assert!(next > last);
+            last = next;
+        }
+        assert_eq!(CallSid::behind(last, 9, 7), CallSid::at(9, 7));
     }
 
     #[test]

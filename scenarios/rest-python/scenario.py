@@ -127,6 +127,7 @@ class Rest:
         rtp.play(b"\xff" * 8000, wait=False)
         wait_for(lambda: max(map(abs, rtp.heard()[-4000:] or [0])) > 1000, 5, "speech of the document in the update")
         self.refused(21220, lambda: self.client.calls(call.sid).update(status="canceled"))
+        self.refused(20001, lambda: self.client.calls(call.sid).update(status_callback=f"{URL}/status"))
         equal(self.client.calls(call.sid).update(status="completed").status, "completed", "what update gives")
         incoming.wait_bye()
         done = self.becomes(call.sid, "completed")

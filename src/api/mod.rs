@@ -5,8 +5,8 @@ mod demo;
 mod health;
 mod rest;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use axum::Router;
@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 
 use crate::account::Directory;
 use crate::events::Live;
+use crate::ids::CallSid;
 use crate::secret::Secret;
 use crate::shard::MailBox;
 use crate::store::Store;
@@ -26,6 +27,8 @@ pub struct View {
     pub store: Store,
     pub live: Live,
     pub directory: Arc<ArcSwap<Directory>>,
+    /// The sid of the call that was ordered last: those of one millisecond sort in the order of their requests.
+    pub last_order: Arc<Mutex<CallSid>>,
     /// The way to the shard.
     pub mail: MailBox,
     pub operator_token: Secret,

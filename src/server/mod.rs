@@ -5,8 +5,8 @@ mod observe;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, Cli
 use crate::config::{Config, ConfigError, Latching};
 use crate::events::Outbox;
 use crate::hot::Bindings;
+use crate::ids::CallSid;
 use crate::shard::{self, Mail, MailBox, Names, Outside, core, gate, mail_box};
 use crate::speech::Speech;
 use crate::store::{self, Store, StoreError};
@@ -146,6 +147,7 @@ impl Server {
             store: store.clone(),
             live: outbox.live(),
             directory: directory.clone(),
+            last_order: Arc::new(Mutex::new(CallSid::new(0))),
             mail: mail.clone(),
             operator_token: config.http.operator_token.clone(),
             draining: draining.clone(),

@@ -37,9 +37,18 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 /// A shard answers within this time, or something is wrong with it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Parameters whose engine there is not yet: refused, so that nothing is accepted silently.
+/// Parameters of a new call whose engine there is not yet: refused, so that nothing is accepted silently.
 const NOT_YET: &[&str] =
     &["Record", "MachineDetection", "AsyncAmd", "ApplicationSid", "Byoc", "CallToken", "RecordingTrack"];
+
+const NOT_YET_IN_A_CHANGE: &[&str] = &["StatusCallback"];
+
+fn refuse_what_is_not_yet(form: &Form, names: &[&str]) -> Result<(), Fault> {
+    match names.iter().find(|name| form.text(name).is_some_and(|value| value != "false")) {
+        Some(name) => Err(Fault::parameter(20_001, format!("{name} is not available on this server yet"))),
+        None => Ok(()),
+    }
+}
 
 pub(super) async fn list(
     State(view): State<View>,
@@ -77,16 +86,14 @@ pub(super) async fn fetch(
 
 /// 201 at once: the call is queued. What becomes of it is told by its status, and by callbacks.
 pub(super) async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -> Result<Response, Fault> {
-    if let Some(name) = NOT_YET.iter().find(|name| form.text(name).is_some_and(|value| value != "false")) {
-        return Err(Fault::parameter(20_001, format!("{name} is not available on this server yet")));
-    }
+    refuse_what_is_not_yet(&form, NOT_YET)?;
     let to = form.text("To").ok_or_else(|| Fault::parameter(21_201, "No 'To' number is specified"))?;
     let from = form.text("From").ok_or_else(|| Fault::parameter(21_213, "No 'From' number is specified"))?;
     let target = parse_target(to, form.text("SipAuthUsername"), form.text("SipAuthPassword"))
         .ok_or_else(|| Fault::parameter(21_211, format!("The 'To' number {to} is not a valid phone number")))?;
     check_from(&view, &account, from, &target)?;
     let order = PlaceOrder {
-        sid: CallSid::at(wall_ms(), random()),
+        sid: next_sid(&view),
         account: account.sid,
         from: from.to_owned(),
         to: to.to_owned(),
@@ -123,6 +130,7 @@ pub(super) async fn update(
     form: Form,
 ) -> Result<Json<Value>, Fault> {
     let mut record = find(&view, &account, &name).await?;
+    refuse_what_is_not_yet(&form, NOT_YET_IN_A_CHANGE)?;
     let status = match form.text("Status") {
         None => None,
         Some("completed") => Some(CallStatus::Completed),
@@ -308,6 +316,12 @@ fn day_or_second(text: &str) -> Option<(u64, u64)> {
     }
     let second = millis(time::OffsetDateTime::parse(text, &Rfc3339).ok()?)?;
     Some((second, second + 1000))
+}
+
+fn next_sid(view: &View) -> CallSid {
+    let mut last = view.last_order.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    *last = CallSid::behind(*last, wall_ms(), random());
+    *last
 }
 
 /// As the call is before its first event.
