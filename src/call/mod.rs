@@ -388,7 +388,11 @@ impl Call {
             }
             Signalling::Outgoing { .. } => {
                 self.cancel_attempts(None, reason, effects);
-                (CallStatus::Canceled, 487)
+                match ended_by {
+                    // No media for it, or a shutdown: that is not what anybody wanted.
+                    EndedBy::Server => (CallStatus::Failed, sip_status),
+                    EndedBy::Application | EndedBy::Peer => (CallStatus::Canceled, 487),
+                }
             }
             Signalling::Answered { attempt } => {
                 effects.push(Effect::Sip { attempt: *attempt, command: SipCommand::Bye { reason: reason.to_owned() } });

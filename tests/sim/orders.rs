@@ -187,3 +187,14 @@ fn call_that_the_network_loses_much_of_is_placed_and_ended_all_the_same() {
         assert_eq!(world.records().len(), 1, "seed {seed}");
     }
 }
+
+#[test]
+fn placed_call_that_the_server_gives_up_has_failed_and_was_not_canceled() {
+    let (mut world, _) = world(Script::Answer(Duration::from_secs(30)));
+    world.place(order("+15553334444"));
+    world.run_for(Duration::from_secs(2));
+    world.end_all();
+    world.close_books();
+    let completed = world.records()[0].completed.clone().unwrap();
+    assert_eq!((completed.status, completed.ended_by), (CallStatus::Failed, EndedBy::Server));
+}
