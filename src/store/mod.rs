@@ -1,6 +1,7 @@
 //! Durable rows: CDRs and ledger lines, written in batches, exactly once each. All SQL of the server is here.
 //!
-//! One portable text (`$N` placeholders, TEXT and BIGINT only), so that another database needs no second one.
+//! One portable text (TEXT and BIGINT only), so that another database needs no second one; but for the places of the long
+//! inserts, which SQLite wants without numbers.
 
 mod filter;
 mod writer;
@@ -23,6 +24,15 @@ use filter::Value;
 pub use filter::{CallFilter, Moment};
 pub use writer::{StoreWriter, subscriber};
 
+/// From the first databases, which have a column `record`, to these.
+const RENAMED: &[&str] = &[
+    // Its text holds the same, and more, under the same names.
+    "ALTER TABLE calls RENAME COLUMN record TO detail",
+    // Their columns were others.
+    "DROP INDEX calls_by_time",
+    "DROP INDEX calls_by_account",
+];
+
 const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS calls (
         sid TEXT NOT NULL PRIMARY KEY, account TEXT NOT NULL, direction TEXT NOT NULL,
@@ -36,6 +46,9 @@ const SCHEMA: &[&str] = &[
         module TEXT NOT NULL, category TEXT NOT NULL, quantity BIGINT NOT NULL, unit TEXT NOT NULL, at_ms BIGINT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS ledger_by_account ON ledger (account, category, at_ms)",
 ];
+
+/// The status of a row whose call was deleted: no call has it.
+const DELETED: &str = "deleted";
 
 const CALL_COLUMNS: &str = "sid, account, direction, from_address, to_address, parent, via, sip_call_id, status, started_ms, answered_ms, ended_ms, duration_s, detail";
 const LEDGER_COLUMNS: &str = "event, account, call, service, module, category, quantity, unit, at_ms";
@@ -88,6 +101,11 @@ impl Store {
         let separator = if url.contains('?') { '&' } else { '?' };
         let options = AnyConnectOptions::from_str(&format!("{url}{separator}mode=rwc"))?;
         let writer = connect(&options).await?;
+        if sqlx::query("SELECT record FROM calls LIMIT 1").execute(&writer).await.is_ok() {
+            for statement in RENAMED {
+                sqlx::query(*statement).execute(&writer).await?;
+            }
+        }
         for statement in SCHEMA {
             sqlx::query(*statement).execute(&writer).await?;
         }
@@ -150,12 +168,15 @@ impl Store {
         let limit = i64::from(limit);
         let rows = match account {
             Some(account) => {
-                let text = format!("SELECT {CALL_COLUMNS} FROM calls WHERE account = $1 ORDER BY sid DESC LIMIT $2");
+                let text = format!(
+                    "SELECT {CALL_COLUMNS} FROM calls WHERE account = $1 AND status <> '{DELETED}' ORDER BY sid DESC LIMIT $2"
+                );
                 let query = sqlx::query(AssertSqlSafe(text)).bind(account.to_string()).bind(limit);
                 query.fetch_all(&self.reader).await?
             }
             None => {
-                let text = format!("SELECT {CALL_COLUMNS} FROM calls ORDER BY sid DESC LIMIT $1");
+                let text =
+                    format!("SELECT {CALL_COLUMNS} FROM calls WHERE status <> '{DELETED}' ORDER BY sid DESC LIMIT $1");
                 sqlx::query(AssertSqlSafe(text)).bind(limit).fetch_all(&self.reader).await?
             }
         };
@@ -170,8 +191,9 @@ impl Store {
         limit: u32,
     ) -> Result<Vec<CallRecord>, StoreError> {
         let (conditions, values) = filter.conditions();
-        let text =
-            format!("SELECT {CALL_COLUMNS} FROM calls WHERE account = $1{conditions} ORDER BY sid DESC LIMIT {limit}");
+        let text = format!(
+            "SELECT {CALL_COLUMNS} FROM calls WHERE account = $1 AND status <> '{DELETED}'{conditions} ORDER BY sid DESC LIMIT {limit}"
+        );
         let mut query = sqlx::query(AssertSqlSafe(text)).bind(account.to_string());
         for value in values {
             query = match value {
@@ -183,14 +205,18 @@ impl Store {
     }
 
     /// Whether there was such a call of the account. Its line in the ledger stays.
+    ///
+    /// The row stays too, emptied: without it the call would be written anew from what the journal still has of it.
     pub async fn delete_call(&self, account: AccountSid, sid: CallSid) -> Result<bool, StoreError> {
-        let query = sqlx::query("DELETE FROM calls WHERE account = $1 AND sid = $2");
-        let done = query.bind(account.to_string()).bind(sid.to_string()).execute(&self.writer).await?;
+        let text = "UPDATE calls SET status = $1, from_address = '', to_address = '', via = '', sip_call_id = '', detail = '' \
+                    WHERE account = $2 AND sid = $3 AND status <> $1";
+        let query = sqlx::query(text).bind(DELETED).bind(account.to_string()).bind(sid.to_string());
+        let done = query.execute(&self.writer).await?;
         Ok(done.rows_affected() > 0)
     }
 
     pub async fn call(&self, sid: CallSid) -> Result<Option<CallRecord>, StoreError> {
-        let text = format!("SELECT {CALL_COLUMNS} FROM calls WHERE sid = $1");
+        let text = format!("SELECT {CALL_COLUMNS} FROM calls WHERE sid = $1 AND status <> '{DELETED}'");
         let row = sqlx::query(AssertSqlSafe(text)).bind(sid.to_string()).fetch_optional(&self.reader).await?;
         row.as_ref().map(read_record).transpose()
     }
@@ -219,6 +245,8 @@ const SETUP: &[&str] = &[
     "PRAGMA cache_size = -1024",
     // A page that is written often goes to the database once for all of it.
     "PRAGMA wal_autocheckpoint = 4000",
+    // What is deleted is overwritten.
+    "PRAGMA secure_delete = FAST",
 ];
 
 /// A pool of one connection, set up as it must be.
@@ -305,3 +333,6 @@ fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> StoreErr
 fn millis(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
