@@ -8,7 +8,6 @@ use serde::Deserialize;
 
 use super::View;
 use super::{error, is_operator};
-use crate::events::CallRecord;
 use crate::ids::CallSid;
 
 const DEFAULT_LIMIT: u32 = 50;
@@ -25,10 +24,7 @@ pub(super) async fn list(State(view): State<View>, Query(query): Query<ListQuery
         return denied();
     }
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
-    let mut calls: Vec<CallRecord> = {
-        let live = view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        live.values().cloned().collect()
-    };
+    let mut calls = view.live.find(|_| true);
     calls.sort_by_key(|record| std::cmp::Reverse(record.started_ms));
     match view.store.calls(None, limit).await {
         Ok(past) => calls.extend(past),
@@ -49,7 +45,7 @@ pub(super) async fn show(State(view): State<View>, Path(sid): Path<String>, head
     }
     let not_found = || error(StatusCode::NOT_FOUND, 20_404, &format!("there is no call {sid}"));
     let Ok(call) = sid.parse::<CallSid>() else { return not_found() };
-    let live = view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&call).cloned();
+    let live = view.live.get(call);
     let record = match live {
         Some(record) => Some(record),
         None => match view.store.call(call).await {

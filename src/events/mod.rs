@@ -5,6 +5,7 @@
 //! metrics. After a crash the journal is read again, so that each call has exactly one end.
 
 mod journal;
+mod live;
 mod outbox;
 mod record;
 
@@ -15,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AccountSid, CallSid, EventSid};
 use crate::twiml::{CallbackEvent, Notice, StatusCallback};
 
-pub use outbox::{Live, Outbox, Publisher, Subscriber};
+pub use live::Live;
+pub use outbox::{Outbox, Publisher, Subscriber};
 pub use record::{CallRecord, Told};
 
 /// An immutable fact about a call.

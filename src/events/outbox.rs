@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use super::journal::Journal;
+use super::live::Live;
 use super::{CallRecord, CallStatus, Completed, EndedBy, Event, EventKind, Media};
 use crate::ids::{CallSid, EventSid};
 
@@ -75,9 +76,6 @@ pub trait Subscriber: Send {
         let _ = last;
     }
 }
-
-/// Calls that the store does not have yet, as their events tell: live ones, and those that have just ended.
-pub type Live = Arc<Mutex<HashMap<CallSid, CallRecord>>>;
 
 /// Calls that the store has and the outbox has not forgotten yet: as many as there are live ones, at most.
 type Stored = Arc<Mutex<Vec<CallSid>>>;
@@ -202,7 +200,7 @@ impl Writer {
     }
 
     fn deliver(&mut self, event: &Event, again: bool) {
-        let mut live = self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut live = self.live.calls();
         if let Some(record) = CallRecord::begin(event) {
             let segment = self.journal.segment();
             self.begun.insert(event.call, segment);
@@ -222,11 +220,8 @@ impl Writer {
         if calls.is_empty() {
             return;
         }
-        {
-            let mut live = self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            calls.iter().for_each(|call| drop(live.remove(call)));
-        }
         for call in &calls {
+            self.live.forget(*call);
             let Some(segment) = self.begun.remove(call) else { continue };
             if let Some(count) = self.unstored.get_mut(&segment) {
                 *count -= 1;

@@ -85,13 +85,12 @@ impl Observed {
 
     fn calls(&self, series: &mut Series) {
         series.calls.values_mut().for_each(|count| *count = 0);
-        {
-            let live = self.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            for record in live.values().filter(|record| record.ended_ms.is_none()) {
+        self.live.for_each(|record| {
+            if record.ended_ms.is_none() {
                 let state = if record.answered_ms.is_some() { "in_progress" } else { "ringing" };
                 *series.calls.entry((record.account, record.direction.as_str(), state)).or_default() += 1;
             }
-        }
+        });
         for ((account, direction, state), count) in &series.calls {
             metrics::gauge!("dialtone_calls", "account" => account.to_string(), "direction" => *direction, "state" => *state).set(*count as f64);
         }

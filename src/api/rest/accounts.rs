@@ -1,29 +1,19 @@
 //! `Accounts`: the account that asks.
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::auth::{Acting, Authenticated};
 use super::fault::Fault;
-use super::form::Form;
 use super::page::Page;
 use crate::account::Account;
-use crate::api::View;
 
-pub(super) async fn list(
-    State(_): State<View>,
-    Authenticated(account): Authenticated,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Fault> {
-    let text = query.unwrap_or_default();
-    let query = Form::read(text.as_bytes());
-    let page = Page::read(&query)?;
-    let wanted = query.text("FriendlyName").is_none_or(|name| name == account.name)
-        && query.text("Status").is_none_or(|status| status == "active");
+pub(super) async fn list(Authenticated(account): Authenticated, page: Page) -> Result<Response, Fault> {
+    let wanted = page.query.text("FriendlyName").is_none_or(|name| name == account.name)
+        && page.query.text("Status").is_none_or(|status| status == "active");
     let items = if wanted && page.after.is_none() { vec![resource(&account)] } else { Vec::new() };
-    Ok(Json(page.envelope("accounts", items, None, "/2010-04-01/Accounts.json", &text)).into_response())
+    Ok(Json(page.envelope("accounts", items, None, "/2010-04-01/Accounts.json")).into_response())
 }
 
 pub(super) async fn fetch(Acting(account): Acting) -> Json<Value> {

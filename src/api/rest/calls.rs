@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -50,30 +50,20 @@ fn refuse_what_is_not_yet(form: &Form, names: &[&str]) -> Result<(), Fault> {
     }
 }
 
-pub(super) async fn list(
-    State(view): State<View>,
-    Acting(account): Acting,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Value>, Fault> {
-    let text = query.unwrap_or_default();
-    let query = Form::read(text.as_bytes());
-    let page = Page::read(&query)?;
-    let filter = filter(&query, &page)?;
+pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
+    let filter = filter(&page)?;
     // One more than the page holds: whether another page follows.
     let wanted = page.size as usize + 1;
     let stored = view.store.find_calls(account.sid, &filter, wanted as u32).await.map_err(|_| store_is_away())?;
     let mut found: BTreeMap<Reverse<CallSid>, CallRecord> =
         stored.into_iter().map(|record| (Reverse(record.sid), record)).collect();
-    {
-        let live = view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let own = live.values().filter(|record| record.account == account.sid && filter.takes(record));
-        found.extend(own.map(|record| (Reverse(record.sid), record.clone())));
-    }
+    let live = view.live.find(|record| record.account == account.sid && filter.takes(record));
+    found.extend(live.into_iter().map(|record| (Reverse(record.sid), record)));
     let follows = found.len() >= wanted;
     let records: Vec<CallRecord> = found.into_values().take(page.size as usize).collect();
     let last = records.last().filter(|_| follows).map(|record| record.sid.to_string());
     let path = format!("/2010-04-01/Accounts/{}/Calls.json", account.sid);
-    Ok(Json(page.envelope("calls", records.iter().map(resource).collect(), last, &path, &text)))
+    Ok(Json(page.envelope("calls", records.iter().map(resource).collect(), last, &path)))
 }
 
 pub(super) async fn fetch(
@@ -111,9 +101,9 @@ pub(super) async fn create(State(view): State<View>, Acting(account): Acting, fo
     let record = queued(&order);
     let (sid, body) = (order.sid, resource(&record));
     // It can be asked for as soon as the answer is there, before its first event comes by.
-    view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).insert(sid, record);
+    view.live.expect(record);
     if let Err(error) = view.mail.try_send(Mail::Place(Box::new(order))) {
-        view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&sid);
+        view.live.forget(sid);
         return Err(match error {
             TrySendError::Full(_) => Fault::new(429, 20_429, "Too many calls wait to be made: please try again"),
             TrySendError::Closed(_) => Fault::unavailable("The server is shutting down"),
@@ -173,7 +163,7 @@ pub(super) async fn remove(
     match deleted {
         true => {
             // The outbox forgets what is stored a moment later.
-            view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(&record.sid);
+            view.live.forget(record.sid);
             Ok(StatusCode::NO_CONTENT)
         }
         // Over, and not in the store yet: some seconds at most.
@@ -185,7 +175,7 @@ pub(super) async fn remove(
 pub(super) async fn find(view: &View, account: &Account, name: &str) -> Result<CallRecord, Fault> {
     let not_found = || Fault::not_found(&format!("/2010-04-01/Accounts/{}/Calls/{name}", account.sid));
     let sid: CallSid = name.strip_suffix(".json").unwrap_or(name).parse().map_err(|_| not_found())?;
-    let live = view.live.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).get(&sid).cloned();
+    let live = view.live.get(sid);
     let record = match live {
         Some(record) => Some(record),
         None => view.store.call(sid).await.map_err(|_| store_is_away())?,
@@ -264,7 +254,8 @@ fn digits(form: &Form) -> Result<Option<String>, Fault> {
     if good { Ok(Some(digits.to_owned())) } else { Err(invalid("SendDigits", digits, "up to 32 of 0-9 A-D * # w W")) }
 }
 
-fn filter(query: &Form, page: &Page) -> Result<CallFilter, Fault> {
+fn filter(page: &Page) -> Result<CallFilter, Fault> {
+    let query = &page.query;
     let before = match &page.after {
         None => None,
         Some(key) => Some(key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"))?),

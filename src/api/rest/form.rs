@@ -43,6 +43,12 @@ impl Form {
         self.0.iter().filter(move |(known, _)| known == name).flat_map(|(_, value)| value.split_ascii_whitespace())
     }
 
+    /// As it came, but for these.
+    pub fn encoded_without(&self, names: &[&str]) -> String {
+        let left = self.0.iter().filter(|(name, _)| !names.contains(&name.as_str()));
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(left).finish()
+    }
+
     pub fn number(&self, name: &str, range: std::ops::RangeInclusive<u32>) -> Result<Option<u32>, Fault> {
         let Some(text) = self.text(name) else { return Ok(None) };
         let number = text.parse().ok().filter(|number| range.contains(number));

@@ -1,13 +1,12 @@
 //! `Notifications` of a call: the errors and warnings that its documents and requests gave.
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use serde_json::{Value, json};
 
 use super::auth::Acting;
 use super::calls::find;
 use super::fault::Fault;
-use super::form::Form;
 use super::page::Page;
 use crate::api::View;
 use crate::events::{CallRecord, EventKind, Told, rfc_2822};
@@ -19,12 +18,9 @@ pub(super) async fn list(
     State(view): State<View>,
     Acting(account): Acting,
     Path((_, call)): Path<(String, String)>,
-    RawQuery(query): RawQuery,
+    page: Page,
 ) -> Result<Json<Value>, Fault> {
-    let text = query.unwrap_or_default();
-    let query = Form::read(text.as_bytes());
-    let page = Page::read(&query)?;
-    let wanted = query.number("Log", 0..=1)?;
+    let wanted = page.query.number("Log", 0..=1)?;
     let record = find(&view, &account, &call).await?;
     let all = notices(&record).filter(|(_, notice)| wanted.is_none_or(|log| log == level(notice)));
     let left = all.map(|(told, notice)| (sid(&record, told), resource(&record, told, notice)));
@@ -38,7 +34,7 @@ pub(super) async fn list(
     }
     let last = left.peek().and(last);
     let path = format!("/2010-04-01/Accounts/{}/Calls/{}/Notifications.json", account.sid, record.sid);
-    Ok(Json(page.envelope("notifications", items, last, &path, &text)))
+    Ok(Json(page.envelope("notifications", items, last, &path)))
 }
 
 pub(super) async fn fetch(

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, State};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::auth::Acting;
 use super::fault::Fault;
-use super::form::Form;
 use super::page::Page;
 use crate::account::Number;
 use crate::api::View;
@@ -17,17 +16,10 @@ use crate::ids::NumberSid;
 use crate::twiml::{DocumentSource, Endpoint, Method};
 
 /// By number, filtered by `PhoneNumber` (with `*` for any digits) and `FriendlyName`.
-pub(super) async fn list(
-    State(view): State<View>,
-    Acting(account): Acting,
-    RawQuery(query): RawQuery,
-) -> Result<Json<Value>, Fault> {
-    let text = query.unwrap_or_default();
-    let query = Form::read(text.as_bytes());
-    let page = Page::read(&query)?;
+pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
     let wanted = |number: &Number| {
-        query.text("PhoneNumber").is_none_or(|pattern| matches(pattern, &number.number))
-            && query.text("FriendlyName").is_none_or(|name| name == number.number)
+        page.query.text("PhoneNumber").is_none_or(|pattern| matches(pattern, &number.number))
+            && page.query.text("FriendlyName").is_none_or(|name| name == number.number)
             && page.after.as_ref().is_none_or(|after| *after < number.number)
     };
     let directory = view.directory.load();
@@ -38,7 +30,7 @@ pub(super) async fn list(
     let last = found.last().filter(|_| follows).map(|number| number.number.clone());
     let path = format!("/2010-04-01/Accounts/{}/IncomingPhoneNumbers.json", account.sid);
     let items = found.into_iter().map(|number| resource(number)).collect();
-    Ok(Json(page.envelope("incoming_phone_numbers", items, last, &path, &text)))
+    Ok(Json(page.envelope("incoming_phone_numbers", items, last, &path)))
 }
 
 pub(super) async fn fetch(

@@ -2,6 +2,8 @@
 //!
 //! The SDKs follow `next_page_uri` as it is and refuse an envelope with a key that they do not know.
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
@@ -11,17 +13,26 @@ const USUAL_SIZE: u32 = 50;
 /// The SDKs ask for as many as the program wants: more than this is cut, not refused.
 const MAX_SIZE: u32 = 1_000;
 
-/// Which part of a list is asked for.
-#[derive(Debug, PartialEq)]
+/// Which part of a list is asked for, and what it is filtered by.
+#[derive(Debug)]
 pub struct Page {
     pub size: u32,
-    pub number: u32,
+    number: u32,
     /// The key of the last entry of the page before; `None` for the first page.
     pub after: Option<String>,
+    pub query: Form,
+}
+
+impl<S: Sync> FromRequestParts<S> for Page {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Page, Fault> {
+        Page::read(Form::read(parts.uri.query().unwrap_or_default().as_bytes()))
+    }
 }
 
 impl Page {
-    pub fn read(query: &Form) -> Result<Page, Fault> {
+    fn read(query: Form) -> Result<Page, Fault> {
         let size = query.number("PageSize", 0..=u32::MAX)?.unwrap_or(USUAL_SIZE).clamp(1, MAX_SIZE);
         let number = query.number("Page", 0..=u32::MAX)?.unwrap_or(0);
         let after = match query.text("PageToken") {
@@ -30,18 +41,12 @@ impl Page {
                 Some(token.strip_prefix("PA").ok_or_else(|| invalid("PageToken", token, "a token of ours"))?.to_owned())
             }
         };
-        Ok(Page { size, number, after })
+        Ok(Page { size, number, after, query })
     }
 
-    /// The envelope. `last` is the key of the last entry if more follow; `path` is the list's own, and `query` what it
-    /// was filtered by.
-    pub fn envelope(&self, key: &str, items: Vec<Value>, last: Option<String>, path: &str, query: &str) -> Value {
-        let filters: String = url::form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(
-                url::form_urlencoded::parse(query.as_bytes())
-                    .filter(|(name, _)| !matches!(name.as_ref(), "Page" | "PageSize" | "PageToken")),
-            )
-            .finish();
+    /// The envelope. `last` is the key of the last entry if more follow; `path` is the list's own.
+    pub fn envelope(&self, key: &str, items: Vec<Value>, last: Option<String>, path: &str) -> Value {
+        let filters = self.query.encoded_without(&["Page", "PageSize", "PageToken"]);
         let uri = |number: u32, token: Option<&str>| {
             let token = token.map(|token| format!("&PageToken=PA{token}")).unwrap_or_default();
             let filters = if filters.is_empty() { String::new() } else { format!("{filters}&") };
@@ -70,9 +75,9 @@ mod tests {
     #[test]
     fn page_is_cut_to_what_is_allowed_and_carries_its_filters_on() {
         let query = "PageSize=5000&Status=completed&Page=2&PageToken=PACA1";
-        let page = Page::read(&Form::read(query.as_bytes())).unwrap();
-        assert_eq!(page, Page { size: 1000, number: 2, after: Some("CA1".into()) });
-        let envelope = page.envelope("calls", vec![json!({})], Some("CA2".into()), "/Calls.json", query);
+        let page = Page::read(Form::read(query.as_bytes())).unwrap();
+        assert_eq!((page.size, page.number, page.after.as_deref()), (1000, 2, Some("CA1")));
+        let envelope = page.envelope("calls", vec![json!({})], Some("CA2".into()), "/Calls.json");
         assert_eq!(envelope["next_page_uri"], "/Calls.json?Status=completed&PageSize=1000&Page=3&PageToken=PACA2");
         assert_eq!(envelope["first_page_uri"], "/Calls.json?Status=completed&PageSize=1000&Page=0");
         assert_eq!((&envelope["start"], &envelope["end"]), (&json!(2000), &json!(2000)));
@@ -95,6 +100,6 @@ mod tests {
 
     #[test]
     fn token_of_somebody_else_is_refused() {
-        assert!(Page::read(&Form::read(b"PageToken=x")).is_err());
+        assert!(Page::read(Form::read(b"PageToken=x")).is_err());
     }
 }
