@@ -33,6 +33,7 @@ fn main() -> io::Result<()> {
         ports: 10_000..=19_999,
         latching: Latching::Off,
         clip_cache_bytes: 0,
+        kept_sockets: 100,
         max_sessions: 10_000,
         recordings: std::env::temp_dir(),
         seed: 1,

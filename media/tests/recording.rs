@@ -385,6 +385,7 @@ fn worker_on_its_owners_thread_is_woken_by_its_files() {
         ports: 10_000..=10_001,
         latching: Latching::Off,
         clip_cache_bytes: 0,
+        kept_sockets: 100,
         max_sessions: 10,
         recordings: folder.0.clone(),
         seed: 1,

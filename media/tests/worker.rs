@@ -362,3 +362,45 @@ fn shutdown_ends_the_thread_and_takes_no_more_commands() {
     let command = Command { command_id: 1, session_id: 1, owner_epoch: 1, kind: None };
     assert!(worker.handle.send(command).is_err());
 }
+
+/// Counts what is bound.
+struct Counting(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+
+impl Sockets for Counting {
+    fn bind(&mut self, address: SocketAddr) -> io::Result<mio::net::UdpSocket> {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        UdpSockets.bind(address)
+    }
+}
+
+#[test]
+fn socket_is_kept_for_the_ports_next_leg_unless_something_comes_to_it() {
+    for (kept_sockets, comes, expected) in [(1, None, 1), (1, Some(1), 2), (1, Some(1000), 2), (0, None, 2)] {
+        let bound = std::sync::Arc::default();
+        let first = next_range();
+        let one_pair = |config: &mut dialtone_media::worker::Config| {
+            config.ports = first..=first + 1;
+            config.kept_sockets = kept_sockets;
+        };
+        let worker = Worker::start_on(Box::new(Counting(std::sync::Arc::clone(&bound))), one_pair, || {});
+        let mut earlier = Phone::new(0);
+        worker.open(1, &mut [(&mut earlier, Hears::Leg(1))]);
+        worker.send(1, CommandKind::Release(Release {}));
+        worker.wait(|kind| matches!(kind, MediaEventKind::Released(_)).then_some(()));
+        for _ in 0..comes.unwrap_or(0) {
+            // The port is closed from the first on: the system says so.
+            let _ = earlier.socket.send_to(&[0x80; 172], earlier.peer.expect("a peer"));
+        }
+        // A port rests for a second.
+        std::thread::sleep(Duration::from_millis(1100));
+        let mut phone = Phone::new(0);
+        worker.open(2, &mut [(&mut phone, Hears::Leg(1))]);
+        assert_eq!(phone.peer, earlier.peer, "the only port");
+        phone.say(5);
+        assert_eq!(phone.hear(SOON).expect("its echo").1, [5; 160]);
+        // Each leg has had one packet of RTCP's socket at most, and the second leg alone.
+        let rtp = bound.load(std::sync::atomic::Ordering::Relaxed) - 1;
+        assert_eq!(rtp, expected, "{kept_sockets} kept, {comes:?} packets between");
+        assert_eq!(worker.handle.counters().dropped_for(Dropped::Source), 0, "nothing of the earlier call is left");
+    }
+}

@@ -51,7 +51,7 @@ fn written_again(message: &Message) {
     };
     let own = |name: &str| matches!(HeaderName::from_text(name), HeaderName::ContentLength | HeaderName::ContentType);
     for (name, value) in message.all_headers().filter(|(name, _)| !own(name)) {
-        writer.named(name, unfold(value));
+        writer.named(name, unfold(value).as_ref());
     }
     let content_type = message.header(HeaderName::ContentType).map(unfold).unwrap_or_default();
     let again = Message::parse(writer.finish(&content_type, &message.body())).expect("what we write can be indexed");

@@ -267,11 +267,22 @@ async fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|error| StartError::Listen { what: format!("http://{address}"), error })
 }
 
+/// Each leg is a file or two: raises what this process may open to what the system allows it, and says how many that is.
+fn raise_open_files() -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    // No limit is more than any range of ports.
+    let limit = if raised { maximum } else { current };
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
 fn worker_config(config: &Config) -> worker::Config {
     worker::Config {
         address: config.media.address,
         advertise: config.media.advertise,
         ports: config.media.ports.clone(),
+        kept_sockets: raise_open_files() / 4,
         latching: match config.media.latching {
             Latching::Off => worker::Latching::Off,
             Latching::Nat => worker::Latching::Nat,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use dialtone_sip::flow::Flow;
-use dialtone_sip::msg::{Address, HeaderName, Message, Method, Uri};
+use dialtone_sip::msg::{Address, HeaderName, Message, Method, Text, Uri};
 use dialtone_sip::registrar::{MIN_EXPIRES_S, Refusal};
 use dialtone_sip::stack::{ALLOW, Reply};
 
@@ -165,7 +165,9 @@ impl Core {
 
 /// Our Contact on a flow.
 pub(super) fn contact(flow: Flow) -> String {
-    format!("<sip:dialtone@{};transport={}>", flow.local, flow.transport.uri_name())
+    let mut contact = Text::with_capacity(64);
+    contact.put("<sip:dialtone@").socket(flow.local).put(";transport=").put(flow.transport.uri_name()).put(">");
+    contact.0
 }
 
 /// 420 with what is required and not known (RFC 3261 s8.2.2.3).

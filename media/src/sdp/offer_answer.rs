@@ -4,7 +4,7 @@
 //! made again, on this worker or another. It does not know why an offer is made, nor when one is in flight in
 //! SIP terms; two offers that cross are SIP's to resolve (491), and here the peer's simply replaces ours.
 
-use std::fmt::{self, Write};
+use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -29,6 +29,9 @@ pub struct Negotiation {
     /// What `agreed` comes to, while it is known from the step that led to it; else it is read again.
     #[serde(skip)]
     planned: Option<MediaPlan>,
+    /// What our offer says, while it need not be read again.
+    #[serde(skip)]
+    offered: Option<SessionDescription>,
 }
 
 /// A pair of descriptions that both sides stand by.
@@ -112,7 +115,15 @@ impl Eq for Negotiation {}
 impl Negotiation {
     /// Before anything was said. `endpoint` is the address and RTP port to advertise.
     pub fn new(endpoint: SocketAddr, session_id: u64) -> Negotiation {
-        Negotiation { endpoint, session_id, agreed: None, last_sent: Bytes::new(), step: Step::Stable, planned: None }
+        Negotiation {
+            endpoint,
+            session_id,
+            agreed: None,
+            last_sent: Bytes::new(),
+            step: Step::Stable,
+            planned: None,
+            offered: None,
+        }
     }
 
     /// Goes on from the last descriptions of both sides, either of which may be empty.
@@ -145,7 +156,7 @@ impl Negotiation {
         let offer = parse(sdp).map_err(SdpError::Malformed)?;
         let answer = self.numbered(self.answer_to(&offer)?);
         let plan = MediaPlan::of(&answer, &offer)?;
-        let exchange = Exchange { local: text_of(&answer), remote: sdp.clone() };
+        let exchange = Exchange { local: answer.text().into(), remote: sdp.clone() };
         let answer = exchange.local.clone();
         self.step = Step::Answered { before: self.agreed.replace(exchange) };
         self.last_sent = answer.clone();
@@ -159,7 +170,11 @@ impl Negotiation {
             return Err(SdpError::NoOffer);
         };
         let answer = parse(sdp).map_err(SdpError::Malformed)?;
-        let plan = MediaPlan::of(&parse(offer).map_err(SdpError::Malformed)?, &answer)?;
+        let ours = match self.offered.take() {
+            Some(ours) => ours,
+            None => parse(offer).map_err(SdpError::Malformed)?,
+        };
+        let plan = MediaPlan::of(&ours, &answer)?;
         self.check_not_ourselves(plan.remote)?;
         let offer = offer.clone();
         self.agreed = Some(Exchange { local: offer.clone(), remote: sdp.clone() });
@@ -170,7 +185,9 @@ impl Negotiation {
 
     /// Our offer: what we had, or everything that we speak with `preferred` first. Made twice it is the same.
     pub fn make_offer(&mut self, preferred: Option<Codec>) -> Bytes {
-        let offer = text_of(&self.numbered(self.offer(preferred)));
+        let offered = self.numbered(self.offer(preferred));
+        let offer = Bytes::from(offered.text());
+        self.offered = Some(offered);
         self.last_sent = offer.clone();
         self.step = Step::Offered { offer: offer.clone() };
         offer
@@ -305,15 +322,6 @@ impl Negotiation {
         }
         sdp
     }
-}
-
-/// What one audio line and its maps take.
-const USUAL_BYTES: usize = 320;
-
-fn text_of(sdp: &SessionDescription) -> Bytes {
-    let mut text = String::with_capacity(USUAL_BYTES);
-    write!(text, "{sdp}").expect("a string takes all that is written");
-    Bytes::from(text)
 }
 
 fn everything() -> Formats {

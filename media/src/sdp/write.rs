@@ -1,69 +1,98 @@
 //! Writes a session description: CRLF, in the order of RFC 4566 s5, and with what the model holds.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::IpAddr;
 
 use super::{Address, Media, SessionDescription};
 
+/// What one audio line and its maps take.
+const USUAL_BYTES: usize = 320;
+
+impl SessionDescription {
+    /// Its text. Piece by piece: formatting machinery costs more than all the rest of an answer.
+    pub fn text(&self) -> String {
+        let mut text = Text(String::with_capacity(USUAL_BYTES));
+        text.put("v=0\r\n");
+        if let Some(origin) = &self.origin {
+            text.put("o=").put(&origin.username).put(" ").number(origin.session_id).put(" ").number(origin.version);
+            text.put(" ").address(&origin.address).put("\r\n");
+        }
+        text.put("s=-\r\n");
+        if let Some(address) = &self.connection {
+            text.put("c=").address(address).put("\r\n");
+        }
+        text.put("t=0 0\r\n");
+        if let Some(direction) = self.direction {
+            text.put("a=").put(direction.name()).put("\r\n");
+        }
+        self.media.iter().for_each(|media| text.media(media));
+        text.0
+    }
+}
+
 impl fmt::Display for SessionDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("v=0\r\n")?;
-        if let Some(origin) = &self.origin {
-            write!(f, "o={} {} {} {}\r\n", origin.username, origin.session_id, origin.version, origin.address)?;
-        }
-        f.write_str("s=-\r\n")?;
-        if let Some(address) = &self.connection {
-            write!(f, "c={address}\r\n")?;
-        }
-        f.write_str("t=0 0\r\n")?;
-        if let Some(direction) = self.direction {
-            write!(f, "a={}\r\n", direction.name())?;
-        }
-        self.media.iter().try_for_each(|media| media.fmt(f))
+        f.write_str(&self.text())
     }
 }
 
-impl fmt::Display for Media {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "m={} {} {} {}\r\n", self.kind, self.port, self.protocol, self.formats)?;
-        for address in &self.connections {
-            write!(f, "c={address}\r\n")?;
-        }
-        for map in &self.rtpmaps {
-            write!(f, "a=rtpmap:{} {}/{}\r\n", map.payload_type, map.encoding, map.rate_hz)?;
-        }
-        if let Some((payload_type, events)) = &self.events {
-            write!(f, "a=fmtp:{payload_type} {events}\r\n")?;
-        }
-        if let Some(ptime) = self.ptime_ms {
-            write!(f, "a=ptime:{ptime}\r\n")?;
-        }
-        if let Some(maxptime) = self.maxptime_ms {
-            write!(f, "a=maxptime:{maxptime}\r\n")?;
-        }
-        if let Some(rtcp) = &self.rtcp {
-            write!(f, "a=rtcp:{}", rtcp.port)?;
-            if let Some(address) = &rtcp.address {
-                write!(f, " {address}")?;
+struct Text(String);
+
+impl Text {
+    fn put(&mut self, text: &str) -> &mut Text {
+        self.0.push_str(text);
+        self
+    }
+
+    fn number(&mut self, number: impl Into<u64>) -> &mut Text {
+        self.put(itoa::Buffer::new().format(number.into()))
+    }
+
+    fn address(&mut self, address: &Address) -> &mut Text {
+        match address {
+            Address::Ip(IpAddr::V4(ip)) => {
+                let [a, b, c, d] = ip.octets();
+                self.put("IN IP4 ").number(a).put(".").number(b).put(".").number(c).put(".").number(d)
             }
-            f.write_str("\r\n")?;
+            Address::Ip(IpAddr::V6(ip)) => {
+                write!(self.put("IN IP6 ").0, "{ip}").expect("a string takes all that is written");
+                self
+            }
+            Address::Name(name) => self.put("IN IP4 ").put(name),
         }
-        if self.rtcp_mux {
-            f.write_str("a=rtcp-mux\r\n")?;
-        }
-        if let Some(direction) = self.direction {
-            write!(f, "a={}\r\n", direction.name())?;
-        }
-        Ok(())
     }
-}
 
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Address::Ip(IpAddr::V4(ip)) => write!(f, "IN IP4 {ip}"),
-            Address::Ip(IpAddr::V6(ip)) => write!(f, "IN IP6 {ip}"),
-            Address::Name(name) => write!(f, "IN IP4 {name}"),
+    fn media(&mut self, media: &Media) {
+        self.put("m=").put(&media.kind).put(" ").number(media.port).put(" ").put(&media.protocol);
+        self.put(" ").put(&media.formats).put("\r\n");
+        for address in &media.connections {
+            self.put("c=").address(address).put("\r\n");
+        }
+        for map in &media.rtpmaps {
+            self.put("a=rtpmap:").number(map.payload_type).put(" ").put(&map.encoding).put("/").number(map.rate_hz);
+            self.put("\r\n");
+        }
+        if let Some((payload_type, events)) = &media.events {
+            self.put("a=fmtp:").number(*payload_type).put(" ").put(events).put("\r\n");
+        }
+        if let Some(ptime) = media.ptime_ms {
+            self.put("a=ptime:").number(ptime).put("\r\n");
+        }
+        if let Some(maxptime) = media.maxptime_ms {
+            self.put("a=maxptime:").number(maxptime).put("\r\n");
+        }
+        if let Some(rtcp) = &media.rtcp {
+            self.put("a=rtcp:").number(rtcp.port);
+            if let Some(address) = &rtcp.address {
+                self.put(" ").address(address);
+            }
+            self.put("\r\n");
+        }
+        if media.rtcp_mux {
+            self.put("a=rtcp-mux\r\n");
+        }
+        if let Some(direction) = media.direction {
+            self.put("a=").put(direction.name()).put("\r\n");
         }
     }
 }

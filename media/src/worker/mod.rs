@@ -51,6 +51,8 @@ pub struct Config {
     pub advertise: IpAddr,
     /// RTP takes the even ports, RTCP the ones above. Shards of one host have ranges that do not meet.
     pub ports: RangeInclusive<u16>,
+    /// Sockets of free ports that may stay open for the next leg.
+    pub kept_sockets: usize,
     pub latching: Latching,
     pub clip_cache_bytes: usize,
     /// Sessions beyond this are refused with `NoCapacity`.

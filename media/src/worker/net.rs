@@ -1,11 +1,18 @@
-//! The sockets of a shard: one or two for each RTP leg, by place in a slab that the poll tokens name.
+//! The sockets of a shard: one or two for each RTP leg, by their port, which the poll tokens name.
+//!
+//! The socket of a leg that is over stays open while its port rests, for the next leg that gets the port: a socket that is
+//! made, polled and closed costs as much as five packets. It is closed when something still comes to it, so that whoever
+//! sends is told by ICMP; after [`KEPT`], so that a quiet server holds none; and where [`super::Config::kept_sockets`]
+//! allows no more.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
-use slab::Slab;
 
 use super::ports::PortPool;
 use super::socket::Sockets;
@@ -42,6 +49,17 @@ impl Endpoint {
     }
 }
 
+/// How long the socket of a free port is kept.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// A port pair of the range.
+enum Pair {
+    Closed,
+    /// Free since then, with an open socket that nothing came to.
+    Kept(UdpSocket, Mono),
+    Taken(Box<Endpoint>),
+}
+
 /// All sockets of a shard.
 ///
 /// None is ever connected: a connected one costs a microsecond less a packet, but the kernel drops what strangers send to
@@ -51,12 +69,27 @@ pub(super) struct Net {
     sockets: Box<dyn Sockets>,
     ports: PortPool,
     registry: Registry,
-    endpoints: Slab<Endpoint>,
+    /// By half the port.
+    pairs: Vec<Pair>,
+    first_pair: usize,
+    /// The kept ones, in the order in which they will be taken. What came to one has closed it before its turn.
+    kept: VecDeque<(usize, Mono)>,
+    max_kept: usize,
 }
 
 impl Net {
-    pub fn new(address: IpAddr, sockets: Box<dyn Sockets>, ports: PortPool, registry: Registry) -> Net {
-        Net { address, sockets, ports, registry, endpoints: Slab::new() }
+    /// `max_kept`: sockets of free ports.
+    pub fn new(
+        address: IpAddr,
+        range: RangeInclusive<u16>,
+        max_kept: usize,
+        sockets: Box<dyn Sockets>,
+        registry: Registry,
+    ) -> Net {
+        let (first_pair, last_pair) = (usize::from(*range.start()) / 2, usize::from(*range.end()) / 2);
+        let pairs = (first_pair..=last_pair).map(|_| Pair::Closed).collect();
+        let ports = PortPool::new(range);
+        Net { address, sockets, ports, registry, pairs, first_pair, kept: VecDeque::new(), max_kept }
     }
 
     pub fn free_legs(&self) -> usize {
@@ -65,27 +98,38 @@ impl Net {
 
     /// `None` for a socket that was closed while its event was on the way.
     pub fn endpoint(&self, index: usize) -> Option<&Endpoint> {
-        self.endpoints.get(index)
+        match self.pairs.get(index) {
+            Some(Pair::Taken(endpoint)) => Some(endpoint),
+            _ => None,
+        }
     }
 
     /// Binds the next free port and has it polled; the odd port above it is for RTCP.
     fn open(&mut self, session: usize, leg: LegId, now: Mono) -> Option<(u16, usize)> {
-        let Net { address, sockets, ports, registry, endpoints } = self;
-        let entry = endpoints.vacant_entry();
-        let index = entry.key();
-        let bind =
-            |port| open(sockets.as_mut(), SocketAddr::new(*address, port), registry, token(index, Port::Rtp)).ok();
+        let Net { address, sockets, ports, registry, pairs, first_pair, .. } = self;
+        let bind = |port: u16| {
+            let index = usize::from(port) / 2 - *first_pair;
+            if let Pair::Kept(socket, _) = std::mem::replace(&mut pairs[index], Pair::Closed)
+                && is_empty(&socket)
+            {
+                return Some(socket);
+            }
+            open(sockets.as_mut(), SocketAddr::new(*address, port), registry, token(index, Port::Rtp)).ok()
+        };
         let (port, rtp) = ports.take(now, bind)?;
-        entry.insert(Endpoint { session, leg, port, rtp, rtcp: Rtcp::Unopened });
+        let index = usize::from(port) / 2 - *first_pair;
+        pairs[index] = Pair::Taken(Box::new(Endpoint { session, leg, port, rtp, rtcp: Rtcp::Unopened }));
+        self.forget_taken();
         Some((port, index))
     }
 
     /// Opens the leg's RTCP port, if it is not.
     pub fn open_rtcp(&mut self, index: usize) {
-        let Net { address, sockets, registry, endpoints, .. } = self;
-        let Some(endpoint) = endpoints.get_mut(index).filter(|endpoint| matches!(endpoint.rtcp, Rtcp::Unopened)) else {
+        let Net { address, sockets, registry, pairs, .. } = self;
+        let Some(Pair::Taken(endpoint)) = pairs.get_mut(index) else { return };
+        if !matches!(endpoint.rtcp, Rtcp::Unopened) {
             return;
-        };
+        }
         let at = SocketAddr::new(*address, endpoint.port + 1);
         endpoint.rtcp = match open(sockets.as_mut(), at, registry, token(index, Port::Rtcp)) {
             Ok(rtcp) => Rtcp::Open(rtcp),
@@ -96,20 +140,59 @@ impl Net {
         };
     }
 
-    /// Closes a pair; its port goes to rest.
+    /// Ends a leg's use of a pair; its port goes to rest.
     pub fn close(&mut self, index: usize, now: Mono) {
-        if let Some(endpoint) = self.endpoints.try_remove(index) {
-            // Closing the sockets ends their polling (epoll(7)): no call is spent on that.
-            self.ports.give_back(endpoint.port, now);
+        let Some(pair @ Pair::Taken(_)) = self.pairs.get_mut(index) else { return };
+        let Pair::Taken(endpoint) = std::mem::replace(pair, Pair::Closed) else { return };
+        self.ports.give_back(endpoint.port, now);
+        // Closing a socket ends its polling (epoll(7)): no call is spent on that.
+        if self.kept.len() < self.max_kept {
+            *pair = Pair::Kept(endpoint.rtp, now);
+            self.kept.push_back((index, now));
+        }
+    }
+
+    /// Something came to a socket that no leg has: it is closed, and the next leg gets another.
+    pub fn close_kept(&mut self, index: usize) {
+        if let Some(pair @ Pair::Kept(..)) = self.pairs.get_mut(index) {
+            *pair = Pair::Closed;
+        }
+    }
+
+    /// When [`Net::close_outdated`] is next due.
+    pub fn next_deadline(&self) -> Option<Mono> {
+        // A second late is soon enough, and one wake-up closes many.
+        self.kept.front().map(|(_, since)| *since + KEPT + Duration::from_secs(1))
+    }
+
+    /// Closes the sockets that no leg took for a while.
+    pub fn close_outdated(&mut self, now: Mono) {
+        while let Some((index, _)) = self.kept.front().filter(|(_, since)| now.since(*since) >= KEPT).copied() {
+            self.close_kept(index);
+            self.forget_taken();
+        }
+    }
+
+    /// Drops what is outdated at the head of the queue.
+    fn forget_taken(&mut self) {
+        while let Some((index, since)) = self.kept.front()
+            && !matches!(&self.pairs[*index], Pair::Kept(_, kept_since) if kept_since == since)
+        {
+            self.kept.pop_front();
         }
     }
 
     /// Sends a packet; what the kernel does not take now is lost, as on a network.
     pub fn send(&mut self, index: usize, from: Port, to: SocketAddr, packet: &[u8]) -> bool {
         self.open_rtcp(index);
-        let socket = self.endpoints.get(index).and_then(|endpoint| endpoint.socket(from));
+        let socket = self.endpoint(index).and_then(|endpoint| endpoint.socket(from));
         socket.is_some_and(|socket| socket.send_to(packet, to).is_ok())
     }
+}
+
+/// Whether nothing has come to a socket.
+fn is_empty(socket: &UdpSocket) -> bool {
+    socket.recv_from(&mut []).is_err_and(|fault| fault.kind() == io::ErrorKind::WouldBlock)
 }
 
 fn open(sockets: &mut dyn Sockets, at: SocketAddr, registry: &Registry, token: Token) -> io::Result<UdpSocket> {

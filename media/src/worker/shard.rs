@@ -20,7 +20,6 @@ use super::clock::Clock;
 use super::control::Control;
 use super::counters::{LATENESS_BOUNDS_US, Shared, Tally};
 use super::net::{Net, of_token};
-use super::ports::PortPool;
 use super::recordings::{RecordingKey, Recordings};
 use super::socket::Sockets;
 use super::timers::{Place, Timers};
@@ -94,8 +93,8 @@ impl Shard {
     ) -> io::Result<(Shard, Arc<Waker>)> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
-        let ports = PortPool::new(config.ports.clone());
-        let net = Net::new(config.address, sockets, ports, poll.registry().try_clone()?);
+        let registry = poll.registry().try_clone()?;
+        let net = Net::new(config.address, config.ports.clone(), config.kept_sockets, sockets, registry);
         shared.set_free_legs(net.free_legs());
         let shard = Shard {
             clips: Clips::new(config.clip_cache_bytes),
@@ -161,7 +160,8 @@ impl Shard {
             return Some(Duration::ZERO);
         }
         let counted_anew = self.is_stale.then_some(self.counted_at + COUNT_EVERY);
-        let next = self.next_timer().map(|(at, _)| at).into_iter().chain(counted_anew).min();
+        let kept = self.net.next_deadline();
+        let next = self.next_timer().map(|(at, _)| at).into_iter().chain(counted_anew).chain(kept).min();
         next.map(|at| at.since(self.clock.now()))
     }
 
@@ -186,6 +186,7 @@ impl Shard {
             }
         }
         self.take_deadlines(now);
+        self.net.close_outdated(now);
         if woken {
             self.take_controls(now);
             self.take_outcomes(now);
@@ -198,8 +199,8 @@ impl Shard {
     fn read(&mut self, token: Token, now: Mono) {
         let (index, port) = of_token(token);
         for _ in 0..PACKETS_A_TURN {
-            // A socket may have been closed while its event was on the way.
-            let Some(endpoint) = self.net.endpoint(index) else { return };
+            // Its leg may have ended while the event was on the way.
+            let Some(endpoint) = self.net.endpoint(index) else { return self.net.close_kept(index) };
             let Some(socket) = endpoint.socket(port) else { return };
             match socket.recv_from(&mut self.buffer[..]) {
                 Ok((len, from)) => {

@@ -26,7 +26,7 @@ pub struct Worker {
 
 /// Ranges of 200 ports, one for each worker of this process; processes are kept apart by their id. Below the ports that
 /// Linux gives to sockets that name none (32768 and up).
-fn next_range() -> u16 {
+pub fn next_range() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let process = (std::process::id() % 37) as u16;
     10_000 + process * 600 + NEXT.fetch_add(200, Ordering::Relaxed) % 600
@@ -58,6 +58,7 @@ impl Worker {
             ports: first..=first + 199,
             latching: Latching::Off,
             clip_cache_bytes: 1 << 20,
+            kept_sockets: 100,
             max_sessions: 1000,
             recordings: std::env::temp_dir().join(format!("dialtone-test-{}-{first}", std::process::id())),
             seed: 7,

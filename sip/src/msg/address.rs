@@ -86,6 +86,20 @@ impl<'a> Address<'a> {
     }
 }
 
+/// The tag of an address, with as little reading as that takes: it is asked for several times of each message.
+pub(super) fn tag_of(text: &str) -> Option<&str> {
+    // Without quotes nothing hides a bracket, and all that stands behind the last is parameters.
+    if scan::find(text, b'"').is_none()
+        && let Some(close) = scan::rfind(text, b'>')
+        && scan::find(&text[..close], b'<').is_some_and(|open| scan::find(&text[open + 1..close], b'>').is_none())
+    {
+        let params = text[close + 1..].trim_ascii_start();
+        let is_well_formed = params.is_empty() || params.starts_with(';');
+        return Params(params).get("tag").filter(|tag| is_well_formed && !tag.is_empty());
+    }
+    Address::parse(text).ok()?.tag()
+}
+
 fn has_open_quote(text: &str) -> bool {
     if scan::find(text, b'"').is_none() {
         return false;

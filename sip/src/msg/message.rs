@@ -261,11 +261,11 @@ impl Message {
     }
 
     pub fn from_tag(&self) -> Option<&str> {
-        self.from().ok()?.tag()
+        super::address::tag_of(self.header(HeaderName::From)?)
     }
 
     pub fn to_tag(&self) -> Option<&str> {
-        self.to().ok()?.tag()
+        super::address::tag_of(self.header(HeaderName::To)?)
     }
 
     /// Empty where there is none.

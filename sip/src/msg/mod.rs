@@ -12,6 +12,7 @@ mod message;
 mod method;
 mod param;
 mod scan;
+mod text;
 mod uri;
 mod via;
 mod write;
@@ -22,9 +23,10 @@ pub use header::HeaderName;
 pub use message::{Malformed, Message, StartLine, unfold};
 pub use method::Method;
 pub use param::{Params, split_commas};
+pub use text::Text;
 pub use uri::{HostPort, SipUri, Uri, UriError, decode};
 pub use via::{MAGIC_COOKIE, Via};
-pub use write::{Writer, reason_phrase};
+pub use write::{Value, Writer, reason_phrase};
 
 /// Limits of a received message. What is over is refused with 400, or 413 where only the body is too long.
 pub mod limits {

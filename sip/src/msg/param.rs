@@ -19,7 +19,21 @@ impl<'a> Params<'a> {
 
     /// The parameter's value, without quotes; an empty text for a flag.
     pub fn get(self, name: &str) -> Option<&'a str> {
-        self.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| unquoted(value.unwrap_or("")))
+        let mut rest = self.0;
+        loop {
+            rest = rest.trim_ascii_start();
+            let end = find_outside_quotes(rest, b';');
+            // Most that are passed over differ in their first letter: they are not read any further.
+            let first = rest.as_bytes().first().map(u8::to_ascii_lowercase);
+            if first == name.as_bytes().first().map(u8::to_ascii_lowercase) {
+                let part = rest[..end.unwrap_or(rest.len())].trim_ascii_end();
+                let (found, value) = scan::split_once(part, b'=').unwrap_or((part, ""));
+                if found.trim_ascii_end().eq_ignore_ascii_case(name) {
+                    return Some(unquoted(value.trim_ascii_start()));
+                }
+            }
+            rest = &rest[end? + 1..];
+        }
     }
 
     pub fn has(self, name: &str) -> bool {

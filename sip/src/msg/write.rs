@@ -3,12 +3,47 @@
 //! Values are checked at the last moment: a CR or LF in a value would begin a header of its own, so such a byte is
 //! written as a space (THREATS: header injection). Callers refuse bad input earlier; this is the second lock.
 
-use std::fmt::{Display, Write as _};
+use std::fmt::{self, Write as _};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::header::HeaderName;
 use super::message::Message;
+
+/// What a header may hold. Texts and numbers, which nearly all of them are, go without formatting.
+pub trait Value {
+    fn write_to(&self, buffer: &mut BytesMut);
+}
+
+impl Value for &str {
+    fn write_to(&self, buffer: &mut BytesMut) {
+        buffer.put_slice(self.as_bytes());
+    }
+}
+
+impl Value for &String {
+    fn write_to(&self, buffer: &mut BytesMut) {
+        self.as_str().write_to(buffer);
+    }
+}
+
+impl Value for String {
+    fn write_to(&self, buffer: &mut BytesMut) {
+        self.as_str().write_to(buffer);
+    }
+}
+
+impl Value for u64 {
+    fn write_to(&self, buffer: &mut BytesMut) {
+        itoa::Buffer::new().format(*self).write_to(buffer);
+    }
+}
+
+impl Value for fmt::Arguments<'_> {
+    fn write_to(&self, buffer: &mut BytesMut) {
+        let _ = buffer.write_fmt(*self);
+    }
+}
 
 /// A message being written.
 pub struct Writer {
@@ -27,20 +62,19 @@ impl Writer {
     pub fn response(status: u16, reason: &str) -> Writer {
         let mut writer = Writer { buffer: BytesMut::with_capacity(1024) };
         let reason = if reason.is_empty() { reason_phrase(status) } else { reason };
-        let _ = write!(writer.buffer, "SIP/2.0 {status} ");
-        writer.put(reason).put("\r\n");
+        writer.put("SIP/2.0 ").put(itoa::Buffer::new().format(status)).put(" ").put(reason).put("\r\n");
         writer
     }
 
-    pub fn header(&mut self, name: HeaderName, value: impl Display) -> &mut Writer {
+    pub fn header(&mut self, name: HeaderName, value: impl Value) -> &mut Writer {
         self.named(name.as_str(), value)
     }
 
     /// A header by its text.
-    pub fn named(&mut self, name: &str, value: impl Display) -> &mut Writer {
+    pub fn named(&mut self, name: &str, value: impl Value) -> &mut Writer {
         self.put(name).put(": ");
         let start = self.buffer.len();
-        let _ = write!(self.buffer, "{value}");
+        value.write_to(&mut self.buffer);
         for byte in &mut self.buffer[start..] {
             if *byte < 0x20 && *byte != b'\t' {
                 *byte = b' ';
@@ -70,7 +104,7 @@ impl Writer {
         if !body.is_empty() {
             self.header(HeaderName::ContentType, content_type);
         }
-        self.header(HeaderName::ContentLength, body.len());
+        self.header(HeaderName::ContentLength, body.len() as u64);
         self.put("\r\n");
         self.buffer.put_slice(body);
         // A copy of the right size: responses are kept for half a minute, and the rest of the buffer with them.

@@ -12,7 +12,7 @@ use super::{ALLOW, Event, Stack};
 use crate::dialog::{Dialog, DialogId};
 use crate::digest::{self, Credentials};
 use crate::flow::Flow;
-use crate::msg::{HeaderName, MAGIC_COOKIE, Message, Method, Writer};
+use crate::msg::{HeaderName, MAGIC_COOKIE, Message, Method, Text, Writer};
 use crate::time::Mono;
 use crate::transaction::timers::PATIENCE;
 use crate::transaction::{ClientInvite, ClientNonInvite, Input, Transaction};
@@ -283,7 +283,8 @@ impl Stack {
         mut challenges: Vec<Challenge>,
         now: Mono,
     ) {
-        let (token, cnonce) = (self.tokens.next_u64(), format!("{:016x}", self.tokens.next_u64()));
+        let token = self.tokens.next_u64();
+        let cnonce = if challenges.is_empty() { String::new() } else { format!("{:016x}", self.tokens.next_u64()) };
         let Some(flow) = self.usages.get(&id).map(|usage| usage.dialog.flow) else { return };
         let via = self.via(flow, token);
         let Some(usage) = self.usages.get_mut(&id) else { return };
@@ -414,8 +415,10 @@ impl Stack {
     }
 
     pub(super) fn via(&self, flow: Flow, token: u64) -> String {
-        let transport = flow.transport.via_name();
-        format!("SIP/2.0/{transport} {};rport;branch={MAGIC_COOKIE}{:03x}{token:016x}", flow.local, self.config.slot)
+        let mut via = Text::with_capacity(96);
+        via.put("SIP/2.0/").put(flow.transport.via_name()).put(" ").socket(flow.local).put(";rport;branch=");
+        via.put(MAGIC_COOKIE).hex(self.config.slot.into(), 3).hex(token, 16);
+        via.0
     }
 
     /// Queues the dialog's next deadline, unless it or an earlier one stands in the queue.

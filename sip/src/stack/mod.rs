@@ -27,7 +27,7 @@ use bytes::Bytes;
 
 use crate::dialog::{Dialog, DialogId};
 use crate::flow::Flow;
-use crate::msg::Message;
+use crate::msg::{Message, Text};
 use crate::time::Mono;
 use crate::tokens::{TokenMap, Tokens};
 use crate::transaction::Tell;
@@ -199,7 +199,9 @@ impl Stack {
     /// A tag that names a dialog, and the dialog's number.
     fn mint_tag(&mut self) -> (DialogId, String) {
         let token = self.tokens.next_u64();
-        (DialogId(token), format!("{:03x}{token:016x}", self.config.slot))
+        let mut tag = Text::with_capacity(19);
+        tag.hex(self.config.slot.into(), 3).hex(token, 16);
+        (DialogId(token), tag.0)
     }
 
     /// The number in a tag that we minted.

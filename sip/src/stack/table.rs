@@ -77,7 +77,8 @@ impl Entry {
 
 #[derive(Default)]
 pub(super) struct Table {
-    entries: Slab<Entry>,
+    /// Boxed: to grow is to move pointers, not the megabytes of half a minute's transactions.
+    entries: Slab<Box<Entry>>,
     keys: TokenMap<Key, TransactionId>,
     queue: BinaryHeap<Reverse<(Mono, Timer)>>,
     generation: u32,
@@ -87,7 +88,8 @@ impl Table {
     pub(super) fn insert(&mut self, transaction: Transaction, flow: Flow, key: Key, owner: Owner) -> TransactionId {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let index = self.entries.insert(Entry { transaction, flow, key, owner, merge: None, generation, armed: None });
+        let entry = Entry { transaction, flow, key, owner, merge: None, generation, armed: None };
+        let index = self.entries.insert(Box::new(entry));
         let id = TransactionId { index: index as u32, generation };
         self.keys.insert(key, id);
         self.arm(id);
@@ -99,11 +101,11 @@ impl Table {
     }
 
     pub(super) fn get_mut(&mut self, id: TransactionId) -> Option<&mut Entry> {
-        self.entries.get_mut(id.index as usize).filter(|entry| entry.generation == id.generation)
+        self.entries.get_mut(id.index as usize).map(Box::as_mut).filter(|entry| entry.generation == id.generation)
     }
 
     fn get(&self, id: TransactionId) -> Option<&Entry> {
-        self.entries.get(id.index as usize).filter(|entry| entry.generation == id.generation)
+        self.entries.get(id.index as usize).map(Box::as_ref).filter(|entry| entry.generation == id.generation)
     }
 
     pub(super) fn owner(&self, id: TransactionId) -> Option<Owner> {
@@ -148,7 +150,7 @@ impl Table {
         self.handle(id, Input::TimerFired, now).map(|(flow, step)| (flow, step, client))
     }
 
-    pub(super) fn remove_if_terminated(&mut self, id: TransactionId) -> Option<Entry> {
+    pub(super) fn remove_if_terminated(&mut self, id: TransactionId) -> Option<Box<Entry>> {
         if self.state(id) != Some(State::Terminated) {
             return None;
         }
