@@ -42,6 +42,22 @@ fn readme_example_is_accepted() {
 }
 
 #[test]
+fn store_is_a_file_or_a_server_whose_password_is_not_shown() {
+    let read = |store: &str| {
+        let text = format!("[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\n[store]\n{store}\n");
+        Config::parse(&text, "f.toml").unwrap().store
+    };
+    assert_eq!(read("url = \"sqlite:///var/lib/d/d.db\"").folder, Path::new("/var/lib/d"));
+    assert_eq!(read("url = \"sqlite://d.db\"").folder, Path::new("."));
+    let store = read("url = \"postgres://me:s3cret@db.example/dialtone\"\nfolder = \"/var/lib/d\"");
+    assert_eq!(
+        (store.url.expose(), store.folder.as_path()),
+        ("postgres://me:s3cret@db.example/dialtone", Path::new("/var/lib/d"))
+    );
+    assert!(!format!("{store:?}").contains("s3cret"));
+}
+
+#[test]
 fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
     let account = "[[account]]\nsid = \"AC00000000000000000000000000000001\"\nauth_token = \"t\"\n";
     let base = format!("[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\n{account}");
@@ -59,6 +75,10 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
         (
             format!("{base}[http]\nallow_private_targets = \"yes\"\n"),
             "f.toml:7: wrong value of `allow_private_targets`: invalid type: string \"yes\", expected a boolean",
+        ),
+        (
+            format!("{base}[store]\nurl = \"mysql://me:s3cret@host/db\"\n"),
+            "f.toml:7: wrong value of `url`: it is neither sqlite://PATH nor postgres://USER@HOST:PORT/DATABASE",
         ),
         (
             format!("{base}[media]\nports = \"9-1\"\n"),

@@ -72,6 +72,7 @@ pub(super) struct Media {
 #[serde(deny_unknown_fields)]
 pub(super) struct Store {
     pub(super) url: Option<Spanned<String>>,
+    pub(super) folder: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -74,9 +74,9 @@ pub enum Latching {
 
 #[derive(Clone, Debug)]
 pub struct Store {
-    /// `sqlite://PATH`.
-    pub url: String,
-    /// Beside the database: journal and caches.
+    /// `sqlite://PATH` or `postgres://...`, which may hold a password.
+    pub url: Secret,
+    /// Journal, caches and recordings.
     pub folder: PathBuf,
 }
 

@@ -213,17 +213,26 @@ impl Reader<'_> {
     }
 
     fn store(&self, store: &file::Store) -> Result<Store, ConfigError> {
-        let url = store.url.as_ref().map_or(DEFAULT_STORE, |url| url.get_ref());
-        let path = match (url.strip_prefix("sqlite://"), &store.url) {
-            (Some(path), _) if !path.is_empty() => PathBuf::from(path),
-            (_, Some(written)) => {
-                return Err(self.fault(written, format!("wrong value of `url`: \"{url}\" is not sqlite://PATH")));
-            }
-            (_, None) => PathBuf::new(),
+        let url = match &store.url {
+            None => Secret::new(DEFAULT_STORE),
+            Some(written) => self.secret(written, "url")?,
         };
-        let folder =
-            path.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(PathBuf::from("."), PathBuf::from);
-        Ok(Store { url: url.to_owned(), folder })
+        let (scheme, rest) = url.expose().split_once("://").unwrap_or_default();
+        let beside = match scheme {
+            "sqlite" if !rest.is_empty() => PathBuf::from(rest).parent().map(PathBuf::from).unwrap_or_default(),
+            "postgres" | "postgresql" if !rest.is_empty() => PathBuf::new(),
+            // What stands there may be a password.
+            _ => {
+                let wanted = "wrong value of `url`: it is neither sqlite://PATH nor postgres://USER@HOST:PORT/DATABASE";
+                return Err(match &store.url {
+                    Some(written) => self.fault(written, wanted),
+                    None => ConfigError::general(self.name, wanted),
+                });
+            }
+        };
+        let folder = store.folder.clone().map_or(beside, PathBuf::from);
+        let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
+        Ok(Store { url, folder })
     }
 
     fn server(&self, server: &file::Server) -> Result<Server, ConfigError> {

@@ -94,7 +94,7 @@ impl Server {
         let guard = Guard { allow_private_targets: config.http.allow_private_targets, ..Guard::default() };
         let client = Client::new(ClientConfig { guard: guard.clone(), ..ClientConfig::default() });
         let callbacks = Callbacks::new(client.clone(), CallbackLimits::default());
-        let store = Store::open(&config.store.url).await.map_err(StartError::Store)?;
+        let store = Store::open(config.store.url.expose()).await.map_err(StartError::Store)?;
 
         let (subscriber, writer) = store::subscriber();
         let status = StatusCallbacks::new(callbacks.clone(), directory.clone(), runtime.clone());

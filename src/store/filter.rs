@@ -50,12 +50,22 @@ impl CallFilter {
             && self.ended.takes(record.ended_ms)
     }
 
+    /// Whether a row can be so at all. PostgreSQL refuses a text with NUL in it, and no row has one.
+    pub(super) fn is_possible(&self) -> bool {
+        [&self.to, &self.from].into_iter().flatten().all(|text| !text.contains('\0'))
+    }
+
     /// Conditions to add to a WHERE whose first place is taken, and what is bound to theirs.
+    ///
+    /// A time becomes a span of sids too: they are in order of time, and their index is the one that the list goes by.
     pub(super) fn conditions(&self) -> (String, Vec<Value>) {
         let text = |column, test, value: Option<String>| value.map(|value| (column, test, Value::Text(value)));
         let number =
             |column, test, value: Option<u64>| value.map(|value| (column, test, Value::Number(super::millis(value))));
+        let (first, last) = self.sids();
         let wanted = [
+            text("sid", ">=", first.map(|first| first.to_string())),
+            text("sid", "<", last.map(|last| last.to_string())),
             text("to_address", "=", self.to.clone()),
             text("from_address", "=", self.from.clone()),
             text("status", "=", self.status.map(|status| status.as_str().to_owned())),
@@ -73,4 +83,19 @@ impl CallFilter {
         }
         (conditions, values)
     }
+
+    /// Between which sids every call lies that the times let through; the first that is too new is the second.
+    fn sids(&self) -> (Option<CallSid>, Option<CallSid>) {
+        let ended_from = self.ended.from_ms.map(|from| from.saturating_sub(LONGEST_CALL_MS));
+        let from = self.started.from_ms.max(ended_from);
+        // A call that has ended before a time has begun before it.
+        let below = [self.started.below_ms, self.ended.below_ms].into_iter().flatten().min();
+        let first = from.map(|from| CallSid::at(from.saturating_sub(ORDERED_BEFORE_MS), 0));
+        (first, below.map(|below| CallSid::at(below.saturating_add(ORDERED_BEFORE_MS), 0)))
+    }
 }
+
+/// A `TimeLimit` is a day at most; and it rings for ten minutes at most.
+const LONGEST_CALL_MS: u64 = (24 * 3600 + 600) * 1000;
+/// A sid is made when a call is ordered or arrives; its first event has a time of its own.
+const ORDERED_BEFORE_MS: u64 = 60_000;

@@ -1,21 +1,50 @@
-//! The store on a file of its own.
+//! The store on databases of its own, of both kinds: each test runs with SQLite and with PostgreSQL.
 
 use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
+use sqlx::AssertSqlSafe;
+use sqlx::any::AnyPoolOptions;
+
+use super::writer::write_until_done;
 use super::*;
-use crate::events::{CallStatus, Direction, EndedBy, Media};
-use crate::ids::EventSid;
+use crate::events::{CallStatus, Completed, Direction, EndedBy, Media};
+use crate::ids::{AccountSid, CallSid, EventSid};
 
 const ACCOUNT: AccountSid = AccountSid::new(1);
+
+/// Runs a test with a database of either kind. Without a PostgreSQL the half that wants one fails.
+macro_rules! on_both {
+    ($($name:ident($url:ident) $body:block)*) => {
+        $(mod $name {
+            use super::*;
+
+            async fn test($url: &str) $body
+
+            #[tokio::test]
+            async fn sqlite() {
+                let file = File::new();
+                test(&file.url()).await;
+            }
+
+            #[tokio::test]
+            async fn postgres() {
+                test(&postgres_database().await).await;
+            }
+        })*
+    };
+}
 
 /// A database file, gone with the test.
 struct File(PathBuf);
 
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
 impl File {
-    fn new(name: &str) -> File {
-        let path = std::env::temp_dir().join(format!("dialtone-store-{name}-{}.db", std::process::id()));
-        let _ = std::fs::remove_file(&path);
-        File(path)
+    fn new() -> File {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        File(std::env::temp_dir().join(format!("dialtone-store-{}-{number}.db", std::process::id())))
     }
 
     fn url(&self) -> String {
@@ -29,6 +58,25 @@ impl Drop for File {
             let _ = std::fs::remove_file(format!("{}{suffix}", self.0.display()));
         }
     }
+}
+
+/// The URL of an empty database. They go with the whole PostgreSQL, which is made for the tests.
+async fn postgres_database() -> String {
+    let server = std::env::var("DIALTONE_TEST_POSTGRES").expect(
+        "DIALTONE_TEST_POSTGRES names no server: tests/run starts one, and so does tests/postgres start FOLDER",
+    );
+    let name = format!("store_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    let admin = connect(&server).await;
+    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&admin).await.unwrap();
+    admin.close().await;
+    format!("{}/{name}", server.rsplit_once('/').unwrap().0)
+}
+
+/// A connection beside the store's.
+async fn connect(url: &str) -> sqlx::AnyPool {
+    sqlx::any::install_default_drivers();
+    let mode = if url.starts_with("sqlite") { "?mode=rwc" } else { "" };
+    AnyPoolOptions::new().max_connections(1).connect(&format!("{url}{mode}")).await.unwrap()
 }
 
 fn finished(number: u128) -> Finished {
@@ -66,45 +114,298 @@ fn finished(number: u128) -> Finished {
     Finished { record, line }
 }
 
-#[tokio::test]
-async fn calls_of_every_batch_size_are_read_back_as_they_were_and_written_once() {
-    let file = File::new("batches");
-    let store = Store::open(&file.url()).await.unwrap();
-    let all: Vec<Finished> = (1..=64 + 2 * 8 + 3).map(finished).collect();
-    store.write(&all).await.unwrap();
-    store.write(&all[40..]).await.unwrap();
-    let read = store.calls(Some(ACCOUNT), 1_000).await.unwrap();
-    assert!(read.iter().eq(all.iter().rev().map(|finished| &finished.record)), "the newest first");
-    assert_eq!(store.ledger_lines().await.unwrap(), all.len() as u64);
-    assert_eq!(store.calls(Some(AccountSid::new(2)), 10).await.unwrap(), []);
+fn row(kind: Kind, parent: &str, sid: &str, name: Option<&str>) -> Resource {
+    Resource {
+        kind,
+        parent: parent.into(),
+        sid: sid.into(),
+        account: ACCOUNT.to_string(),
+        unique_name: name.map(str::to_owned),
+        detail: r#"{"a":1}"#.into(),
+        created_ms: 5,
+        updated_ms: 6,
+    }
+}
+
+const STRANGER: &str = "AC00000000000000000000000000000002";
+
+on_both! {
+    calls_of_every_batch_size_are_read_back_as_they_were_and_written_once(url) {
+        let store = Store::open(url).await.unwrap();
+        let all: Vec<Finished> = (1..=64 + 2 * 8 + 3).map(finished).collect();
+        store.write(&all).await.unwrap();
+        store.write(&all[40..]).await.unwrap();
+        let read = store.calls(Some(ACCOUNT), 1_000).await.unwrap();
+        assert!(read.iter().eq(all.iter().rev().map(|finished| &finished.record)), "the newest first");
+        assert_eq!(store.ledger_lines().await.unwrap(), all.len() as u64);
+        assert_eq!(store.calls(Some(AccountSid::new(2)), 10).await.unwrap(), []);
+    }
+
+    deleted_call_stays_deleted_though_the_journal_tells_it_again(url) {
+        let store = Store::open(url).await.unwrap();
+        store.write(&[finished(1), finished(2)]).await.unwrap();
+        assert!(!store.delete_call(AccountSid::new(2), CallSid::new(1)).await.unwrap(), "of another account");
+        assert!(store.delete_call(ACCOUNT, CallSid::new(1)).await.unwrap());
+        assert!(!store.delete_call(ACCOUNT, CallSid::new(1)).await.unwrap(), "only once");
+        store.write(&[finished(1)]).await.unwrap();
+        assert_eq!(store.call(CallSid::new(1)).await.unwrap(), None);
+        assert_eq!(store.calls(None, 10).await.unwrap().len(), 1);
+        assert_eq!(store.calls(Some(ACCOUNT), 10).await.unwrap().len(), 1);
+        assert_eq!(store.find_calls(ACCOUNT, &CallFilter::default(), 10).await.unwrap().len(), 1);
+        assert_eq!(store.ledger_lines().await.unwrap(), 2, "what was used was used");
+        store.close().await;
+        if let Some(path) = url.strip_prefix("sqlite://") {
+            let bytes = std::fs::read(path).unwrap();
+            // In the row, and in the index of callers.
+            let left = bytes.windows(6).filter(|text| *text == b"+15551").count();
+            assert_eq!(left, 2, "nothing of it is left in the file");
+        }
+    }
+
+    every_filter_finds_what_it_names_and_nothing_else(url) {
+        let store = Store::open(url).await.unwrap();
+        let hour = 3_600_000;
+        let mut all: Vec<Finished> = (0..30).map(|number| at(100 * hour + number * hour)).collect();
+        all[3].record.to = "+15553".into();
+        all[4].record.from = "sip:a@b".into();
+        all[5].record.status = CallStatus::Busy;
+        all[6].record.parent = Some(all[0].record.sid);
+        // The longest that there may be.
+        all[7].record.ended_ms = Some(all[7].record.started_ms + 24 * hour);
+        store.write(&all).await.unwrap();
+        let between = |from: u64, below: u64| Moment { from_ms: Some(from * hour), below_ms: Some(below * hour) };
+        let any = CallFilter::default;
+        for (name, filter) in [
+            ("all", any()),
+            ("to", CallFilter { to: Some("+15553".into()), ..any() }),
+            ("from", CallFilter { from: Some("sip:a@b".into()), ..any() }),
+            ("nobody", CallFilter { to: Some("a\0b".into()), ..any() }),
+            ("status", CallFilter { status: Some(CallStatus::Busy), ..any() }),
+            ("parent", CallFilter { parent: Some(all[0].record.sid), ..any() }),
+            ("page", CallFilter { before: Some(all[9].record.sid), ..any() }),
+            ("started", CallFilter { started: between(103, 107), ..any() }),
+            ("started later", CallFilter { started: Moment { from_ms: Some(110 * hour), below_ms: None }, ..any() }),
+            ("ended", CallFilter { ended: between(131, 132), ..any() }),
+            ("ended before", CallFilter { ended: Moment { from_ms: None, below_ms: Some(103 * hour) }, ..any() }),
+            ("both", CallFilter { started: between(100, 110), to: Some("+15553".into()), ..any() }),
+        ] {
+            let expected: Vec<CallRecord> =
+                all.iter().rev().map(|one| one.record.clone()).filter(|record| filter.takes(record)).collect();
+            assert_eq!(store.find_calls(ACCOUNT, &filter, 1_000).await.unwrap(), expected, "{name}");
+            assert!(name == "nobody" || !expected.is_empty(), "{name} shows nothing");
+            assert_eq!(store.find_calls(AccountSid::new(2), &filter, 1_000).await.unwrap(), [], "{name} of a stranger");
+        }
+    }
+
+    resource_is_found_changed_and_deleted_by_its_account_only(url) {
+        let store = Store::open(url).await.unwrap();
+        let mine = ACCOUNT.to_string();
+        let made = row(Kind::Number, "", "PN1", Some("+1555"));
+        store.create(&made).await.unwrap();
+        assert_eq!(store.fetch(&mine, Kind::Number, "", "PN1").await.unwrap(), Some(made.clone()));
+        assert_eq!(store.fetch(STRANGER, Kind::Number, "", "PN1").await.unwrap(), None);
+        assert_eq!(store.fetch(&mine, Kind::Domain, "", "PN1").await.unwrap(), None, "of another kind");
+        let changed = Resource { detail: "{}".into(), updated_ms: 7, unique_name: None, ..made.clone() };
+        assert!(!store.update(STRANGER, &changed).await.unwrap());
+        assert!(store.update(&mine, &changed).await.unwrap());
+        assert_eq!(store.fetch(&mine, Kind::Number, "", "PN1").await.unwrap(), Some(changed.clone()));
+        assert!(!store.delete(STRANGER, Kind::Number, "", "PN1").await.unwrap());
+        let moved = Resource { account: STRANGER.into(), ..changed };
+        assert!(store.update(&mine, &moved).await.unwrap());
+        assert_eq!(store.fetch(&mine, Kind::Number, "", "PN1").await.unwrap(), None, "it is another's now");
+        assert!(store.delete(STRANGER, Kind::Number, "", "PN1").await.unwrap());
+        assert!(!store.delete(STRANGER, Kind::Number, "", "PN1").await.unwrap(), "only once");
+        assert_eq!(store.all_resources().await.unwrap(), []);
+    }
+
+    name_is_taken_once_in_its_kind(url) {
+        let store = Store::open(url).await.unwrap();
+        store.create(&row(Kind::Domain, "", "SD1", Some("a.example"))).await.unwrap();
+        let again = store.create(&row(Kind::Domain, "", "SD2", Some("a.example"))).await;
+        assert!(matches!(again, Err(StoreError::Taken)), "{again:?}");
+        store.create(&row(Kind::Trunk, "", "TK1", Some("a.example"))).await.unwrap();
+        store.create(&row(Kind::Domain, "", "SD3", Some("b.example"))).await.unwrap();
+        let renamed = store.update(&ACCOUNT.to_string(), &row(Kind::Domain, "", "SD3", Some("a.example"))).await;
+        assert!(matches!(renamed, Err(StoreError::Taken)), "{renamed:?}");
+        for sid in ["CL1", "CL2"] {
+            store.create(&row(Kind::CredentialList, "", sid, None)).await.unwrap();
+        }
+        let twice = store.create(&row(Kind::CredentialList, "", "CL2", None)).await;
+        assert!(matches!(twice, Err(StoreError::Taken)), "the same key");
+    }
+
+    list_with_its_members_and_uses_is_deleted_as_one(url) {
+        let store = Store::open(url).await.unwrap();
+        for row in [
+            row(Kind::CredentialList, "", "CL1", None),
+            row(Kind::Credential, "CL1", "CR1", Some("CL1 bob")),
+            row(Kind::CallCredentials, "SD1", "CL1", None),
+            row(Kind::CredentialList, "", "CL2", None),
+        ] {
+            store.create(&row).await.unwrap();
+        }
+        assert!(!store.delete_with_uses(STRANGER, "CL1").await.unwrap());
+        assert_eq!(store.all_resources().await.unwrap().len(), 4);
+        assert!(store.delete_with_uses(&ACCOUNT.to_string(), "CL1").await.unwrap());
+        let left: Vec<String> = store.all_resources().await.unwrap().into_iter().map(|row| row.sid).collect();
+        assert_eq!(left, ["CL2"]);
+    }
+
+    pages_follow_one_another_the_newest_first(url) {
+        let store = Store::open(url).await.unwrap();
+        for number in 0..7 {
+            store.create(&row(Kind::Application, "", &format!("AP{number}"), None)).await.unwrap();
+        }
+        store.create(&Resource { account: STRANGER.into(), ..row(Kind::Application, "", "AP9", None) }).await.unwrap();
+        let account = ACCOUNT.to_string();
+        let (mut seen, mut before) = (Vec::new(), None);
+        loop {
+            let listed =
+                Listed { account: &account, kind: Kind::Application, parent: "", before: before.as_deref(), limit: 3 };
+            let page = store.list(&listed).await.unwrap();
+            let Some(last) = page.last() else { break };
+            before = Some(last.sid.clone());
+            seen.extend(page.into_iter().map(|row| row.sid));
+        }
+        assert_eq!(seen, ["AP6", "AP5", "AP4", "AP3", "AP2", "AP1", "AP0"]);
+    }
+
+    servers_that_start_at_once_migrate_once(url) {
+        let opened: Vec<_> = (0..6).map(|_| tokio::spawn({ let url = url.to_owned(); async move { Store::open(&url).await.map(drop) } })).collect();
+        for one in opened {
+            one.await.unwrap().unwrap();
+        }
+        let database = connect(url).await;
+        let row = sqlx::query("SELECT CAST(count(*) AS BIGINT), CAST(max(version) AS BIGINT) FROM schema_version")
+            .fetch_one(&database)
+            .await
+            .unwrap();
+        assert_eq!((row.get::<i64, _>(0), row.get::<i64, _>(1)), (3, 3));
+    }
+
+    database_of_a_newer_program_is_refused(url) {
+        Store::open(url).await.unwrap().close().await;
+        let database = connect(url).await;
+        sqlx::query("INSERT INTO schema_version (version, applied_ms) VALUES (99, 0)").execute(&database).await.unwrap();
+        let error = Store::open(url).await.err().unwrap();
+        assert!(matches!(error, StoreError::TooNew { version: 99, known: 3 }), "{error}");
+    }
+
+    database_without_a_version_is_taken_over_with_its_calls(url) {
+        let store = Store::open(url).await.unwrap();
+        store.write(&[finished(1)]).await.unwrap();
+        store.close().await;
+        let database = connect(url).await;
+        for statement in [
+            "DROP TABLE schema_version",
+            "DROP TABLE resources",
+            "DROP INDEX calls_by_to",
+            "DROP INDEX calls_by_from",
+            "DROP INDEX calls_by_status",
+            "DROP INDEX calls_by_parent",
+        ] {
+            sqlx::query(statement).execute(&database).await.unwrap();
+        }
+        let store = Store::open(url).await.unwrap();
+        assert_eq!(store.calls(Some(ACCOUNT), 10).await.unwrap(), [finished(1).record]);
+        store.create(&row(Kind::Number, "", "PN1", None)).await.unwrap();
+    }
+
+    interrupted_migration_leaves_nothing_and_is_made_by_the_next_start(url) {
+        let database = connect(url).await;
+        // Stands in the way of the second step.
+        sqlx::query("CREATE TABLE resources (sid TEXT)").execute(&database).await.unwrap();
+        assert!(Store::open(url).await.is_err());
+        let calls = sqlx::query("SELECT sid FROM calls").execute(&database).await;
+        assert!(calls.is_err(), "the first step was made and kept");
+        sqlx::query("DROP TABLE resources").execute(&database).await.unwrap();
+        Store::open(url).await.unwrap();
+    }
+}
+
+/// A call of one second that began then.
+fn at(started_ms: u64) -> Finished {
+    let mut made = finished(u128::from(started_ms));
+    made.record.sid = CallSid::at(started_ms, 7);
+    made.record.started_ms = started_ms;
+    made.record.answered_ms = Some(started_ms);
+    made.record.ended_ms = Some(started_ms + 1_000);
+    made
+}
+
+/// A PostgreSQL that a test may stop, gone with it.
+struct Server {
+    folder: PathBuf,
+    url: String,
+}
+
+impl Server {
+    fn start() -> Server {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("dialtone-postgres-{}-{number}", std::process::id()));
+        let mut server = Server { folder, url: String::new() };
+        server.url = server.control("start");
+        server
+    }
+
+    fn control(&self, verb: &str) -> String {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres");
+        let done = Command::new(script).arg(verb).arg(&self.folder).output().unwrap();
+        assert!(done.status.success(), "{verb}: {}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).unwrap().trim().to_owned()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/postgres");
+        let _ = Command::new(script).arg("stop").arg(&self.folder).output();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
 }
 
 #[tokio::test]
-async fn deleted_call_stays_deleted_though_the_journal_tells_it_again() {
-    let file = File::new("deleted");
-    let store = Store::open(&file.url()).await.unwrap();
-    store.write(&[finished(1), finished(2)]).await.unwrap();
-    assert!(!store.delete_call(AccountSid::new(2), CallSid::new(1)).await.unwrap(), "of another account");
-    assert!(store.delete_call(ACCOUNT, CallSid::new(1)).await.unwrap());
-    assert!(!store.delete_call(ACCOUNT, CallSid::new(1)).await.unwrap(), "only once");
+async fn postgres_that_stops_and_comes_back_loses_and_doubles_nothing() {
+    let server = Server::start();
+    let store = Store::open(&server.url).await.unwrap();
     store.write(&[finished(1)]).await.unwrap();
-    assert_eq!(store.call(CallSid::new(1)).await.unwrap(), None);
-    assert_eq!(store.calls(None, 10).await.unwrap().len(), 1);
-    assert_eq!(store.calls(Some(ACCOUNT), 10).await.unwrap().len(), 1);
-    assert_eq!(store.find_calls(ACCOUNT, &CallFilter::default(), 10).await.unwrap().len(), 1);
-    assert_eq!(store.ledger_lines().await.unwrap(), 2, "what was used was used");
+    server.control("stop");
+    assert!(!store.is_up().await);
+    assert!(store.create(&row(Kind::Number, "", "PN1", None)).await.is_err(), "nobody is told that it was written");
+    let writing = tokio::spawn({
+        let store = store.clone();
+        async move { write_until_done(&store, &[finished(1), finished(2)]).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(!writing.is_finished());
+    server.control("start");
+    writing.await.unwrap();
+    assert!(store.is_up().await);
+    assert_eq!(store.calls(Some(ACCOUNT), 10).await.unwrap(), [finished(2).record, finished(1).record]);
+    assert_eq!(store.ledger_lines().await.unwrap(), 2);
+    store.create(&row(Kind::Number, "", "PN1", None)).await.unwrap();
     store.close().await;
-    let bytes = std::fs::read(&file.0).unwrap();
-    assert_eq!(bytes.windows(6).filter(|text| *text == b"+15551").count(), 1, "nothing of it is left in the file");
+}
+
+#[tokio::test]
+async fn password_of_a_url_is_not_told() {
+    for url in [
+        "postgres://me:s3cret@127.0.0.1:1/none",
+        "postgres://me:s3cret@127.0.0.1:99999/none",
+        "postgres://me:s3cret@[::/none",
+        "postgres://me:s3cret@127.0.0.1/none?sslmode=s3cret-no",
+        "mysql://me:s3cret@127.0.0.1/none",
+    ] {
+        let error = Store::open(url).await.err().unwrap();
+        assert!(!format!("{error} {error:?}").contains("me:s3cret"), "{error:?}");
+    }
 }
 
 #[tokio::test]
 async fn database_of_the_first_form_is_taken_over_with_its_calls() {
-    let file = File::new("first");
+    let file = File::new();
     {
-        sqlx::any::install_default_drivers();
-        let options = AnyConnectOptions::from_str(&format!("{}?mode=rwc", file.url())).unwrap();
-        let old = connect(&options).await.unwrap();
+        let old = connect(&file.url()).await;
         for statement in [
             "CREATE TABLE calls (
                 sid TEXT NOT NULL PRIMARY KEY, account TEXT NOT NULL, direction TEXT NOT NULL, from_address TEXT NOT NULL,

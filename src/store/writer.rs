@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{Finished, Store};
 use crate::events::{CallRecord, Event, EventKind, Publisher, Subscriber};
@@ -16,6 +16,8 @@ const BATCH_AGE: Duration = Duration::from_secs(2);
 /// Batches that may wait for the database: some minutes of calls. With more the outbox waits, and no new call is
 /// admitted.
 const WAITING: usize = 100;
+/// For one batch; a database behind a network that swallows everything is tried again by another connection.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Gathers finished calls and hands them to a [`StoreWriter`], so that a database that is busy elsewhere is woken once a
 /// batch.
@@ -66,14 +68,22 @@ impl StoreWriter {
 }
 
 /// The database may be away for a while; rows are not lost by that, and written once however often it is tried.
-async fn write_until_done(store: &Store, batch: &[Finished]) {
+pub(super) async fn write_until_done(store: &Store, batch: &[Finished]) {
+    let count = |outcome: &'static str| {
+        let backend = store.backend().name();
+        metrics::counter!("dialtone_store_operations_total", "backend" => backend, "op" => "write", "outcome" => outcome)
+            .increment(1);
+    };
     let mut pause = Duration::from_millis(100);
-    while let Err(error) = store.write(batch).await {
+    loop {
+        let error = match timeout(PATIENCE, store.write(batch)).await {
+            Ok(Ok(())) => return count("ok"),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer".to_owned(),
+        };
         tracing::error!(%error, calls = batch.len(), "finished calls cannot be written: trying again");
-        metrics::counter!("dialtone_store_operations_total", "backend" => "sqlite", "op" => "write", "outcome" => "error").increment(1);
+        count("error");
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(10));
     }
-    metrics::counter!("dialtone_store_operations_total", "backend" => "sqlite", "op" => "write", "outcome" => "ok")
-        .increment(1);
 }

@@ -1,0 +1,105 @@
+//! The database's form, step by step: each start brings a database of any age to the newest one.
+//!
+//! A step is never changed once it was released: another one is added. All steps that are missing are made in one
+//! transaction, by one server at a time.
+
+use sqlx::{Any, Row, Transaction};
+
+use super::database::{Backend, Database};
+use super::{StoreError, wall_ms};
+
+/// The steps, the oldest first. The version of a database is how many of them it has.
+const STEPS: &[&[&str]] = &[CALLS_AND_LEDGER, RESOURCES, CALLS_BY_WHAT_IS_ASKED];
+
+/// Databases of the time before versions have these.
+const CALLS_AND_LEDGER: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS calls (
+        sid TEXT NOT NULL PRIMARY KEY, account TEXT NOT NULL, direction TEXT NOT NULL,
+        from_address TEXT NOT NULL, to_address TEXT NOT NULL, parent TEXT, via TEXT NOT NULL, sip_call_id TEXT NOT NULL,
+        status TEXT NOT NULL, started_ms BIGINT NOT NULL, answered_ms BIGINT, ended_ms BIGINT NOT NULL,
+        duration_s BIGINT NOT NULL, detail TEXT NOT NULL)",
+    // A sid begins with the time, so its order is that of the calls.
+    "CREATE INDEX IF NOT EXISTS calls_by_account ON calls (account, sid)",
+    "CREATE TABLE IF NOT EXISTS ledger (
+        event TEXT NOT NULL PRIMARY KEY, account TEXT NOT NULL, call TEXT NOT NULL, service TEXT NOT NULL,
+        module TEXT NOT NULL, category TEXT NOT NULL, quantity BIGINT NOT NULL, unit TEXT NOT NULL, at_ms BIGINT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS ledger_by_account ON ledger (account, category, at_ms)",
+];
+
+const RESOURCES: &[&str] = &[
+    "CREATE TABLE resources (
+        kind TEXT NOT NULL, parent TEXT NOT NULL, sid TEXT NOT NULL, account TEXT NOT NULL, unique_name TEXT,
+        detail TEXT NOT NULL, created_ms BIGINT NOT NULL, updated_ms BIGINT NOT NULL,
+        PRIMARY KEY (kind, parent, sid))",
+    "CREATE UNIQUE INDEX resources_by_name ON resources (kind, unique_name)",
+    "CREATE INDEX resources_by_account ON resources (account, kind, parent, sid)",
+    "CREATE INDEX resources_by_sid ON resources (sid)",
+    "CREATE INDEX resources_by_parent ON resources (parent)",
+];
+
+const CALLS_BY_WHAT_IS_ASKED: &[&str] = &[
+    "CREATE INDEX calls_by_to ON calls (account, to_address, sid)",
+    "CREATE INDEX calls_by_from ON calls (account, from_address, sid)",
+    "CREATE INDEX calls_by_status ON calls (account, status, sid)",
+    "CREATE INDEX calls_by_parent ON calls (account, parent, sid) WHERE parent IS NOT NULL",
+];
+
+/// From the first databases, which have a column `record`, to the second.
+const RENAMED: &[&str] = &[
+    // Its text holds the same, and more, under the same names.
+    "ALTER TABLE calls RENAME COLUMN record TO detail",
+    // Their columns were others.
+    "DROP INDEX calls_by_time",
+    "DROP INDEX calls_by_account",
+];
+
+/// Of all servers that start with one PostgreSQL, one migrates, and the others wait for it. The number is any that nobody
+/// else takes.
+const LOCK: &str = "SELECT CAST(count(*) AS BIGINT) FROM pg_advisory_xact_lock(4711001060)";
+
+/// Brings the database to the newest form.
+pub(super) async fn run(database: &Database) -> Result<(), StoreError> {
+    let mut transaction = database.begin().await?;
+    if database.backend == Backend::Postgres {
+        sqlx::query(LOCK).execute(&mut *transaction).await?;
+    }
+    execute(
+        &mut transaction,
+        &["CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL PRIMARY KEY, applied_ms BIGINT NOT NULL)"],
+    )
+    .await?;
+    let row = sqlx::query("SELECT CAST(coalesce(max(version), 0) AS BIGINT) FROM schema_version")
+        .fetch_one(&mut *transaction)
+        .await?;
+    let version = usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(0);
+    if version > STEPS.len() {
+        return Err(StoreError::TooNew { version, known: STEPS.len() });
+    }
+    if version == 0 && database.backend == Backend::Sqlite && has_first_form(&mut transaction).await {
+        execute(&mut transaction, RENAMED).await?;
+    }
+    for (step, number) in STEPS.iter().zip(1_i64..).skip(version) {
+        execute(&mut transaction, step).await?;
+        sqlx::query("INSERT INTO schema_version (version, applied_ms) VALUES ($1, $2)")
+            .bind(number)
+            .bind(wall_ms())
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    if version < STEPS.len() {
+        tracing::info!(from = version, to = STEPS.len(), "the database has its newest form");
+    }
+    Ok(())
+}
+
+async fn has_first_form(transaction: &mut Transaction<'static, Any>) -> bool {
+    sqlx::query("SELECT record FROM calls LIMIT 1").execute(&mut **transaction).await.is_ok()
+}
+
+async fn execute(transaction: &mut Transaction<'static, Any>, statements: &[&'static str]) -> Result<(), sqlx::Error> {
+    for statement in statements {
+        sqlx::query(*statement).execute(&mut **transaction).await?;
+    }
+    Ok(())
+}
