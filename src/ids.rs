@@ -85,6 +85,21 @@ sid!(
     "CA"
 );
 sid!(
+    /// A recording.
+    RecordingSid,
+    "RE"
+);
+sid!(
+    /// A conference.
+    ConferenceSid,
+    "CF"
+);
+sid!(
+    /// A queue.
+    QueueSid,
+    "QU"
+);
+sid!(
     /// A telephone number.
     NumberSid,
     "PN"

@@ -15,8 +15,9 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use crate::account::Directory;
-use crate::events::Live;
+use crate::events::{Live, LiveRecordings};
 use crate::ids::CallSid;
+use crate::recordings::Archive;
 use crate::secret::Secret;
 use crate::shard::MailBox;
 use crate::store::Store;
@@ -26,6 +27,10 @@ use crate::store::Store;
 pub struct View {
     pub store: Store,
     pub live: Live,
+    pub recordings: LiveRecordings,
+    pub archive: Archive,
+    /// Where customers reach this API, without a slash at the end.
+    pub public_url: String,
     pub directory: Arc<ArcSwap<Directory>>,
     /// The sid of the call that was ordered last: those of one millisecond sort in the order of their requests.
     pub last_order: Arc<Mutex<CallSid>>,

@@ -7,7 +7,9 @@ use tokio::runtime::Handle;
 
 use crate::account::Directory;
 use crate::app::{CallbackRequest, Callbacks, Method};
-use crate::events::{CallRecord, Event, Subscriber, rfc_2822};
+use crate::events::{
+    CallRecord, Event, EventKind, RecordingFact, RecordingStatus, Subscriber, recording_url, rfc_2822,
+};
 use crate::twiml;
 
 /// Tells customers what their calls go through, as far as they asked.
@@ -15,12 +17,29 @@ pub struct StatusCallbacks {
     callbacks: Callbacks,
     /// For the tokens that requests are signed with.
     directory: Arc<ArcSwap<Directory>>,
+    /// Where customers reach the API.
+    public_url: String,
     runtime: Handle,
 }
 
 impl StatusCallbacks {
-    pub fn new(callbacks: Callbacks, directory: Arc<ArcSwap<Directory>>, runtime: Handle) -> Self {
-        Self { callbacks, directory, runtime }
+    pub fn new(callbacks: Callbacks, directory: Arc<ArcSwap<Directory>>, public_url: String, runtime: Handle) -> Self {
+        Self { callbacks, directory, public_url, runtime }
+    }
+
+    fn deliver(&self, event: &Event, endpoint: &twiml::Endpoint, params: Vec<(String, String)>) {
+        let Some(account) = self.directory.load().account(event.account).cloned() else { return };
+        let request = CallbackRequest {
+            account: event.account,
+            call: event.call,
+            token: account.auth_token.clone(),
+            url: endpoint.url.clone(),
+            method: if endpoint.method == twiml::Method::Get { Method::GET } else { Method::POST },
+            params,
+        };
+        let _inside = self.runtime.enter();
+        // What is refused is logged and counted there.
+        let _ = self.callbacks.deliver(request);
     }
 }
 
@@ -32,23 +51,45 @@ impl Subscriber for StatusCallbacks {
         }
         let number = record.callbacks;
         record.callbacks += 1;
-        let Some(account) = self.directory.load().account(event.account).cloned() else { return };
-        if again {
-            return;
+        if !again {
+            self.deliver(event, &callback.endpoint, params(event, record, number));
         }
-        let request = CallbackRequest {
-            account: event.account,
-            call: event.call,
-            token: account.auth_token.clone(),
-            url: callback.endpoint.url,
-            method: if callback.endpoint.method == twiml::Method::Get { Method::GET } else { Method::POST },
-            params: params(event, record, number),
-        };
-        let _inside = self.runtime.enter();
-        // What is refused is logged and counted there.
-        let _ = self.callbacks.deliver(request);
+    }
+
+    fn noted(&mut self, event: &Event, again: bool) {
+        let EventKind::Recording(fact) = &event.kind else { return };
+        let (Some(step), Some(callback)) = (fact.status.callback_step(), fact.callback.as_ref()) else { return };
+        if callback.events.contains(&step) && !again {
+            self.deliver(event, &callback.endpoint, recording_params(event, fact, &self.public_url));
+        }
     }
 }
+
+/// What a recording's callback says.
+fn recording_params(event: &Event, fact: &RecordingFact, public_url: &str) -> Vec<(String, String)> {
+    let mut params = vec![
+        ("AccountSid", event.account.to_string()),
+        ("CallSid", event.call.to_string()),
+        ("RecordingSid", fact.sid.to_string()),
+        ("RecordingUrl", recording_url(public_url, event.account, fact.sid)),
+        ("RecordingStatus", fact.status.as_str().to_owned()),
+        ("RecordingChannels", fact.channels.to_string()),
+        ("RecordingStartTime", rfc_2822(fact.started_ms)),
+        ("RecordingSource", fact.source.as_str().to_owned()),
+        ("RecordingTrack", fact.track.as_str().to_owned()),
+        ("ErrorCode", if fact.status == RecordingStatus::Failed { FAILED.to_string() } else { "0".to_owned() }),
+    ];
+    if let Some(conference) = fact.conference {
+        params.push(("ConferenceSid", conference.to_string()));
+    }
+    if fact.status.is_final() {
+        params.push(("RecordingDuration", fact.duration_s().to_string()));
+    }
+    params.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The error number of a recording that could not be kept.
+const FAILED: u32 = twiml::notice::code::INTERNAL;
 
 fn params(event: &Event, record: &CallRecord, number: u32) -> Vec<(String, String)> {
     let mut params = vec![

@@ -108,6 +108,9 @@ impl Call {
     /// The callee has answered and can be heard: first its digits, then its whisper and the bridge, or its own document.
     pub(super) fn callee_answered(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.publish(EventKind::Answered, effects);
+        if let Some(spec) = self.placing.as_mut().and_then(|placing| placing.record.take()) {
+            self.start_recording(None, spec, effects);
+        }
         let dialled = self.parent.as_ref().and_then(|parent| parent.order.spec.send_digits.clone());
         let placed = self.placing.as_mut().and_then(|placing| placing.send_digits.take());
         match dialled.or(placed) {

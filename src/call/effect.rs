@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Update;
 use crate::events::EventKind;
-use crate::ids::{BranchId, CallSid};
+use crate::ids::{BranchId, CallSid, RecordingSid};
 use crate::twiml::{
     AudioFailure, AudioSource, BranchEvent, BranchSpec, ClipRef, FetchFailure, FetchOrder, Fetched, Notice,
 };
@@ -49,6 +49,12 @@ pub enum CallInput {
     },
     /// Something that the customer must know, found while the call's wish was carried out.
     Notice(Notice),
+    /// The shard has named a recording: this is its file, and where the customer finds it.
+    RecordingNamed {
+        number: u16,
+        sid: RecordingSid,
+        url: String,
+    },
     /// A parent tells its child.
     Parent(ParentInput),
     /// Somebody outside changes the running call.
@@ -159,6 +165,12 @@ pub enum Effect {
     Publish {
         sequence: u32,
         kind: EventKind,
+    },
+    /// A fact that stands for itself.
+    Note(EventKind),
+    /// Answered by [`CallInput::RecordingNamed`].
+    NameRecording {
+        number: u16,
     },
     /// The call is over: nothing of it is left, and no input is wanted any more.
     Finished,

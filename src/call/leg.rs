@@ -244,6 +244,7 @@ impl Call {
         self.leg.media = MediaState::Lost;
         self.leg.pending.clear();
         self.leg.waits_since = None;
+        self.recordings_lost(now, effects);
         self.hang_up(EndedBy::Server, 503, "SIP;cause=503;text=\"media lost\"", now, effects);
     }
 

@@ -7,6 +7,7 @@
 //! - `leg`: the signalling and the media of the leg: rings, answers, is refused, ends
 //! - `program`: carries out what the document's verbs want
 //! - `children`: the legs that a `<Dial>` calls, and bridging
+//! - `recording`: what is recorded of the leg
 //! - `params`: what every request to the application says
 //! - `route`: who answers a call, and how a number is reached
 //! - `tones`: ringing as countries know it
@@ -16,6 +17,7 @@ mod effect;
 mod leg;
 mod params;
 mod program;
+mod recording;
 pub mod route;
 mod tones;
 
@@ -27,13 +29,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::{CallStatus, Completed, Direction, EndedBy, EventKind, Initiated, Media};
 use crate::ids::{AccountSid, BranchId, CallSid};
-use crate::twiml::{Interpreter, NewDocument, Precondition, StatusCallback, VerbInput};
+use crate::twiml::{Interpreter, NewDocument, Precondition, RecordingSpec, StatusCallback, VerbInput};
 
 use children::Child;
 pub use effect::{
     AttemptId, BranchOrder, CallInput, CancelCause, Effect, FetchOutcome, ParentInput, SipCommand, SipEvent,
 };
 use leg::{Leg, MediaState, Signalling};
+pub use recording::{RECORDING_FILE, RecordingChange};
 
 /// The time of one wake-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +80,8 @@ pub struct Placing {
     pub time_limit: Duration,
     /// DTMF that is sent when it is answered, before the document.
     pub send_digits: Option<String>,
+    /// From the answer to the end.
+    pub record: Option<RecordingSpec>,
 }
 
 /// A change that somebody outside makes to a running call; what is `None` stays.
@@ -90,6 +95,7 @@ pub struct Update {
     pub only_unanswered: bool,
     /// From the answer.
     pub time_limit: Option<Duration>,
+    pub recording: Option<RecordingChange>,
 }
 
 /// One leg of a conversation, and what runs on it.
@@ -104,6 +110,9 @@ pub struct Call {
     required: Option<Precondition>,
     children: Vec<Child>,
     bridged: Option<BranchId>,
+    /// Those that are not over.
+    recordings: Vec<recording::Recording>,
+    recordings_begun: u16,
     /// The deadline of the running verb.
     verb_timer: Option<Mono>,
     /// Fetches that wait because documents follow one another too fast.
@@ -173,6 +182,8 @@ impl Call {
             required: None,
             children: Vec::new(),
             bridged: None,
+            recordings: Vec::new(),
+            recordings_begun: 0,
             verb_timer: None,
             throttle: program::Throttle::default(),
             sequence: 0,
@@ -246,6 +257,7 @@ impl Call {
             CallInput::Document { fetch, outcome } => self.document(fetch, outcome, now, effects),
             CallInput::Audio { ticket, result } => self.run(VerbInput::Audio { ticket, result }, now, effects),
             CallInput::Branch { branch, event } => self.branch_event(branch, event, now, effects),
+            CallInput::RecordingNamed { number, sid, url } => self.recording_named(number, sid, url, now, effects),
             CallInput::Parent(input) => self.parent_input(input, now, effects),
             CallInput::Notice(notice) => self.publish(EventKind::Noticed(notice), effects),
             CallInput::Update(update) => self.update(update, now, effects),
@@ -303,8 +315,10 @@ impl Call {
             MediaEventKind::Released(_) => self.is_released = true,
             // Audio is handed over by the shard, which has it; the first packet is news to nobody yet.
             MediaEventKind::AudioWanted(_) | MediaEventKind::LegHeard(_) | MediaEventKind::LegSilent(_) => {}
-            // No call asks for these.
-            MediaEventKind::Speaking(_) | MediaEventKind::RecorderStarted(_) | MediaEventKind::RecorderEnded(_) => {}
+            MediaEventKind::RecorderStarted(started) => self.recorder_started(started.recorder_id, now, effects),
+            MediaEventKind::RecorderEnded(ended) => self.recorder_ended(&ended, now, effects),
+            // No call asks for it.
+            MediaEventKind::Speaking(_) => {}
         }
     }
 
@@ -331,7 +345,9 @@ impl Call {
 
     /// Whether the call is in a state for this change: it is not over, and not answered where that matters.
     pub fn takes(&self, update: &Update) -> bool {
-        self.leg.signalling != Signalling::Ended && !(update.only_unanswered && self.leg.is_answered())
+        self.leg.signalling != Signalling::Ended
+            && !(update.only_unanswered && self.leg.is_answered())
+            && update.recording.as_ref().is_none_or(|change| self.takes_recording(change))
     }
 
     /// A live change. The leg of a `<Dial>` that gets a document leaves the parent, and goes on by itself.
@@ -344,6 +360,9 @@ impl Call {
             if let Some(placing) = &mut self.placing {
                 placing.time_limit = limit;
             }
+        }
+        if let Some(change) = update.recording {
+            self.change_recording(change, effects);
         }
         if update.hang_up {
             return self.hang_up(EndedBy::Application, 200, "", now, effects);
@@ -442,7 +461,11 @@ impl Call {
     }
 
     fn finish_if_over(&mut self, effects: &mut Vec<Effect>) {
-        let over = self.is_published && !self.is_released && self.children.is_empty() && self.interpreter.is_finished();
+        let over = self.is_published
+            && !self.is_released
+            && self.children.is_empty()
+            && self.recordings.is_empty()
+            && self.interpreter.is_finished();
         if over {
             self.is_released = true;
             effects.push(Effect::Finished);

@@ -43,6 +43,8 @@ impl Call {
             VerbEffect::CancelBranch(branch) => self.cancel_branch(branch, effects),
             VerbEffect::Bridge(branch) => self.bridge(branch, now, effects),
             VerbEffect::Unbridge => self.unbridge(effects),
+            VerbEffect::StartRecording { recording, spec } => self.start_recording(Some(recording), *spec, effects),
+            VerbEffect::StopRecording(recording) => self.stop_recording(recording, effects),
             VerbEffect::Fetch(order) => self.fetch(order, now, effects),
             VerbEffect::CancelFetch(fetch) => {
                 if self.throttle.forget(fetch).is_none() {
@@ -147,6 +149,7 @@ fn play_kind(part: PlayPart) -> PlayKind {
         PlayPart::Clip(hash) => PlayKind::Audio(Bytes::copy_from_slice(&hash)),
         PlayPart::SilenceMs(length) => PlayKind::SilenceMs(length),
         PlayPart::Digits(digits) => PlayKind::Digits(digits),
+        PlayPart::Beep => PlayKind::Tone(tones::beep()),
     }
 }
 

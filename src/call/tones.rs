@@ -15,6 +15,11 @@ pub(super) fn ringback(wanted: &Ringback) -> Option<Tone> {
     Some(Tone { frequencies_hz: frequencies.to_vec(), cadence_ms: cadence.to_vec(), duration_ms: 0 })
 }
 
+/// What says: speak now.
+pub(super) fn beep() -> Tone {
+    Tone { frequencies_hz: vec![1000], cadence_ms: Vec::new(), duration_ms: 400 }
+}
+
 type Row = (&'static str, &'static [u32], &'static [u32]);
 
 /// Country, frequencies in Hz, cadence in milliseconds on and off.

@@ -8,17 +8,24 @@ mod journal;
 mod live;
 mod outbox;
 mod record;
+mod recording;
+mod shelf;
 
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AccountSid, CallSid, EventSid};
+use crate::ids::{AccountSid, CallSid, EventSid, RecordingSid};
 use crate::twiml::{CallbackEvent, Notice, StatusCallback};
 
 pub use live::Live;
 pub use outbox::{Outbox, Publisher, Subscriber};
 pub use record::{CallRecord, Told};
+pub use recording::{Recording, RecordingFact, RecordingStatus, recording_url};
+pub use shelf::{Shelf, Shelves};
+
+/// Recordings that run, and those that the store does not have yet.
+pub type LiveRecordings = Shelf<RecordingSid, Recording>;
 
 /// An immutable fact about a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -63,7 +70,9 @@ pub enum EventKind {
         expected_from: String,
         dropped_from: String,
     },
-    /// The call is over. Always the last.
+    /// What became of a recording.
+    Recording(Box<RecordingFact>),
+    /// The call is over. Always the last of the call itself.
     Completed(Box<Completed>),
 }
 
@@ -195,6 +204,11 @@ impl EndedBy {
 }
 
 impl EventKind {
+    /// Whether it stands for itself: it is no part of its call's record, and may come when that is complete.
+    pub fn stands_alone(&self) -> bool {
+        matches!(self, EventKind::Recording(_))
+    }
+
     /// The step that a status callback may ask for, if this is one.
     pub fn callback_step(&self) -> Option<CallbackEvent> {
         match self {

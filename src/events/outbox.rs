@@ -14,7 +14,7 @@ use std::{io, thread};
 
 use super::journal::Journal;
 use super::live::Live;
-use super::{CallRecord, CallStatus, Completed, EndedBy, Event, EventKind, Media};
+use super::{CallRecord, CallStatus, Completed, EndedBy, Event, EventKind, Media, RecordingFact};
 use crate::ids::{CallSid, EventSid};
 
 /// Events that may wait for the journal.
@@ -61,7 +61,16 @@ impl Publisher {
 
     /// The store has these calls' records: their part of the journal is no longer needed.
     pub fn stored(&self, calls: impl IntoIterator<Item = CallSid>) {
-        self.stored.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(calls);
+        self.have(calls.into_iter().map(Unit::Call));
+    }
+
+    /// The store has these facts, which stand for themselves.
+    pub fn stored_facts(&self, events: impl IntoIterator<Item = EventSid>) {
+        self.have(events.into_iter().map(Unit::Fact));
+    }
+
+    fn have(&self, units: impl Iterator<Item = Unit>) {
+        self.stored.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).extend(units);
     }
 }
 
@@ -70,6 +79,11 @@ pub trait Subscriber: Send {
     /// `record` is the call as it stands after `event`. `again`: an earlier run has told it already, perhaps to everyone.
     fn told(&mut self, event: &Event, record: &mut CallRecord, again: bool);
 
+    /// A fact that stands for itself (see [`EventKind::stands_alone`]).
+    fn noted(&mut self, event: &Event, again: bool) {
+        let _ = (event, again);
+    }
+
     /// Everything that happened together has been told; called every [`IDLE`] or more often. `last`: nothing more
     /// will come.
     fn flush(&mut self, last: bool) {
@@ -77,8 +91,15 @@ pub trait Subscriber: Send {
     }
 }
 
-/// Calls that the store has and the outbox has not forgotten yet: as many as there are live ones, at most.
-type Stored = Arc<Mutex<Vec<CallSid>>>;
+/// What the journal keeps until the store has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Unit {
+    Call(CallSid),
+    Fact(EventSid),
+}
+
+/// What the store has and the outbox has not forgotten yet: as much as is live, at most.
+type Stored = Arc<Mutex<Vec<Unit>>>;
 
 enum Message {
     Event(Box<Event>),
@@ -95,8 +116,14 @@ pub struct Outbox {
 impl Outbox {
     /// Opens the journal in `folder`, takes up what an earlier run left, and starts.
     ///
-    /// A call that was running when the process died gets its end now: `failed`, ended by us.
-    pub fn start(folder: &Path, wall_ms: u64, subscribers: Vec<Box<dyn Subscriber>>) -> io::Result<Outbox> {
+    /// A call that was running when the process died gets its end now: `failed`, ended by us. A recording gets the one
+    /// that `finish` says.
+    pub fn start(
+        folder: &Path,
+        wall_ms: u64,
+        subscribers: Vec<Box<dyn Subscriber>>,
+        finish: impl Fn(RecordingFact) -> RecordingFact,
+    ) -> io::Result<Outbox> {
         let (journal, left) = Journal::open(folder)?;
         let (queue, receiver) = sync_channel(QUEUE);
         let waiting = Arc::new(AtomicUsize::new(0));
@@ -111,7 +138,7 @@ impl Outbox {
             unstored: BTreeMap::new(),
             unsynced: None,
         };
-        writer.recover(left, wall_ms);
+        writer.recover(left, wall_ms, finish);
         let thread = thread::Builder::new().name("outbox".into()).spawn(move || writer.run(receiver))?;
         Ok(Outbox { publisher: Publisher { queue, waiting, stored }, live, thread: Some(thread) })
     }
@@ -146,9 +173,9 @@ struct Writer {
     live: Live,
     stored: Stored,
     waiting: Arc<AtomicUsize>,
-    /// The segment in which a call begins, until the store has it.
-    begun: HashMap<CallSid, u64>,
-    /// How many such calls each segment has.
+    /// The segment in which a call begins, or in which a fact stands, until the store has it.
+    begun: HashMap<Unit, u64>,
+    /// How many of them each segment has.
     unstored: BTreeMap<u64, usize>,
     /// When the first event that the disk may not have yet was written.
     unsynced: Option<Instant>,
@@ -200,11 +227,18 @@ impl Writer {
     }
 
     fn deliver(&mut self, event: &Event, again: bool) {
+        if event.kind.stands_alone() {
+            self.keep(Unit::Fact(event.id));
+            for subscriber in &mut self.subscribers {
+                subscriber.noted(event, again);
+            }
+            return;
+        }
+        if let EventKind::Initiated(_) = event.kind {
+            self.keep(Unit::Call(event.call));
+        }
         let mut live = self.live.calls();
         if let Some(record) = CallRecord::begin(event) {
-            let segment = self.journal.segment();
-            self.begun.insert(event.call, segment);
-            *self.unstored.entry(segment).or_default() += 1;
             live.insert(event.call, record);
         } else if let Some(record) = live.get_mut(&event.call) {
             record.apply(event);
@@ -215,14 +249,23 @@ impl Writer {
         }
     }
 
+    /// The segment that is being written is kept until the store has this.
+    fn keep(&mut self, unit: Unit) {
+        let segment = self.journal.segment();
+        self.begun.insert(unit, segment);
+        *self.unstored.entry(segment).or_default() += 1;
+    }
+
     fn forget_stored(&mut self) {
-        let calls = std::mem::take(&mut *self.stored.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        if calls.is_empty() {
+        let units = std::mem::take(&mut *self.stored.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
+        if units.is_empty() {
             return;
         }
-        for call in &calls {
-            self.live.forget(*call);
-            let Some(segment) = self.begun.remove(call) else { continue };
+        for unit in &units {
+            if let Unit::Call(call) = unit {
+                self.live.forget(*call);
+            }
+            let Some(segment) = self.begun.remove(unit) else { continue };
             if let Some(count) = self.unstored.get_mut(&segment) {
                 *count -= 1;
             }
@@ -244,9 +287,9 @@ impl Writer {
     /// Tells again what an earlier run left, and ends the calls that it had not ended.
     ///
     /// The store ignores what it has already; callbacks are not sent a second time.
-    fn recover(&mut self, left: Vec<Event>, wall_ms: u64) {
+    fn recover(&mut self, left: Vec<Event>, wall_ms: u64, finish: impl Fn(RecordingFact) -> RecordingFact) {
         let mut unfinished: BTreeMap<CallSid, (Event, u32)> = BTreeMap::new();
-        for event in &left {
+        for event in left.iter().filter(|event| !event.kind.stands_alone()) {
             match &event.kind {
                 EventKind::Completed(_) => {
                     unfinished.remove(&event.call);
@@ -257,7 +300,8 @@ impl Writer {
                 }
             }
         }
-        let ends: Vec<Event> =
+        let recordings = unfinished_recordings(&left);
+        let mut ends: Vec<Event> =
             unfinished.into_values().map(|(first, sequence)| end_of_lost_call(&first, sequence + 1, wall_ms)).collect();
         if !ends.is_empty() {
             tracing::warn!(
@@ -265,12 +309,30 @@ impl Writer {
                 "calls were running when the server last stopped: they are recorded as failed"
             );
         }
+        ends.extend(recordings.into_iter().map(|(event, fact)| end_of_lost_recording(&event, finish(fact), wall_ms)));
         // What was left is written again into the new segment, so that the old ones can go.
         self.write(&left, true);
         self.write(&ends, false);
         let newest = self.journal.segment();
         let _ = self.journal.sync().and_then(|()| self.journal.release(newest));
     }
+}
+
+/// The last that was told of each recording that has no end.
+fn unfinished_recordings(left: &[Event]) -> Vec<(Event, RecordingFact)> {
+    let mut last = BTreeMap::new();
+    for event in left {
+        if let EventKind::Recording(fact) = &event.kind {
+            last.insert(fact.sid, (event, fact));
+        }
+    }
+    let unfinished = last.into_values().filter(|(_, fact)| !fact.status.is_final());
+    unfinished.map(|(event, fact)| (event.clone(), fact.as_ref().clone())).collect()
+}
+
+fn end_of_lost_recording(last: &Event, fact: RecordingFact, wall_ms: u64) -> Event {
+    let id = EventSid::new(last.id.bits() ^ u128::MAX);
+    Event { id, at_ms: wall_ms, kind: EventKind::Recording(Box::new(fact)), ..last.clone() }
 }
 
 fn end_of_lost_call(first: &Event, sequence: u32, wall_ms: u64) -> Event {

@@ -22,9 +22,10 @@ use crate::api;
 use crate::app::status::StatusCallbacks;
 use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard};
 use crate::config::{Config, ConfigError, Latching};
-use crate::events::Outbox;
+use crate::events::{Outbox, Shelves};
 use crate::hot::Bindings;
 use crate::ids::CallSid;
+use crate::recordings::{Archive, Sweeper};
 use crate::shard::{self, Mail, MailBox, Names, Outside, core, gate, mail_box};
 use crate::speech::Speech;
 use crate::store::{self, Store, StoreError};
@@ -97,18 +98,29 @@ impl Server {
         let store = Store::open(config.store.url.expose()).await.map_err(StartError::Store)?;
 
         let (subscriber, writer) = store::subscriber();
-        let status = StatusCallbacks::new(callbacks.clone(), directory.clone(), runtime.clone());
+        let public_url = config.http.public_url.clone();
+        let status = StatusCallbacks::new(callbacks.clone(), directory.clone(), public_url, runtime.clone());
+        let archive = Archive::new(config.store.folder.join("recordings"));
+        let (shelves, sweeper) = (Shelves::default(), Sweeper::new(archive.clone(), runtime.clone()));
         let journal = config.store.folder.join("journal");
         let wall_ms = shard::wall_ms();
         let outbox = tokio::task::block_in_place(|| {
             Outbox::start(
                 &journal,
                 wall_ms,
-                vec![Box::new(subscriber), Box::new(status), Box::new(CallMetrics::default()), Box::new(CallLog)],
+                vec![
+                    Box::new(shelves.clone()),
+                    Box::new(subscriber),
+                    Box::new(status),
+                    Box::new(CallMetrics::default()),
+                    Box::new(CallLog),
+                    Box::new(sweeper),
+                ],
+                |recording| archive.finish(recording),
             )
         })
         .map_err(|error| StartError::Journal { folder: journal, error })?;
-        let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher()));
+        let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone()));
 
         let http = bind_http(config.http.listen).await?;
         let metrics_http = match config.http.metrics_listen {
@@ -137,6 +149,7 @@ impl Server {
             directory: directory.load_full(),
             bindings: bindings.clone(),
             listening: Vec::new(),
+            public_url: config.http.public_url.clone(),
             outbound: guard,
             max_calls: MAX_CALLS,
         };
@@ -146,6 +159,9 @@ impl Server {
         let view = api::View {
             store: store.clone(),
             live: outbox.live(),
+            recordings: shelves.recordings.clone(),
+            archive,
+            public_url: config.http.public_url.clone(),
             directory: directory.clone(),
             last_order: Arc::new(Mutex::new(CallSid::new(0))),
             mail: mail.clone(),

@@ -35,6 +35,8 @@ pub struct Settings {
     pub bindings: Arc<Bindings>,
     /// The listeners, to choose the one that reaches a peer.
     pub listening: Vec<dialtone_sip::transport::Listen>,
+    /// Where customers reach the API, without a slash at the end.
+    pub public_url: String,
     /// Where `<Dial><Sip>` may go.
     pub outbound: Guard,
     /// Calls at once; one more is refused with 503.

@@ -5,8 +5,8 @@ use dialtone_sip::stack::Reply;
 
 use super::core::{Core, Output};
 use crate::call::{AttemptId, CallInput, Effect, Now, SipCommand, SipEvent};
-use crate::events::Event;
-use crate::ids::{CallSid, EventSid};
+use crate::events::{Event, EventKind, recording_url};
+use crate::ids::{AccountSid, CallSid, EventSid, RecordingSid};
 
 impl Core {
     pub(super) fn carry_out(&mut self, sid: CallSid, effect: Effect, now: Now) {
@@ -37,8 +37,20 @@ impl Core {
                     kind,
                 }));
             }
+            Effect::Note(kind) => self.note(account, sid, kind, now),
+            Effect::NameRecording { number } => {
+                let recording = RecordingSid::at(now.wall_ms, self.tokens.next_u128());
+                let url = recording_url(&self.settings.public_url, account, recording);
+                self.inputs.push_back((sid, CallInput::RecordingNamed { number, sid: recording, url }));
+            }
             Effect::Finished => self.remove(sid),
         }
+    }
+
+    /// Publishes a fact that stands for itself.
+    pub(super) fn note(&mut self, account: AccountSid, call: CallSid, kind: EventKind, now: Now) {
+        let id = EventSid::at(now.wall_ms, self.tokens.next_u128());
+        self.out.push_back(Output::Publish(Event { id, account, call, sequence: 0, at_ms: now.wall_ms, kind }));
     }
 
     fn sip_command(&mut self, sid: CallSid, attempt: AttemptId, command: SipCommand, now: Now) {

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::database::Backend;
 use super::filter::{CallFilter, Value};
-use super::{Finished, Store, StoreError, from_millis, millis, unreadable};
+use super::{Batch, Finished, Store, StoreError, from_millis, millis, records, unreadable};
 use crate::events::{CallRecord, Completed, Told};
 use crate::ids::{AccountSid, CallSid};
 
@@ -28,10 +28,11 @@ struct Detail<'a> {
 }
 
 impl Store {
-    /// Writes calls and their ledger lines, all or none. What is there already stays as it is.
-    pub async fn write(&self, finished: &[Finished]) -> Result<(), StoreError> {
+    /// Writes calls and their ledger lines, and facts that stand for themselves, all or none. A call that is there
+    /// already stays as it is.
+    pub async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
         let mut transaction = self.database.writer.begin().await?;
-        let mut rest = finished;
+        let mut rest = batch.finished.as_slice();
         while !rest.is_empty() {
             let insert =
                 self.inserts.0.iter().find(|insert| insert.rows <= rest.len()).expect("the last is of one row");
@@ -75,6 +76,7 @@ impl Store {
             }
             query.execute(&mut *transaction).await?;
         }
+        records::write(&mut transaction, &batch.facts).await?;
         transaction.commit().await?;
         Ok(())
     }

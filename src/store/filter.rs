@@ -25,7 +25,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    fn takes(self, at_ms: Option<u64>) -> bool {
+    pub(super) fn takes(self, at_ms: Option<u64>) -> bool {
         match at_ms {
             Some(at) => self.from_ms.is_none_or(|from| at >= from) && self.below_ms.is_none_or(|below| at < below),
             None => self == Moment::default(),

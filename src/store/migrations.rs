@@ -9,7 +9,11 @@ use super::database::{Backend, Database};
 use super::{StoreError, wall_ms};
 
 /// The steps, the oldest first. The version of a database is how many of them it has.
-const STEPS: &[&[&str]] = &[CALLS_AND_LEDGER, RESOURCES, CALLS_BY_WHAT_IS_ASKED];
+const STEPS: &[&[&str]] = &[CALLS_AND_LEDGER, RESOURCES, CALLS_BY_WHAT_IS_ASKED, RECORDS];
+
+/// The version of a database that has all of them.
+#[cfg(test)]
+pub(super) const NEWEST: usize = STEPS.len();
 
 /// Databases of the time before versions have these.
 const CALLS_AND_LEDGER: &[&str] = &[
@@ -42,6 +46,17 @@ const CALLS_BY_WHAT_IS_ASKED: &[&str] = &[
     "CREATE INDEX calls_by_from ON calls (account, from_address, sid)",
     "CREATE INDEX calls_by_status ON calls (account, status, sid)",
     "CREATE INDEX calls_by_parent ON calls (account, parent, sid) WHERE parent IS NOT NULL",
+];
+
+const RECORDS: &[&str] = &[
+    "CREATE TABLE records (
+        kind TEXT NOT NULL, sid TEXT NOT NULL, account TEXT NOT NULL, call TEXT NOT NULL, conference TEXT,
+        status TEXT NOT NULL, created_ms BIGINT NOT NULL, told_ms BIGINT NOT NULL, detail TEXT NOT NULL,
+        PRIMARY KEY (kind, sid))",
+    "CREATE INDEX records_by_account ON records (account, kind, sid)",
+    "CREATE INDEX records_by_call ON records (account, call, kind, sid)",
+    "CREATE INDEX records_by_conference ON records (account, conference, kind, sid) WHERE conference IS NOT NULL",
+    "CREATE INDEX records_by_age ON records (kind, created_ms)",
 ];
 
 /// From the first databases, which have a column `record`, to the second.

@@ -8,6 +8,7 @@ mod calls;
 mod database;
 mod filter;
 mod migrations;
+mod records;
 mod resources;
 mod writer;
 
@@ -16,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::Row;
 
-use crate::events::CallRecord;
+use crate::events::{CallRecord, Event};
 use crate::usage::LedgerLine;
 
 use calls::Inserts;
@@ -24,8 +25,27 @@ use database::Database;
 
 pub use database::Backend;
 pub use filter::{CallFilter, Moment};
+pub use records::RecordingFilter;
 pub use resources::{Kind, Listed, Resource};
 pub use writer::{StoreWriter, subscriber};
+
+/// What is written in one transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    pub finished: Vec<Finished>,
+    /// Facts that stand for themselves.
+    pub facts: Vec<Event>,
+}
+
+impl Batch {
+    pub fn len(&self) -> usize {
+        self.finished.len() + self.facts.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
 
 /// A call that is over, with its line in the ledger: written together.
 #[derive(Clone, Debug)]

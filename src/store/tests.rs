@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use sqlx::AssertSqlSafe;
 use sqlx::any::AnyPoolOptions;
 
+use super::migrations::NEWEST;
 use super::writer::write_until_done;
 use super::*;
 use crate::events::{CallStatus, Completed, Direction, EndedBy, Media};
@@ -79,6 +80,10 @@ async fn connect(url: &str) -> sqlx::AnyPool {
     AnyPoolOptions::new().max_connections(1).connect(&format!("{url}{mode}")).await.unwrap()
 }
 
+fn calls(finished: &[Finished]) -> Batch {
+    Batch { finished: finished.to_vec(), facts: Vec::new() }
+}
+
 fn finished(number: u128) -> Finished {
     let completed =
         Completed { status: CallStatus::Completed, sip_status: 200, ended_by: EndedBy::Peer, media: Media::default() };
@@ -133,8 +138,8 @@ on_both! {
     calls_of_every_batch_size_are_read_back_as_they_were_and_written_once(url) {
         let store = Store::open(url).await.unwrap();
         let all: Vec<Finished> = (1..=64 + 2 * 8 + 3).map(finished).collect();
-        store.write(&all).await.unwrap();
-        store.write(&all[40..]).await.unwrap();
+        store.write(&calls(&all)).await.unwrap();
+        store.write(&calls(&all[40..])).await.unwrap();
         let read = store.calls(Some(ACCOUNT), 1_000).await.unwrap();
         assert!(read.iter().eq(all.iter().rev().map(|finished| &finished.record)), "the newest first");
         assert_eq!(store.ledger_lines().await.unwrap(), all.len() as u64);
@@ -143,11 +148,11 @@ on_both! {
 
     deleted_call_stays_deleted_though_the_journal_tells_it_again(url) {
         let store = Store::open(url).await.unwrap();
-        store.write(&[finished(1), finished(2)]).await.unwrap();
+        store.write(&calls(&[finished(1), finished(2)])).await.unwrap();
         assert!(!store.delete_call(AccountSid::new(2), CallSid::new(1)).await.unwrap(), "of another account");
         assert!(store.delete_call(ACCOUNT, CallSid::new(1)).await.unwrap());
         assert!(!store.delete_call(ACCOUNT, CallSid::new(1)).await.unwrap(), "only once");
-        store.write(&[finished(1)]).await.unwrap();
+        store.write(&calls(&[finished(1)])).await.unwrap();
         assert_eq!(store.call(CallSid::new(1)).await.unwrap(), None);
         assert_eq!(store.calls(None, 10).await.unwrap().len(), 1);
         assert_eq!(store.calls(Some(ACCOUNT), 10).await.unwrap().len(), 1);
@@ -172,7 +177,7 @@ on_both! {
         all[6].record.parent = Some(all[0].record.sid);
         // The longest that there may be.
         all[7].record.ended_ms = Some(all[7].record.started_ms + 24 * hour);
-        store.write(&all).await.unwrap();
+        store.write(&calls(&all)).await.unwrap();
         let between = |from: u64, below: u64| Moment { from_ms: Some(from * hour), below_ms: Some(below * hour) };
         let any = CallFilter::default;
         for (name, filter) in [
@@ -280,7 +285,7 @@ on_both! {
             .fetch_one(&database)
             .await
             .unwrap();
-        assert_eq!((row.get::<i64, _>(0), row.get::<i64, _>(1)), (3, 3));
+        assert_eq!((row.get::<i64, _>(0), row.get::<i64, _>(1)), (NEWEST as i64, NEWEST as i64));
     }
 
     database_of_a_newer_program_is_refused(url) {
@@ -288,17 +293,18 @@ on_both! {
         let database = connect(url).await;
         sqlx::query("INSERT INTO schema_version (version, applied_ms) VALUES (99, 0)").execute(&database).await.unwrap();
         let error = Store::open(url).await.err().unwrap();
-        assert!(matches!(error, StoreError::TooNew { version: 99, known: 3 }), "{error}");
+        assert!(matches!(error, StoreError::TooNew { version: 99, known: NEWEST }), "{error}");
     }
 
     database_without_a_version_is_taken_over_with_its_calls(url) {
         let store = Store::open(url).await.unwrap();
-        store.write(&[finished(1)]).await.unwrap();
+        store.write(&calls(&[finished(1)])).await.unwrap();
         store.close().await;
         let database = connect(url).await;
         for statement in [
             "DROP TABLE schema_version",
             "DROP TABLE resources",
+            "DROP TABLE records",
             "DROP INDEX calls_by_to",
             "DROP INDEX calls_by_from",
             "DROP INDEX calls_by_status",
@@ -368,13 +374,13 @@ impl Drop for Server {
 async fn postgres_that_stops_and_comes_back_loses_and_doubles_nothing() {
     let server = Server::start();
     let store = Store::open(&server.url).await.unwrap();
-    store.write(&[finished(1)]).await.unwrap();
+    store.write(&calls(&[finished(1)])).await.unwrap();
     server.control("stop");
     assert!(!store.is_up().await);
     assert!(store.create(&row(Kind::Number, "", "PN1", None)).await.is_err(), "nobody is told that it was written");
     let writing = tokio::spawn({
         let store = store.clone();
-        async move { write_until_done(&store, &[finished(1), finished(2)]).await }
+        async move { write_until_done(&store, &calls(&[finished(1), finished(2)])).await }
     });
     tokio::time::sleep(std::time::Duration::from_millis(300)).await;
     assert!(!writing.is_finished());
@@ -429,7 +435,7 @@ async fn database_of_the_first_form_is_taken_over_with_its_calls() {
     }
     for _ in 0..2 {
         let store = Store::open(&file.url()).await.unwrap();
-        store.write(&[finished(2)]).await.unwrap();
+        store.write(&calls(&[finished(2)])).await.unwrap();
         let read = store.calls(Some(ACCOUNT), 10).await.unwrap();
         assert_eq!(read, [finished(2).record, finished(1).record]);
         store.close().await;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::{Finished, Store};
-use crate::events::{CallRecord, Event, EventKind, Publisher, Subscriber};
+use super::{Batch, Finished, Store};
+use crate::events::{CallRecord, Event, EventKind, Publisher, Shelves, Subscriber};
 use crate::usage;
 
 /// A batch is written when it has this many calls, or is this old. Until then the outbox still shows its calls, and the
@@ -22,19 +22,31 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Gathers finished calls and hands them to a [`StoreWriter`], so that a database that is busy elsewhere is woken once a
 /// batch.
 pub struct StoreSubscriber {
-    queue: mpsc::Sender<Vec<Finished>>,
-    gathered: Vec<Finished>,
+    queue: mpsc::Sender<Batch>,
+    gathered: Batch,
     since: Instant,
+}
+
+impl StoreSubscriber {
+    /// The batch that is gathered; its age counts from the first that is in it.
+    fn gathered(&mut self) -> &mut Batch {
+        if self.gathered.is_empty() {
+            self.since = Instant::now();
+        }
+        &mut self.gathered
+    }
 }
 
 impl Subscriber for StoreSubscriber {
     fn told(&mut self, event: &Event, record: &mut CallRecord, _again: bool) {
         if let EventKind::Completed(_) = event.kind {
-            if self.gathered.is_empty() {
-                self.since = Instant::now();
-            }
-            self.gathered.push(Finished { record: record.clone(), line: usage::line(event, record) });
+            let finished = Finished { record: record.clone(), line: usage::line(event, record) };
+            self.gathered().finished.push(finished);
         }
+    }
+
+    fn noted(&mut self, event: &Event, _again: bool) {
+        self.gathered().facts.push(event.clone());
     }
 
     fn flush(&mut self, last: bool) {
@@ -48,27 +60,29 @@ impl Subscriber for StoreSubscriber {
 
 /// Writes what its subscriber hands over.
 pub struct StoreWriter {
-    queue: mpsc::Receiver<Vec<Finished>>,
+    queue: mpsc::Receiver<Batch>,
 }
 
 /// Both ends.
 pub fn subscriber() -> (StoreSubscriber, StoreWriter) {
     let (queue, receiver) = mpsc::channel(WAITING);
-    (StoreSubscriber { queue, gathered: Vec::new(), since: Instant::now() }, StoreWriter { queue: receiver })
+    (StoreSubscriber { queue, gathered: Batch::default(), since: Instant::now() }, StoreWriter { queue: receiver })
 }
 
 impl StoreWriter {
     /// Writes until the outbox has ended and everything is written.
-    pub async fn run(mut self, store: Store, publisher: Publisher) {
+    pub async fn run(mut self, store: Store, publisher: Publisher, shelves: Shelves) {
         while let Some(batch) = self.queue.recv().await {
             write_until_done(&store, &batch).await;
-            publisher.stored(batch.iter().map(|finished| finished.record.sid));
+            publisher.stored(batch.finished.iter().map(|finished| finished.record.sid));
+            publisher.stored_facts(batch.facts.iter().map(|event| event.id));
+            shelves.stored(&batch.facts);
         }
     }
 }
 
 /// The database may be away for a while; rows are not lost by that, and written once however often it is tried.
-pub(super) async fn write_until_done(store: &Store, batch: &[Finished]) {
+pub(super) async fn write_until_done(store: &Store, batch: &Batch) {
     let count = |outcome: &'static str| {
         let backend = store.backend().name();
         metrics::counter!("dialtone_store_operations_total", "backend" => backend, "op" => "write", "outcome" => outcome)
@@ -81,7 +95,7 @@ pub(super) async fn write_until_done(store: &Store, batch: &[Finished]) {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer".to_owned(),
         };
-        tracing::error!(%error, calls = batch.len(), "finished calls cannot be written: trying again");
+        tracing::error!(%error, rows = batch.len(), "calls and recordings that are over cannot be written: trying again");
         count("error");
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(10));

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::twiml::notice::Notice;
 use crate::twiml::port::{
-    AudioSource, CallbackEvent, Method, RejectReason, Ringback, SipTarget, Target as DialTarget, VerbName,
+    AudioSource, CallbackEvent, Method, RecordingEvent, RecordingTrack, RejectReason, Ringback, SipTarget,
+    Target as DialTarget, VerbName,
 };
 
 /// The verbs of a document, in order, and what there was to remark on.
@@ -41,6 +42,32 @@ pub enum VerbSpec {
     Hangup,
     Reject(RejectReason),
     Echo,
+    Record(Box<RecordSpec>),
+    /// `<Start><Recording>`: records while the document goes on.
+    StartRecording(Box<KeptSpec>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordSpec {
+    /// `None` where there is no `action` and the document has no URL of its own.
+    pub action: Option<Link>,
+    pub method: Method,
+    /// Silence that ends it; `None`: none does.
+    pub timeout: Option<Duration>,
+    /// Keys that end it.
+    pub finish_on_key: String,
+    pub max_length: Duration,
+    pub play_beep: bool,
+    pub kept: KeptSpec,
+}
+
+/// How a recording is made, and whom to tell: what every element that records has in common.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeptSpec {
+    pub track: RecordingTrack,
+    pub channels: u32,
+    pub trim: bool,
+    pub callback: Option<(Link, Method, Vec<RecordingEvent>)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -120,8 +147,17 @@ pub struct DialSpec {
     pub hangup_on_star: bool,
     pub ringback: Ringback,
     pub sequential: bool,
+    pub record: Option<DialRecordSpec>,
     /// Whom to call; with nobody, the `<Dial>` fails.
     pub nouns: Vec<NounSpec>,
+}
+
+/// What of a `<Dial>` is recorded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DialRecordSpec {
+    /// As soon as the other side rings, and not when it answers.
+    pub from_ringing: bool,
+    pub kept: KeptSpec,
 }
 
 /// One noun of a `<Dial>`.
@@ -165,9 +201,7 @@ impl VerbSpec {
             Self::Say(say) => vec![say.segment()],
             Self::Play(play) => vec![play.segment()],
             Self::Gather(gather) => gather.prompts.iter().map(PromptSpec::segment).collect(),
-            Self::Pause(_) | Self::Dial(_) | Self::Redirect(_) | Self::Hangup | Self::Reject(_) | Self::Echo => {
-                Vec::new()
-            }
+            _ => Vec::new(),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BranchId, CallSid};
+use crate::ids::{BranchId, CallSid, RecordingSid};
 use crate::twiml::notice::Notice;
 
 /// HTTP method of a request that a document asks for.
@@ -95,6 +95,17 @@ pub enum VerbInput {
         branch: BranchId,
         event: BranchEvent,
     },
+    /// The recording of that number has its name, and this URL.
+    RecordingNamed {
+        recording: u32,
+        sid: RecordingSid,
+        url: String,
+    },
+    /// The recording is over, and its file complete.
+    RecordingEnded {
+        recording: u32,
+        ended: RecordingEnded,
+    },
     /// The answer to [`VerbEffect::Fetch`] of that number. A late one for a replaced fetch is ignored.
     Document {
         fetch: u32,
@@ -146,6 +157,13 @@ pub enum VerbEffect {
     Bridge(BranchId),
     /// Part the leg from the branch that it is joined with; neither is hung up by this.
     Unbridge,
+    /// Record the leg; answered by [`VerbInput::RecordingNamed`], and by [`VerbInput::RecordingEnded`] when it is over,
+    /// which it is at the latest with the leg.
+    StartRecording {
+        recording: u32,
+        spec: Box<RecordingSpec>,
+    },
+    StopRecording(u32),
     Fetch(FetchOrder),
     /// The answer to this fetch is no longer wanted.
     CancelFetch(u32),
@@ -196,6 +214,82 @@ pub enum PlayPart {
     SilenceMs(u32),
     /// DTMF to the leg: `0-9 * # A-D`, `w` 0.5 s, `W` 1 s.
     Digits(String),
+    /// The tone that says: speak now.
+    Beep,
+}
+
+/// What of a leg is to be recorded, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingSpec {
+    pub source: RecordingSource,
+    pub track: RecordingTrack,
+    /// 2: what the party says on the left, what it hears on the right.
+    pub channels: u32,
+    /// Leave out the silence at both ends.
+    pub trim: bool,
+    pub max_length: Option<Duration>,
+    /// Silence that ends it.
+    pub silence_timeout: Option<Duration>,
+    pub callback: Option<RecordingCallback>,
+}
+
+/// What made a recording; the names are Twilio's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RecordingSource {
+    RecordVerb,
+    DialVerb,
+    Conference,
+    OutboundAPI,
+    StartCallRecordingAPI,
+    StartCallRecordingTwiML,
+    StartConferenceRecordingAPI,
+}
+
+/// Whose voice a recording has, as seen from its leg.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordingTrack {
+    #[default]
+    Both,
+    /// What the party says.
+    Inbound,
+    /// What the party hears.
+    Outbound,
+}
+
+/// Where the steps of a recording are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingCallback {
+    pub endpoint: Endpoint,
+    /// Without any in the document, `completed` only.
+    pub events: Vec<RecordingEvent>,
+}
+
+/// A step of a recording that a callback may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RecordingEvent {
+    InProgress,
+    Completed,
+    Absent,
+}
+
+/// How a recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordingEnded {
+    pub how: RecordingEnd,
+    pub duration: Duration,
+    /// Somebody said something.
+    pub voiced: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RecordingEnd {
+    /// By [`VerbEffect::StopRecording`], from outside, or with the leg.
+    Stopped,
+    Silence,
+    MaxLength,
+    /// There is no file, or not all of it.
+    Failed,
 }
 
 /// What the caller hears, or is told by 180, while a branch rings.
@@ -384,6 +478,8 @@ pub enum VerbName {
     Hangup,
     Reject,
     Echo,
+    Record,
+    Start,
 }
 
 impl Method {
@@ -407,6 +503,8 @@ impl VerbName {
             Self::Hangup => "Hangup",
             Self::Reject => "Reject",
             Self::Echo => "Echo",
+            Self::Record => "Record",
+            Self::Start => "Start",
         }
     }
 }
@@ -418,6 +516,49 @@ impl CallbackEvent {
             Self::Ringing => "ringing",
             Self::Answered => "answered",
             Self::Completed => "completed",
+        }
+    }
+}
+
+impl RecordingEnded {
+    /// Nothing was said, and nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        !self.voiced && (self.how == RecordingEnd::Silence || self.duration.is_zero())
+    }
+}
+
+impl RecordingSource {
+    /// As the customer sees it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RecordVerb => "RecordVerb",
+            Self::DialVerb => "DialVerb",
+            Self::Conference => "Conference",
+            Self::OutboundAPI => "OutboundAPI",
+            Self::StartCallRecordingAPI => "StartCallRecordingAPI",
+            Self::StartCallRecordingTwiML => "StartCallRecordingTwiML",
+            Self::StartConferenceRecordingAPI => "StartConferenceRecordingAPI",
+        }
+    }
+}
+
+impl RecordingTrack {
+    /// As the customer sees it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Both => "both",
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
+impl RecordingEvent {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::InProgress => "in-progress",
+            Self::Completed => "completed",
+            Self::Absent => "absent",
         }
     }
 }

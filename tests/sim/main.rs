@@ -9,6 +9,7 @@ mod inbound;
 mod loss;
 mod orders;
 mod phone;
+mod recordings;
 mod reinvite;
 mod servers;
 mod world;

@@ -45,6 +45,7 @@ fn order(to: &str) -> PlaceOrder {
         document: document("http://app/placed"),
         status_callback: None,
         placing: Placing {
+            record: None,
             ring_for: Duration::from_secs(20),
             time_limit: Duration::from_secs(3600),
             send_digits: Some("12".into()),

@@ -16,8 +16,9 @@ use dialtone::ids::CallSid;
 use dialtone::shard::{PlaceOrder, core, gate};
 use dialtone::twiml::{AudioFailure, ClipRef, FetchFailure, Fetched, Notice};
 use dialtone_media::clips::Clips;
-use dialtone_media::ids::{LegId, SessionId};
+use dialtone_media::ids::{LegId, RecorderId, SessionId};
 use dialtone_media::proto::{Command, CommandKind, MediaEvent};
+use dialtone_media::recorder::{FileLength, FileOutcome, FileStep};
 use dialtone_media::session::{self, Ports, Session};
 use dialtone_media::worker::Latching;
 use dialtone_sip::flow::{Flow, Transport};
@@ -79,6 +80,7 @@ enum Arrival {
     Document { call: CallSid, fetch: u32, outcome: FetchOutcome },
     Audio { call: CallSid, ticket: u32, result: Result<ClipRef, AudioFailure> },
     Resolved { ticket: u64, destinations: Vec<Destination> },
+    File { session_id: u64, recorder: RecorderId, outcome: FileOutcome },
 }
 
 pub struct World {
@@ -100,7 +102,10 @@ pub struct World {
     pub questions: Vec<Question>,
     /// Every SIP message that left or reached the server, for assertions.
     pub wire: Vec<(Mono, SocketAddr, Message)>,
+    /// What was recorded, by the name of its file: samples of all channels.
+    pub files: BTreeMap<String, Vec<i16>>,
     app: App,
+    recorders: HashMap<(u64, RecorderId), (String, u8)>,
     sessions: HashMap<u64, Session>,
     clips: Clips,
     free_ports: PortCounter,
@@ -179,6 +184,7 @@ impl World {
             directory: Arc::new(config.directory.clone()),
             bindings: bindings.clone(),
             listening: vec![Listen { transport: Transport::Udp, bind: address, advertise: address }],
+            public_url: "https://api.example.com".into(),
             outbound: Guard::default(),
             max_calls: 1000,
         };
@@ -196,6 +202,8 @@ impl World {
             questions: Vec::new(),
             wire: Vec::new(),
             app: Box::new(app),
+            files: BTreeMap::new(),
+            recorders: HashMap::new(),
             sessions: HashMap::new(),
             clips: Clips::new(1 << 20),
             free_ports: PortCounter(20_000),
@@ -295,6 +303,15 @@ impl World {
     }
 
     /// The API changes a call of the account; whether it is in a state for that.
+    /// The media worker is gone, with every session.
+    pub fn lose_media(&mut self) {
+        let lost: Vec<u64> = self.sessions.drain().map(|(id, _)| id).collect();
+        for session_id in lost {
+            self.core.handle_media_lost(session_id, self.wall());
+        }
+        self.flush();
+    }
+
     pub fn update(&mut self, call: CallSid, change: Update) -> bool {
         self.update_of(ACCOUNT, call, change)
     }
@@ -341,7 +358,7 @@ impl World {
 
     fn check_sequences(&self) {
         let mut next: HashMap<CallSid, u32> = HashMap::new();
-        for event in &self.events {
+        for event in self.events.iter().filter(|event| !event.kind.stands_alone()) {
             let expected = next.entry(event.call).or_default();
             assert_eq!(event.sequence, *expected, "sequence of {}", event.call);
             *expected += 1;
@@ -351,7 +368,7 @@ impl World {
     /// The calls that have ended, in the order in which they began.
     pub fn records(&self) -> Vec<CallRecord> {
         let mut records: Vec<CallRecord> = Vec::new();
-        for event in &self.events {
+        for event in self.events.iter().filter(|event| !event.kind.stands_alone()) {
             match CallRecord::begin(event) {
                 Some(record) => records.push(record),
                 None => {
@@ -426,6 +443,11 @@ impl World {
             Arrival::Media(event) => self.core.handle_media(event, wall),
             Arrival::Document { call, fetch, outcome } => self.core.handle_document(call, fetch, outcome, wall),
             Arrival::Audio { call, ticket, result } => self.core.handle_audio(call, ticket, result, wall),
+            Arrival::File { session_id, recorder, outcome } => {
+                if let Some(session) = self.sessions.get_mut(&session_id) {
+                    session.handle_file(recorder, outcome, dialtone_media::time::Mono(self.now.0));
+                }
+            }
             Arrival::Resolved { ticket, destinations } => self.core.handle_resolved(ticket, &destinations, wall),
         }
         if self.restarts {
@@ -482,6 +504,10 @@ impl World {
             while let Some((link, frame)) = session.poll_frame() {
                 frames.push((id, link, frame));
             }
+            let mut outcomes = Vec::new();
+            while let Some((recorder, step)) = session.poll_file() {
+                outcomes.extend(write_file(&mut self.files, &mut self.recorders, (id, recorder), step));
+            }
             let mut happened = Vec::new();
             while let Some(event) = session.poll_event() {
                 happened.push(event);
@@ -491,6 +517,10 @@ impl World {
             }
             for event in happened {
                 self.arrive_after(self.worker_delay, Arrival::Media(event));
+            }
+            for (recorder, outcome) in outcomes {
+                let file = Arrival::File { session_id: id, recorder, outcome };
+                self.arrive_after(Duration::from_millis(3), file);
             }
         }
         for (from, link, frame) in frames {
@@ -643,4 +673,33 @@ impl World {
 
 pub fn header(message: &Message, name: HeaderName) -> String {
     message.header(name).unwrap_or("").to_owned()
+}
+
+/// Does with a recording's file what a worker's disk does.
+fn write_file(
+    files: &mut BTreeMap<String, Vec<i16>>,
+    recorders: &mut HashMap<(u64, RecorderId), (String, u8)>,
+    key: (u64, RecorderId),
+    step: FileStep<'_>,
+) -> Option<(RecorderId, FileOutcome)> {
+    let outcome = match step {
+        FileStep::Create { file, channels, .. } => {
+            recorders.insert(key, (file.as_str().to_owned(), channels));
+            files.insert(file.as_str().to_owned(), Vec::new());
+            FileOutcome::Created
+        }
+        FileStep::Write(samples) => {
+            let (name, _) = &recorders[&key];
+            files.get_mut(name).expect("it was made").extend_from_slice(samples);
+            return None;
+        }
+        FileStep::Finish { cut } => {
+            let (name, channels) = recorders.remove(&key).expect("it was made");
+            let file = files.get_mut(&name).expect("it was made");
+            file.truncate(file.len() - cut as usize * usize::from(channels));
+            let samples = (file.len() / usize::from(channels)) as u64;
+            FileOutcome::Finished(FileLength { bytes: 44 + file.len() as u64 * 2, samples })
+        }
+    };
+    Some((key.1, outcome))
 }

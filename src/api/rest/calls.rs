@@ -16,6 +16,7 @@ use super::auth::Acting;
 use super::fault::Fault;
 use super::form::{Form, invalid};
 use super::page::Page;
+use super::recordings;
 use crate::account::Account;
 use crate::api::View;
 use crate::call::route::{self, Reach};
@@ -35,11 +36,10 @@ const USUAL_RINGING: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(4 * 3600);
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// A shard answers within this time, or something is wrong with it.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Parameters of a new call whose engine there is not yet: refused, so that nothing is accepted silently.
-const NOT_YET: &[&str] =
-    &["Record", "MachineDetection", "AsyncAmd", "ApplicationSid", "Byoc", "CallToken", "RecordingTrack"];
+const NOT_YET: &[&str] = &["MachineDetection", "AsyncAmd", "ApplicationSid", "Byoc", "CallToken"];
 
 const NOT_YET_IN_A_CHANGE: &[&str] = &["StatusCallback"];
 
@@ -96,6 +96,7 @@ pub(super) async fn create(State(view): State<View>, Acting(account): Acting, fo
             ring_for: form.seconds("Timeout", 1..=600)?.unwrap_or(USUAL_RINGING),
             time_limit: form.seconds("TimeLimit", 1..=86_400)?.unwrap_or(LONGEST),
             send_digits: digits(&form)?,
+            record: recordings::of_placed_call(&form)?,
         },
     };
     let record = queued(&order);
@@ -132,6 +133,7 @@ pub(super) async fn update(
         hang_up: status.is_some(),
         only_unanswered: status == Some(CallStatus::Canceled),
         time_limit: form.seconds("TimeLimit", 1..=86_400)?,
+        recording: None,
     };
     let (done, answer) = oneshot::channel();
     let letter = Mail::Update { call: record.sid, account: account.sid, change, done };
@@ -183,7 +185,7 @@ pub(super) async fn find(view: &View, account: &Account, name: &str) -> Result<C
     record.filter(|record| record.account == account.sid).ok_or_else(not_found)
 }
 
-fn store_is_away() -> Fault {
+pub(super) fn store_is_away() -> Fault {
     Fault::unavailable("The store does not answer")
 }
 
@@ -280,7 +282,7 @@ fn filter(page: &Page) -> Result<CallFilter, Fault> {
 }
 
 /// `StartTime` is a whole day, whatever time it names; `StartTime<` and `StartTime>` are days or seconds.
-fn moment(query: &Form, name: &str) -> Result<Moment, Fault> {
+pub(super) fn moment(query: &Form, name: &str) -> Result<Moment, Fault> {
     let read = |name: String| match query.text(&name) {
         None => Ok(None),
         Some(text) => {
@@ -384,7 +386,7 @@ fn resource(record: &CallRecord) -> Value {
     })
 }
 
-fn random() -> u128 {
+pub(super) fn random() -> u128 {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the operating system has a source of randomness");
     u128::from_be_bytes(bytes)

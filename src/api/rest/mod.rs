@@ -11,6 +11,7 @@ mod form;
 mod notifications;
 mod numbers;
 mod page;
+mod recordings;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -35,6 +36,16 @@ pub(super) fn router() -> Router<View> {
         )
         .route("/2010-04-01/Accounts/{account}/Calls/{sid}/Notifications.json", get(notifications::list))
         .route("/2010-04-01/Accounts/{account}/Calls/{sid}/Notifications/{name}", get(notifications::fetch))
+        .route(
+            "/2010-04-01/Accounts/{account}/Calls/{sid}/Recordings.json",
+            get(recordings::list_of_call).post(recordings::create_of_call),
+        )
+        .route(
+            "/2010-04-01/Accounts/{account}/Calls/{sid}/Recordings/{name}",
+            get(recordings::fetch_of_call).post(recordings::update_of_call).delete(recordings::remove_of_call),
+        )
+        .route("/2010-04-01/Accounts/{account}/Recordings.json", get(recordings::list))
+        .route("/2010-04-01/Accounts/{account}/Recordings/{name}", get(recordings::fetch).delete(recordings::remove))
         .route("/2010-04-01/Accounts/{account}/IncomingPhoneNumbers.json", get(numbers::list))
         .route("/2010-04-01/Accounts/{account}/IncomingPhoneNumbers/{name}", get(numbers::fetch))
         .method_not_allowed_fallback(method_not_allowed)

@@ -6,7 +6,7 @@ use crate::twiml::document::{DialSpec, NounSpec};
 use crate::twiml::notice::{Notice, code};
 use crate::twiml::parse::attributes::Attributes;
 use crate::twiml::parse::xml::Element;
-use crate::twiml::parse::{MAX_SECONDS, MarkupError, Notices, Scope, link, quote, target};
+use crate::twiml::parse::{MAX_SECONDS, MarkupError, Notices, Scope, link, quote, record, target};
 use crate::twiml::port::{CallbackEvent, Method, Ringback, Target};
 
 /// Nouns of one `<Dial>`; further ones are not called.
@@ -29,7 +29,9 @@ pub(super) fn read(element: &Element, scope: &mut Scope<'_>) -> Result<DialSpec,
     let ringback = ringback(attributes.text("ringTone"), notices);
     let caller_id = attributes.text("callerId").map(str::trim).filter(|text| !text.is_empty());
     let action = attributes.text("action");
-    unsupported(&mut attributes, notices);
+    let record = record::of_dial(&mut attributes, scope.base, notices);
+    attributes.accept(&["referMethod", "events", "passports"]);
+    attributes.not_yet(&["referUrl"], notices);
     attributes.finish(notices);
 
     let mut nouns = nouns(element, scope)?;
@@ -48,27 +50,9 @@ pub(super) fn read(element: &Element, scope: &mut Scope<'_>) -> Result<DialSpec,
         hangup_on_star,
         ringback,
         sequential,
+        record,
         nouns,
     })
-}
-
-/// Attributes that Twilio has and this `<Dial>` does not obey yet.
-fn unsupported(attributes: &mut Attributes<'_>, notices: &mut Notices) {
-    if !attributes.take_if("record", "do-not-record") && !attributes.take_if("record", "false") {
-        attributes.not_yet(&["record"], notices);
-    }
-    attributes.accept(&[
-        "trim",
-        "recordingTrack",
-        "recordingStatusCallback",
-        "recordingStatusCallbackMethod",
-        "recordingStatusCallbackEvent",
-        "recordingConfigurationId",
-        "referMethod",
-        "events",
-        "passports",
-    ]);
-    attributes.not_yet(&["referUrl"], notices);
 }
 
 fn nouns(element: &Element, scope: &mut Scope<'_>) -> Result<Vec<NounSpec>, MarkupError> {

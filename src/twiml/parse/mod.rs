@@ -8,6 +8,7 @@ mod attributes;
 mod dial;
 mod gather;
 mod link;
+mod record;
 mod say;
 mod target;
 mod xml;
@@ -215,12 +216,16 @@ impl Notices {
 fn response(root: &Element, url: Option<&str>) -> Result<Document, MarkupError> {
     let mut scope = Scope { base: url, notices: Notices::default(), verbs: 0 };
     Attributes::of(root).finish(&mut scope.notices);
-    let mut verbs = Vec::new();
+    let mut verbs: Vec<VerbSpec> = Vec::new();
     for node in &root.children {
         match node {
             Node::Element(element) => {
                 scope.count_verb()?;
-                verbs.extend(verb(element, &mut scope)?);
+                if element.name == "Start" {
+                    verbs.extend(record::start(element, &mut scope)?);
+                } else {
+                    verbs.extend(verb(element, &mut scope)?);
+                }
             }
             Node::Text(text) if text.trim().is_empty() => {}
             Node::Text(_) => scope.notices.schema("text directly inside Response is ignored"),
@@ -247,6 +252,7 @@ fn verb(element: &Element, scope: &mut Scope<'_>) -> Result<Option<VerbSpec>, Ma
             Some(VerbSpec::Echo)
         }
         "Reject" => Some(VerbSpec::Reject(reject(element, scope))),
+        "Record" => Some(VerbSpec::Record(Box::new(record::read(element, scope)))),
         name if NOT_YET.contains(&name) => {
             scope.notices.schema(format!("verb {name} is not implemented yet: skipped"));
             None
@@ -341,8 +347,7 @@ fn quote(text: &str) -> String {
 const MAX_SECONDS: u32 = 86_400;
 
 /// Verbs that Twilio has and Dialtone has not yet.
-const NOT_YET: &[&str] =
-    &["Connect", "Enqueue", "Leave", "Pay", "Prompt", "Queue", "Record", "Refer", "Sms", "Start", "Stop"];
+const NOT_YET: &[&str] = &["Connect", "Enqueue", "Leave", "Pay", "Prompt", "Queue", "Refer", "Sms", "Stop"];
 
 #[cfg(test)]
 mod tests;

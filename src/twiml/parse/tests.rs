@@ -127,7 +127,7 @@ fn cr_04_unknown_parts_are_remarked_on_and_skipped() {
         ("<Say voise=\"man\">a</Say>", &[12200]),
         ("<Say loop=\"many\">a</Say>", &[12200]),
         ("<Pause length=\"0\"/>", &[12200]),
-        ("<Record/>", &[12200]),
+        ("<Pay/>", &[12200]),
         ("<Gather><Dial>+1</Dial></Gather>", &[12200]),
         ("<Gather finishOnKey=\"ab\"/>", &[13310]),
         ("<Gather input=\"speech\"/>", &[12200]),
@@ -158,6 +158,7 @@ fn verbs_have_the_defaults_of_the_table() {
         prompts: Vec::new(),
     };
     let dial = DialSpec {
+        record: None,
         action: None,
         method: Method::Post,
         timeout: Duration::from_secs(30),

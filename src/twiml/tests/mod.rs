@@ -8,12 +8,13 @@ mod dial;
 mod documents;
 mod gather;
 mod playing;
+mod recording;
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::ids::{BranchId, CallSid};
+use crate::ids::{BranchId, CallSid, RecordingSid};
 use crate::twiml::*;
 
 const URL: &str = "https://app.example/voice";
@@ -139,6 +140,14 @@ fn show(effect: &VerbEffect) -> String {
         VerbEffect::CancelBranch(branch) => format!("cancel {}", branch.0),
         VerbEffect::Bridge(branch) => format!("bridge {}", branch.0),
         VerbEffect::Unbridge => "unbridge".into(),
+        VerbEffect::StartRecording { recording, spec } => {
+            let RecordingSpec { source, track, channels, trim, max_length, silence_timeout, .. } = spec.as_ref();
+            let seconds = |length: &Option<Duration>| length.map_or(0, |length| length.as_secs());
+            let (longest, silence) = (seconds(max_length), seconds(silence_timeout));
+            let source = source.as_str();
+            format!("record {recording} {source} {} x{channels} trim={trim} {longest}s/{silence}s", track.as_str())
+        }
+        VerbEffect::StopRecording(recording) => format!("stop recording {recording}"),
         VerbEffect::Fetch(order) => show_fetch(order),
         VerbEffect::CancelFetch(fetch) => format!("cancel fetch {fetch}"),
         VerbEffect::Reject(reason) => format!("reject {reason:?}"),
@@ -163,6 +172,7 @@ fn show_item(item: &PlayPart) -> String {
         PlayPart::Clip(hash) => format!("c{}", hash[0]),
         PlayPart::SilenceMs(length) => format!("{length}ms"),
         PlayPart::Digits(digits) => format!("dtmf:{digits}"),
+        PlayPart::Beep => "beep".into(),
     }
 }
 

@@ -9,8 +9,10 @@ mod gather;
 mod hangup;
 mod pause;
 mod play;
+mod record;
 mod redirect;
 mod reject;
+mod start;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -31,8 +33,10 @@ use gather::Gather;
 use hangup::Hangup;
 use pause::Pause;
 use play::Player;
+use record::Record;
 use redirect::Redirect;
 use reject::Reject;
+use start::StartRecording;
 
 /// A verb that waits for its precondition or runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +50,8 @@ pub(super) enum Verb {
     Hangup(Hangup),
     Reject(Reject),
     Echo(Echo),
+    Record(Box<Record>),
+    StartRecording(StartRecording),
 }
 
 /// What every verb is.
@@ -102,6 +108,7 @@ pub(super) struct Numbers {
     player: u32,
     branch: u32,
     fetch: u32,
+    recording: u32,
 }
 
 impl Numbers {
@@ -142,6 +149,11 @@ impl<'a> Context<'a> {
         BranchId(self.numbers.branch)
     }
 
+    pub fn next_recording(&mut self) -> u32 {
+        self.numbers.recording += 1;
+        self.numbers.recording
+    }
+
     /// Orders audio that has not been ordered yet.
     pub fn order(&mut self, segment: &Segment) {
         self.shelf.order(segment, self.effects);
@@ -169,6 +181,8 @@ impl Verb {
             VerbSpec::Hangup => Self::Hangup(Hangup),
             VerbSpec::Reject(reason) => Self::Reject(Reject::new(reason)),
             VerbSpec::Echo => Self::Echo(Echo),
+            VerbSpec::Record(record) => Self::Record(Box::new(Record::new(*record))),
+            VerbSpec::StartRecording(kept) => Self::StartRecording(StartRecording::new(*kept)),
         }
     }
 
@@ -183,6 +197,8 @@ impl Verb {
             Self::Hangup(_) => VerbName::Hangup,
             Self::Reject(_) => VerbName::Reject,
             Self::Echo(_) => VerbName::Echo,
+            Self::Record(_) => VerbName::Record,
+            Self::StartRecording(_) => VerbName::Start,
         }
     }
 
@@ -196,6 +212,8 @@ impl Verb {
             Self::Hangup(verb) => verb,
             Self::Reject(verb) => verb,
             Self::Echo(verb) => verb,
+            Self::Record(verb) => verb.as_mut(),
+            Self::StartRecording(verb) => verb,
         }
     }
 }
@@ -211,6 +229,8 @@ impl Machine for Verb {
             Self::Hangup(verb) => verb.precondition(),
             Self::Reject(verb) => verb.precondition(),
             Self::Echo(verb) => verb.precondition(),
+            Self::Record(verb) => verb.precondition(),
+            Self::StartRecording(verb) => verb.precondition(),
         }
     }
 

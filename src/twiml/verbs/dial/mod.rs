@@ -20,12 +20,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BranchId, CallSid};
+use crate::ids::{BranchId, CallSid, RecordingSid};
 use crate::twiml::document::{DialSpec, Link, NounSpec};
 use crate::twiml::notice::{Notice, code};
 use crate::twiml::port::{
-    BranchEvent, BranchFailure, BranchSpec, Endpoint, FetchReason, Method, Precondition, Ringback, StatusCallback,
-    VerbEffect, VerbInput,
+    BranchEvent, BranchFailure, BranchSpec, Endpoint, FetchReason, Method, Precondition, RecordingSource, Ringback,
+    StatusCallback, VerbEffect, VerbInput,
 };
 use crate::twiml::verbs::{Context, Machine, Step, Transfer};
 use branch::{BranchState, Branches};
@@ -39,6 +39,14 @@ pub(in crate::twiml) struct Dial {
     phase: Phase,
     /// The caller hears ringing, or its leg has been told of it.
     ringing: bool,
+    recording: Option<Recording>,
+}
+
+/// The recording of a `<Dial>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Recording {
+    number: u32,
+    named: Option<(RecordingSid, String)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +67,7 @@ enum Outcome {
 
 impl Dial {
     pub fn new(spec: DialSpec) -> Self {
-        Self { spec, started: 0, branches: Branches::default(), phase: Phase::Ringing, ringing: false }
+        Self { spec, started: 0, branches: Branches::default(), phase: Phase::Ringing, ringing: false, recording: None }
     }
 
     /// Starts all branches, or the next one when they go one after another. False: there is none left.
@@ -77,6 +85,7 @@ impl Dial {
             context.push(VerbEffect::StartBranch(Box::new(spec)));
         }
         self.started = end;
+        self.record(true, context);
         true
     }
 
@@ -182,7 +191,24 @@ impl Dial {
         self.end_ringback(context);
         context.push(VerbEffect::Bridge(id));
         context.set_timer(self.spec.time_limit);
+        self.record(false, context);
         Step::Running
+    }
+
+    /// Begins to record, if this is the moment for it.
+    fn record(&mut self, ringing: bool, context: &mut Context<'_>) {
+        let wanted = self.spec.record.as_ref().filter(|record| record.from_ringing == ringing);
+        let Some(record) = wanted.filter(|_| self.recording.is_none()) else { return };
+        let number = context.next_recording();
+        let spec = record.kept.clone().spec(RecordingSource::DialVerb, context);
+        self.recording = Some(Recording { number, named: None });
+        context.push(VerbEffect::StartRecording { recording: number, spec: Box::new(spec) });
+    }
+
+    fn stop_recording(&mut self, context: &mut Context<'_>) {
+        if let Some(recording) = &self.recording {
+            context.push(VerbEffect::StopRecording(recording.number));
+        }
     }
 
     fn branch_failed(&mut self, id: BranchId, failure: BranchFailure, context: &mut Context<'_>) -> Step {
@@ -250,6 +276,7 @@ impl Dial {
 
     fn finish(&mut self, outcome: Outcome, context: &mut Context<'_>) -> Step {
         self.end_ringback(context);
+        self.stop_recording(context);
         if matches!(self.phase, Phase::Bridged(_)) {
             context.push(VerbEffect::Unbridge);
         }
@@ -286,6 +313,10 @@ impl Dial {
                 add("DialSipResponseCode", code.to_string());
             }
         }
+        if let Some((sid, url)) = self.recording.as_ref().and_then(|recording| recording.named.as_ref()) {
+            add("RecordingUrl", url.clone());
+            add("RecordingSid", sid.to_string());
+        }
         params
     }
 }
@@ -314,6 +345,12 @@ impl Machine for Dial {
         match (input, self.phase) {
             (VerbInput::Branch { branch, event }, _) => self.branch_event(*branch, event, context),
             (VerbInput::Timer, _) => self.timer(context),
+            (VerbInput::RecordingNamed { recording, sid, url }, _) => {
+                if let Some(own) = self.recording.as_mut().filter(|own| own.number == *recording) {
+                    own.named = Some((*sid, url.clone()));
+                }
+                Step::Running
+            }
             (VerbInput::Digit('*'), Phase::Bridged(id)) if self.spec.hangup_on_star => self.end_bridged(id, context),
             _ => Step::Running,
         }
@@ -321,6 +358,7 @@ impl Machine for Dial {
 
     fn cancel(&mut self, context: &mut Context<'_>) {
         self.end_ringback(context);
+        self.stop_recording(context);
         if matches!(self.phase, Phase::Bridged(_)) {
             context.push(VerbEffect::Unbridge);
         }
@@ -348,7 +386,7 @@ impl Machine for Dial {
 }
 
 /// An endpoint, or a notice that its URL is none.
-fn endpoint(link: Link, method: Method, context: &mut Context<'_>) -> Option<Endpoint> {
+pub(super) fn endpoint(link: Link, method: Method, context: &mut Context<'_>) -> Option<Endpoint> {
     match link {
         Link::Absolute(url) => Some(Endpoint { url, method }),
         Link::Unresolvable(text) => {

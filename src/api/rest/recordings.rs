@@ -1,0 +1,352 @@
+//! `Recordings`: those of an account and of a call; started, paused, stopped and deleted; and their audio.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+use tower::ServiceExt;
+use tower_http::services::ServeFile;
+
+use super::auth::Acting;
+use super::calls::{self, moment};
+use super::fault::Fault;
+use super::form::{Form, invalid};
+use super::page::Page;
+use crate::account::Account;
+use crate::api::View;
+use crate::call::{RecordingChange, Update};
+use crate::events::{CallRecord, Recording, RecordingFact, RecordingStatus, rfc_2822};
+use crate::ids::{CallSid, RecordingSid};
+use crate::recordings::{ArchiveError, Form as AudioForm};
+use crate::shard::{Mail, wall_ms};
+use crate::store::RecordingFilter;
+use crate::twiml::{RecordingCallback, RecordingEvent, RecordingSource, RecordingSpec, RecordingTrack};
+
+/// What stands for the newest recording of a call that runs.
+const CURRENT: &str = "Twilio.CURRENT";
+
+pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
+    let call = match page.query.text("CallSid") {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| invalid("CallSid", text, "the sid of a call"))?),
+    };
+    let path = format!("/2010-04-01/Accounts/{}/Recordings.json", account.sid);
+    found(&view, &account, call, &page, &path).await
+}
+
+pub(super) async fn list_of_call(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, call)): Path<(String, String)>,
+    page: Page,
+) -> Result<Json<Value>, Fault> {
+    let call = calls::find(&view, &account, &call).await?.sid;
+    let path = format!("/2010-04-01/Accounts/{}/Calls/{call}/Recordings.json", account.sid);
+    found(&view, &account, Some(call), &page, &path).await
+}
+
+async fn found(
+    view: &View,
+    account: &Account,
+    call: Option<CallSid>,
+    page: &Page,
+    path: &str,
+) -> Result<Json<Value>, Fault> {
+    let before = match &page.after {
+        None => None,
+        Some(key) => Some(key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"))?),
+    };
+    let conference = match page.query.text("ConferenceSid") {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| invalid("ConferenceSid", text, "the sid of a conference"))?),
+    };
+    let filter = RecordingFilter { call, conference, before, created: moment(&page.query, "DateCreated")? };
+    let wanted = page.size as usize + 1;
+    let stored = view.store.find_recordings(account.sid, &filter, wanted as u32).await;
+    let stored = stored.map_err(|_| calls::store_is_away())?;
+    let mut all: BTreeMap<Reverse<RecordingSid>, Recording> =
+        stored.into_iter().map(|recording| (Reverse(recording.fact.sid), recording)).collect();
+    let live = view.recordings.find(account.sid, |recording| filter.takes(recording));
+    all.extend(live.into_iter().map(|recording| (Reverse(recording.fact.sid), recording)));
+    let follows = all.len() >= wanted;
+    let shown: Vec<Recording> = all.into_values().take(page.size as usize).collect();
+    let last = shown.last().filter(|_| follows).map(|recording| recording.fact.sid.to_string());
+    Ok(Json(page.envelope("recordings", shown.iter().map(|it| resource(view, it)).collect(), last, path)))
+}
+
+pub(super) async fn fetch(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, name)): Path<(String, String)>,
+    request: Request,
+) -> Result<Response, Fault> {
+    let (sid, kind) = match name.split_once('.') {
+        None => (name.as_str(), ""),
+        Some((sid, kind)) => (sid, kind),
+    };
+    let recording = find(&view, &account, sid, None).await?;
+    if kind == "json" {
+        return Ok(Json(resource(&view, &recording)).into_response());
+    }
+    media(&view, &recording, if kind.is_empty() { "wav" } else { kind }, request).await
+}
+
+/// The audio: `wav` as it was recorded, or another form where the server can make it. Ranges are served as asked for.
+async fn media(view: &View, recording: &Recording, kind: &str, request: Request) -> Result<Response, Fault> {
+    let path = request.uri().path().to_owned();
+    let not_found = || Fault::not_found(&path);
+    let form = AudioForm::named(kind).ok_or_else(not_found)?;
+    let status = recording.fact.status;
+    if status == RecordingStatus::Absent || (status == RecordingStatus::Failed && recording.fact.bytes == 0) {
+        return Err(not_found());
+    }
+    if !status.is_final() {
+        return Err(Fault::parameter(20_001, "The recording is in progress: its audio is there when it is completed"));
+    }
+    let file = match view.archive.file(recording.fact.sid, form).await {
+        Ok(file) => file,
+        Err(ArchiveError::NotFound) => return Err(not_found()),
+        Err(error @ ArchiveError::NoEncoder) => return Err(Fault::new(501, 20_001, error.to_string())),
+        Err(error) => {
+            tracing::error!(recording = %recording.fact.sid, %error, "the audio of a recording cannot be given out");
+            return Err(Fault::unavailable("The storage of recordings does not answer"));
+        }
+    };
+    let mime = form.content_type().parse().expect("a content type");
+    let response = ServeFile::new_with_mime(file, &mime).oneshot(request).await;
+    let mut response = response.map_err(|never| match never {})?.map(Body::new);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
+    Ok(response)
+}
+
+pub(super) async fn remove(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, name)): Path<(String, String)>,
+) -> Result<StatusCode, Fault> {
+    delete(&view, &account, &name, None).await
+}
+
+pub(super) async fn remove_of_call(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, call, name)): Path<(String, String, String)>,
+) -> Result<StatusCode, Fault> {
+    let call = calls::find(&view, &account, &call).await?.sid;
+    delete(&view, &account, &name, Some(call)).await
+}
+
+async fn delete(view: &View, account: &Account, name: &str, call: Option<CallSid>) -> Result<StatusCode, Fault> {
+    let recording = find(view, account, name.strip_suffix(".json").unwrap_or(name), call).await?;
+    let sid = recording.fact.sid;
+    if !recording.fact.status.is_final() {
+        return Err(Fault::parameter(20_001, "A recording that is in progress cannot be deleted: stop it first"));
+    }
+    // Its audio first: a row without audio is a nuisance, audio without a row nobody would ever delete.
+    view.archive.delete(sid).await.map_err(|_| Fault::unavailable("The storage of recordings does not answer"))?;
+    view.store.delete_recording(&recording).await.map_err(|_| calls::store_is_away())?;
+    view.recordings.forget_if(sid, |_| true);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn fetch_of_call(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, call, name)): Path<(String, String, String)>,
+) -> Result<Json<Value>, Fault> {
+    let call = calls::find(&view, &account, &call).await?.sid;
+    let name = name.strip_suffix(".json").unwrap_or(&name);
+    find(&view, &account, name, Some(call)).await.map(|recording| Json(resource(&view, &recording)))
+}
+
+/// Starts a recording of a running call.
+pub(super) async fn create_of_call(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, call)): Path<(String, String)>,
+    form: Form,
+) -> Result<Response, Fault> {
+    let record = calls::find(&view, &account, &call).await?;
+    let spec = spec(&form, RecordingSource::StartCallRecordingAPI, 2)?;
+    let sid = RecordingSid::at(wall_ms(), calls::random());
+    let recording = Recording { account: account.sid, call: record.sid, fact: begun(sid, &spec) };
+    let change = Update { recording: Some(RecordingChange::Start { sid, spec }), ..Update::default() };
+    // It can be asked for as soon as the answer is there, before its first fact comes by.
+    view.recordings.put(account.sid, sid, recording.clone());
+    if let Err(fault) = change_call(&view, &account, &record, change).await {
+        view.recordings.forget_if(sid, |_| true);
+        return Err(fault);
+    }
+    Ok((StatusCode::CREATED, Json(resource(&view, &recording))).into_response())
+}
+
+/// Pauses, resumes or stops a recording of a running call.
+pub(super) async fn update_of_call(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, call, name)): Path<(String, String, String)>,
+    form: Form,
+) -> Result<Json<Value>, Fault> {
+    let record = calls::find(&view, &account, &call).await?;
+    let name = name.strip_suffix(".json").unwrap_or(&name);
+    let mut recording = match name {
+        CURRENT => {
+            let running = |it: &Recording| it.call == record.sid && !it.fact.status.is_final();
+            let newest = view.recordings.find(account.sid, running).into_iter().max_by_key(|it| it.fact.sid);
+            newest.ok_or_else(|| not_found(&account, name))?
+        }
+        name => find(&view, &account, name, Some(record.sid)).await?,
+    };
+    let (sid, status) = (Some(recording.fact.sid), form.text("Status").unwrap_or_default());
+    let silent = match form.text("PauseBehavior") {
+        None | Some("silence") => true,
+        Some("skip") => false,
+        Some(other) => return Err(invalid("PauseBehavior", other, "skip or silence")),
+    };
+    let (change, status) = match status {
+        "stopped" => (RecordingChange::Stop(sid), "stopped"),
+        "paused" => (RecordingChange::Pause { sid, silent }, "paused"),
+        "in-progress" => (RecordingChange::Resume(sid), "in-progress"),
+        other => return Err(invalid("Status", other, "in-progress, paused or stopped")),
+    };
+    if status != "stopped" {
+        let paused = status == "paused";
+        recording.fact.status = if paused { RecordingStatus::Paused } else { RecordingStatus::InProgress };
+    }
+    change_call(&view, &account, &record, Update { recording: Some(change), ..Update::default() }).await?;
+    let mut resource = resource(&view, &recording);
+    resource["status"] = json!(status);
+    Ok(Json(resource))
+}
+
+async fn change_call(view: &View, account: &Account, record: &CallRecord, change: Update) -> Result<(), Fault> {
+    let not_in_progress = || {
+        let text = format!("Requested resource is not eligible for recording: call {} is not in progress", record.sid);
+        Fault::parameter(21_220, text)
+    };
+    let (done, answer) = oneshot::channel();
+    let letter = Mail::Update { call: record.sid, account: account.sid, change, done };
+    if record.status.is_final() || view.mail.send(letter).await.is_err() {
+        return Err(not_in_progress());
+    }
+    match tokio::time::timeout(calls::PATIENCE, answer).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(_) => Err(not_in_progress()),
+        Err(_) => Err(Fault::unavailable("The call does not answer")),
+    }
+}
+
+/// An account's recording, wherever it is by now; of that call, where one is named.
+async fn find(view: &View, account: &Account, name: &str, call: Option<CallSid>) -> Result<Recording, Fault> {
+    let sid: RecordingSid = name.parse().map_err(|_| not_found(account, name))?;
+    let recording = match view.recordings.get(account.sid, sid) {
+        Some(recording) => Some(recording),
+        None => view.store.recording(account.sid, sid).await.map_err(|_| calls::store_is_away())?,
+    };
+    let found = recording.filter(|recording| call.is_none_or(|call| recording.call == call));
+    found.ok_or_else(|| not_found(account, name))
+}
+
+fn not_found(account: &Account, name: &str) -> Fault {
+    Fault::not_found(&format!("/2010-04-01/Accounts/{}/Recordings/{name}", account.sid))
+}
+
+/// What `Record` of a new call asks for.
+pub(super) fn of_placed_call(form: &Form) -> Result<Option<RecordingSpec>, Fault> {
+    match form.text("Record") {
+        None | Some("false") => Ok(None),
+        Some("true") => spec(form, RecordingSource::OutboundAPI, 1).map(Some),
+        Some(other) => Err(invalid("Record", other, "true or false")),
+    }
+}
+
+fn spec(form: &Form, source: RecordingSource, usual_channels: u32) -> Result<RecordingSpec, Fault> {
+    let channels = match form.text("RecordingChannels") {
+        None => usual_channels,
+        Some("mono") => 1,
+        Some("dual") => 2,
+        Some(other) => return Err(invalid("RecordingChannels", other, "mono or dual")),
+    };
+    let track = match form.text("RecordingTrack") {
+        None | Some("both") => RecordingTrack::Both,
+        Some("inbound") => RecordingTrack::Inbound,
+        Some("outbound") => RecordingTrack::Outbound,
+        Some(other) => return Err(invalid("RecordingTrack", other, "inbound, outbound or both")),
+    };
+    let trim = match form.text("Trim") {
+        None => source == RecordingSource::OutboundAPI,
+        Some("do-not-trim") => false,
+        Some("trim-silence") => true,
+        Some(other) => return Err(invalid("Trim", other, "trim-silence or do-not-trim")),
+    };
+    let mut events = Vec::new();
+    for name in form.list("RecordingStatusCallbackEvent") {
+        let all = [RecordingEvent::InProgress, RecordingEvent::Completed, RecordingEvent::Absent];
+        let event = all.into_iter().find(|event| event.as_str() == name);
+        events.push(
+            event.ok_or_else(|| invalid("RecordingStatusCallbackEvent", name, "in-progress, completed or absent"))?,
+        );
+    }
+    if events.is_empty() {
+        events.push(RecordingEvent::Completed);
+    }
+    let endpoint = form.endpoint("RecordingStatusCallback", "RecordingStatusCallbackMethod", 20_001)?;
+    let callback = endpoint.map(|endpoint| RecordingCallback { endpoint, events });
+    Ok(RecordingSpec { source, track, channels, trim, max_length: None, silence_timeout: None, callback })
+}
+
+/// As it is before its first fact.
+fn begun(sid: RecordingSid, spec: &RecordingSpec) -> RecordingFact {
+    RecordingFact {
+        sid,
+        conference: None,
+        source: spec.source,
+        track: spec.track,
+        channels: spec.channels,
+        status: RecordingStatus::InProgress,
+        started_ms: wall_ms(),
+        duration_ms: 0,
+        bytes: 0,
+        error: String::new(),
+        callback: None,
+    }
+}
+
+/// Twilio's number of a recording that could not be kept.
+const RECORDING_FAILED: u32 = 12_400;
+
+fn resource(view: &View, Recording { account, call, fact }: &Recording) -> Value {
+    let uri = format!("/2010-04-01/Accounts/{account}/Recordings/{}", fact.sid);
+    let started = rfc_2822(fact.started_ms);
+    json!({
+        "sid": fact.sid.to_string(),
+        "account_sid": account.to_string(),
+        "call_sid": call.to_string(),
+        "conference_sid": fact.conference.map(|conference| conference.to_string()),
+        "api_version": "2010-04-01",
+        "date_created": started,
+        "date_updated": rfc_2822(fact.started_ms + fact.duration_ms),
+        "start_time": started,
+        "duration": if fact.status.is_final() { json!(fact.duration_s().to_string()) } else { json!("-1") },
+        "channels": fact.channels,
+        "source": fact.source.as_str(),
+        "track": fact.track.as_str(),
+        "status": fact.status.as_str(),
+        "error_code": (fact.status == RecordingStatus::Failed).then_some(RECORDING_FAILED),
+        "price": Value::Null,
+        "price_unit": "USD",
+        "encryption_details": Value::Null,
+        "uri": format!("{uri}.json"),
+        "media_url": format!("{}{uri}", view.public_url),
+        "subresource_uris": {
+            "add_on_results": format!("{uri}/AddOnResults.json"),
+            "transcriptions": format!("{uri}/Transcriptions.json"),
+        },
+    })
+}

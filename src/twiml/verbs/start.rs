@@ -1,0 +1,38 @@
+//! `<Start><Recording>`: begins to record, and the document goes on at once.
+
+use serde::{Deserialize, Serialize};
+
+use crate::twiml::document::KeptSpec;
+use crate::twiml::port::{Precondition, RecordingSource, VerbEffect, VerbInput};
+use crate::twiml::verbs::{Context, Machine, Step};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::twiml) struct StartRecording {
+    kept: KeptSpec,
+}
+
+impl StartRecording {
+    pub fn new(kept: KeptSpec) -> Self {
+        Self { kept }
+    }
+}
+
+impl Machine for StartRecording {
+    /// It answers nothing; where the leg is not answered yet, the recording begins with its media.
+    fn precondition(&self) -> Precondition {
+        Precondition::None
+    }
+
+    fn start(&mut self, context: &mut Context<'_>) -> Step {
+        let recording = context.next_recording();
+        let spec = self.kept.clone().spec(RecordingSource::StartCallRecordingTwiML, context);
+        context.push(VerbEffect::StartRecording { recording, spec: Box::new(spec) });
+        Step::Next
+    }
+
+    fn handle(&mut self, _: &VerbInput, _: &mut Context<'_>) -> Step {
+        Step::Next
+    }
+
+    fn cancel(&mut self, _: &mut Context<'_>) {}
+}
