@@ -36,12 +36,51 @@ impl Algorithm {
         [Algorithm::Sha256, Algorithm::Md5].into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
     }
 
+    /// H(A1) of RFC 2617 s3.2.2.2, in hexadecimal digits.
+    fn hash_of_password(self, user: &str, realm: &str, password: &str) -> String {
+        self.hex_hash(&format!("{user}:{realm}:{password}"))
+    }
+
     fn hex_hash(self, text: &str) -> String {
         match self {
             Algorithm::Sha256 => hex(&Sha256::digest(text)),
             Algorithm::Md5 => hex(&Md5::digest(text)),
         }
     }
+}
+
+/// What stands for a password where it is not kept: good for one user in one realm.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hashes {
+    sha256: String,
+    md5: String,
+}
+
+impl Hashes {
+    pub fn new(user: &str, realm: &str, password: &str) -> Hashes {
+        let hash = |algorithm: Algorithm| algorithm.hash_of_password(user, realm, password);
+        Hashes { sha256: hash(Algorithm::Sha256), md5: hash(Algorithm::Md5) }
+    }
+
+    fn of(&self, algorithm: Algorithm) -> &str {
+        match algorithm {
+            Algorithm::Sha256 => &self.sha256,
+            Algorithm::Md5 => &self.md5,
+        }
+    }
+}
+
+impl std::fmt::Debug for Hashes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hashes(***)")
+    }
+}
+
+/// What credentials are checked against.
+#[derive(Clone, Copy)]
+pub enum Proof<'a> {
+    Password(&'a str),
+    Hashes(&'a Hashes),
 }
 
 /// How long a nonce is good for.
@@ -114,6 +153,18 @@ impl Guard {
         password: Option<&str>,
         wall_s: u64,
     ) -> Result<(), Denied> {
+        self.check_proof(auth, method, request_uri, password.map(Proof::Password), wall_s)
+    }
+
+    /// As [`Guard::check`], where the password itself may not be known.
+    pub fn check_proof(
+        &mut self,
+        auth: &AuthParams<'_>,
+        method: &str,
+        request_uri: &str,
+        proof: Option<Proof<'_>>,
+        wall_s: u64,
+    ) -> Result<(), Denied> {
         let algorithm = Algorithm::from_name(auth.get("algorithm"))
             .filter(|algorithm| self.algorithms.contains(algorithm))
             .ok_or(Denied::Missing)?;
@@ -139,19 +190,13 @@ impl Guard {
         let number = u32::from_str_radix(count, 16).ok().filter(|_| count.len() == 8).ok_or(Denied::Malformed)?;
         // A user that does not exist is checked against a password that nobody can know: the same work either way.
         let unknown = hex(&self.secret);
-        let expected = response_value(
-            algorithm,
-            user,
-            &self.realm,
-            password.unwrap_or(&unknown),
-            method,
-            uri,
-            nonce,
-            count,
-            cnonce,
-        );
+        let a1 = match proof.unwrap_or(Proof::Password(&unknown)) {
+            Proof::Password(password) => algorithm.hash_of_password(user, &self.realm, password),
+            Proof::Hashes(hashes) => hashes.of(algorithm).to_owned(),
+        };
+        let expected = response_value(algorithm, &a1, method, uri, nonce, count, cnonce);
         let equal = bool::from(expected.as_bytes().ct_eq(response.to_ascii_lowercase().as_bytes()));
-        if !equal || password.is_none() {
+        if !equal || proof.is_none() {
             return Err(Denied::Wrong);
         }
         self.take_count(nonce, number, issued + NONCE_SECONDS, wall_s)
@@ -301,7 +346,8 @@ pub fn answer<'a>(
     let wants_qop = challenge.get("qop").is_some_and(|qop| qop.split(',').any(|one| one.trim() == "auth"));
     let response = if wants_qop {
         let _ = write!(value, ", qop=auth, nc={nc}, cnonce=\"{cnonce}\"");
-        response_value(algorithm, user, realm, &credentials.password, method, uri, nonce, &nc, cnonce)
+        let a1 = algorithm.hash_of_password(user, realm, &credentials.password);
+        response_value(algorithm, &a1, method, uri, nonce, &nc, cnonce)
     } else {
         let (a1, a2) = (format!("{user}:{realm}:{}", credentials.password), format!("{method}:{uri}"));
         algorithm.hex_hash(&format!("{}:{nonce}:{}", algorithm.hex_hash(&a1), algorithm.hex_hash(&a2)))
@@ -313,19 +359,15 @@ pub fn answer<'a>(
     Some(value)
 }
 
-#[allow(clippy::too_many_arguments, reason = "the nine inputs of RFC 2617 s3.2.2.1")]
 fn response_value(
     algorithm: Algorithm,
-    user: &str,
-    realm: &str,
-    password: &str,
+    a1: &str,
     method: &str,
     uri: &str,
     nonce: &str,
     nc: &str,
     cnonce: &str,
 ) -> String {
-    let a1 = algorithm.hex_hash(&format!("{user}:{realm}:{password}"));
     let a2 = algorithm.hex_hash(&format!("{method}:{uri}"));
     algorithm.hex_hash(&format!("{a1}:{nonce}:{nc}:{cnonce}:auth:{a2}"))
 }
@@ -489,9 +531,7 @@ mod tests {
         // RFC 7616 s3.9.1: user Mufasa, password "Circle of Life".
         let response = response_value(
             Algorithm::Sha256,
-            "Mufasa",
-            "http-auth@example.org",
-            "Circle of Life",
+            &Algorithm::Sha256.hash_of_password("Mufasa", "http-auth@example.org", "Circle of Life"),
             "GET",
             "/dir/index.html",
             "7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v",
