@@ -115,6 +115,16 @@ sid!(
     "EV"
 );
 
+/// A fresh sid of a kind that has no type of its own: what only the API and the database name.
+pub fn fresh_sid(prefix: &str, wall_ms: u64, random: u128) -> String {
+    SidText::new(prefix, u128::from(wall_ms) << 80 | random & ((1 << 80) - 1)).as_str().to_owned()
+}
+
+/// Whether a text is a sid of that kind, written as we write them.
+pub fn is_sid(text: &str, prefix: &'static str) -> bool {
+    parse_sid(text, prefix).is_ok_and(|bits| SidText::new(prefix, bits).as_str() == text)
+}
+
 /// A sid as text, made without an allocation: each call writes some dozens of them.
 struct SidText([u8; 34]);
 

@@ -11,6 +11,7 @@ pub mod config;
 pub mod events;
 pub mod hot;
 pub mod ids;
+pub mod provision;
 pub mod recordings;
 pub mod secret;
 pub mod server;

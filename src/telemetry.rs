@@ -55,8 +55,17 @@ pub fn start_logs(level: &str, format: LogFormat) -> Result<LogLevel, String> {
     Ok(LogLevel { filter: Mutex::new(handle) })
 }
 
-/// Starts the metrics registry; what it holds is read through the handle.
+/// Starts the metrics registry; what it holds is read through the handle. A process has one, whichever of its servers asks.
 pub fn start_metrics() -> Result<PrometheusHandle, String> {
+    static STARTED: Mutex<Option<PrometheusHandle>> = Mutex::new(None);
+    let mut started = STARTED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    match &*started {
+        Some(handle) => Ok(handle.clone()),
+        None => Ok(started.insert(install_metrics()?).clone()),
+    }
+}
+
+fn install_metrics() -> Result<PrometheusHandle, String> {
     let seconds = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0];
     let durations = [1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
     let handle = PrometheusBuilder::new()

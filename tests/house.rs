@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// The arrows between the rooms of `src/`. `server` and `main` wire everything and are not listed.
 const ARROWS: &[(&str, &[&str])] = &[
     ("account", &["ids", "secret", "twiml"]),
-    ("api", &["account", "call", "events", "ids", "recordings", "secret", "shard", "store", "twiml"]),
+    ("api", &["account", "call", "events", "ids", "provision", "recordings", "secret", "shard", "store", "twiml"]),
     ("app", &["account", "events", "ids", "secret", "twiml"]),
     ("call", &["account", "events", "ids", "twiml"]),
     ("cli", &["config", "events", "ids", "server", "speech", "telemetry"]),
@@ -15,6 +15,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("events", &["ids", "twiml"]),
     ("hot", &["account"]),
     ("ids", &[]),
+    // What customers make is in the database, then in the directory, then with the shard.
+    ("provision", &["account", "ids", "secret", "shard", "store", "twiml"]),
     ("recordings", &["call", "events", "ids", "twiml"]),
     ("secret", &[]),
     ("shard", &["account", "app", "call", "events", "hot", "ids", "speech", "twiml", "workers"]),

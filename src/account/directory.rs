@@ -1,11 +1,11 @@
 //! Who somebody is, and what a number means: look-ups over everything that is configured.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Account, Aor, Number, Source, Trunk, User};
-use crate::ids::AccountSid;
+use super::{Account, AccountStatus, Aor, ApiKey, Domain, Number, Source, Trunk, User};
+use crate::ids::{AccountSid, NumberSid};
 
 /// All accounts with their numbers, users and trunks.
 #[derive(Clone, Debug, Default)]
@@ -14,8 +14,14 @@ pub struct Directory {
     numbers: HashMap<String, Vec<Arc<Number>>>,
     users: HashMap<Aor, Arc<User>>,
     trunks: Vec<Arc<Trunk>>,
-    /// Domains that are ours, the default one first.
+    /// Domains of the configuration that are ours, the default one first.
     domains: Vec<String>,
+    /// Domains that the API has made, by their names in small letters.
+    sip_domains: HashMap<String, Arc<Domain>>,
+    /// By sid.
+    keys: HashMap<String, Arc<ApiKey>>,
+    /// Numbers of others that an account may show.
+    caller_ids: HashSet<(AccountSid, String)>,
 }
 
 /// Where a request without a dialog came from.
@@ -23,6 +29,8 @@ pub struct Directory {
 pub enum Origin {
     Trunk(Arc<Trunk>),
     User(Arc<User>),
+    /// An address that a domain lets in without a user's credentials.
+    Domain(Arc<Domain>),
 }
 
 impl Origin {
@@ -30,6 +38,7 @@ impl Origin {
         match self {
             Origin::Trunk(trunk) => trunk.account,
             Origin::User(user) => user.account,
+            Origin::Domain(domain) => domain.account,
         }
     }
 }
@@ -41,6 +50,7 @@ pub enum DirectoryError {
     NumberTwice,
     UserTwice,
     TrunkTwice,
+    DomainTwice,
     /// Another trunk has the same source, and nothing tells their calls apart.
     SameSource {
         other: String,
@@ -72,9 +82,43 @@ impl Directory {
         Ok(())
     }
 
+    pub fn number_of_sid(&self, account: AccountSid, sid: NumberSid) -> Option<&Arc<Number>> {
+        self.numbers(account).find(|number| number.sid == sid)
+    }
+
+    /// Puts a number in the place of the one of the same sid; whether there was one.
+    pub fn replace_number(&mut self, number: Number) -> bool {
+        let same = self.numbers.get_mut(&number.number).into_iter().flatten();
+        match same.into_iter().find(|known| known.sid == number.sid) {
+            Some(known) => {
+                *known = Arc::new(number);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub fn add_key(&mut self, sid: String, key: ApiKey) {
+        self.keys.insert(sid, Arc::new(key));
+    }
+
+    pub fn add_caller_id(&mut self, account: AccountSid, number: String) {
+        self.caller_ids.insert((account, number));
+    }
+
+    pub fn add_sip_domain(&mut self, domain: Arc<Domain>) -> Result<(), DirectoryError> {
+        self.known(domain.account)?;
+        let name = domain.name.to_ascii_lowercase();
+        if self.is_own_domain(&name) {
+            return Err(DirectoryError::DomainTwice);
+        }
+        self.sip_domains.insert(name, domain);
+        Ok(())
+    }
+
     pub fn add_user(&mut self, user: User) -> Result<(), DirectoryError> {
         self.known(user.account)?;
-        if !self.domains.contains(&user.domain) {
+        if user.sip_domain.is_none() && !self.domains.contains(&user.domain) {
             self.domains.push(user.domain.clone());
         }
         let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
@@ -109,18 +153,35 @@ impl Directory {
         self.accounts.get(&sid)
     }
 
+    /// Whether the account is there and may do anything.
+    pub fn is_active(&self, sid: AccountSid) -> bool {
+        self.account(sid).is_some_and(|account| account.status == AccountStatus::Active)
+    }
+
+    pub fn key(&self, sid: &str) -> Option<&Arc<ApiKey>> {
+        self.keys.get(sid)
+    }
+
     pub fn accounts(&self) -> impl Iterator<Item = &Arc<Account>> {
         self.accounts.values()
     }
 
     /// The domain that a host names: itself if it is one of ours, else the default.
     pub fn domain_of(&self, host: &str) -> &str {
+        if let Some(domain) = self.sip_domain(host) {
+            return &domain.name;
+        }
         let found = self.domains.iter().find(|domain| domain.eq_ignore_ascii_case(host));
         found.or(self.domains.first()).map_or("", String::as_str)
     }
 
     pub fn is_own_domain(&self, host: &str) -> bool {
-        self.domains.iter().any(|domain| domain.eq_ignore_ascii_case(host))
+        self.sip_domain(host).is_some() || self.domains.iter().any(|domain| domain.eq_ignore_ascii_case(host))
+    }
+
+    /// The domain of that name that the API has made.
+    pub fn sip_domain(&self, host: &str) -> Option<&Arc<Domain>> {
+        if self.sip_domains.is_empty() { None } else { self.sip_domains.get(&host.to_ascii_lowercase()) }
     }
 
     pub fn user(&self, username: &str, domain: &str) -> Option<&Arc<User>> {
@@ -129,13 +190,18 @@ impl Directory {
 
     /// An account's user by name alone, as `client:NAME` says it.
     pub fn client(&self, account: AccountSid, identity: &str) -> Option<&Arc<User>> {
-        let own = |user: &&Arc<User>| user.account == account && user.username == identity;
+        let own = |user: &&Arc<User>| user.account == account && user.username == identity && user.sip_domain.is_none();
         self.user(identity, self.domain_of("")).filter(own).or_else(|| self.users.values().find(own))
     }
 
     /// Every number of an account, in no order.
     pub fn numbers(&self, account: AccountSid) -> impl Iterator<Item = &Arc<Number>> {
         self.numbers.values().flatten().filter(move |number| number.account == account)
+    }
+
+    /// Whether any account has a number of that text.
+    pub fn is_number(&self, number: &str) -> bool {
+        self.numbers.get(number).is_some_and(|same| !same.is_empty())
     }
 
     /// The account's number of that text, with a `+` added if need be.
@@ -175,7 +241,7 @@ impl Directory {
         let of_trunk = || {
             self.trunks.iter().any(|trunk| trunk.account == account && trunk.numbers.iter().any(|own| own == number))
         };
-        self.number(account, number).is_some() || of_trunk()
+        self.number(account, number).is_some() || self.caller_ids.contains(&(account, number.to_owned())) || of_trunk()
     }
 
     /// The trunk whose URI has this host, for `<Dial><Sip>` to a configured peer.

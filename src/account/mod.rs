@@ -3,12 +3,16 @@
 mod directory;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use dialtone_sip::digest::{Hashes, Proof};
 use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
-use crate::ids::AccountSid;
+use crate::ids::{AccountSid, NumberSid};
 use crate::secret::Secret;
-use crate::twiml::{Endpoint, NewDocument, StatusCallback};
+use crate::twiml::{AtEnd, DocumentSource, Endpoint, NewDocument, StatusCallback};
 
 pub use directory::{Directory, DirectoryError, Origin};
 
@@ -18,6 +22,83 @@ pub struct Account {
     pub sid: AccountSid,
     pub auth_token: Secret,
     pub name: String,
+    pub status: AccountStatus,
+    /// The account that made this one and may act for it; `None` of one of the configuration file.
+    pub owner: Option<AccountSid>,
+    /// When it was made and changed by the API, milliseconds since 1970.
+    pub dated: Option<Dated>,
+}
+
+impl Account {
+    /// An account of the configuration file.
+    pub fn configured(sid: AccountSid, auth_token: Secret, name: String) -> Account {
+        Account { sid, auth_token, name, status: AccountStatus::Active, owner: None, dated: None }
+    }
+}
+
+/// Whether an account may do anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AccountStatus {
+    #[default]
+    Active,
+    /// Until its owner makes it active again.
+    Suspended,
+    /// For ever.
+    Closed,
+}
+
+impl AccountStatus {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AccountStatus::Active => "active",
+            AccountStatus::Suspended => "suspended",
+            AccountStatus::Closed => "closed",
+        }
+    }
+
+    pub fn named(name: &str) -> Option<AccountStatus> {
+        [AccountStatus::Active, AccountStatus::Suspended, AccountStatus::Closed]
+            .into_iter()
+            .find(|status| status.as_str() == name)
+    }
+}
+
+/// When something was made and last changed, milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dated {
+    pub created_ms: u64,
+    pub updated_ms: u64,
+}
+
+/// A key that opens an account as its token does.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    pub account: AccountSid,
+    /// The secret is shown once and not kept.
+    pub secret_hash: SecretHash,
+}
+
+/// SHA-256 of a secret that was drawn by chance and is long enough that nobody guesses it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretHash(String);
+
+impl SecretHash {
+    pub fn of(secret: &str) -> SecretHash {
+        SecretHash(Sha256::digest(secret).iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// As it was stored.
+    pub fn stored(text: String) -> SecretHash {
+        SecretHash(text)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub fn matches(&self, secret: &str) -> bool {
+        bool::from(self.0.as_bytes().ct_eq(SecretHash::of(secret).0.as_bytes()))
+    }
 }
 
 /// What runs for a call: the first document, what to do when there is none, and whom to tell.
@@ -30,6 +111,12 @@ pub struct Application {
 }
 
 impl Application {
+    /// A document of our own making, for a call that nobody's application is asked about.
+    pub fn of_twiml(twiml: String) -> Application {
+        let document = NewDocument { source: DocumentSource::Twiml(twiml), fallback: None, at_end: AtEnd::HangUp };
+        Application { document, status_callback: None, answer_at_once: false }
+    }
+
     pub fn fallback(&self) -> Option<&Endpoint> {
         self.document.fallback.as_ref()
     }
@@ -38,9 +125,39 @@ impl Application {
 /// A telephone number, or another SIP user part that may be called.
 #[derive(Clone, Debug)]
 pub struct Number {
+    pub sid: NumberSid,
     pub number: String,
     pub account: AccountSid,
     pub application: Application,
+    /// What the API wrote of it; `None` of one of the configuration file that the API has not changed.
+    pub row: Option<Arc<Row>>,
+}
+
+impl Number {
+    /// A number of the configuration file.
+    pub fn configured(number: String, account: AccountSid, application: Application) -> Number {
+        Number { sid: Number::derived_sid(account, &number), number, account, application, row: None }
+    }
+
+    /// Made of the account and the number: a number of the configuration file has no other name.
+    fn derived_sid(account: AccountSid, number: &str) -> NumberSid {
+        let hash = Sha256::digest(format!("{account} {number}"));
+        NumberSid::new(hash.iter().take(16).fold(0, |bits: u128, byte| bits << 8 | u128::from(*byte)))
+    }
+
+    /// Names what the configuration file says of a number: it changes with that.
+    pub fn fingerprint(&self) -> String {
+        let Application { document, status_callback, answer_at_once } = &self.application;
+        let text = serde_json::json!([document, status_callback, answer_at_once]).to_string();
+        SecretHash::of(&text).0
+    }
+}
+
+/// What the API has written of something: JSON that only the API reads.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub detail: String,
+    pub dated: Dated,
 }
 
 /// A SIP user: registers, calls, and is called as `client:USERNAME`.
@@ -49,8 +166,58 @@ pub struct User {
     pub account: AccountSid,
     pub username: String,
     pub domain: String,
-    pub password: Secret,
+    pub password: Password,
+    /// Of a user of the configuration file; those of a SIP domain have the domain's.
     pub application: Option<Application>,
+    /// The domain that the API has made, if it is a user of one.
+    pub sip_domain: Option<Arc<Domain>>,
+    pub may_call: bool,
+    pub may_register: bool,
+}
+
+/// A user's password, or what is kept in its place.
+#[derive(Clone, Debug)]
+pub enum Password {
+    Known(Secret),
+    /// For the realm of this server only.
+    Hashed(Hashes),
+}
+
+impl Password {
+    pub fn proof(&self) -> Proof<'_> {
+        match self {
+            Password::Known(secret) => Proof::Password(secret.expose()),
+            Password::Hashed(hashes) => Proof::Hashes(hashes),
+        }
+    }
+}
+
+/// A SIP domain that the API has made: its users and addresses call whatever they like there, and one application answers.
+#[derive(Clone, Debug)]
+pub struct Domain {
+    pub account: AccountSid,
+    pub name: String,
+    pub answer: DomainAnswer,
+    /// From where calls may come; `None`: from anywhere.
+    pub addresses: Option<Vec<IpNet>>,
+    /// Whether a call needs a user's credentials too.
+    pub wants_credentials: bool,
+}
+
+/// What becomes of a call to a domain.
+#[derive(Clone, Debug)]
+pub enum DomainAnswer {
+    Application(Application),
+    /// The number that is called is dialled: the domain of an elastic trunk.
+    Dial,
+    /// There is no URL to ask.
+    Nothing,
+}
+
+impl Domain {
+    pub fn lets_in(&self, source: IpAddr) -> bool {
+        self.addresses.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&source)))
+    }
 }
 
 /// Names a user: unique in its domain.

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use crate::account::Directory;
 use crate::events::{Live, LiveRecordings};
 use crate::ids::CallSid;
+use crate::provision::Provisioning;
 use crate::recordings::Archive;
 use crate::secret::Secret;
 use crate::shard::MailBox;
@@ -32,15 +33,24 @@ pub struct View {
     /// Where customers reach this API, without a slash at the end.
     pub public_url: String,
     pub directory: Arc<ArcSwap<Directory>>,
+    /// Writes what customers make.
+    pub provisioning: Arc<Provisioning>,
     /// The sid of the call that was ordered last: those of one millisecond sort in the order of their requests.
     pub last_order: Arc<Mutex<CallSid>>,
     /// The way to the shard.
     pub mail: MailBox,
     pub operator_token: Secret,
+    /// Whether `public_url` was said; where it was not, a request says by which name it came.
+    pub is_named: bool,
     pub draining: Arc<AtomicBool>,
     pub metrics: PrometheusHandle,
     /// `dev` serves the demo's documents itself.
     pub demo: bool,
+}
+
+/// Every route of the REST API, by method and path pattern: for tests that leave none out.
+pub fn rest_routes() -> Vec<(axum::http::Method, String)> {
+    rest::table().routes
 }
 
 /// Every path of the main listener.

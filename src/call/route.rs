@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use dialtone_sip::msg::{Address, HeaderName, Message, SipUri, Uri, decode, unfold};
 
-use crate::account::{Application, Directory, Number, Origin, Trunk, User};
+use crate::account::{Application, Directory, Domain, DomainAnswer, Number, Origin, Trunk, User};
 use crate::ids::AccountSid;
-use crate::twiml::{AtEnd, DocumentSource, NewDocument, SipTarget, Target};
+use crate::twiml::{SipTarget, Target};
 
 /// An incoming call with its application.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,19 +53,30 @@ pub fn inbound(origin: &Origin, invite: &Message, directory: &Directory) -> Resu
             params.push(("SipUsername".to_owned(), user.username.clone()));
             (format!("sip:{}@{}", user.username, user.domain), user.username.clone())
         }
+        Origin::Domain(domain) => (caller(invite), domain.name.clone()),
     };
     let to = match (number, origin) {
         (Some(number), _) => number.number.clone(),
         (None, Origin::Trunk(_)) => called,
         (None, Origin::User(user)) => format!("sip:{called}@{}", user.domain),
+        (None, Origin::Domain(domain)) => format!("sip:{called}@{}", domain.name),
     };
     Ok(Inbound { account: origin.account(), from, to, via, params, application })
 }
 
 /// From a trunk: the account's number, else the trunk's own application. From a user: the account's number, else the
-/// user's own, else another user of the account, who is rung directly.
+/// user's own, else another user of the account, who is rung directly. At a domain that the API has made: what the domain
+/// says, whatever is called.
 fn application(origin: &Origin, called: &str, directory: &Directory) -> Option<(Application, Option<Arc<Number>>)> {
     let account = origin.account();
+    let domain = match origin {
+        Origin::Domain(domain) => Some(domain),
+        Origin::User(user) => user.sip_domain.as_ref(),
+        Origin::Trunk(_) => None,
+    };
+    if let Some(domain) = domain {
+        return of_domain(domain, called).map(|application| (application, None));
+    }
     if let Some(number) = directory.number(account, called) {
         return Some((number.application.clone(), Some(number.clone())));
     }
@@ -75,14 +86,24 @@ fn application(origin: &Origin, called: &str, directory: &Directory) -> Option<(
             let direct = || directory.client(account, called).map(|callee| (ring_directly(callee), None));
             user.application.clone().map(|application| (application, None)).or_else(direct)
         }
+        Origin::Domain(_) => None,
+    }
+}
+
+fn of_domain(domain: &Domain, called: &str) -> Option<Application> {
+    match &domain.answer {
+        DomainAnswer::Application(application) => Some(application.clone()),
+        DomainAnswer::Dial if is_number(called) => Some(Application::of_twiml(format!(
+            "<Response><Dial answerOnBridge=\"true\"><Number>{called}</Number></Dial></Response>"
+        ))),
+        DomainAnswer::Dial | DomainAnswer::Nothing => None,
     }
 }
 
 fn ring_directly(callee: &User) -> Application {
     let twiml =
         format!("<Response><Dial answerOnBridge=\"true\"><Client>{}</Client></Dial></Response>", callee.username);
-    let document = NewDocument { source: DocumentSource::Twiml(twiml), fallback: None, at_end: AtEnd::HangUp };
-    Application { document, status_callback: None, answer_at_once: false }
+    Application::of_twiml(twiml)
 }
 
 /// The number or user that is called, escapes decoded; empty if the URI has none or hides control bytes.

@@ -47,6 +47,8 @@ pub struct Http {
     pub listen: SocketAddr,
     /// Where others reach `listen`, without a slash at the end.
     pub public_url: String,
+    /// Whether the file says that; where it does not, a request says by which name it came.
+    pub is_named: bool,
     /// Lifts the guard that keeps the application's URLs off private addresses.
     pub allow_private_targets: bool,
     pub operator_token: Secret,

@@ -13,7 +13,7 @@ use toml::Spanned;
 
 use super::file::{self, File};
 use super::{Config, ConfigError, Http, Latching, Media, Server, Sip, Store};
-use crate::account::{Account, Application, Directory, DirectoryError, Number, Source, Trunk, User};
+use crate::account::{Account, Application, Directory, DirectoryError, Number, Password, Source, Trunk, User};
 use crate::ids::AccountSid;
 use crate::secret::Secret;
 use crate::twiml::{AtEnd, CallbackEvent, DocumentSource, Endpoint, Method, NewDocument, StatusCallback};
@@ -151,6 +151,7 @@ impl Reader<'_> {
         Ok(Http {
             listen,
             public_url,
+            is_named: http.public_url.is_some(),
             allow_private_targets: http.allow_private_targets,
             operator_token: operator_token.unwrap_or_default(),
             metrics_listen,
@@ -264,7 +265,7 @@ impl Reader<'_> {
             let sid = self.parse(&account.sid, "sid", "AC and 32 hexadecimal digits")?;
             let auth_token = self.secret(&account.auth_token, "auth_token")?;
             directory
-                .add_account(Account { sid, auth_token, name: account.name.clone() })
+                .add_account(Account::configured(sid, auth_token, account.name.clone()))
                 .map_err(|error| self.conflict(&account.sid, &error))?;
         }
         self.check_accounts(file, &directory)?;
@@ -305,6 +306,7 @@ impl Reader<'_> {
             DirectoryError::NumberTwice => format!("number {name} stands twice in its account"),
             DirectoryError::UserTwice => format!("user {name} stands twice in its domain"),
             DirectoryError::TrunkTwice => format!("trunk {name} stands twice in its account"),
+            DirectoryError::DomainTwice => format!("domain {name} stands twice"),
             DirectoryError::SameSource { other, source } => {
                 format!(
                     "trunks {other} and {name} both take calls from {source}: give them different sources, or different `numbers`"
@@ -343,7 +345,7 @@ impl Reader<'_> {
                 format!("number {text} has neither `voice_url` nor `twiml`: nothing would answer it"),
             )
         })?;
-        Ok(Number { number: text.clone(), account: self.account(&number.account)?, application })
+        Ok(Number::configured(text.clone(), self.account(&number.account)?, application))
     }
 
     fn user(&self, user: &file::User, realm: &str) -> Result<User, ConfigError> {
@@ -371,8 +373,11 @@ impl Reader<'_> {
             account: self.account(&user.account)?,
             username: username.clone(),
             domain: user.domain.clone().unwrap_or_else(|| realm.to_owned()),
-            password: self.secret(&user.password, "password")?,
+            password: Password::Known(self.secret(&user.password, "password")?),
             application: self.application(&keys)?,
+            sip_domain: None,
+            may_call: true,
+            may_register: true,
         })
     }
 

@@ -10,14 +10,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use dialtone_media::worker;
 use dialtone_sip::stack;
 use dialtone_sip::transport::{Listen, Transports};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
-use crate::account::Directory;
 use crate::api;
 use crate::app::status::StatusCallbacks;
 use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard};
@@ -25,6 +23,7 @@ use crate::config::{Config, ConfigError, Latching};
 use crate::events::{Outbox, Shelves};
 use crate::hot::Bindings;
 use crate::ids::CallSid;
+use crate::provision::Provisioning;
 use crate::recordings::{Archive, Sweeper};
 use crate::shard::{self, Mail, MailBox, Names, Outside, core, gate, mail_box};
 use crate::speech::Speech;
@@ -73,7 +72,7 @@ impl std::error::Error for StartError {}
 /// A running server.
 pub struct Server {
     config: Config,
-    directory: Arc<ArcSwap<Directory>>,
+    provisioning: Arc<Provisioning>,
     mail: MailBox,
     shard: Option<thread::JoinHandle<()>>,
     outbox: Outbox,
@@ -90,13 +89,17 @@ impl Server {
     /// Starts everything, or nothing.
     pub async fn start(config: Config, log_level: Option<LogLevel>, demo: bool) -> Result<Server, StartError> {
         let metrics = telemetry::start_metrics().map_err(StartError::Metrics)?;
-        let directory = Arc::new(ArcSwap::from_pointee(config.directory.clone()));
         let runtime = tokio::runtime::Handle::current();
         let guard = Guard { allow_private_targets: config.http.allow_private_targets, ..Guard::default() };
         let client = Client::new(ClientConfig { guard: guard.clone(), ..ClientConfig::default() });
         let callbacks = Callbacks::new(client.clone(), CallbackLimits::default());
         let store = Store::open(config.store.url.expose()).await.map_err(StartError::Store)?;
 
+        let (mail, letters) = mail_box();
+        let realm = config.sip.realm.clone();
+        let provisioning = Provisioning::start(store.clone(), config.directory.clone(), mail.clone(), realm);
+        let provisioning = Arc::new(provisioning.await.map_err(StartError::Store)?);
+        let directory = provisioning.directory().clone();
         let (subscriber, writer) = store::subscriber();
         let public_url = config.http.public_url.clone();
         let status = StatusCallbacks::new(callbacks.clone(), directory.clone(), public_url, runtime.clone());
@@ -127,7 +130,6 @@ impl Server {
             Some(address) => Some(bind_http(address).await?),
             None => None,
         };
-        let (mail, letters) = mail_box();
         let clips = Arc::new(Clips::new(CLIP_BYTES));
         let outside = Outside {
             runtime: runtime.clone(),
@@ -163,9 +165,11 @@ impl Server {
             archive,
             public_url: config.http.public_url.clone(),
             directory: directory.clone(),
+            provisioning: provisioning.clone(),
             last_order: Arc::new(Mutex::new(CallSid::new(0))),
             mail: mail.clone(),
             operator_token: config.http.operator_token.clone(),
+            is_named: config.http.is_named,
             draining: draining.clone(),
             metrics: metrics.clone(),
             demo,
@@ -188,7 +192,7 @@ impl Server {
         }));
         Ok(Server {
             config,
-            directory,
+            provisioning,
             mail,
             shard: Some(shard),
             outbox,
@@ -221,11 +225,9 @@ impl Server {
                 return;
             }
         };
-        let directory = Arc::new(fresh.directory.clone());
-        self.directory.store(directory.clone());
-        let (taken, done) = oneshot::channel();
-        let _ = self.mail.send(Mail::Directory(directory, taken)).await;
-        let _ = done.await;
+        if let Err(error) = self.provisioning.reload(fresh.directory.clone()).await {
+            tracing::error!(%error, "what was made by the API stays as this server knew it");
+        }
         if fresh.sip.listen != self.config.sip.listen
             || fresh.sip.name_servers != self.config.sip.name_servers
             || fresh.http.listen != self.config.http.listen

@@ -67,9 +67,18 @@ impl Core {
         if let Some(reply) = unsupported(&request) {
             return self.turn_away(flow, &request, reply, 420, "unknown extension required");
         }
+        if !directory.is_active(origin.account()) {
+            return self.turn_away(
+                flow,
+                &request,
+                Reply::new(403).reason("Account Not Active"),
+                403,
+                "account not active",
+            );
+        }
         match (request.method(), &origin) {
             (Some(Method::Register), Origin::User(user)) => self.register(flow, &request, user, now),
-            (Some(Method::Register), Origin::Trunk(_)) => {
+            (Some(Method::Register), Origin::Trunk(_) | Origin::Domain(_)) => {
                 self.turn_away(flow, &request, Reply::new(403), 403, "trunks do not register")
             }
             _ => self.invited(flow, request, &origin, now),

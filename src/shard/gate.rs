@@ -1,7 +1,7 @@
 //! Who sends a request, before any state exists for it: trunks by address, users by digest, strangers by a challenge.
 //!
 //! Order (DESIGN): a trunk that names the very address; credentials in the request; a trunk by its network; else a
-//! stateless 401. What a stranger costs is bounded: a bucket for each source in a table of fixed size.
+//! stateless 401. A call to a domain that the API has made goes by what the domain wants: addresses, credentials, or both. What a stranger costs is bounded: a bucket for each source in a table of fixed size.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -75,7 +75,23 @@ impl Gate {
         if self.is_silenced(flow.remote.ip(), now.mono) {
             return Verdict::Silence;
         }
-        match self.credentials(request, directory, now) {
+        let domain = directory.sip_domain(host_called(request)).filter(|_| may_be_trunk);
+        if let Some(domain) = domain {
+            if !domain.lets_in(flow.remote.ip()) {
+                return self.forbid(flow, "Source Not Allowed", now);
+            }
+            if !domain.wants_credentials {
+                return match domain.addresses {
+                    Some(_) => Verdict::Known(Origin::Domain(domain.clone())),
+                    None => self.forbid(flow, "Domain Takes No Calls", now),
+                };
+            }
+        }
+        let host = if domain.is_some() { host_called(request) } else { host_of(request) };
+        match self.credentials(request, directory.domain_of(host), directory, now) {
+            Some(Ok(user)) if !(if may_be_trunk { user.may_call } else { user.may_register }) => {
+                return self.forbid(flow, "Not For This User", now);
+            }
             Some(Ok(user)) => return Verdict::Known(Origin::User(user)),
             Some(Err(Denied::Malformed)) => {
                 return Verdict::Refuse(Reply::new(400).reason("Malformed Credentials"), 400);
@@ -87,26 +103,43 @@ impl Gate {
             Some(Err(Denied::Stale)) => return self.challenge(flow, true, now),
             Some(Err(Denied::Missing)) | None => {}
         }
-        if may_be_trunk && let Some(trunk) = directory.trunk_from(flow.remote, &called, true) {
+        if may_be_trunk
+            && domain.is_none()
+            && let Some(trunk) = directory.trunk_from(flow.remote, &called, true)
+        {
             return Verdict::Known(Origin::Trunk(trunk.clone()));
         }
         self.challenge(flow, false, now)
     }
 
     /// The user whose credentials the request carries; `None` without any.
-    fn credentials(&mut self, request: &Message, directory: &Directory, now: Now) -> Option<Result<Arc<User>, Denied>> {
+    fn credentials(
+        &mut self,
+        request: &Message,
+        domain: &str,
+        directory: &Directory,
+        now: Now,
+    ) -> Option<Result<Arc<User>, Denied>> {
         let mut denied = None;
         for value in request.headers(HeaderName::Authorization) {
             let Some(auth) = AuthParams::parse(value).filter(AuthParams::is_digest) else { continue };
-            let domain = directory.domain_of(host_of(request));
             let user = digest::username(&auth).and_then(|name| directory.user(name, domain));
-            let password = user.map(|user| user.password.expose());
-            match self.guard.check(&auth, request.method_text(), request.request_uri(), password, now.wall_ms / 1000) {
+            let proof = user.map(|user| user.password.proof());
+            let wall_s = now.wall_ms / 1000;
+            match self.guard.check_proof(&auth, request.method_text(), request.request_uri(), proof, wall_s) {
                 Ok(()) => return user.cloned().map(Ok),
                 Err(error) => denied = Some(Err(error)),
             }
         }
         denied
+    }
+
+    /// 403, as far as the source may be answered at all.
+    fn forbid(&mut self, flow: Flow, reason: &'static str, now: Now) -> Verdict {
+        match self.source(flow.remote.ip(), now.mono).take(now.mono) {
+            true => Verdict::Refuse(Reply::new(403).reason(reason), 403),
+            false => Verdict::Silence,
+        }
     }
 
     fn challenge(&mut self, flow: Flow, stale: bool, now: Now) -> Verdict {
@@ -163,6 +196,12 @@ impl Source {
         }
         ok
     }
+}
+
+/// The host that is called.
+fn host_called(request: &Message) -> &str {
+    let uri = dialtone_sip::msg::Uri::parse(request.request_uri()).ok().and_then(dialtone_sip::msg::Uri::sip);
+    uri.map_or("", |uri| uri.host.host)
 }
 
 /// The host whose user sends the request: the To of a REGISTER, the From of others.

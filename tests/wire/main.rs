@@ -3,7 +3,10 @@
 //! No test waits for a time: each waits for what it expects, and gives up after a generous one.
 
 mod calls;
+mod client;
+mod domains;
 mod names;
 mod peer;
+mod resources;
 mod rest;
 mod signalling;

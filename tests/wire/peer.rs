@@ -20,6 +20,9 @@ pub struct House {
     pub runtime: tokio::runtime::Runtime,
     pub server: Option<Server>,
     pub folder: PathBuf,
+    /// The configuration.
+    text: String,
+    hurries: bool,
     pub udp: SocketAddr,
     pub tcp: SocketAddr,
     pub http: SocketAddr,
@@ -65,6 +68,10 @@ twiml = "<Response><Echo/></Response>"
 {more}"#,
             folder.display()
         );
+        House::open(folder, text)
+    }
+
+    fn open(folder: PathBuf, text: String) -> House {
         let config = Config::parse(&text, "wire").unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let server = runtime.block_on(Server::start(config, None, false)).unwrap_or_else(|error| panic!("{error}"));
@@ -77,7 +84,31 @@ twiml = "<Response><Echo/></Response>"
             runtime,
             server: Some(server),
             folder,
+            text,
+            hurries: false,
         }
+    }
+
+    /// Waits for no call when it stops.
+    pub fn hurrying(mut self) -> House {
+        self.hurries = true;
+        self
+    }
+
+    /// Stops the server and starts another on the same folder, at other ports.
+    pub fn restart(mut self) -> House {
+        self.stop();
+        let house = House::open(self.folder.clone(), self.text.clone());
+        // Its folder is the new one's now.
+        self.folder = PathBuf::new();
+        house
+    }
+
+    /// Has the server read a configuration with this text at its end.
+    pub fn reload(&mut self, more: &str) {
+        let config = Config::parse(&format!("{}{more}", self.text), "wire");
+        let server = self.server.as_mut().unwrap();
+        self.runtime.block_on(server.reload(config, None));
     }
 
     /// Asks the HTTP side; status line and body.
@@ -99,7 +130,7 @@ twiml = "<Response><Echo/></Response>"
             let (hurry_up, hurry) = tokio::sync::oneshot::channel();
             let mut never = Some(hurry_up);
             // A test that has failed waits for no call that it left.
-            if std::thread::panicking() {
+            if std::thread::panicking() || self.hurries {
                 let _ = never.take().map(|hurry_up| hurry_up.send(()));
             }
             self.runtime.block_on(server.drain_and_stop(hurry));

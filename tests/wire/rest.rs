@@ -1,13 +1,12 @@
 //! The REST API against what no SDK would send, and against whoever may not ask.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::collections::BTreeMap;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use dialtone_sip::tokens::Tokens;
+use serde_json::Value;
 
-use crate::peer::{ACCOUNT, House, PATIENCE};
+use crate::client::{Client, mine, of, text};
+use crate::peer::{ACCOUNT, House, PATIENCE, Peer};
 
 const OTHER: &str = "AC00000000000000000000000000000002";
 const TENANTS: &str = r#"
@@ -16,96 +15,177 @@ sid = "AC00000000000000000000000000000002"
 auth_token = "of-the-other"
 "#;
 
-/// A connection that is kept, as the SDKs keep theirs.
-struct Client {
-    stream: BufReader<TcpStream>,
-    authorization: String,
-}
-
-impl Client {
-    fn new(house: &House, sid: &str, token: &str) -> Client {
-        let stream = TcpStream::connect(house.http).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let authorization = STANDARD.encode(format!("{sid}:{token}"));
-        Client { stream: BufReader::new(stream), authorization: format!("Authorization: Basic {authorization}\r\n") }
-    }
-
-    fn ask(&mut self, method: &str, path: &str, form: &str) -> (u16, String) {
-        let Client { stream, authorization } = self;
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\n{authorization}Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{form}",
-            form.len()
-        );
-        stream.get_mut().write_all(request.as_bytes()).unwrap();
-        let (mut status, mut length) = (0, 0);
-        loop {
-            let mut line = String::new();
-            stream.read_line(&mut line).unwrap();
-            match line.trim_end().split_once(' ') {
-                None => break,
-                Some(("HTTP/1.1", rest)) => status = rest[..3].parse().unwrap(),
-                Some((name, value)) if name.eq_ignore_ascii_case("content-length:") => length = value.parse().unwrap(),
-                Some(_) => {}
-            }
-        }
-        let mut body = vec![0; length];
-        stream.read_exact(&mut body).unwrap();
-        (status, String::from_utf8(body).unwrap())
-    }
-}
-
-/// Every route with an account and an instance in it.
-fn routes(account: &str, call: &str) -> [(&'static str, String); 7] {
-    let of = |path: &str| format!("/2010-04-01/Accounts/{account}{path}");
+/// Some routes with an account and an instance in them.
+fn routes(account: &str, call: &str) -> [(&'static str, String); 10] {
+    let call = format!("/Calls/{call}.json");
     [
-        ("GET", of(".json")),
-        ("GET", of("/Calls.json")),
-        ("POST", of("/Calls.json")),
-        ("GET", of(&format!("/Calls/{call}.json"))),
-        ("POST", of(&format!("/Calls/{call}.json"))),
-        ("DELETE", of(&format!("/Calls/{call}.json"))),
-        ("GET", of("/Nothing.json")),
+        ("GET", of(account, ".json")),
+        ("GET", of(account, "/Calls.json")),
+        ("POST", of(account, "/Calls.json")),
+        ("GET", of(account, &call)),
+        ("POST", of(account, &call)),
+        ("DELETE", of(account, &call)),
+        ("GET", of(account, "/Nothing.json")),
+        ("POST", of(account, "/IncomingPhoneNumbers.json")),
+        ("POST", of(account, "/SIP/Domains.json")),
+        ("GET", of(account, "/Applications.json")),
     ]
 }
 
-#[test]
-fn threat_10_nobody_reaches_what_is_another_accounts() {
-    let house = House::with("", TENANTS);
-    let mut mine = Client::new(&house, ACCOUNT, "token");
-    let order = "To=sip%3Anobody%40127.0.0.1%3A9&From=me&Twiml=%3CResponse%2F%3E";
-    let (status, body) = mine.ask("POST", &format!("/2010-04-01/Accounts/{ACCOUNT}/Calls.json"), order);
-    assert_eq!(status, 201, "{body}");
-    let created: serde_json::Value = serde_json::from_str(&body).unwrap();
-    let call = created["sid"].as_str().unwrap();
+/// One instance of everything that an account can have: its sid, by the last part of its list's path.
+fn one_of_each(client: &mut Client, account: &str, number: u32) -> BTreeMap<&'static str, String> {
+    let mut made = BTreeMap::new();
+    let mut make = |name: &'static str, path: &str, fields: &[(&str, &str)]| {
+        let path = if path.starts_with("/v1") { path.to_owned() } else { of(account, path) };
+        let sid = text(&client.create(&path, fields), "sid").to_owned();
+        made.insert(name, sid.clone());
+        sid
+    };
+    make("Applications", "/Applications.json", &[("VoiceUrl", "http://app.test/")]);
+    make("Keys", "/Keys.json", &[]);
+    let own =
+        make("IncomingPhoneNumbers", "/IncomingPhoneNumbers.json", &[("PhoneNumber", &format!("+1555{number:07}"))]);
+    let list = make("CredentialLists", "/SIP/CredentialLists.json", &[("FriendlyName", "users")]);
+    let path = format!("/SIP/CredentialLists/{list}/Credentials.json");
+    make("Credentials", &path, &[("Username", "bob"), ("Password", "Secret-Of-Bob-1")]);
+    let addresses = make("IpAccessControlLists", "/SIP/IpAccessControlLists.json", &[("FriendlyName", "office")]);
+    let path = format!("/SIP/IpAccessControlLists/{addresses}/IpAddresses.json");
+    make("IpAddresses", &path, &[("FriendlyName", "door"), ("IpAddress", "192.0.2.1")]);
+    let name = format!("d{number}.sip.test");
+    let domain = make("Domains", "/SIP/Domains.json", &[("DomainName", &name)]);
+    for (path, param, sid) in [
+        ("Auth/Calls/CredentialListMappings", "CredentialListSid", &list),
+        ("Auth/Registrations/CredentialListMappings", "CredentialListSid", &list),
+        ("Auth/Calls/IpAccessControlListMappings", "IpAccessControlListSid", &addresses),
+    ] {
+        let name = path.rsplit('/').next().unwrap();
+        make(name, &format!("/SIP/Domains/{domain}/{path}.json"), &[(param, sid)]);
+    }
+    let trunk = make("Trunks", "/v1/Trunks", &[("DomainName", &format!("t{number}.sip.test"))]);
+    let below = |path: &str| format!("/v1/Trunks/{trunk}/{path}");
+    make("OriginationUrls", &below("OriginationUrls"), &[("FriendlyName", "pbx"), ("SipUrl", "sip:192.0.2.9")]);
+    make("CredentialLists", &below("CredentialLists"), &[("CredentialListSid", &list)]);
+    make("IpAccessControlLists", &below("IpAccessControlLists"), &[("IpAccessControlListSid", &addresses)]);
+    make("PhoneNumbers", &below("PhoneNumbers"), &[("PhoneNumberSid", &own)]);
+    made.insert("SigningKeys", made["Keys"].clone());
+    client.update(&of(account, "/OutgoingCallerIds.json"), &[("PhoneNumber", &format!("+1777{number:07}"))]);
+    let ids = client.get(&of(account, "/OutgoingCallerIds.json"));
+    made.insert("OutgoingCallerIds", text(&ids["outgoing_caller_ids"][0], "sid").to_owned());
+    made
+}
 
-    let mut other = Client::new(&house, OTHER, "of-the-other");
-    for (method, path) in routes(ACCOUNT, call) {
-        assert_eq!(other.ask(method, &path, "Status=completed").0, 404, "{method} {path} by another account");
-    }
-    // Another account's call by one's own path is not found either.
-    for (method, path) in &routes(OTHER, call)[3..6] {
-        assert_eq!(other.ask(method, path, "Status=completed").0, 404, "{method} {path}");
-    }
-    for (sid, token) in [(ACCOUNT, "of-the-other"), (ACCOUNT, ""), ("", ""), (OTHER, "token"), ("AC", "token")] {
-        let mut wrong = Client::new(&house, sid, token);
-        for (method, path) in routes(ACCOUNT, call) {
-            let (status, body) = wrong.ask(method, &path, "");
-            // A path that there is not is not found by anybody.
-            let expected = if path.ends_with("/Nothing.json") { 404 } else { 401 };
-            assert_eq!(status, expected, "{method} {path} by {sid:?}: {body}");
-            assert!(!body.contains("token"), "{body}");
+/// Asks until there is an answer.
+fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
+    let began = std::time::Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
         }
+        assert!(began.elapsed() < PATIENCE, "nothing comes");
     }
-    let mut nobody = Client { authorization: String::new(), ..Client::new(&house, "", "") };
-    assert_eq!(nobody.ask("GET", "/2010-04-01/Accounts.json", "").0, 401);
-    let (status, body) = mine.ask("GET", &format!("/2010-04-01/Accounts/{ACCOUNT}/Calls/{call}.json"), "");
-    assert_eq!(status, 200, "{body}");
+}
+
+/// A call that was recorded and has a notification.
+fn recorded_call(house: &House, client: &mut Client, made: &mut BTreeMap<&'static str, String>) {
+    let peer = Peer::new(house);
+    peer.send(&peer.invite("recorded", "echo"));
+    let answer = peer.expect(200);
+    let tag = answer.to().unwrap().tag().unwrap().to_owned();
+    peer.send(&peer.inside("ACK", "recorded", "echo", &tag, 1));
+    let call = until(|| {
+        client.get(&mine("/Calls.json?From=sip%3Apeer%40127.0.0.1"))["calls"][0]["sid"].as_str().map(str::to_owned)
+    });
+    let path = |below: &str| mine(&format!("/Calls/{call}{below}.json"));
+    made.insert("Recordings", text(&client.create(&path("/Recordings"), &[]), "sid").to_owned());
+    // Nothing is served there: the call ends for want of a document.
+    client.update(&path(""), &[("Url", "http://127.0.0.1:9/")]);
+    let notice = || client.get(&path("/Notifications"))["notifications"][0]["sid"].as_str().map(str::to_owned);
+    made.insert("Notifications", until(notice));
+    made.insert("Calls", call);
+}
+
+/// A route of the table as a path: the account, and the instances of somebody.
+fn path_of(pattern: &str, account: &str, instances: &BTreeMap<&'static str, String>) -> String {
+    let mut path = String::new();
+    let mut list = "";
+    for part in pattern.split('/').skip(1) {
+        let filled = match part {
+            "{account}" => account,
+            "{sid}" | "{name}" => {
+                instances.get(list).unwrap_or_else(|| panic!("{pattern}: the test makes none of {list}"))
+            }
+            _ => part,
+        };
+        path += &format!("/{filled}");
+        list = part;
+    }
+    let whole = path.ends_with(".json") || pattern.starts_with("/v1");
+    if whole { path } else { path + ".json" }
 }
 
 #[test]
-fn threat_40_ten_thousand_senseless_requests_get_an_answer_and_break_nothing() {
+fn threat_40_nobody_reaches_what_is_another_accounts() {
+    let house = House::with("", TENANTS).hurrying();
+    let mut my = Client::of_house(&house);
+    let mut own = one_of_each(&mut my, ACCOUNT, 1);
+    recorded_call(&house, &mut my, &mut own);
+    let mut other = Client::new(&house, OTHER, "of-the-other");
+    one_of_each(&mut other, OTHER, 2);
+    let children: Vec<Value> = (0..2).map(|_| my.create("/2010-04-01/Accounts.json", &[])).collect();
+    let mut child = Client::new(&house, text(&children[0], "sid"), text(&children[0], "auth_token"));
+    let (child_sid, sibling) = (text(&children[0], "sid").to_owned(), text(&children[1], "sid").to_owned());
+
+    let routes = dialtone::api::rest_routes();
+    assert!(routes.len() > 80, "{}", routes.len());
+    for (method, pattern) in &routes {
+        let (method, named) = (method.as_str(), pattern.contains("{sid}"));
+        for (client, account) in [(&mut other, OTHER), (&mut child, &child_sid)] {
+            if pattern.contains("{account}") {
+                let path = path_of(pattern, ACCOUNT, &own);
+                let (status, body) = client.ask(method, &path, "Status=completed&FriendlyName=stolen");
+                assert_eq!(status, 404, "{method} {path} by {account}: {body}");
+            }
+            // What is another's is not found by one's own path either.
+            if named {
+                let path = path_of(pattern, account, &own);
+                let (status, body) = client.ask(method, &path, "Status=completed&FriendlyName=stolen");
+                assert_eq!(status, 404, "{method} {path} by {account}: {body}");
+            }
+        }
+        if pattern.contains("{account}") {
+            let path = path_of(pattern, &sibling, &own);
+            assert_eq!(child.ask(method, &path, "").0, 404, "{method} {path} by its sibling");
+        }
+        // Whoever made an account may look at everything of it.
+        if method == "GET" && !named {
+            my.get(&path_of(pattern, &child_sid, &own));
+        }
+    }
+    for (sid, token) in
+        [(ACCOUNT, "of-the-other"), (ACCOUNT, ""), ("", ""), (OTHER, "token"), ("AC", "token"), (&own["Keys"], "token")]
+    {
+        let mut wrong = Client::new(&house, sid, token);
+        for (method, pattern) in &routes {
+            let path = path_of(pattern, ACCOUNT, &own);
+            let (status, body) = wrong.ask(method.as_str(), &path, "");
+            assert_eq!(status, 401, "{method} {path} by {sid:?}: {body}");
+            assert!(!body.contains("token"), "{body}");
+        }
+        // A path that there is not is not found by anybody.
+        assert_eq!(wrong.ask("GET", &mine("/Nothing.json"), "").0, 404);
+    }
+    assert_eq!(Client::nobody(&house).ask("GET", "/2010-04-01/Accounts.json", "").0, 401);
+    for (_, pattern) in routes.iter().filter(|(method, _)| method == "GET") {
+        let (status, body) = my.ask("GET", &path_of(pattern, ACCOUNT, &own), "");
+        assert_eq!(status, 200, "{pattern}: {body}");
+        assert!(!body.contains("stolen"), "{pattern}: {body}");
+    }
+}
+
+#[test]
+fn threat_10_ten_thousand_senseless_requests_get_an_answer_and_break_nothing() {
     let house = House::start();
-    let mut client = Client::new(&house, ACCOUNT, "token");
+    let mut client = Client::of_house(&house);
     let mut random = Tokens::new([40; 32]);
     let call = format!("CA{:032x}", 7);
     let values = [
@@ -161,6 +241,12 @@ fn threat_40_ten_thousand_senseless_requests_get_an_answer_and_break_nothing() {
         "ParentCallSid",
         "Foo",
         "Record",
+        "PhoneNumber",
+        "FriendlyName",
+        "DomainName",
+        "VoiceUrl",
+        "ApplicationSid",
+        "SipRegistration",
     ];
     let mut seen = std::collections::BTreeMap::<u16, u32>::new();
     for number in 0..10_000 {

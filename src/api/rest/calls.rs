@@ -17,14 +17,16 @@ use super::fault::Fault;
 use super::form::{Form, invalid};
 use super::page::Page;
 use super::recordings;
+use super::resources;
 use crate::account::Account;
 use crate::api::View;
 use crate::call::route::{self, Reach};
 use crate::call::{Placing, Update};
 use crate::events::{CallRecord, CallStatus, Direction, rfc_2822};
 use crate::ids::CallSid;
+use crate::provision::Voice;
 use crate::shard::{Mail, PlaceOrder, wall_ms};
-use crate::store::{CallFilter, Moment};
+use crate::store::{CallFilter, Kind, Moment};
 use crate::twiml::{
     AtEnd, CallbackEvent, DocumentSource, NewDocument, StatusCallback, Target, parse::target as parse_target,
 };
@@ -39,7 +41,7 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Parameters of a new call whose engine there is not yet: refused, so that nothing is accepted silently.
-const NOT_YET: &[&str] = &["MachineDetection", "AsyncAmd", "ApplicationSid", "Byoc", "CallToken"];
+const NOT_YET: &[&str] = &["MachineDetection", "AsyncAmd", "Byoc", "CallToken"];
 
 const NOT_YET_IN_A_CHANGE: &[&str] = &["StatusCallback"];
 
@@ -54,7 +56,8 @@ pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page
     let filter = filter(&page)?;
     // One more than the page holds: whether another page follows.
     let wanted = page.size as usize + 1;
-    let stored = view.store.find_calls(account.sid, &filter, wanted as u32).await.map_err(|_| store_is_away())?;
+    let stored =
+        view.store.find_calls(account.sid, &filter, wanted as u32).await.map_err(|_| Fault::store_is_away())?;
     let mut found: BTreeMap<Reverse<CallSid>, CallRecord> =
         stored.into_iter().map(|record| (Reverse(record.sid), record)).collect();
     let live = view.live.find(|record| record.account == account.sid && filter.takes(record));
@@ -82,16 +85,15 @@ pub(super) async fn create(State(view): State<View>, Acting(account): Acting, fo
     let target = parse_target(to, form.text("SipAuthUsername"), form.text("SipAuthPassword"))
         .ok_or_else(|| Fault::parameter(21_211, format!("The 'To' number {to} is not a valid phone number")))?;
     check_from(&view, &account, from, &target)?;
+    let (document, status_callback) = program(&view, &account, &form).await?;
     let order = PlaceOrder {
         sid: next_sid(&view),
         account: account.sid,
         from: from.to_owned(),
         to: to.to_owned(),
         target,
-        document: document(&form)?.ok_or_else(|| {
-            Fault::parameter(21_205, "Url parameter is required: Url or Twiml says what the call does")
-        })?,
-        status_callback: status_callback(&form)?,
+        document,
+        status_callback,
         placing: Placing {
             ring_for: form.seconds("Timeout", 1..=600)?.unwrap_or(USUAL_RINGING),
             time_limit: form.seconds("TimeLimit", 1..=86_400)?.unwrap_or(LONGEST),
@@ -161,7 +163,7 @@ pub(super) async fn remove(
     if !record.status.is_final() {
         return Err(Fault::parameter(20_001, "A call that is in progress cannot be deleted: end it first"));
     }
-    let deleted = view.store.delete_call(account.sid, record.sid).await.map_err(|_| store_is_away())?;
+    let deleted = view.store.delete_call(account.sid, record.sid).await.map_err(|_| Fault::store_is_away())?;
     match deleted {
         true => {
             // The outbox forgets what is stored a moment later.
@@ -180,13 +182,9 @@ pub(super) async fn find(view: &View, account: &Account, name: &str) -> Result<C
     let live = view.live.get(sid);
     let record = match live {
         Some(record) => Some(record),
-        None => view.store.call(sid).await.map_err(|_| store_is_away())?,
+        None => view.store.call(sid).await.map_err(|_| Fault::store_is_away())?,
     };
     record.filter(|record| record.account == account.sid).ok_or_else(not_found)
-}
-
-pub(super) fn store_is_away() -> Fault {
-    Fault::unavailable("The store does not answer")
 }
 
 fn not_in_progress(record: &CallRecord) -> Fault {
@@ -213,6 +211,22 @@ fn check_from(view: &View, account: &Account, from: &str, target: &Target) -> Re
         )),
         _ => Ok(()),
     }
+}
+
+/// What the call does, and who is told: an application's own say goes before what the form says of the same.
+async fn program(view: &View, account: &Account, form: &Form) -> Result<(NewDocument, Option<StatusCallback>), Fault> {
+    let Some(sid) = form.text("ApplicationSid") else {
+        let document = document(form)?.ok_or_else(|| {
+            Fault::parameter(21_205, "Url parameter is required: Url, Twiml or ApplicationSid says what the call does")
+        })?;
+        return Ok((document, status_callback(form)?));
+    };
+    let row = resources::find(view, account, Kind::Application, "", sid).await?;
+    let voice = row.and_then(|row| serde_json::from_str::<Voice>(&row.detail).ok());
+    let application = voice.and_then(|voice| voice.application()).ok_or_else(|| {
+        Fault::parameter(21_218, format!("ApplicationSid {sid} is no application of this account with a VoiceUrl"))
+    })?;
+    Ok((application.document, application.status_callback))
 }
 
 /// What the call does: `Url` goes before `Twiml`.
@@ -313,7 +327,7 @@ fn day_or_second(text: &str) -> Option<(u64, u64)> {
 
 fn next_sid(view: &View) -> CallSid {
     let mut last = view.last_order.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    *last = CallSid::behind(*last, wall_ms(), random());
+    *last = CallSid::behind(*last, wall_ms(), super::random());
     *last
 }
 
@@ -384,10 +398,4 @@ fn resource(record: &CallRecord) -> Value {
             "user_defined_message_subscriptions": below("UserDefinedMessageSubscriptions"),
         },
     })
-}
-
-pub(super) fn random() -> u128 {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the operating system has a source of randomness");
-    u128::from_be_bytes(bytes)
 }

@@ -21,6 +21,16 @@ impl Fault {
         Fault::new(401, 20_003, "Authenticate")
     }
 
+    /// 403 / 20005: the account is suspended or closed.
+    pub fn inactive() -> Fault {
+        Fault::new(403, 20_005, "The account is not active")
+    }
+
+    /// 403 / 20006: known, and not allowed to do this.
+    pub fn denied(why: &str) -> Fault {
+        Fault::new(403, 20_006, why)
+    }
+
     /// 404 / 20404, also for what belongs to somebody else.
     pub fn not_found(path: &str) -> Fault {
         Fault::new(404, 20_404, format!("The requested resource {path} was not found"))
@@ -29,6 +39,11 @@ impl Fault {
     /// 400 with the error number of the parameter, or 20001.
     pub fn parameter(code: u32, message: impl Into<String>) -> Fault {
         Fault::new(400, code, message)
+    }
+
+    /// 503 / 20503: the database does not answer.
+    pub fn store_is_away() -> Fault {
+        Fault::unavailable("The store does not answer")
     }
 
     /// 503 / 20503: try again later.

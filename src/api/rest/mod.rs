@@ -4,53 +4,105 @@
 //! `fault` (why not). Every query is keyed by the account of the path, which is that of the credentials.
 
 mod accounts;
+mod applications;
 mod auth;
+mod caller_ids;
 mod calls;
 mod fault;
+mod fields;
 mod form;
+mod keys;
 mod notifications;
 mod numbers;
 mod page;
 mod recordings;
+mod resources;
+mod sip;
+mod table;
+mod trunks;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{Method, Uri};
-use axum::routing::get;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{Method, Uri, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 
 use super::View;
 use fault::Fault;
+use table::Table;
 
 /// A form of the SDKs is a few kilobytes; TwiML in one is 4,000 characters at most.
 const MAX_FORM_BYTES: usize = 256 << 10;
 
 pub(super) fn router() -> Router<View> {
-    Router::new()
-        .route("/2010-04-01/Accounts.json", get(accounts::list))
-        // axum matches whole path segments: the `.json` of an instance is part of the sid's segment.
-        .route("/2010-04-01/Accounts/{account}", get(accounts::fetch))
-        .route("/2010-04-01/Accounts/{account}/Calls.json", get(calls::list).post(calls::create))
-        .route(
-            "/2010-04-01/Accounts/{account}/Calls/{sid}",
-            get(calls::fetch).post(calls::update).delete(calls::remove),
-        )
-        .route("/2010-04-01/Accounts/{account}/Calls/{sid}/Notifications.json", get(notifications::list))
-        .route("/2010-04-01/Accounts/{account}/Calls/{sid}/Notifications/{name}", get(notifications::fetch))
-        .route(
-            "/2010-04-01/Accounts/{account}/Calls/{sid}/Recordings.json",
-            get(recordings::list_of_call).post(recordings::create_of_call),
-        )
-        .route(
-            "/2010-04-01/Accounts/{account}/Calls/{sid}/Recordings/{name}",
-            get(recordings::fetch_of_call).post(recordings::update_of_call).delete(recordings::remove_of_call),
-        )
-        .route("/2010-04-01/Accounts/{account}/Recordings.json", get(recordings::list))
-        .route("/2010-04-01/Accounts/{account}/Recordings/{name}", get(recordings::fetch).delete(recordings::remove))
-        .route("/2010-04-01/Accounts/{account}/IncomingPhoneNumbers.json", get(numbers::list))
-        .route("/2010-04-01/Accounts/{account}/IncomingPhoneNumbers/{name}", get(numbers::fetch))
+    table()
+        .router
         .method_not_allowed_fallback(method_not_allowed)
         .route("/2010-04-01/{*path}", axum::routing::any(not_found))
+        .route("/v1/{*path}", axum::routing::any(not_found))
+        .layer(axum::middleware::from_fn(only_by_its_own_name))
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+}
+
+/// Every route. axum matches whole path segments: the `.json` of an instance is part of the sid's segment.
+pub(super) fn table() -> Table {
+    let (get, post, delete) = (Method::GET, Method::POST, Method::DELETE);
+    let account = "/2010-04-01/Accounts/{account}";
+    let below = |path: &str| format!("{account}{path}");
+    let table = Table::default()
+        .on(get.clone(), "/2010-04-01/Accounts.json", accounts::list)
+        .on(post.clone(), "/2010-04-01/Accounts.json", accounts::create)
+        .on(get.clone(), account, accounts::fetch)
+        .on(post.clone(), account, accounts::update)
+        .on(get.clone(), &below("/Calls.json"), calls::list)
+        .on(post.clone(), &below("/Calls.json"), calls::create)
+        .on(get.clone(), &below("/Calls/{sid}"), calls::fetch)
+        .on(post.clone(), &below("/Calls/{sid}"), calls::update)
+        .on(delete.clone(), &below("/Calls/{sid}"), calls::remove)
+        .on(get.clone(), &below("/Calls/{sid}/Notifications.json"), notifications::list)
+        .on(get.clone(), &below("/Calls/{sid}/Notifications/{name}"), notifications::fetch)
+        .on(get.clone(), &below("/Calls/{sid}/Recordings.json"), recordings::list_of_call)
+        .on(post.clone(), &below("/Calls/{sid}/Recordings.json"), recordings::create_of_call)
+        .on(get.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::fetch_of_call)
+        .on(post.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::update_of_call)
+        .on(delete.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::remove_of_call)
+        .on(get.clone(), &below("/Recordings.json"), recordings::list)
+        .on(get.clone(), &below("/Recordings/{sid}"), recordings::fetch)
+        .on(delete.clone(), &below("/Recordings/{sid}"), recordings::remove)
+        .on(get.clone(), &below("/IncomingPhoneNumbers.json"), numbers::list)
+        .on(post.clone(), &below("/IncomingPhoneNumbers.json"), numbers::create)
+        .on(get.clone(), &below("/IncomingPhoneNumbers/{sid}"), numbers::fetch)
+        .on(post.clone(), &below("/IncomingPhoneNumbers/{sid}"), numbers::update)
+        .on(delete, &below("/IncomingPhoneNumbers/{sid}"), numbers::remove)
+        .on(post.clone(), &below("/OutgoingCallerIds.json"), caller_ids::validate)
+        .on(post.clone(), &below("/Keys.json"), keys::create)
+        .on(post.clone(), &below("/SigningKeys.json"), keys::create)
+        .on(post, &below("/Tokens.json"), keys::token)
+        .on(get, &below("/Balance.json"), keys::balance);
+    let alone = [&applications::SPEC, &caller_ids::SPEC, &keys::KEYS, &keys::SIGNING_KEYS];
+    trunks::routes(alone.into_iter().chain(sip::SPECS).fold(table, |table, spec| spec.routes(table)))
+}
+
+/// Products have the same paths: one that is asked for by Twilio's name of another is not found. By any other name all
+/// are served side by side.
+async fn only_by_its_own_name(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = host.split(':').next().unwrap_or_default().to_ascii_lowercase();
+    let named = host.strip_suffix(".twilio.com").and_then(|names| names.split('.').next());
+    match named.is_none_or(|product| product == product_of(request.uri().path())) {
+        true => next.run(request).await,
+        false => Fault::not_found(request.uri().path()).into_response(),
+    }
+}
+
+/// The first part of the host that has a path at Twilio.
+fn product_of(path: &str) -> &'static str {
+    match path.strip_prefix("/v1/").map(|rest| rest.split('/').next().unwrap_or_default()) {
+        None => "api",
+        Some("Trunks") => "trunking",
+        Some("Alerts") => "monitor",
+        Some(_) => "",
+    }
 }
 
 async fn not_found(uri: Uri) -> Fault {
@@ -59,4 +111,10 @@ async fn not_found(uri: Uri) -> Fault {
 
 async fn method_not_allowed(method: Method, uri: Uri) -> Fault {
     Fault::new(405, 20_004, format!("Method {method} is not allowed on {}", uri.path()))
+}
+
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has a source of randomness");
+    u128::from_be_bytes(bytes)
 }

@@ -1,48 +1,258 @@
-//! `IncomingPhoneNumbers`: the numbers of the configuration file, to be read.
+//! `IncomingPhoneNumbers`: the numbers of the configuration file and those that the API has made, in one list.
+//!
+//! A number of the file can be changed here too; what was changed counts until the file says something else of it. Such a
+//! number is not deleted here, since the next start would bring it back.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
 
-use super::auth::Acting;
+use super::auth::{Acting, Authenticated, Names};
 use super::fault::Fault;
+use super::fields::{self, Field, Shape, Usual, field};
+use super::form::{Form, invalid};
 use super::page::Page;
-use crate::account::Number;
+use super::resources::check_sids;
+use crate::account::{Account, Number};
 use crate::api::View;
-use crate::ids::NumberSid;
+use crate::events::rfc_2822;
+use crate::ids::{AccountSid, NumberSid, fresh_sid};
+use crate::shard::wall_ms;
+use crate::store::{Kind, Resource, StoreError};
 use crate::twiml::{DocumentSource, Endpoint, Method};
 
-/// By number, filtered by `PhoneNumber` (with `*` for any digits) and `FriendlyName`.
+const FIELDS: &[Field] = &[
+    field("FriendlyName", "friendly_name", Shape::Text(64), Usual::Null),
+    field("ApiVersion", "api_version", Shape::OneOf(&["2010-04-01"]), Usual::Text("2010-04-01")),
+    field("VoiceUrl", "voice_url", Shape::Url, Usual::Null),
+    field("VoiceMethod", "voice_method", Shape::Method, Usual::Text("POST")),
+    field("VoiceFallbackUrl", "voice_fallback_url", Shape::Url, Usual::Null),
+    field("VoiceFallbackMethod", "voice_fallback_method", Shape::Method, Usual::Text("POST")),
+    field("StatusCallback", "status_callback", Shape::Url, Usual::Null),
+    field("StatusCallbackMethod", "status_callback_method", Shape::Method, Usual::Text("POST")),
+    field("VoiceApplicationSid", "voice_application_sid", Shape::Sid(Kind::Application, 21_218), Usual::Null),
+    field("VoiceCallerIdLookup", "voice_caller_id_lookup", Shape::Flag, Usual::Flag(false)),
+    field("VoiceReceiveMode", "voice_receive_mode", Shape::OneOf(&["voice"]), Usual::Text("voice")),
+    field("TrunkSid", "trunk_sid", Shape::Sid(Kind::Trunk, 20_001), Usual::Null),
+    field("SmsApplicationSid", "sms_application_sid", Shape::Sid(Kind::Application, 21_218), Usual::Null),
+    field("SmsUrl", "sms_url", Shape::Url, Usual::Null),
+    field("SmsMethod", "sms_method", Shape::Method, Usual::Text("POST")),
+    field("SmsFallbackUrl", "sms_fallback_url", Shape::Url, Usual::Null),
+    field("SmsFallbackMethod", "sms_fallback_method", Shape::Method, Usual::Text("POST")),
+    field("EmergencyStatus", "emergency_status", Shape::OneOf(&["Active", "Inactive"]), Usual::Text("Inactive")),
+    field("EmergencyAddressSid", "emergency_address_sid", Shape::Text(34), Usual::Null),
+    field("AddressSid", "address_sid", Shape::Text(34), Usual::Null),
+    field("IdentitySid", "identity_sid", Shape::Text(34), Usual::Null),
+    field("BundleSid", "bundle_sid", Shape::Text(34), Usual::Null),
+];
+
+const LONGEST_NUMBER: usize = 64;
+
+/// The newest first, those of the file behind them; filtered by `PhoneNumber` (with `*` for any digits) and
+/// `FriendlyName`.
 pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
-    let wanted = |number: &Number| {
-        page.query.text("PhoneNumber").is_none_or(|pattern| matches(pattern, &number.number))
-            && page.query.text("FriendlyName").is_none_or(|name| name == number.number)
-            && page.after.as_ref().is_none_or(|after| *after < number.number)
-    };
+    let (pattern, name) = (page.query.text("PhoneNumber"), page.query.text("FriendlyName"));
     let directory = view.directory.load();
-    let mut found: Vec<&Arc<Number>> = directory.numbers(account.sid).filter(|number| wanted(number)).collect();
-    found.sort_by(|one, other| one.number.cmp(&other.number));
+    let wanted = |number: &Arc<Number>| {
+        pattern.is_none_or(|pattern| matches(pattern, &number.number))
+            && name.is_none_or(|name| detail(number).get("friendly_name").is_some_and(|known| known == name))
+    };
+    let mut found: BTreeMap<Reverse<NumberSid>, Arc<Number>> = directory
+        .numbers(account.sid)
+        .filter(|number| wanted(number))
+        .map(|one| (Reverse(one.sid), one.clone()))
+        .collect();
+    if let Some(after) = &page.after {
+        let after: NumberSid = after.parse().map_err(|_| invalid("PageToken", after, "a token of ours"))?;
+        found = found.split_off(&Reverse(after));
+        found.remove(&Reverse(after));
+    }
     let follows = found.len() > page.size as usize;
-    found.truncate(page.size as usize);
-    let last = found.last().filter(|_| follows).map(|number| number.number.clone());
+    let found: Vec<Arc<Number>> = found.into_values().take(page.size as usize).collect();
+    let last = found.last().filter(|_| follows).map(|number| number.sid.to_string());
     let path = format!("/2010-04-01/Accounts/{}/IncomingPhoneNumbers.json", account.sid);
-    let items = found.into_iter().map(|number| resource(number)).collect();
+    let items = found.iter().map(|number| resource(number)).collect();
     Ok(Json(page.envelope("incoming_phone_numbers", items, last, &path)))
 }
 
 pub(super) async fn fetch(
     State(view): State<View>,
     Acting(account): Acting,
-    Path((_, name)): Path<(String, String)>,
+    names: Names,
 ) -> Result<Json<Value>, Fault> {
-    let wanted = name.strip_suffix(".json").unwrap_or(&name);
+    find(&view, &account, &names).map(|number| Json(resource(&number)))
+}
+
+pub(super) async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -> Result<Response, Fault> {
+    let number = match (form.text("PhoneNumber"), form.text("AreaCode")) {
+        (Some(number), _) => number.trim(),
+        (None, Some(_)) => {
+            return Err(Fault::parameter(20_001, "AreaCode: this server has no stock of numbers; say PhoneNumber"));
+        }
+        (None, None) => return Err(fields::missing("PhoneNumber")),
+    };
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"+-_.*#".contains(&byte);
+    if number.len() > LONGEST_NUMBER || !number.bytes().all(good) {
+        return Err(invalid("PhoneNumber", number, "a number such as +15551234567, or a SIP user"));
+    }
+    let mut detail = fields::read(&form, FIELDS, None)?;
+    check_sids(&view, &account, &form, FIELDS).await?;
+    detail.insert("phone_number".into(), json!(number));
+    if detail["friendly_name"].is_null() {
+        detail.insert("friendly_name".into(), json!(number));
+    }
+    if view.directory.load().is_number(number) {
+        return Err(taken(number));
+    }
+    let now = wall_ms();
+    let row = Resource {
+        kind: Kind::Number,
+        parent: String::new(),
+        sid: fresh_sid(NumberSid::PREFIX, now, super::random()),
+        account: account.sid.to_string(),
+        unique_name: Some(number.to_owned()),
+        detail: Value::Object(detail).to_string(),
+        created_ms: now,
+        updated_ms: now,
+    };
+    let sid: NumberSid = row.sid.parse().map_err(|_| Fault::unavailable("The sid"))?;
+    view.provisioning.create(row).await.map_err(|error| fault(&error, number))?;
+    let made = view.directory.load().number_of_sid(account.sid, sid).cloned();
+    // The file may have brought the same number in just now.
+    let made = made.ok_or_else(|| taken(number))?;
+    Ok((StatusCode::CREATED, Json(resource(&made))).into_response())
+}
+
+/// With `AccountSid` the number goes to another account of whoever asks.
+pub(super) async fn update(
+    State(view): State<View>,
+    asking: Authenticated,
+    Acting(account): Acting,
+    names: Names,
+    form: Form,
+) -> Result<Json<Value>, Fault> {
+    let number = find(&view, &account, &names)?;
+    let mut detail = fields::read(&form, FIELDS, Some(detail(&number)))?;
+    let to = match form.text("AccountSid") {
+        None => account.sid,
+        Some(text) => receiver(&view, &asking.account, text)?,
+    };
+    if to != account.sid {
+        // What it named stays behind.
+        for key in ["voice_application_sid", "sms_application_sid", "trunk_sid"] {
+            detail.insert(key.into(), Value::Null);
+        }
+    }
+    check_sids(&view, &account, &form, FIELDS).await?;
+    write(&view, &account, to, &number, detail).await.map(|number| Json(resource(&number)))
+}
+
+/// Writes what a number is to say from now on, and gives it to an account, mostly the one that has it.
+///
+/// A number of the file has no row until it is changed, and may have one that no longer counts.
+pub(super) async fn write(
+    view: &View,
+    account: &Account,
+    to: AccountSid,
+    number: &Number,
+    mut detail: Map<String, Value>,
+) -> Result<Arc<Number>, Fault> {
+    let over = match &number.row {
+        Some(_) => detail.get("over").filter(|over| over.is_string()).cloned(),
+        None => Some(json!(number.fingerprint())),
+    };
+    if over.is_some() && to != account.sid {
+        return Err(in_the_file("moved"));
+    }
+    detail.insert("phone_number".into(), json!(number.number));
+    let unique_name = over.is_none().then(|| number.number.clone());
+    detail.insert("over".into(), over.unwrap_or(Value::Null));
+    let now = wall_ms();
+    let row = Resource {
+        kind: Kind::Number,
+        parent: String::new(),
+        sid: number.sid.to_string(),
+        account: to.to_string(),
+        unique_name,
+        detail: Value::Object(detail).to_string(),
+        created_ms: number.row.as_ref().map_or(now, |row| row.dated.created_ms),
+        updated_ms: now,
+    };
+    let told = |error: StoreError| fault(&error, &number.number);
+    if !view.provisioning.update(&account.sid.to_string(), row.clone()).await.map_err(told)? {
+        if number.row.is_some() {
+            return Err(Fault::not_found(&row.sid));
+        }
+        view.provisioning.create(row).await.map_err(told)?;
+    }
+    let written = view.directory.load().number_of_sid(to, number.sid).cloned();
+    written.ok_or_else(|| Fault::not_found(&number.sid.to_string()))
+}
+
+/// The trunk that the number's calls go to.
+pub(super) fn trunk_of(number: &Number) -> Option<String> {
+    // Most numbers have none: their text need not be read.
+    number.row.as_ref().filter(|row| row.detail.contains("\"TK"))?;
+    detail(number).get("trunk_sid").and_then(Value::as_str).map(str::to_owned)
+}
+
+pub(super) async fn remove(
+    State(view): State<View>,
+    Acting(account): Acting,
+    names: Names,
+) -> Result<StatusCode, Fault> {
+    let number = find(&view, &account, &names)?;
+    if number.row.is_none() || detail(&number).get("over").is_some_and(Value::is_string) {
+        return Err(in_the_file("deleted"));
+    }
+    let (of, sid) = (account.sid.to_string(), number.sid.to_string());
+    match view.provisioning.delete(&of, Kind::Number, "", &sid).await.map_err(|_| Fault::store_is_away())? {
+        true => Ok(StatusCode::NO_CONTENT),
+        false => Err(not_found(&names)),
+    }
+}
+
+pub(super) fn find(view: &View, account: &Account, names: &Names) -> Result<Arc<Number>, Fault> {
     let directory = view.directory.load();
-    let found = directory.numbers(account.sid).find(|number| sid(number) == wanted);
-    let not_found = || Fault::not_found(&format!("/2010-04-01/Accounts/{}/IncomingPhoneNumbers/{name}", account.sid));
-    found.map(|number| Json(resource(number))).ok_or_else(not_found)
+    let found = names.get("sid").parse().ok().and_then(|sid| directory.number_of_sid(account.sid, sid));
+    found.cloned().ok_or_else(|| not_found(names))
+}
+
+fn not_found(names: &Names) -> Fault {
+    Fault::not_found(names.get("sid"))
+}
+
+fn taken(number: &str) -> Fault {
+    Fault::parameter(21_422, format!("{number} is not available: an account has it"))
+}
+
+fn in_the_file(what: &str) -> Fault {
+    Fault::parameter(20_001, format!("The number stands in the configuration file: it is {what} there"))
+}
+
+fn fault(error: &StoreError, number: &str) -> Fault {
+    match error {
+        StoreError::Taken => taken(number),
+        _ => Fault::store_is_away(),
+    }
+}
+
+/// Numbers go between an account and those that it has made.
+fn receiver(view: &View, asking: &Account, text: &str) -> Result<AccountSid, Fault> {
+    let directory = view.directory.load();
+    let found = text.parse().ok().and_then(|sid| directory.account(sid));
+    let own = |account: &Arc<Account>| account.sid == asking.sid || account.owner == Some(asking.sid);
+    match found.filter(|account| own(account)) {
+        Some(account) if directory.is_active(account.sid) => Ok(account.sid),
+        Some(_) => Err(Fault::inactive()),
+        None => Err(Fault::parameter(20_001, format!("AccountSid {text} is no account of yours"))),
+    }
 }
 
 /// A pattern of Twilio's: `*` stands for any digits; without one, the text may stand anywhere.
@@ -67,64 +277,57 @@ fn matches(pattern: &str, number: &str) -> bool {
     true
 }
 
-/// Made of the account and the number: a number of the configuration file has no other name.
-fn sid(number: &Number) -> String {
-    let hash = Sha256::digest(format!("{} {}", number.account, number.number));
-    let bits = hash.iter().take(16).fold(0, |bits: u128, byte| bits << 8 | u128::from(*byte));
-    NumberSid::new(bits).to_string()
-}
-
-fn resource(number: &Number) -> Value {
-    let (sid, account) = (sid(number), number.account);
+/// What the API wrote of it, or what the file says in the same words.
+pub(super) fn detail(number: &Number) -> Map<String, Value> {
+    if let Some(row) = &number.row {
+        return serde_json::from_str(&row.detail).unwrap_or_default();
+    }
     let document = match &number.application.document.source {
         DocumentSource::Url(endpoint) => Some(endpoint),
         DocumentSource::Twiml(_) => None,
     };
-    let url = |endpoint: Option<&Endpoint>| endpoint.map(|endpoint| endpoint.url.clone());
-    let method = |endpoint: Option<&Endpoint>| match endpoint.map(|endpoint| endpoint.method) {
-        Some(Method::Get) => "GET",
-        Some(Method::Post) | None => "POST",
-    };
     let (fallback, callback) =
         (number.application.fallback(), number.application.status_callback.as_ref().map(|callback| &callback.endpoint));
-    json!({
+    let mut detail = fields::read(&Form::default(), FIELDS, None).unwrap_or_default();
+    let mut put = |key: &str, value: Value| detail.insert(key.to_owned(), value);
+    put("friendly_name", json!(number.number));
+    for (endpoint, url, method) in [
+        (document, "voice_url", "voice_method"),
+        (fallback, "voice_fallback_url", "voice_fallback_method"),
+        (callback, "status_callback", "status_callback_method"),
+    ] {
+        let Some(Endpoint { url: text, method: by }) = endpoint else { continue };
+        put(url, json!(text));
+        put(method, json!(if *by == Method::Get { "GET" } else { "POST" }));
+    }
+    detail
+}
+
+pub(super) fn resource(number: &Number) -> Value {
+    let (sid, account) = (number.sid.to_string(), number.account);
+    let mut shown = detail(number);
+    shown.remove("over");
+    let dates = number.row.as_ref().map(|row| row.dated);
+    let more = json!({
         "sid": sid,
         "account_sid": account.to_string(),
         "phone_number": number.number,
-        "friendly_name": number.number,
-        "api_version": "2010-04-01",
-        "voice_url": url(document),
-        "voice_method": method(document),
-        "voice_fallback_url": url(fallback),
-        "voice_fallback_method": method(fallback),
-        "status_callback": url(callback),
-        "status_callback_method": method(callback),
-        "voice_application_sid": Value::Null,
-        "voice_caller_id_lookup": false,
-        "voice_receive_mode": "voice",
         "capabilities": { "voice": true, "sms": false, "mms": false, "fax": false },
-        "sms_application_sid": Value::Null,
-        "sms_url": Value::Null,
-        "sms_method": Value::Null,
-        "sms_fallback_url": Value::Null,
-        "sms_fallback_method": Value::Null,
-        "trunk_sid": Value::Null,
-        "address_sid": Value::Null,
         "address_requirements": "none",
-        "identity_sid": Value::Null,
-        "bundle_sid": Value::Null,
-        "emergency_status": "Inactive",
-        "emergency_address_sid": Value::Null,
         "emergency_address_status": "unregistered",
         "beta": false,
         "origin": "hosted",
         "status": "in-use",
         "type": Value::Null,
-        "date_created": Value::Null,
-        "date_updated": Value::Null,
+        "date_created": dates.map(|dated| rfc_2822(dated.created_ms)),
+        "date_updated": dates.map(|dated| rfc_2822(dated.updated_ms)),
         "subresource_uris": {},
         "uri": format!("/2010-04-01/Accounts/{account}/IncomingPhoneNumbers/{sid}.json"),
-    })
+    });
+    if let Value::Object(more) = more {
+        shown.extend(more);
+    }
+    Value::Object(shown)
 }
 
 #[cfg(test)]

@@ -2,12 +2,17 @@
 //!
 //! The SDKs follow `next_page_uri` as it is and refuse an envelope with a key that they do not know.
 
+use std::convert::Infallible;
+use std::fmt;
+
 use axum::extract::FromRequestParts;
+use axum::http::header::HOST;
 use axum::http::request::Parts;
 use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
 use super::form::{Form, invalid};
+use crate::api::View;
 
 const USUAL_SIZE: u32 = 50;
 /// The SDKs ask for as many as the program wants: more than this is cut, not refused.
@@ -46,12 +51,7 @@ impl Page {
 
     /// The envelope. `last` is the key of the last entry if more follow; `path` is the list's own.
     pub fn envelope(&self, key: &str, items: Vec<Value>, last: Option<String>, path: &str) -> Value {
-        let filters = self.query.encoded_without(&["Page", "PageSize", "PageToken"]);
-        let uri = |number: u32, token: Option<&str>| {
-            let token = token.map(|token| format!("&PageToken=PA{token}")).unwrap_or_default();
-            let filters = if filters.is_empty() { String::new() } else { format!("{filters}&") };
-            format!("{path}?{filters}PageSize={}&Page={number}{token}", self.size)
-        };
+        let uri = |number: u32, token: Option<&str>| self.uri(path, number, token);
         let start = u64::from(self.number) * u64::from(self.size);
         let mut envelope = Map::new();
         envelope.insert("page".into(), json!(self.number));
@@ -65,6 +65,50 @@ impl Page {
         envelope.insert("previous_page_uri".into(), Value::Null);
         envelope.insert(key.into(), Value::Array(items));
         Value::Object(envelope)
+    }
+
+    /// The envelope of the `v1` APIs; `url` is the list's own, with scheme and host.
+    pub fn envelope_v1(&self, key: &str, items: Vec<Value>, last: Option<String>, url: &str) -> Value {
+        json!({
+            key: items,
+            "meta": {
+                "key": key,
+                "page": self.number,
+                "page_size": self.size,
+                "url": self.uri(url, self.number, self.after.as_deref()),
+                "first_page_url": self.uri(url, 0, None),
+                "next_page_url": last.map(|last| self.uri(url, self.number + 1, Some(&last))),
+                "previous_page_url": Value::Null,
+            },
+        })
+    }
+
+    fn uri(&self, path: &str, number: u32, token: Option<&str>) -> String {
+        let filters = self.query.encoded_without(&["Page", "PageSize", "PageToken"]);
+        let token = token.map(|token| format!("&PageToken=PA{token}")).unwrap_or_default();
+        let filters = if filters.is_empty() { String::new() } else { format!("{filters}&") };
+        format!("{path}?{filters}PageSize={}&Page={number}{token}", self.size)
+    }
+}
+
+/// Scheme and host of absolute URLs: `[http] public_url`, else what the request was sent to.
+pub struct Base(String);
+
+impl FromRequestParts<View> for Base {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, view: &View) -> Result<Base, Infallible> {
+        if view.is_named {
+            return Ok(Base(view.public_url.clone()));
+        }
+        let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+        Ok(Base(format!("http://{host}")))
+    }
+}
+
+impl fmt::Display for Base {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -69,7 +69,7 @@ async fn found(
     let filter = RecordingFilter { call, conference, before, created: moment(&page.query, "DateCreated")? };
     let wanted = page.size as usize + 1;
     let stored = view.store.find_recordings(account.sid, &filter, wanted as u32).await;
-    let stored = stored.map_err(|_| calls::store_is_away())?;
+    let stored = stored.map_err(|_| Fault::store_is_away())?;
     let mut all: BTreeMap<Reverse<RecordingSid>, Recording> =
         stored.into_iter().map(|recording| (Reverse(recording.fact.sid), recording)).collect();
     let live = view.recordings.find(account.sid, |recording| filter.takes(recording));
@@ -150,7 +150,7 @@ async fn delete(view: &View, account: &Account, name: &str, call: Option<CallSid
     }
     // Its audio first: a row without audio is a nuisance, audio without a row nobody would ever delete.
     view.archive.delete(sid).await.map_err(|_| Fault::unavailable("The storage of recordings does not answer"))?;
-    view.store.delete_recording(&recording).await.map_err(|_| calls::store_is_away())?;
+    view.store.delete_recording(&recording).await.map_err(|_| Fault::store_is_away())?;
     view.recordings.forget_if(sid, |_| true);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -174,7 +174,7 @@ pub(super) async fn create_of_call(
 ) -> Result<Response, Fault> {
     let record = calls::find(&view, &account, &call).await?;
     let spec = spec(&form, RecordingSource::StartCallRecordingAPI, 2)?;
-    let sid = RecordingSid::at(wall_ms(), calls::random());
+    let sid = RecordingSid::at(wall_ms(), super::random());
     let recording = Recording { account: account.sid, call: record.sid, fact: begun(sid, &spec) };
     let change = Update { recording: Some(RecordingChange::Start { sid, spec }), ..Update::default() };
     // It can be asked for as soon as the answer is there, before its first fact comes by.
@@ -247,7 +247,7 @@ async fn find(view: &View, account: &Account, name: &str, call: Option<CallSid>)
     let sid: RecordingSid = name.parse().map_err(|_| not_found(account, name))?;
     let recording = match view.recordings.get(account.sid, sid) {
         Some(recording) => Some(recording),
-        None => view.store.recording(account.sid, sid).await.map_err(|_| calls::store_is_away())?,
+        None => view.store.recording(account.sid, sid).await.map_err(|_| Fault::store_is_away())?,
     };
     let found = recording.filter(|recording| call.is_none_or(|call| recording.call == call));
     found.ok_or_else(|| not_found(account, name))

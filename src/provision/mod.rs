@@ -1,0 +1,137 @@
+//! What customers make by the API, joined to what the configuration file says: one directory for everybody.
+//!
+//! A write is in the database first, then in the directory of this process, and then with the shard; only then is it told
+//! to whoever asked. Other processes see it when they read the rows again, which a reload does.
+
+mod merge;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, oneshot};
+
+use crate::account::Directory;
+use crate::shard::{Mail, MailBox};
+use crate::store::{Kind, Resource, Store, StoreError};
+
+pub use merge::Voice;
+
+/// Writes resources, and keeps the directory as they say.
+pub struct Provisioning {
+    store: Store,
+    directory: Arc<ArcSwap<Directory>>,
+    mail: MailBox,
+    realm: String,
+    /// One write at a time: the directory must not go back to what was before another write.
+    known: Mutex<Known>,
+}
+
+struct Known {
+    configured: Directory,
+    rows: HashMap<(Kind, String, String), Resource>,
+}
+
+impl Provisioning {
+    /// Reads the rows, and makes the directory that the server starts with. `realm` is that of the digest challenge.
+    pub async fn start(
+        store: Store,
+        configured: Directory,
+        mail: MailBox,
+        realm: String,
+    ) -> Result<Provisioning, StoreError> {
+        let known = Known { configured, rows: by_key(store.all_resources().await?) };
+        let directory = Arc::new(ArcSwap::from_pointee(known.directory(&realm)));
+        Ok(Provisioning { store, directory, mail, realm, known: Mutex::new(known) })
+    }
+
+    pub fn directory(&self) -> &Arc<ArcSwap<Directory>> {
+        &self.directory
+    }
+
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Which realm the passwords of SIP users are hashed for.
+    pub fn realm(&self) -> &str {
+        &self.realm
+    }
+
+    /// Takes another configuration, and reads the rows again.
+    pub async fn reload(&self, configured: Directory) -> Result<(), StoreError> {
+        let mut known = self.known.lock().await;
+        known.configured = configured;
+        let rows = self.store.all_resources().await;
+        if let Ok(rows) = &rows {
+            known.rows = by_key(rows.clone());
+        }
+        // The new configuration counts also where the database is away.
+        self.publish(&known).await;
+        rows.map(drop)
+    }
+
+    pub async fn create(&self, row: Resource) -> Result<(), StoreError> {
+        let mut known = self.known.lock().await;
+        self.store.create(&row).await?;
+        known.rows.insert(key(&row), row);
+        self.publish(&known).await;
+        Ok(())
+    }
+
+    /// Whether the account `of` has the row.
+    pub async fn update(&self, of: &str, row: Resource) -> Result<bool, StoreError> {
+        let mut known = self.known.lock().await;
+        if !self.store.update(of, &row).await? {
+            return Ok(false);
+        }
+        known.rows.insert(key(&row), row);
+        self.publish(&known).await;
+        Ok(true)
+    }
+
+    pub async fn delete(&self, account: &str, kind: Kind, parent: &str, sid: &str) -> Result<bool, StoreError> {
+        let mut known = self.known.lock().await;
+        if !self.store.delete(account, kind, parent, sid).await? {
+            return Ok(false);
+        }
+        known.rows.remove(&(kind, parent.to_owned(), sid.to_owned()));
+        self.publish(&known).await;
+        Ok(true)
+    }
+
+    /// With everything below it, and its uses elsewhere.
+    pub async fn delete_with_uses(&self, account: &str, sid: &str) -> Result<bool, StoreError> {
+        let mut known = self.known.lock().await;
+        if !self.store.delete_with_uses(account, sid).await? {
+            return Ok(false);
+        }
+        known.rows.retain(|_, row| row.account != account || (row.sid != sid && row.parent != sid));
+        self.publish(&known).await;
+        Ok(true)
+    }
+
+    async fn publish(&self, known: &Known) {
+        let directory = Arc::new(known.directory(&self.realm));
+        self.directory.store(directory.clone());
+        let (taken, done) = oneshot::channel();
+        // A shard that has ended needs none.
+        if self.mail.send(Mail::Directory(directory, taken)).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+}
+
+impl Known {
+    fn directory(&self, realm: &str) -> Directory {
+        merge::directory(&self.configured, self.rows.values(), realm)
+    }
+}
+
+fn by_key(rows: Vec<Resource>) -> HashMap<(Kind, String, String), Resource> {
+    rows.into_iter().map(|row| (key(&row), row)).collect()
+}
+
+fn key(row: &Resource) -> (Kind, String, String) {
+    (row.kind, row.parent.clone(), row.sid.clone())
+}
