@@ -8,7 +8,8 @@ use super::Update;
 use crate::events::EventKind;
 use crate::ids::{BranchId, CallSid, RecordingSid};
 use crate::twiml::{
-    AudioFailure, AudioSource, BranchEvent, BranchSpec, ClipRef, FetchFailure, FetchOrder, Fetched, Notice,
+    AudioFailure, AudioSource, BranchEvent, BranchSpec, ClipRef, ConferenceSpec, FetchFailure, FetchOrder, Fetched,
+    Membership, Notice,
 };
 
 /// One of the INVITEs that a dialled call sends at once; an incoming call has only the first.
@@ -55,6 +56,12 @@ pub enum CallInput {
         sid: RecordingSid,
         url: String,
     },
+    /// A conference has a place for the call: its media goes by the link of that key.
+    Linked {
+        key: u64,
+    },
+    /// What the conference tells its member.
+    Membership(Membership),
     /// A parent tells its child.
     Parent(ParentInput),
     /// Somebody outside changes the running call.
@@ -168,6 +175,11 @@ pub enum Effect {
     },
     /// A fact that stands for itself.
     Note(EventKind),
+    /// Answered by [`CallInput::Linked`] and [`CallInput::Membership`].
+    JoinConference(Box<ConferenceSpec>),
+    LeaveConference {
+        hung_up: bool,
+    },
     /// Answered by [`CallInput::RecordingNamed`].
     NameRecording {
         number: u16,

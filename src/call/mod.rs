@@ -7,17 +7,20 @@
 //! - `leg`: the signalling and the media of the leg: rings, answers, is refused, ends
 //! - `program`: carries out what the document's verbs want
 //! - `children`: the legs that a `<Dial>` calls, and bridging
+//! - `room`: its place in a conference; `conference`: the conference itself
 //! - `recording`: what is recorded of the leg
 //! - `params`: what every request to the application says
 //! - `route`: who answers a call, and how a number is reached
 //! - `tones`: ringing as countries know it
 
 mod children;
+mod conference;
 mod effect;
 mod leg;
 mod params;
 mod program;
 mod recording;
+mod room;
 pub mod route;
 mod tones;
 
@@ -32,6 +35,7 @@ use crate::ids::{AccountSid, BranchId, CallSid};
 use crate::twiml::{Interpreter, NewDocument, Precondition, RecordingSpec, StatusCallback, VerbInput};
 
 use children::Child;
+pub use conference::{Conference, ConferenceEffect, ConferenceInput, ConferenceRecord, ParticipantChange, actor};
 pub use effect::{
     AttemptId, BranchOrder, CallInput, CancelCause, Effect, FetchOutcome, ParentInput, SipCommand, SipEvent,
 };
@@ -110,6 +114,8 @@ pub struct Call {
     required: Option<Precondition>,
     children: Vec<Child>,
     bridged: Option<BranchId>,
+    /// The leg by which it is in a room.
+    link: Option<u32>,
     /// Those that are not over.
     recordings: Vec<recording::Recording>,
     recordings_begun: u16,
@@ -182,6 +188,7 @@ impl Call {
             required: None,
             children: Vec::new(),
             bridged: None,
+            link: None,
             recordings: Vec::new(),
             recordings_begun: 0,
             verb_timer: None,
@@ -258,6 +265,8 @@ impl Call {
             CallInput::Audio { ticket, result } => self.run(VerbInput::Audio { ticket, result }, now, effects),
             CallInput::Branch { branch, event } => self.branch_event(branch, event, now, effects),
             CallInput::RecordingNamed { number, sid, url } => self.recording_named(number, sid, url, now, effects),
+            CallInput::Linked { key } => self.linked(key, effects),
+            CallInput::Membership(membership) => self.membership(membership, now, effects),
             CallInput::Parent(input) => self.parent_input(input, now, effects),
             CallInput::Notice(notice) => self.publish(EventKind::Noticed(notice), effects),
             CallInput::Update(update) => self.update(update, now, effects),

@@ -45,6 +45,8 @@ impl Call {
             VerbEffect::Unbridge => self.unbridge(effects),
             VerbEffect::StartRecording { recording, spec } => self.start_recording(Some(recording), *spec, effects),
             VerbEffect::StopRecording(recording) => self.stop_recording(recording, effects),
+            VerbEffect::JoinConference(spec) => effects.push(Effect::JoinConference(spec)),
+            VerbEffect::LeaveConference => self.leave_conference(effects),
             VerbEffect::Fetch(order) => self.fetch(order, now, effects),
             VerbEffect::CancelFetch(fetch) => {
                 if self.throttle.forget(fetch).is_none() {
@@ -144,7 +146,7 @@ pub(super) fn hear(leg_id: u32, what: Hears, effects: &mut Vec<Effect>) {
     effects.push(Effect::Media(CommandKind::Hear(Hear { leg_id, source })));
 }
 
-fn play_kind(part: PlayPart) -> PlayKind {
+pub(super) fn play_kind(part: PlayPart) -> PlayKind {
     match part {
         PlayPart::Clip(hash) => PlayKind::Audio(Bytes::copy_from_slice(&hash)),
         PlayPart::SilenceMs(length) => PlayKind::SilenceMs(length),

@@ -20,6 +20,11 @@ pub(super) fn beep() -> Tone {
     Tone { frequencies_hz: vec![1000], cadence_ms: Vec::new(), duration_ms: 400 }
 }
 
+/// What says that somebody comes or goes.
+pub(super) fn bell() -> Tone {
+    Tone { frequencies_hz: vec![620], cadence_ms: Vec::new(), duration_ms: 250 }
+}
+
 type Row = (&'static str, &'static [u32], &'static [u32]);
 
 /// Country, frequencies in Hz, cadence in milliseconds on and off.

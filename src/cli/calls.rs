@@ -141,7 +141,10 @@ fn describe(kind: &EventKind) -> String {
         EventKind::Silent { expected_from, dropped_from } => {
             format!("nothing heard for 2 s from {expected_from}, but from {dropped_from}: see [media] latching")
         }
-        EventKind::Initiated(_) | EventKind::Completed(_) | EventKind::Recording(_) => String::new(),
+        // These are not among a call's own.
+        EventKind::Initiated(_) | EventKind::Completed(_) | EventKind::Recording(_) | EventKind::Conference(_) => {
+            String::new()
+        }
     }
 }
 

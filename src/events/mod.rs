@@ -4,6 +4,7 @@
 //! hands them, each with the [`CallRecord`] that its call's events add up to, to the subscribers: store, callbacks,
 //! metrics. After a crash the journal is read again, so that each call has exactly one end.
 
+mod conference;
 mod journal;
 mod live;
 mod outbox;
@@ -15,9 +16,10 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AccountSid, CallSid, EventSid, RecordingSid};
+use crate::ids::{AccountSid, CallSid, ConferenceSid, EventSid, RecordingSid};
 use crate::twiml::{CallbackEvent, Notice, StatusCallback};
 
+pub use conference::{Conference, ConferenceFact, ConferenceReason, ConferenceStatus, ConferenceStep, Participant};
 pub use live::Live;
 pub use outbox::{Outbox, Publisher, Subscriber};
 pub use record::{CallRecord, Told};
@@ -26,6 +28,9 @@ pub use shelf::{Shelf, Shelves};
 
 /// Recordings that run, and those that the store does not have yet.
 pub type LiveRecordings = Shelf<RecordingSid, Recording>;
+
+/// Conferences that run, and those that the store does not have yet.
+pub type LiveConferences = Shelf<ConferenceSid, Conference>;
 
 /// An immutable fact about a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -72,6 +77,8 @@ pub enum EventKind {
     },
     /// What became of a recording.
     Recording(Box<RecordingFact>),
+    /// A step of a conference.
+    Conference(Box<ConferenceFact>),
     /// The call is over. Always the last of the call itself.
     Completed(Box<Completed>),
 }
@@ -206,7 +213,7 @@ impl EndedBy {
 impl EventKind {
     /// Whether it stands for itself: it is no part of its call's record, and may come when that is complete.
     pub fn stands_alone(&self) -> bool {
-        matches!(self, EventKind::Recording(_))
+        matches!(self, EventKind::Recording(_) | EventKind::Conference(_))
     }
 
     /// The step that a status callback may ask for, if this is one.

@@ -14,7 +14,10 @@ use std::{io, thread};
 
 use super::journal::Journal;
 use super::live::Live;
-use super::{CallRecord, CallStatus, Completed, EndedBy, Event, EventKind, Media, RecordingFact};
+use super::{
+    CallRecord, CallStatus, Completed, ConferenceFact, ConferenceStatus, ConferenceStep, EndedBy, Event, EventKind,
+    Media, RecordingFact,
+};
 use crate::ids::{CallSid, EventSid};
 
 /// Events that may wait for the journal.
@@ -310,6 +313,7 @@ impl Writer {
             );
         }
         ends.extend(recordings.into_iter().map(|(event, fact)| end_of_lost_recording(&event, finish(fact), wall_ms)));
+        ends.extend(ends_of_lost_conferences(&left, wall_ms));
         // What was left is written again into the new segment, so that the old ones can go.
         self.write(&left, true);
         self.write(&ends, false);
@@ -328,6 +332,31 @@ fn unfinished_recordings(left: &[Event]) -> Vec<(Event, RecordingFact)> {
     }
     let unfinished = last.into_values().filter(|(_, fact)| !fact.status.is_final());
     unfinished.map(|(event, fact)| (event.clone(), fact.as_ref().clone())).collect()
+}
+
+/// Of each conference that was running, its members' calls are over: so is it.
+fn ends_of_lost_conferences(left: &[Event], wall_ms: u64) -> Vec<Event> {
+    let mut last = BTreeMap::new();
+    for event in left {
+        if let EventKind::Conference(fact) = &event.kind {
+            last.insert(fact.sid, (event, fact));
+        }
+    }
+    let running = last.into_values().filter(|(_, fact)| fact.status != ConferenceStatus::Completed);
+    let ends = running.map(|(event, fact)| {
+        let end = ConferenceFact {
+            step: ConferenceStep::ConferenceEnd,
+            sequence: fact.sequence + 1,
+            status: ConferenceStatus::Completed,
+            participant: None,
+            callback: None,
+            reason: None,
+            ..fact.as_ref().clone()
+        };
+        let id = EventSid::new(event.id.bits() ^ u128::MAX);
+        Event { id, at_ms: wall_ms, kind: EventKind::Conference(Box::new(end)), ..event.clone() }
+    });
+    ends.collect()
 }
 
 fn end_of_lost_recording(last: &Event, fact: RecordingFact, wall_ms: u64) -> Event {

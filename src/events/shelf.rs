@@ -4,23 +4,30 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{CallRecord, Event, EventKind, LiveRecordings, Recording, Subscriber};
+use super::{
+    CallRecord, Conference, ConferenceStatus, Event, EventKind, LiveConferences, LiveRecordings, Recording, Subscriber,
+};
 use crate::ids::AccountSid;
 
 /// All shelves, kept by what is told.
 #[derive(Clone, Default)]
 pub struct Shelves {
     pub recordings: LiveRecordings,
+    pub conferences: LiveConferences,
 }
 
 impl Shelves {
     /// The store has these: what is over is forgotten here.
     pub fn stored(&self, facts: &[Event]) {
         for event in facts {
-            if let EventKind::Recording(fact) = &event.kind
-                && fact.status.is_final()
-            {
-                self.recordings.forget_if(fact.sid, |recording| recording.fact.status.is_final());
+            match &event.kind {
+                EventKind::Recording(fact) if fact.status.is_final() => {
+                    self.recordings.forget_if(fact.sid, |recording| recording.fact.status.is_final());
+                }
+                EventKind::Conference(fact) if fact.status == ConferenceStatus::Completed => {
+                    self.conferences.forget_if(fact.sid, |conference| conference.status == ConferenceStatus::Completed);
+                }
+                _ => {}
             }
         }
     }
@@ -30,9 +37,18 @@ impl Subscriber for Shelves {
     fn told(&mut self, _: &Event, _: &mut CallRecord, _: bool) {}
 
     fn noted(&mut self, event: &Event, _again: bool) {
-        if let EventKind::Recording(fact) = &event.kind {
-            let recording = Recording { account: event.account, call: event.call, fact: fact.as_ref().clone() };
-            self.recordings.put(event.account, fact.sid, recording);
+        let account = event.account;
+        match &event.kind {
+            EventKind::Recording(fact) => {
+                let recording = Recording { account, call: event.call, fact: fact.as_ref().clone() };
+                self.recordings.put(account, fact.sid, recording);
+            }
+            EventKind::Conference(fact) => {
+                let before = self.conferences.get(account, fact.sid);
+                let told = Conference::told(account, event.call, event.at_ms, fact).apply(before, fact);
+                self.conferences.put(account, fact.sid, told);
+            }
+            _ => {}
         }
     }
 }

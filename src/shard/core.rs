@@ -19,9 +19,10 @@ use dialtone_sip::tokens::{TokenMap, Tokens};
 
 use super::gate::Gate;
 use super::outbound::Resolving;
+use super::rooms::Rooms;
 use crate::account::Directory;
 use crate::app::Guard;
-use crate::call::{AttemptId, Call, CallInput, FetchOutcome, Now, SipEvent};
+use crate::call::{AttemptId, Call, CallInput, ConferenceInput, FetchOutcome, Now, SipEvent};
 use crate::events::{CallStatus, Completed, EndedBy, Event, EventKind, Media};
 use crate::hot::Bindings;
 use crate::ids::{CallSid, EventSid};
@@ -116,6 +117,7 @@ pub struct Core {
     /// Which call each leg of a session belongs to.
     sessions: TokenMap<u64, Vec<(u32, CallSid)>>,
     pub(super) resolving: TokenMap<u64, Resolving>,
+    pub(super) rooms: Rooms,
     deadlines: BinaryHeap<Reverse<(Mono, CallSid)>>,
     pub(super) inputs: VecDeque<(CallSid, CallInput)>,
     pub(super) out: VecDeque<Output>,
@@ -140,6 +142,7 @@ impl Core {
             by_dialog: TokenMap::default(),
             sessions: TokenMap::default(),
             resolving: TokenMap::default(),
+            rooms: Rooms::default(),
             deadlines: BinaryHeap::new(),
             inputs: VecDeque::new(),
             out: VecDeque::new(),
@@ -155,7 +158,8 @@ impl Core {
 
     pub fn next_deadline(&mut self) -> Option<Mono> {
         let call = self.next_call_deadline().map(|(at, _)| at);
-        [call, self.stack.next_deadline()].into_iter().flatten().min()
+        let room = self.rooms.next_deadline().map(|(at, _)| at);
+        [call, room, self.stack.next_deadline()].into_iter().flatten().min()
     }
 
     /// The head of the queue. What stands before it for calls that have got on, or are over, is dropped, so that nobody
@@ -184,7 +188,7 @@ impl Core {
 
     /// Whether nothing is left of any call.
     pub fn has_no_calls(&self) -> bool {
-        self.calls.is_empty()
+        self.calls.is_empty() && self.rooms.is_empty()
     }
 
     /// Whether no look-up is under way and no session is known: with no calls, nothing at all is left.
@@ -219,7 +223,7 @@ impl Core {
         for slot in self.calls.values_mut() {
             slot.call = serde_json::from_slice(&serde_json::to_vec(&slot.call)?)?;
         }
-        Ok(())
+        self.rooms.restart()
     }
 
     pub fn handle_message(&mut self, flow: Flow, message: Message, now: Now) -> Option<&'static str> {
@@ -256,7 +260,10 @@ impl Core {
             self.out.push_back(Output::AudioWanted { session_id: event.session_id, hash: wanted.hash });
             return;
         }
-        if let Some(sid) = self.call_of_leg(event.session_id, leg_of(&kind)) {
+        if let Some(conference) = self.rooms.of_session(event.session_id) {
+            self.conference_media(conference, kind, now);
+            self.work(now);
+        } else if let Some(sid) = self.call_of_leg(event.session_id, leg_of(&kind)) {
             self.inputs.push_back((sid, CallInput::Media(kind)));
             self.work(now);
         }
@@ -266,16 +273,27 @@ impl Core {
     pub fn handle_media_lost(&mut self, session_id: u64, now: Now) {
         let legs = self.sessions.get(&session_id).cloned().unwrap_or_default();
         self.inputs.extend(legs.into_iter().map(|(_, sid)| (sid, CallInput::MediaLost)));
+        if let Some(conference) = self.rooms.of_session(session_id) {
+            self.give_conference(conference, ConferenceInput::MediaLost, now);
+        }
         self.work(now);
     }
 
     pub fn handle_document(&mut self, call: CallSid, fetch: u32, outcome: FetchOutcome, now: Now) {
-        self.inputs.push_back((call, CallInput::Document { fetch, outcome }));
+        match self.rooms.of_actor(call) {
+            Some(conference) => {
+                self.give_conference(conference, ConferenceInput::Document { fetch, outcome }, now);
+            }
+            None => self.inputs.push_back((call, CallInput::Document { fetch, outcome })),
+        }
         self.work(now);
     }
 
     pub fn handle_audio(&mut self, call: CallSid, ticket: u32, result: Result<ClipRef, AudioFailure>, now: Now) {
-        self.inputs.push_back((call, CallInput::Audio { ticket, result }));
+        match self.rooms.of_actor(call) {
+            Some(conference) => self.give_conference(conference, ConferenceInput::Audio { ticket, result }, now),
+            None => self.inputs.push_back((call, CallInput::Audio { ticket, result })),
+        }
         self.work(now);
     }
 
@@ -288,6 +306,7 @@ impl Core {
             }
             self.inputs.push_back((sid, CallInput::Deadline));
         }
+        self.conferences_due(now);
         self.work(now);
     }
 
@@ -356,6 +375,7 @@ impl Core {
             .map(|slot| slot.call.sid());
         let orphans: Vec<CallSid> = orphans.collect();
         self.inputs.extend(orphans.into_iter().map(|child| (child, CallInput::Shutdown)));
+        self.leave_conference(sid, true, now);
         self.remove(sid);
         self.work(now);
         Some(sid)

@@ -38,6 +38,8 @@ impl Core {
                 }));
             }
             Effect::Note(kind) => self.note(account, sid, kind, now),
+            Effect::JoinConference(spec) => self.join_conference(sid, account, *spec, now),
+            Effect::LeaveConference { hung_up } => self.leave_conference(sid, hung_up, now),
             Effect::NameRecording { number } => {
                 let recording = RecordingSid::at(now.wall_ms, self.tokens.next_u128());
                 let url = recording_url(&self.settings.public_url, account, recording);

@@ -9,6 +9,7 @@ mod names;
 mod orders;
 mod outbound;
 mod rim;
+mod rooms;
 mod traffic;
 
 pub use mail::{Mail, MailBox, mail_box};
@@ -16,3 +17,4 @@ pub use names::Names;
 pub use orders::PlaceOrder;
 pub(crate) use rim::wall_ms;
 pub use rim::{Outside, run};
+pub use rooms::{ConferenceChange, ConferenceChanged};

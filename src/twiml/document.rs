@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ids::CallSid;
+use crate::twiml::conference::{Beep, ConferenceEvent};
 use crate::twiml::notice::Notice;
 use crate::twiml::port::{
     AudioSource, CallbackEvent, Method, RecordingEvent, RecordingTrack, RejectReason, Ringback, SipTarget,
@@ -148,6 +150,8 @@ pub struct DialSpec {
     pub ringback: Ringback,
     pub sequential: bool,
     pub record: Option<DialRecordSpec>,
+    /// A conference stands alone: nobody else is called.
+    pub conference: Option<Box<ConferenceNoun>>,
     /// Whom to call; with nobody, the `<Dial>` fails.
     pub nouns: Vec<NounSpec>,
 }
@@ -158,6 +162,31 @@ pub struct DialRecordSpec {
     /// As soon as the other side rings, and not when it answers.
     pub from_ringing: bool,
     pub kept: KeptSpec,
+}
+
+/// A `<Conference>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConferenceNoun {
+    pub name: String,
+    pub muted: bool,
+    pub start_on_enter: bool,
+    pub end_on_exit: bool,
+    pub beep: Beep,
+    pub wait: WaitSpec,
+    pub max_participants: u32,
+    pub record: Option<KeptSpec>,
+    pub coach: Option<CallSid>,
+    pub label: String,
+    pub callback: Option<(Link, Method, Vec<ConferenceEvent>)>,
+}
+
+/// What somebody hears who waits in a room.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum WaitSpec {
+    /// Our own.
+    Music,
+    Silence,
+    Document(Link, Method),
 }
 
 /// One noun of a `<Dial>`.

@@ -335,10 +335,14 @@ impl Interpreter {
         self.shelf.clear();
         self.effects.extend(document.notices.into_iter().map(VerbEffect::Notify));
         self.verbs = document.verbs.into();
-        if self.at_end == AtEnd::Accept && self.verbs.iter().any(|verb| matches!(verb, VerbSpec::Dial(_))) {
-            self.verbs.retain(|verb| !matches!(verb, VerbSpec::Dial(_)));
-            let text = "Dial is not allowed before a dialled call is bridged: skipped";
-            self.effects.push_back(VerbEffect::Notify(Notice::warning(code::SCHEMA_WARNING, text)));
+        let (may_stand, why): (fn(&VerbSpec) -> bool, _) = match self.at_end {
+            AtEnd::HangUp => (|_| true, ""),
+            AtEnd::Accept => (may_whisper, "Dial is not allowed before a dialled call is bridged: skipped"),
+            AtEnd::Silence => (may_play, "a room hears Say, Play, Pause and Redirect only: other verbs are skipped"),
+        };
+        if !self.verbs.iter().all(may_stand) {
+            self.verbs.retain(may_stand);
+            self.effects.push_back(VerbEffect::Notify(Notice::warning(code::SCHEMA_WARNING, why)));
         }
         self.advance();
     }
@@ -355,6 +359,10 @@ impl Interpreter {
             }
             _ => {
                 self.end_reason = EndReason::ApplicationError;
+                if self.at_end == AtEnd::Silence {
+                    // A room is not told of an application's faults.
+                    return self.hang_up(HangupReason::ApplicationError);
+                }
                 self.at_end = AtEnd::HangUp;
                 self.shelf.clear();
                 let parts = vec![SayPart::Prompt(APPLICATION_ERROR_PROMPT.to_owned())];
@@ -367,7 +375,7 @@ impl Interpreter {
     fn end_of_document(&mut self) {
         match (self.end_reason, self.at_end) {
             (EndReason::ApplicationError, _) => self.hang_up(HangupReason::ApplicationError),
-            (EndReason::Document, AtEnd::HangUp) => self.hang_up(HangupReason::EndOfDocument),
+            (EndReason::Document, AtEnd::HangUp | AtEnd::Silence) => self.hang_up(HangupReason::EndOfDocument),
             (EndReason::Document, AtEnd::Accept) => {
                 self.effects.push_back(VerbEffect::Accept);
                 self.state = State::Finished;
@@ -398,4 +406,14 @@ impl Interpreter {
     fn context(&mut self) -> Context<'_> {
         Context::new(&mut self.effects, &mut self.shelf, &mut self.numbers)
     }
+}
+
+/// Verbs for the callee of a `<Dial>` before it is bridged.
+fn may_whisper(verb: &VerbSpec) -> bool {
+    !matches!(verb, VerbSpec::Dial(_))
+}
+
+/// Verbs that everybody in a room may hear.
+fn may_play(verb: &VerbSpec) -> bool {
+    matches!(verb, VerbSpec::Say(_) | VerbSpec::Play(_) | VerbSpec::Pause(_) | VerbSpec::Redirect(_))
 }

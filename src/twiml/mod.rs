@@ -3,6 +3,7 @@
 //! Pure: bytes and events in, effects out. It knows no SIP, no media session and no HTTP; [`port`] is all that
 //! passes between it and the call that drives it. See [`interpreter::Interpreter`] for how to drive one.
 
+pub mod conference;
 pub mod document;
 pub mod interpreter;
 pub mod notice;
@@ -12,6 +13,7 @@ pub mod port;
 mod shelf;
 mod verbs;
 
+pub use conference::*;
 pub use interpreter::Interpreter;
 pub use notice::{Notice, Severity};
 pub use port::*;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{BranchId, CallSid, RecordingSid};
+use crate::twiml::conference::{ConferenceSpec, Membership};
 use crate::twiml::notice::Notice;
 
 /// HTTP method of a request that a document asks for.
@@ -53,6 +54,9 @@ pub enum AtEnd {
     HangUp,
     /// The leg is ready to be bridged ([`VerbEffect::Accept`]): the whisper on a dialled leg.
     Accept,
+    /// What was to be played has been played ([`HangupReason::EndOfDocument`]): music and announcements in a room, of
+    /// which no party hangs up. Verbs other than Say, Play, Pause and Redirect are skipped.
+    Silence,
 }
 
 /// What a verb needs before it starts.
@@ -106,6 +110,8 @@ pub enum VerbInput {
         recording: u32,
         ended: RecordingEnded,
     },
+    /// What the conference tells that [`VerbEffect::JoinConference`] named.
+    Conference(Membership),
     /// The answer to [`VerbEffect::Fetch`] of that number. A late one for a replaced fetch is ignored.
     Document {
         fetch: u32,
@@ -164,6 +170,10 @@ pub enum VerbEffect {
         spec: Box<RecordingSpec>,
     },
     StopRecording(u32),
+    /// Make the leg a member; answered by [`VerbInput::Conference`].
+    JoinConference(Box<ConferenceSpec>),
+    /// Answered by [`Membership::Left`], if it is a member.
+    LeaveConference,
     Fetch(FetchOrder),
     /// The answer to this fetch is no longer wanted.
     CancelFetch(u32),

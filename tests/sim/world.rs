@@ -12,8 +12,8 @@ use dialtone::call::{FetchOutcome, Now, Update};
 use dialtone::config::Config;
 use dialtone::events::{CallRecord, Event, EventKind};
 use dialtone::hot::Bindings;
-use dialtone::ids::CallSid;
-use dialtone::shard::{PlaceOrder, core, gate};
+use dialtone::ids::{CallSid, ConferenceSid};
+use dialtone::shard::{ConferenceChange, ConferenceChanged, PlaceOrder, core, gate};
 use dialtone::twiml::{AudioFailure, ClipRef, FetchFailure, Fetched, Notice};
 use dialtone_media::clips::Clips;
 use dialtone_media::ids::{LegId, RecorderId, SessionId};
@@ -246,6 +246,28 @@ impl World {
         let dialog = self.phones[0].call(number, "<sip:+15559990000@carrier>", sdp, now);
         self.flush();
         dialog
+    }
+
+    /// Another phone of the carrier's network, which calls by it.
+    pub fn add_caller(&mut self) -> usize {
+        let address = format!("198.51.100.{}:5060", 100 + self.phones.len());
+        self.add_phone(&address, Script::Ring)
+    }
+
+    /// A phone calls a number.
+    pub fn call_from(&mut self, phone: usize, number: &str) -> dialtone_sip::dialog::DialogId {
+        let (now, sdp) = (self.now, self.phones[phone].sdp.clone());
+        let dialog = self.phones[phone].call(number, "<sip:+15559990000@carrier>", sdp, now);
+        self.flush();
+        dialog
+    }
+
+    /// The API changes a conference.
+    pub fn change_conference(&mut self, sid: ConferenceSid, change: ConferenceChange) -> ConferenceChanged {
+        let wall = self.wall();
+        let changed = self.core.change_conference(ACCOUNT.parse().unwrap(), sid, change, wall);
+        self.flush();
+        changed
     }
 
     /// Lets the caller hang up its newest call.

@@ -10,6 +10,7 @@ use dialtone_media::codec::Codec;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prompt {
     pub name: &'static str,
+    /// What is said; empty of music.
     pub text: &'static str,
     ulaw: &'static [u8],
 }
@@ -30,6 +31,8 @@ prompts! {
     "pressed-two": "You pressed two. You will now hear yourself. Hang up when you have heard enough.",
     "no-input": "We did not hear a key.",
     "goodbye": "Goodbye.",
+    // Made by music.py, and spoken by nobody.
+    "hold-music": "",
 }
 
 /// The prompt of that name.
@@ -69,8 +72,9 @@ mod tests {
     }
 
     #[test]
-    fn interpreter_and_prompts_agree_on_the_apology() {
+    fn interpreter_and_prompts_agree_on_the_apology_and_the_music() {
         assert!(find(crate::twiml::interpreter::APPLICATION_ERROR_PROMPT).is_some());
+        assert!(crate::twiml::HOLD_MUSIC.contains(">dialtone:hold-music<") && find("hold-music").is_some());
     }
 
     /// Speaks all prompts anew and writes them beside this file: see `make.sh`.
@@ -79,7 +83,7 @@ mod tests {
     async fn make() {
         let folder = std::env::temp_dir().join(format!("dialtone-prompts-{}", std::process::id()));
         let speech = Speech::new(Engine::detect(), SpeechConfig::in_folder(&folder), Arc::new(Clips::new(0)));
-        for prompt in ALL {
+        for prompt in ALL.iter().filter(|prompt| !prompt.text.is_empty()) {
             let phrase = Phrase { text: prompt.text.into(), voice: "woman".into(), language: "en-US".into() };
             let bytes = speech.speak(&phrase).await.expect("flite speaks").samples;
             let samples: Vec<i16> = bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::twiml::document::{DialSpec, NounSpec};
+use crate::twiml::document::{ConferenceNoun, DialSpec, NounSpec};
 use crate::twiml::notice::{Notice, code};
 use crate::twiml::parse::attributes::Attributes;
 use crate::twiml::parse::xml::Element;
-use crate::twiml::parse::{MAX_SECONDS, MarkupError, Notices, Scope, link, quote, record, target};
+use crate::twiml::parse::{MAX_SECONDS, MarkupError, Notices, Scope, conference, link, quote, record, target};
 use crate::twiml::port::{CallbackEvent, Method, Ringback, Target};
 
 /// Nouns of one `<Dial>`; further ones are not called.
@@ -34,7 +34,7 @@ pub(super) fn read(element: &Element, scope: &mut Scope<'_>) -> Result<DialSpec,
     attributes.not_yet(&["referUrl"], notices);
     attributes.finish(notices);
 
-    let mut nouns = nouns(element, scope)?;
+    let Nouns { mut nouns, conference } = nouns(element, scope)?;
     if let Some(bad) = caller_id.filter(|text| !is_caller_id(text, &nouns)) {
         let text = format!("callerId of Dial is neither a number nor client:name: {}", quote(bad));
         scope.notices.push(Notice::warning(code::DIAL_INVALID_CALLER_ID, text));
@@ -51,12 +51,20 @@ pub(super) fn read(element: &Element, scope: &mut Scope<'_>) -> Result<DialSpec,
         ringback,
         sequential,
         record,
+        conference: conference.map(Box::new),
         nouns,
     })
 }
 
-fn nouns(element: &Element, scope: &mut Scope<'_>) -> Result<Vec<NounSpec>, MarkupError> {
-    let mut nouns = Vec::new();
+/// Whom a `<Dial>` joins the caller with: others that are called, or a room.
+#[derive(Default)]
+struct Nouns {
+    nouns: Vec<NounSpec>,
+    conference: Option<ConferenceNoun>,
+}
+
+fn nouns(element: &Element, scope: &mut Scope<'_>) -> Result<Nouns, MarkupError> {
+    let (mut nouns, mut conference) = (Vec::new(), None);
     let mut refused = false;
     let text = element.text();
     if !text.is_empty() {
@@ -66,7 +74,12 @@ fn nouns(element: &Element, scope: &mut Scope<'_>) -> Result<Vec<NounSpec>, Mark
         scope.count_verb()?;
         match inner.name.as_str() {
             "Number" | "Client" | "Sip" => nouns.extend(noun(inner, scope)),
-            "Conference" | "Queue" | "Application" | "WhatsApp" | "Sim" => {
+            "Conference" if conference.is_none() && nouns.is_empty() => conference = conference::read(inner, scope),
+            "Conference" => {
+                let text = "Conference must be the only noun of Dial: it is skipped";
+                scope.notices.push(Notice::warning(code::DIAL_INVALID_NOUN, text));
+            }
+            "Queue" | "Application" | "WhatsApp" | "Sim" => {
                 let text = format!("noun {} of Dial is not implemented yet: the Dial fails", inner.name);
                 scope.notices.push(Notice::warning(code::DIAL_INVALID_NOUN, text));
                 refused = true;
@@ -75,13 +88,18 @@ fn nouns(element: &Element, scope: &mut Scope<'_>) -> Result<Vec<NounSpec>, Mark
         }
     }
     if refused {
+        return Ok(Nouns::default());
+    }
+    if conference.is_some() && !nouns.is_empty() {
+        let text = "Conference must be the only noun of Dial: nobody else is called";
+        scope.notices.push(Notice::warning(code::DIAL_INVALID_NOUN, text));
         nouns.clear();
     }
     if nouns.len() > MAX_BRANCHES {
         scope.notices.schema(format!("more than {MAX_BRANCHES} nouns in Dial: {}", nouns.len()));
         nouns.truncate(MAX_BRANCHES);
     }
-    Ok(nouns)
+    Ok(Nouns { nouns, conference })
 }
 
 /// Reads a noun; `None`, with a notice, if nobody can be called by it.

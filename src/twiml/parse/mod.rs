@@ -5,6 +5,7 @@
 //! were not there.
 
 mod attributes;
+mod conference;
 mod dial;
 mod gather;
 mod link;

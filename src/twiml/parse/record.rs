@@ -92,6 +92,18 @@ pub(super) fn of_dial(
     Some(DialRecordSpec { from_ringing, kept: KeptSpec { channels, track, ..kept } })
 }
 
+/// Whether a conference is recorded, and how.
+pub(super) fn of_conference(
+    attributes: &mut Attributes<'_>,
+    base: Option<&str>,
+    notices: &mut Notices,
+) -> Option<KeptSpec> {
+    let words = [("do-not-record", false), ("false", false), ("record-from-start", true), ("true", true)];
+    let wanted = attributes.choice("record", &words, false, notices);
+    let kept = kept(attributes, base, notices);
+    wanted.then_some(kept)
+}
+
 /// The attributes that everything which records has.
 fn kept(attributes: &mut Attributes<'_>, base: Option<&str>, notices: &mut Notices) -> KeptSpec {
     let trim = attributes.choice("trim", &[("trim-silence", true), ("do-not-trim", false)], true, notices);

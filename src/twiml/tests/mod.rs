@@ -148,6 +148,8 @@ fn show(effect: &VerbEffect) -> String {
             format!("record {recording} {source} {} x{channels} trim={trim} {longest}s/{silence}s", track.as_str())
         }
         VerbEffect::StopRecording(recording) => format!("stop recording {recording}"),
+        VerbEffect::JoinConference(spec) => format!("join {}", spec.name),
+        VerbEffect::LeaveConference => "leave".into(),
         VerbEffect::Fetch(order) => show_fetch(order),
         VerbEffect::CancelFetch(fetch) => format!("cancel fetch {fetch}"),
         VerbEffect::Reject(reason) => format!("reject {reason:?}"),

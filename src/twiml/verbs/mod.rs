@@ -28,6 +28,7 @@ use crate::twiml::port::{
 };
 use crate::twiml::shelf::Shelf;
 use dial::Dial;
+use dial::conference::DialConference;
 use echo::Echo;
 use gather::Gather;
 use hangup::Hangup;
@@ -46,6 +47,7 @@ pub(super) enum Verb {
     Pause(Pause),
     Gather(Box<Gather>),
     Dial(Box<Dial>),
+    DialConference(Box<DialConference>),
     Redirect(Redirect),
     Hangup(Hangup),
     Reject(Reject),
@@ -176,7 +178,10 @@ impl Verb {
             VerbSpec::Play(_) => Self::Play(Player::new(segments)),
             VerbSpec::Pause(pause) => Self::Pause(Pause::new(pause)),
             VerbSpec::Gather(gather) => Self::Gather(Box::new(Gather::new(*gather, segments))),
-            VerbSpec::Dial(dial) => Self::Dial(Box::new(Dial::new(*dial))),
+            VerbSpec::Dial(mut dial) => match dial.conference.take() {
+                Some(noun) => Self::DialConference(Box::new(DialConference::new(*dial, *noun))),
+                None => Self::Dial(Box::new(Dial::new(*dial))),
+            },
             VerbSpec::Redirect(redirect) => Self::Redirect(Redirect::new(redirect)),
             VerbSpec::Hangup => Self::Hangup(Hangup),
             VerbSpec::Reject(reason) => Self::Reject(Reject::new(reason)),
@@ -192,7 +197,7 @@ impl Verb {
             Self::Play(_) => VerbName::Play,
             Self::Pause(_) => VerbName::Pause,
             Self::Gather(_) => VerbName::Gather,
-            Self::Dial(_) => VerbName::Dial,
+            Self::Dial(_) | Self::DialConference(_) => VerbName::Dial,
             Self::Redirect(_) => VerbName::Redirect,
             Self::Hangup(_) => VerbName::Hangup,
             Self::Reject(_) => VerbName::Reject,
@@ -208,6 +213,7 @@ impl Verb {
             Self::Pause(verb) => verb,
             Self::Gather(verb) => verb.as_mut(),
             Self::Dial(verb) => verb.as_mut(),
+            Self::DialConference(verb) => verb.as_mut(),
             Self::Redirect(verb) => verb,
             Self::Hangup(verb) => verb,
             Self::Reject(verb) => verb,
@@ -225,6 +231,7 @@ impl Machine for Verb {
             Self::Pause(verb) => verb.precondition(),
             Self::Gather(verb) => verb.precondition(),
             Self::Dial(verb) => verb.precondition(),
+            Self::DialConference(verb) => verb.precondition(),
             Self::Redirect(verb) => verb.precondition(),
             Self::Hangup(verb) => verb.precondition(),
             Self::Reject(verb) => verb.precondition(),

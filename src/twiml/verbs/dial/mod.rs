@@ -15,6 +15,7 @@
 //! its answer is always told as `Ended`, so that its duration is known.
 
 mod branch;
+pub(in crate::twiml) mod conference;
 
 use std::time::Duration;
 
