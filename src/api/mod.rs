@@ -15,7 +15,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use crate::account::Directory;
-use crate::events::{Live, LiveRecordings};
+use crate::events::{Live, LiveConferences, LiveRecordings};
 use crate::ids::CallSid;
 use crate::provision::Provisioning;
 use crate::recordings::Archive;
@@ -29,6 +29,7 @@ pub struct View {
     pub store: Store,
     pub live: Live,
     pub recordings: LiveRecordings,
+    pub conferences: LiveConferences,
     pub archive: Archive,
     /// Where customers reach this API, without a slash at the end.
     pub public_url: String,

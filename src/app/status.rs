@@ -8,8 +8,10 @@ use tokio::runtime::Handle;
 use crate::account::Directory;
 use crate::app::{CallbackRequest, Callbacks, Method};
 use crate::events::{
-    CallRecord, Event, EventKind, RecordingFact, RecordingStatus, Subscriber, recording_url, rfc_2822,
+    CallRecord, ConferenceFact, ConferenceReason, ConferenceStep, Event, EventKind, RecordingFact, RecordingStatus,
+    Subscriber, recording_url, rfc_2822,
 };
+use crate::ids::CallSid;
 use crate::twiml;
 
 /// Tells customers what their calls go through, as far as they asked.
@@ -27,11 +29,12 @@ impl StatusCallbacks {
         Self { callbacks, directory, public_url, runtime }
     }
 
-    fn deliver(&self, event: &Event, endpoint: &twiml::Endpoint, params: Vec<(String, String)>) {
+    /// `queue`: what is given under one name is delivered in that order.
+    fn deliver(&self, event: &Event, queue: CallSid, endpoint: &twiml::Endpoint, params: Vec<(String, String)>) {
         let Some(account) = self.directory.load().account(event.account).cloned() else { return };
         let request = CallbackRequest {
             account: event.account,
-            call: event.call,
+            call: queue,
             token: account.auth_token.clone(),
             url: endpoint.url.clone(),
             method: if endpoint.method == twiml::Method::Get { Method::GET } else { Method::POST },
@@ -52,17 +55,81 @@ impl Subscriber for StatusCallbacks {
         let number = record.callbacks;
         record.callbacks += 1;
         if !again {
-            self.deliver(event, &callback.endpoint, params(event, record, number));
+            self.deliver(event, event.call, &callback.endpoint, params(event, record, number));
         }
     }
 
     fn noted(&mut self, event: &Event, again: bool) {
-        let EventKind::Recording(fact) = &event.kind else { return };
-        let (Some(step), Some(callback)) = (fact.status.callback_step(), fact.callback.as_ref()) else { return };
-        if callback.events.contains(&step) && !again {
-            self.deliver(event, &callback.endpoint, recording_params(event, fact, &self.public_url));
+        if again {
+            return;
+        }
+        match &event.kind {
+            EventKind::Recording(fact) => {
+                let (Some(step), Some(callback)) = (fact.status.callback_step(), fact.callback.as_ref()) else {
+                    return;
+                };
+                if callback.events.contains(&step) {
+                    let params = recording_params(event, fact, &self.public_url);
+                    self.deliver(event, event.call, &callback.endpoint, params);
+                }
+            }
+            EventKind::Conference(fact) => {
+                if let Some(endpoint) = &fact.callback {
+                    // One after another in their conference, whichever calls they are about.
+                    self.deliver(event, CallSid::new(fact.sid.bits()), endpoint, conference_params(event, fact));
+                }
+            }
+            _ => {}
         }
     }
+}
+
+/// What a conference's callback says.
+fn conference_params(event: &Event, fact: &ConferenceFact) -> Vec<(String, String)> {
+    let mut params = vec![
+        ("ConferenceSid", fact.sid.to_string()),
+        ("FriendlyName", fact.name.clone()),
+        ("AccountSid", event.account.to_string()),
+        ("Timestamp", rfc_2822(event.at_ms)),
+        ("StatusCallbackEvent", fact.step.as_str().to_owned()),
+        ("SequenceNumber", fact.sequence.to_string()),
+    ];
+    if let Some(member) = &fact.participant {
+        params.extend([
+            ("CallSid", member.call.to_string()),
+            ("Muted", member.muted.to_string()),
+            ("Hold", member.hold.to_string()),
+            ("Coaching", member.coach.is_some().to_string()),
+            ("EndConferenceOnExit", member.end_on_exit.to_string()),
+            ("StartConferenceOnEnter", member.start_on_enter.to_string()),
+        ]);
+        params.extend(member.coach.map(|coached| ("CallSidToCoach", coached.to_string())));
+        if !member.label.is_empty() {
+            params.push(("ParticipantLabel", member.label.clone()));
+        }
+    }
+    let reason = fact.reason.as_ref().map(|reason| reason.as_str().to_owned());
+    match (fact.step, reason) {
+        (ConferenceStep::ConferenceEnd, reason) => {
+            params.push(("CallSidEndingConference", event.call.to_string()));
+            params.extend(reason.map(|reason| ("ReasonConferenceEnded", reason)));
+        }
+        (ConferenceStep::ParticipantLeave, reason) => {
+            let status =
+                if fact.reason == Some(ConferenceReason::ParticipantHungUp) { "completed" } else { "in-progress" };
+            params.push(("ParticipantCallStatus", status.to_owned()));
+            params.extend(reason.map(|reason| ("ReasonParticipantLeft", reason)));
+        }
+        (ConferenceStep::AnnouncementEnd | ConferenceStep::AnnouncementFail, reason) => {
+            params.extend(
+                reason
+                    .map(|url| ("ReasonAnnouncementFailed", url))
+                    .filter(|_| fact.step == ConferenceStep::AnnouncementFail),
+            );
+        }
+        _ => {}
+    }
+    params.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// What a recording's callback says.

@@ -162,6 +162,7 @@ impl Server {
             store: store.clone(),
             live: outbox.live(),
             recordings: shelves.recordings.clone(),
+            conferences: shelves.conferences.clone(),
             archive,
             public_url: config.http.public_url.clone(),
             directory: directory.clone(),

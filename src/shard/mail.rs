@@ -6,9 +6,10 @@ use dialtone_sip::resolve::Destination;
 use tokio::sync::{mpsc, oneshot};
 
 use super::orders::PlaceOrder;
+use super::rooms::{ConferenceChange, ConferenceChanged};
 use crate::account::Directory;
 use crate::call::{FetchOutcome, Update};
-use crate::ids::{AccountSid, CallSid};
+use crate::ids::{AccountSid, CallSid, ConferenceSid};
 use crate::twiml::{AudioFailure, ClipRef};
 
 /// A letter to a shard.
@@ -35,6 +36,13 @@ pub enum Mail {
         account: AccountSid,
         change: Update,
         done: oneshot::Sender<bool>,
+    },
+    /// Change a conference; tell what came of it.
+    Conference {
+        conference: ConferenceSid,
+        account: AccountSid,
+        change: ConferenceChange,
+        done: oneshot::Sender<ConferenceChanged>,
     },
     /// Go by this directory from now on; tell when that is so.
     Directory(Arc<Directory>, oneshot::Sender<()>),

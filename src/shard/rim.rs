@@ -185,6 +185,9 @@ impl Rim {
             Mail::Update { call, account, change, done } => {
                 let _ = done.send(self.core.update(call, account, change, now));
             }
+            Mail::Conference { conference, account, change, done } => {
+                let _ = done.send(self.core.change_conference(account, conference, change, now));
+            }
             Mail::Directory(directory, taken) => {
                 self.directory = directory.clone();
                 self.core.set_directory(directory);

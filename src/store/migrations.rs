@@ -50,12 +50,13 @@ const CALLS_BY_WHAT_IS_ASKED: &[&str] = &[
 
 const RECORDS: &[&str] = &[
     "CREATE TABLE records (
-        kind TEXT NOT NULL, sid TEXT NOT NULL, account TEXT NOT NULL, call TEXT NOT NULL, conference TEXT,
+        kind TEXT NOT NULL, sid TEXT NOT NULL, account TEXT NOT NULL, call TEXT NOT NULL, conference TEXT, name TEXT,
         status TEXT NOT NULL, created_ms BIGINT NOT NULL, told_ms BIGINT NOT NULL, detail TEXT NOT NULL,
         PRIMARY KEY (kind, sid))",
     "CREATE INDEX records_by_account ON records (account, kind, sid)",
     "CREATE INDEX records_by_call ON records (account, call, kind, sid)",
     "CREATE INDEX records_by_conference ON records (account, conference, kind, sid) WHERE conference IS NOT NULL",
+    "CREATE INDEX records_by_name ON records (account, kind, name, sid) WHERE name IS NOT NULL",
     "CREATE INDEX records_by_age ON records (kind, created_ms)",
 ];
 

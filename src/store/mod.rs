@@ -25,7 +25,7 @@ use database::Database;
 
 pub use database::Backend;
 pub use filter::{CallFilter, Moment};
-pub use records::RecordingFilter;
+pub use records::{ConferenceFilter, RecordingFilter};
 pub use resources::{Kind, Listed, Resource};
 pub use writer::{StoreWriter, subscriber};
 

@@ -1,13 +1,13 @@
-//! What facts tell that stand for themselves, one row each: recordings. Written with the calls' batches; a fact that is told
-//! again, or late, changes nothing.
+//! What facts tell that stand for themselves, one row each: recordings and conferences. Written with the calls' batches; a
+//! fact that is told again, or late, changes nothing.
 
 use serde::de::DeserializeOwned;
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
-use super::filter::Moment;
-use super::{Store, StoreError, millis, unreadable};
-use crate::events::{Event, EventKind, Recording};
+use super::filter::{Moment, Value};
+use super::{Store, StoreError, from_millis, millis, unreadable};
+use crate::events::{Conference, ConferenceFact, ConferenceStatus, Event, EventKind, Recording};
 use crate::ids::{AccountSid, CallSid, ConferenceSid, RecordingSid};
 
 /// Which recordings a list is to hold: the same rule for rows and for those that are not stored yet.
@@ -29,17 +29,40 @@ impl RecordingFilter {
     }
 }
 
+/// Which conferences a list is to hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ConferenceFilter {
+    pub name: Option<String>,
+    pub status: Option<ConferenceStatus>,
+    /// Only those older than this one: the next page.
+    pub before: Option<ConferenceSid>,
+    pub created: Moment,
+    pub updated: Moment,
+}
+
+impl ConferenceFilter {
+    pub fn takes(&self, conference: &Conference) -> bool {
+        self.name.as_ref().is_none_or(|name| *name == conference.name)
+            && self.status.is_none_or(|status| status == conference.status)
+            && self.before.is_none_or(|before| conference.sid < before)
+            && self.created.takes(Some(conference.created_ms))
+            && self.updated.takes(Some(conference.updated_ms))
+    }
+}
+
 /// The status of a row that was deleted: what the journal tells again must find it taken.
 const DELETED: &str = "deleted";
 
-const COLUMNS: &str = "kind, sid, account, call, conference, status, created_ms, told_ms, detail";
+const COLUMNS: &str = "kind, sid, account, call, conference, name, status, created_ms, told_ms, detail";
 const RECORDING: &str = "recording";
+const CONFERENCE: &str = "conference";
 
 /// A row, but for its account, call and time of telling, which are the event's.
 struct Told {
     kind: &'static str,
     sid: String,
     conference: Option<String>,
+    name: Option<String>,
     status: &'static str,
     created_ms: u64,
     detail: String,
@@ -51,8 +74,18 @@ fn told(event: &Event) -> Option<Told> {
             kind: RECORDING,
             sid: fact.sid.to_string(),
             conference: fact.conference.map(|conference| conference.to_string()),
+            name: None,
             status: fact.status.as_str(),
             created_ms: fact.started_ms,
+            detail: serde_json::to_string(fact).unwrap_or_default(),
+        }),
+        EventKind::Conference(fact) => Some(Told {
+            kind: CONFERENCE,
+            sid: fact.sid.to_string(),
+            conference: None,
+            name: Some(fact.name.clone()),
+            status: fact.status.as_str(),
+            created_ms: fact.created_ms,
             detail: serde_json::to_string(fact).unwrap_or_default(),
         }),
         _ => None,
@@ -62,9 +95,9 @@ fn told(event: &Event) -> Option<Told> {
 /// Writes what the facts tell, each in the place of what is known.
 pub(super) async fn write(transaction: &mut Transaction<'static, Any>, facts: &[Event]) -> Result<(), StoreError> {
     let text = format!(
-        "INSERT INTO records ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-         ON CONFLICT (kind, sid) DO UPDATE SET conference = excluded.conference, status = excluded.status,
-         created_ms = excluded.created_ms, told_ms = excluded.told_ms, detail = excluded.detail
+        "INSERT INTO records ({COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         ON CONFLICT (kind, sid) DO UPDATE SET call = excluded.call, conference = excluded.conference,
+         status = excluded.status, created_ms = excluded.created_ms, told_ms = excluded.told_ms, detail = excluded.detail
          WHERE records.status <> '{DELETED}' AND records.told_ms <= excluded.told_ms"
     );
     for (event, row) in facts.iter().filter_map(|event| Some((event, told(event)?))) {
@@ -74,6 +107,7 @@ pub(super) async fn write(transaction: &mut Transaction<'static, Any>, facts: &[
             .bind(event.account.to_string())
             .bind(event.call.to_string())
             .bind(row.conference)
+            .bind(row.name)
             .bind(row.status)
             .bind(millis(row.created_ms))
             .bind(millis(event.at_ms))
@@ -92,45 +126,82 @@ impl Store {
         filter: &RecordingFilter,
         limit: u32,
     ) -> Result<Vec<Recording>, StoreError> {
-        let mut text = format!(
-            "SELECT {COLUMNS} FROM records WHERE account = $1 AND kind = '{RECORDING}' AND status <> '{DELETED}'"
-        );
-        let texts = [
-            ("call =", filter.call.map(|call| call.to_string())),
-            ("conference =", filter.conference.map(|conference| conference.to_string())),
-            ("sid <", filter.before.map(|before| before.to_string())),
+        let tests = [
+            text("call =", filter.call),
+            text("conference =", filter.conference),
+            text("sid <", filter.before),
+            time("created_ms >=", filter.created.from_ms),
+            time("created_ms <", filter.created.below_ms),
         ];
-        let texts: Vec<_> = texts.into_iter().filter_map(|(test, value)| Some((test, value?))).collect();
-        let times = [("created_ms >=", filter.created.from_ms), ("created_ms <", filter.created.below_ms)];
-        let times: Vec<_> = times.into_iter().filter_map(|(test, value)| Some((test, value?))).collect();
-        let tests = texts.iter().map(|(test, _)| *test).chain(times.iter().map(|(test, _)| *test));
-        for (test, place) in tests.zip(2..) {
+        self.find(RECORDING, account, tests, limit).await?.iter().map(read_recording).collect()
+    }
+
+    /// An account's conferences that the filter takes, the newest first; without their members.
+    pub async fn find_conferences(
+        &self,
+        account: AccountSid,
+        filter: &ConferenceFilter,
+        limit: u32,
+    ) -> Result<Vec<Conference>, StoreError> {
+        let tests = [
+            text("name =", filter.name.as_ref()),
+            text("status =", filter.status.map(|status| status.as_str())),
+            text("sid <", filter.before),
+            time("created_ms >=", filter.created.from_ms),
+            time("created_ms <", filter.created.below_ms),
+            time("told_ms >=", filter.updated.from_ms),
+            time("told_ms <", filter.updated.below_ms),
+        ];
+        self.find(CONFERENCE, account, tests, limit).await?.iter().map(read_conference).collect()
+    }
+
+    async fn find(
+        &self,
+        kind: &str,
+        account: AccountSid,
+        tests: impl IntoIterator<Item = Option<(&'static str, Value)>>,
+        limit: u32,
+    ) -> Result<Vec<AnyRow>, StoreError> {
+        let mut text =
+            format!("SELECT {COLUMNS} FROM records WHERE account = $1 AND kind = '{kind}' AND status <> '{DELETED}'");
+        let mut values = Vec::new();
+        for ((test, value), place) in tests.into_iter().flatten().zip(2..) {
             text.push_str(&format!(" AND {test} ${place}"));
+            values.push(value);
         }
         text.push_str(&format!(" ORDER BY sid DESC LIMIT {limit}"));
         let mut query = sqlx::query(AssertSqlSafe(text)).bind(account.to_string());
-        for (_, value) in texts {
-            query = query.bind(value);
+        for value in values {
+            query = match value {
+                Value::Text(text) => query.bind(text),
+                Value::Number(number) => query.bind(number),
+            };
         }
-        for (_, value) in times {
-            query = query.bind(millis(value));
-        }
-        query.fetch_all(&self.database.reader).await?.iter().map(read_recording).collect()
+        Ok(query.fetch_all(&self.database.reader).await?)
+    }
+
+    async fn one(&self, kind: &str, account: AccountSid, sid: String) -> Result<Option<AnyRow>, StoreError> {
+        let text = format!(
+            "SELECT {COLUMNS} FROM records WHERE account = $1 AND kind = '{kind}' AND sid = $2 AND status <> '{DELETED}'"
+        );
+        let query = sqlx::query(AssertSqlSafe(text)).bind(account.to_string()).bind(sid);
+        Ok(query.fetch_optional(&self.database.reader).await?)
+    }
+
+    /// An account's conference, without its members.
+    pub async fn conference(&self, account: AccountSid, sid: ConferenceSid) -> Result<Option<Conference>, StoreError> {
+        self.one(CONFERENCE, account, sid.to_string()).await?.as_ref().map(read_conference).transpose()
     }
 
     /// An account's recording.
     pub async fn recording(&self, account: AccountSid, sid: RecordingSid) -> Result<Option<Recording>, StoreError> {
-        let text = format!(
-            "SELECT {COLUMNS} FROM records WHERE account = $1 AND kind = '{RECORDING}' AND sid = $2 AND status <> '{DELETED}'"
-        );
-        let query = sqlx::query(AssertSqlSafe(text)).bind(account.to_string()).bind(sid.to_string());
-        query.fetch_optional(&self.database.reader).await?.as_ref().map(read_recording).transpose()
+        self.one(RECORDING, account, sid.to_string()).await?.as_ref().map(read_recording).transpose()
     }
 
     /// Deletes a recording's row, be it there yet or not: it stays as a sign that there is none.
     pub async fn delete_recording(&self, recording: &Recording) -> Result<(), StoreError> {
         let text = format!(
-            "INSERT INTO records ({COLUMNS}) VALUES ('{RECORDING}', $1, $2, $3, NULL, '{DELETED}', $4, $4, '')
+            "INSERT INTO records ({COLUMNS}) VALUES ('{RECORDING}', $1, $2, $3, NULL, NULL, '{DELETED}', $4, $4, '')
              ON CONFLICT (kind, sid) DO UPDATE SET status = '{DELETED}', detail = ''"
         );
         sqlx::query(AssertSqlSafe(text))
@@ -156,6 +227,19 @@ impl Store {
 
 fn read_recording(row: &AnyRow) -> Result<Recording, StoreError> {
     Ok(Recording { account: sid(row, "account")?, call: sid(row, "call")?, fact: detail(row)? })
+}
+
+fn read_conference(row: &AnyRow) -> Result<Conference, StoreError> {
+    let told_ms = from_millis(row.try_get("told_ms")?);
+    Ok(Conference::told(sid(row, "account")?, sid(row, "call")?, told_ms, &detail::<ConferenceFact>(row)?))
+}
+
+fn text(test: &'static str, value: Option<impl ToString>) -> Option<(&'static str, Value)> {
+    value.map(|value| (test, Value::Text(value.to_string())))
+}
+
+fn time(test: &'static str, value: Option<u64>) -> Option<(&'static str, Value)> {
+    value.map(|value| (test, Value::Number(millis(value))))
 }
 
 fn sid<T: std::str::FromStr<Err = crate::ids::SidError>>(row: &AnyRow, column: &str) -> Result<T, StoreError> {

@@ -85,22 +85,32 @@ fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A call that was recorded and has a notification.
-fn recorded_call(house: &House, client: &mut Client, made: &mut BTreeMap<&'static str, String>) {
+/// A call in a conference that is recorded; its document gives a notification.
+fn call_in_conference(house: &House, client: &mut Client, made: &mut BTreeMap<&'static str, String>) {
     let peer = Peer::new(house);
-    peer.send(&peer.invite("recorded", "echo"));
-    let answer = peer.expect(200);
-    let tag = answer.to().unwrap().tag().unwrap().to_owned();
-    peer.send(&peer.inside("ACK", "recorded", "echo", &tag, 1));
-    let call = until(|| {
-        client.get(&mine("/Calls.json?From=sip%3Apeer%40127.0.0.1"))["calls"][0]["sid"].as_str().map(str::to_owned)
+    for name in ["first", "second"] {
+        peer.send(&peer.invite(name, "echo"));
+        let answer = peer.expect(200);
+        let tag = answer.to().unwrap().tag().unwrap().to_owned();
+        peer.send(&peer.inside("ACK", name, "echo", &tag, 1));
+    }
+    let calls = until(|| {
+        let list = client.get(&mine("/Calls.json?From=sip%3Apeer%40127.0.0.1&Status=in-progress"));
+        list["calls"].as_array().filter(|calls| calls.len() == 2).cloned()
     });
-    let path = |below: &str| mine(&format!("/Calls/{call}{below}.json"));
-    made.insert("Recordings", text(&client.create(&path("/Recordings"), &[]), "sid").to_owned());
-    // Nothing is served there: the call ends for want of a document.
-    client.update(&path(""), &[("Url", "http://127.0.0.1:9/")]);
-    let notice = || client.get(&path("/Notifications"))["notifications"][0]["sid"].as_str().map(str::to_owned);
-    made.insert("Notifications", until(notice));
+    let room =
+        "<Response><Dial><Conference colour=\"red\" record=\"record-from-start\">room</Conference></Dial></Response>";
+    // The list has the newest first: the older call is the conference's first.
+    for call in calls.iter().rev() {
+        client.update(&mine(&format!("/Calls/{}.json", text(call, "sid"))), &[("Twiml", room)]);
+    }
+    let call = text(&calls[1], "sid").to_owned();
+    let mut first =
+        |list: &str, key: &str| until(|| client.get(&mine(list))[key][0]["sid"].as_str().map(str::to_owned));
+    made.insert("Notifications", first(&format!("/Calls/{call}/Notifications.json"), "notifications"));
+    made.insert("Conferences", first("/Conferences.json?Status=in-progress", "conferences"));
+    made.insert("Recordings", first(&format!("/Conferences/{}/Recordings.json", made["Conferences"]), "recordings"));
+    made.insert("Participants", call.clone());
     made.insert("Calls", call);
 }
 
@@ -128,7 +138,7 @@ fn threat_40_nobody_reaches_what_is_another_accounts() {
     let house = House::with("", TENANTS).hurrying();
     let mut my = Client::of_house(&house);
     let mut own = one_of_each(&mut my, ACCOUNT, 1);
-    recorded_call(&house, &mut my, &mut own);
+    call_in_conference(&house, &mut my, &mut own);
     let mut other = Client::new(&house, OTHER, "of-the-other");
     one_of_each(&mut other, OTHER, 2);
     let children: Vec<Value> = (0..2).map(|_| my.create("/2010-04-01/Accounts.json", &[])).collect();

@@ -79,15 +79,28 @@ pub(super) async fn fetch(
 
 /// 201 at once: the call is queued. What becomes of it is told by its status, and by callbacks.
 pub(super) async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -> Result<Response, Fault> {
-    refuse_what_is_not_yet(&form, NOT_YET)?;
+    let (document, status_callback) = program(&view, &account, &form).await?;
+    let order = order(&view, &account, &form, document, status_callback)?;
+    let body = place(&view, order)?;
+    Ok((StatusCode::CREATED, Json(body)).into_response())
+}
+
+/// The call that a form asks for, with the program that it is to run.
+pub(super) fn order(
+    view: &View,
+    account: &Account,
+    form: &Form,
+    document: NewDocument,
+    status_callback: Option<StatusCallback>,
+) -> Result<PlaceOrder, Fault> {
+    refuse_what_is_not_yet(form, NOT_YET)?;
     let to = form.text("To").ok_or_else(|| Fault::parameter(21_201, "No 'To' number is specified"))?;
     let from = form.text("From").ok_or_else(|| Fault::parameter(21_213, "No 'From' number is specified"))?;
     let target = parse_target(to, form.text("SipAuthUsername"), form.text("SipAuthPassword"))
         .ok_or_else(|| Fault::parameter(21_211, format!("The 'To' number {to} is not a valid phone number")))?;
-    check_from(&view, &account, from, &target)?;
-    let (document, status_callback) = program(&view, &account, &form).await?;
-    let order = PlaceOrder {
-        sid: next_sid(&view),
+    check_from(view, account, from, &target)?;
+    Ok(PlaceOrder {
+        sid: next_sid(view),
         account: account.sid,
         from: from.to_owned(),
         to: to.to_owned(),
@@ -97,10 +110,14 @@ pub(super) async fn create(State(view): State<View>, Acting(account): Acting, fo
         placing: Placing {
             ring_for: form.seconds("Timeout", 1..=600)?.unwrap_or(USUAL_RINGING),
             time_limit: form.seconds("TimeLimit", 1..=86_400)?.unwrap_or(LONGEST),
-            send_digits: digits(&form)?,
-            record: recordings::of_placed_call(&form)?,
+            send_digits: digits(form)?,
+            record: recordings::of_placed_call(form)?,
         },
-    };
+    })
+}
+
+/// Has the call made; what is known of it already.
+pub(super) fn place(view: &View, order: PlaceOrder) -> Result<Value, Fault> {
     let record = queued(&order);
     let (sid, body) = (order.sid, resource(&record));
     // It can be asked for as soon as the answer is there, before its first event comes by.
@@ -112,7 +129,7 @@ pub(super) async fn create(State(view): State<View>, Acting(account): Acting, fo
             TrySendError::Closed(_) => Fault::unavailable("The server is shutting down"),
         });
     }
-    Ok((StatusCode::CREATED, Json(body)).into_response())
+    Ok(body)
 }
 
 /// Changes a call that is not over: another document takes the place of what runs, at once, or the call ends.
@@ -246,7 +263,7 @@ fn document(form: &Form) -> Result<Option<NewDocument>, Fault> {
     Ok(Some(NewDocument { source, fallback, at_end: AtEnd::HangUp }))
 }
 
-fn status_callback(form: &Form) -> Result<Option<StatusCallback>, Fault> {
+pub(super) fn status_callback(form: &Form) -> Result<Option<StatusCallback>, Fault> {
     let Some(endpoint) = form.endpoint("StatusCallback", "StatusCallbackMethod", 20_001)? else { return Ok(None) };
     let mut events = Vec::new();
     for name in form.list("StatusCallbackEvent") {

@@ -56,6 +56,15 @@ impl Form {
         number.map(Some).ok_or_else(|| invalid(name, text, &format!("{} to {}", range.start(), range.end())))
     }
 
+    pub fn flag(&self, name: &str) -> Result<Option<bool>, Fault> {
+        match self.text(name) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(other) => Err(invalid(name, other, "true or false")),
+        }
+    }
+
     pub fn seconds(&self, name: &str, range: std::ops::RangeInclusive<u32>) -> Result<Option<Duration>, Fault> {
         Ok(self.number(name, range)?.map(|seconds| Duration::from_secs(seconds.into())))
     }

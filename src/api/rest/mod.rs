@@ -8,6 +8,7 @@ mod applications;
 mod auth;
 mod caller_ids;
 mod calls;
+mod conferences;
 mod fault;
 mod fields;
 mod form;
@@ -66,6 +67,18 @@ pub(super) fn table() -> Table {
         .on(get.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::fetch_of_call)
         .on(post.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::update_of_call)
         .on(delete.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::remove_of_call)
+        .on(get.clone(), &below("/Conferences.json"), conferences::list)
+        .on(get.clone(), &below("/Conferences/{sid}"), conferences::fetch)
+        .on(post.clone(), &below("/Conferences/{sid}"), conferences::update)
+        .on(get.clone(), &below("/Conferences/{sid}/Participants.json"), conferences::list_participants)
+        .on(post.clone(), &below("/Conferences/{sid}/Participants.json"), conferences::create_participant)
+        .on(get.clone(), &below("/Conferences/{sid}/Participants/{name}"), conferences::fetch_participant)
+        .on(post.clone(), &below("/Conferences/{sid}/Participants/{name}"), conferences::update_participant)
+        .on(delete.clone(), &below("/Conferences/{sid}/Participants/{name}"), conferences::remove_participant)
+        .on(get.clone(), &below("/Conferences/{sid}/Recordings.json"), recordings::list_of_conference)
+        .on(get.clone(), &below("/Conferences/{sid}/Recordings/{name}"), recordings::fetch_of_conference)
+        .on(post.clone(), &below("/Conferences/{sid}/Recordings/{name}"), recordings::update_of_conference)
+        .on(delete.clone(), &below("/Conferences/{sid}/Recordings/{name}"), recordings::remove_of_conference)
         .on(get.clone(), &below("/Recordings.json"), recordings::list)
         .on(get.clone(), &below("/Recordings/{sid}"), recordings::fetch)
         .on(delete.clone(), &below("/Recordings/{sid}"), recordings::remove)

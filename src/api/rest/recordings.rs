@@ -15,16 +15,17 @@ use tower_http::services::ServeFile;
 
 use super::auth::Acting;
 use super::calls::{self, moment};
+use super::conferences;
 use super::fault::Fault;
 use super::form::{Form, invalid};
 use super::page::Page;
 use crate::account::Account;
 use crate::api::View;
-use crate::call::{RecordingChange, Update};
+use crate::call::{ConferenceRecord, RecordingChange, Update};
 use crate::events::{CallRecord, Recording, RecordingFact, RecordingStatus, rfc_2822};
-use crate::ids::{CallSid, RecordingSid};
+use crate::ids::{CallSid, ConferenceSid, RecordingSid};
 use crate::recordings::{ArchiveError, Form as AudioForm};
-use crate::shard::{Mail, wall_ms};
+use crate::shard::{ConferenceChange, ConferenceChanged, Mail, wall_ms};
 use crate::store::RecordingFilter;
 use crate::twiml::{RecordingCallback, RecordingEvent, RecordingSource, RecordingSpec, RecordingTrack};
 
@@ -37,7 +38,11 @@ pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page
         Some(text) => Some(text.parse().map_err(|_| invalid("CallSid", text, "the sid of a call"))?),
     };
     let path = format!("/2010-04-01/Accounts/{}/Recordings.json", account.sid);
-    found(&view, &account, call, &page, &path).await
+    let conference = match page.query.text("ConferenceSid") {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| invalid("ConferenceSid", text, "the sid of a conference"))?),
+    };
+    found(&view, &account, RecordingFilter { call, conference, ..RecordingFilter::default() }, &page, &path).await
 }
 
 pub(super) async fn list_of_call(
@@ -48,13 +53,25 @@ pub(super) async fn list_of_call(
 ) -> Result<Json<Value>, Fault> {
     let call = calls::find(&view, &account, &call).await?.sid;
     let path = format!("/2010-04-01/Accounts/{}/Calls/{call}/Recordings.json", account.sid);
-    found(&view, &account, Some(call), &page, &path).await
+    found(&view, &account, RecordingFilter { call: Some(call), ..RecordingFilter::default() }, &page, &path).await
+}
+
+pub(super) async fn list_of_conference(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, conference)): Path<(String, String)>,
+    page: Page,
+) -> Result<Json<Value>, Fault> {
+    let conference = conferences::find(&view, &account, &conference).await?.sid;
+    let path = format!("/2010-04-01/Accounts/{}/Conferences/{conference}/Recordings.json", account.sid);
+    let filter = RecordingFilter { conference: Some(conference), ..RecordingFilter::default() };
+    found(&view, &account, filter, &page, &path).await
 }
 
 async fn found(
     view: &View,
     account: &Account,
-    call: Option<CallSid>,
+    of: RecordingFilter,
     page: &Page,
     path: &str,
 ) -> Result<Json<Value>, Fault> {
@@ -62,11 +79,7 @@ async fn found(
         None => None,
         Some(key) => Some(key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"))?),
     };
-    let conference = match page.query.text("ConferenceSid") {
-        None => None,
-        Some(text) => Some(text.parse().map_err(|_| invalid("ConferenceSid", text, "the sid of a conference"))?),
-    };
-    let filter = RecordingFilter { call, conference, before, created: moment(&page.query, "DateCreated")? };
+    let filter = RecordingFilter { before, created: moment(&page.query, "DateCreated")?, ..of };
     let wanted = page.size as usize + 1;
     let stored = view.store.find_recordings(account.sid, &filter, wanted as u32).await;
     let stored = stored.map_err(|_| Fault::store_is_away())?;
@@ -90,7 +103,7 @@ pub(super) async fn fetch(
         None => (name.as_str(), ""),
         Some((sid, kind)) => (sid, kind),
     };
-    let recording = find(&view, &account, sid, None).await?;
+    let recording = find(&view, &account, sid, Of::Account).await?;
     if kind == "json" {
         return Ok(Json(resource(&view, &recording)).into_response());
     }
@@ -130,7 +143,7 @@ pub(super) async fn remove(
     Acting(account): Acting,
     Path((_, name)): Path<(String, String)>,
 ) -> Result<StatusCode, Fault> {
-    delete(&view, &account, &name, None).await
+    delete(&view, &account, &name, Of::Account).await
 }
 
 pub(super) async fn remove_of_call(
@@ -139,11 +152,20 @@ pub(super) async fn remove_of_call(
     Path((_, call, name)): Path<(String, String, String)>,
 ) -> Result<StatusCode, Fault> {
     let call = calls::find(&view, &account, &call).await?.sid;
-    delete(&view, &account, &name, Some(call)).await
+    delete(&view, &account, &name, Of::Call(call)).await
 }
 
-async fn delete(view: &View, account: &Account, name: &str, call: Option<CallSid>) -> Result<StatusCode, Fault> {
-    let recording = find(view, account, name.strip_suffix(".json").unwrap_or(name), call).await?;
+pub(super) async fn remove_of_conference(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, conference, name)): Path<(String, String, String)>,
+) -> Result<StatusCode, Fault> {
+    let conference = conferences::find(&view, &account, &conference).await?.sid;
+    delete(&view, &account, &name, Of::Conference(conference)).await
+}
+
+async fn delete(view: &View, account: &Account, name: &str, of: Of) -> Result<StatusCode, Fault> {
+    let recording = find(view, account, name.strip_suffix(".json").unwrap_or(name), of).await?;
     let sid = recording.fact.sid;
     if !recording.fact.status.is_final() {
         return Err(Fault::parameter(20_001, "A recording that is in progress cannot be deleted: stop it first"));
@@ -162,7 +184,17 @@ pub(super) async fn fetch_of_call(
 ) -> Result<Json<Value>, Fault> {
     let call = calls::find(&view, &account, &call).await?.sid;
     let name = name.strip_suffix(".json").unwrap_or(&name);
-    find(&view, &account, name, Some(call)).await.map(|recording| Json(resource(&view, &recording)))
+    find(&view, &account, name, Of::Call(call)).await.map(|recording| Json(resource(&view, &recording)))
+}
+
+pub(super) async fn fetch_of_conference(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, conference, name)): Path<(String, String, String)>,
+) -> Result<Json<Value>, Fault> {
+    let conference = conferences::find(&view, &account, &conference).await?.sid;
+    let name = name.strip_suffix(".json").unwrap_or(&name);
+    find(&view, &account, name, Of::Conference(conference)).await.map(|recording| Json(resource(&view, &recording)))
 }
 
 /// Starts a recording of a running call.
@@ -195,34 +227,78 @@ pub(super) async fn update_of_call(
 ) -> Result<Json<Value>, Fault> {
     let record = calls::find(&view, &account, &call).await?;
     let name = name.strip_suffix(".json").unwrap_or(&name);
-    let mut recording = match name {
-        CURRENT => {
-            let running = |it: &Recording| it.call == record.sid && !it.fact.status.is_final();
-            let newest = view.recordings.find(account.sid, running).into_iter().max_by_key(|it| it.fact.sid);
-            newest.ok_or_else(|| not_found(&account, name))?
-        }
-        name => find(&view, &account, name, Some(record.sid)).await?,
+    let mut recording = find(&view, &account, name, Of::Call(record.sid)).await?;
+    let (sid, wanted) = (Some(recording.fact.sid), Wanted::read(&form)?);
+    let change = match wanted {
+        Wanted::Stopped => RecordingChange::Stop(sid),
+        Wanted::Paused { silent } => RecordingChange::Pause { sid, silent },
+        Wanted::InProgress => RecordingChange::Resume(sid),
     };
-    let (sid, status) = (Some(recording.fact.sid), form.text("Status").unwrap_or_default());
-    let silent = match form.text("PauseBehavior") {
-        None | Some("silence") => true,
-        Some("skip") => false,
-        Some(other) => return Err(invalid("PauseBehavior", other, "skip or silence")),
-    };
-    let (change, status) = match status {
-        "stopped" => (RecordingChange::Stop(sid), "stopped"),
-        "paused" => (RecordingChange::Pause { sid, silent }, "paused"),
-        "in-progress" => (RecordingChange::Resume(sid), "in-progress"),
-        other => return Err(invalid("Status", other, "in-progress, paused or stopped")),
-    };
-    if status != "stopped" {
-        let paused = status == "paused";
-        recording.fact.status = if paused { RecordingStatus::Paused } else { RecordingStatus::InProgress };
-    }
     change_call(&view, &account, &record, Update { recording: Some(change), ..Update::default() }).await?;
-    let mut resource = resource(&view, &recording);
-    resource["status"] = json!(status);
-    Ok(Json(resource))
+    Ok(Json(wanted.show(&view, &mut recording)))
+}
+
+/// Pauses, resumes or stops a recording of a running conference.
+pub(super) async fn update_of_conference(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, conference, name)): Path<(String, String, String)>,
+    form: Form,
+) -> Result<Json<Value>, Fault> {
+    let conference = conferences::find(&view, &account, &conference).await?;
+    let name = name.strip_suffix(".json").unwrap_or(&name);
+    let mut recording = find(&view, &account, name, Of::Conference(conference.sid)).await?;
+    let (sid, wanted) = (Some(recording.fact.sid), Wanted::read(&form)?);
+    let record = match wanted {
+        Wanted::Stopped => ConferenceRecord::Stop(sid),
+        Wanted::Paused { silent } => ConferenceRecord::Pause { sid, silent },
+        Wanted::InProgress => ConferenceRecord::Resume(sid),
+    };
+    match conferences::change(&view, &account, &conference, ConferenceChange::Record(record)).await? {
+        ConferenceChanged::NotInIt => {
+            Err(Fault::parameter(21_220, format!("Recording {} is over: it cannot be changed", recording.fact.sid)))
+        }
+        _ => Ok(Json(wanted.show(&view, &mut recording))),
+    }
+}
+
+/// What a change of a recording asks for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Stopped,
+    Paused { silent: bool },
+    InProgress,
+}
+
+impl Wanted {
+    fn read(form: &Form) -> Result<Wanted, Fault> {
+        let silent = match form.text("PauseBehavior") {
+            None | Some("silence") => true,
+            Some("skip") => false,
+            Some(other) => return Err(invalid("PauseBehavior", other, "skip or silence")),
+        };
+        match form.text("Status").unwrap_or_default() {
+            "stopped" => Ok(Wanted::Stopped),
+            "paused" => Ok(Wanted::Paused { silent }),
+            "in-progress" => Ok(Wanted::InProgress),
+            other => Err(invalid("Status", other, "in-progress, paused or stopped")),
+        }
+    }
+
+    /// The recording as it is with the change.
+    fn show(self, view: &View, recording: &mut Recording) -> Value {
+        match self {
+            // It is stopped when its file is complete.
+            Wanted::Stopped => {
+                let mut shown = resource(view, recording);
+                shown["status"] = json!("stopped");
+                return shown;
+            }
+            Wanted::Paused { .. } => recording.fact.status = RecordingStatus::Paused,
+            Wanted::InProgress => recording.fact.status = RecordingStatus::InProgress,
+        }
+        resource(view, recording)
+    }
 }
 
 async fn change_call(view: &View, account: &Account, record: &CallRecord, change: Update) -> Result<(), Fault> {
@@ -242,15 +318,37 @@ async fn change_call(view: &View, account: &Account, record: &CallRecord, change
     }
 }
 
-/// An account's recording, wherever it is by now; of that call, where one is named.
-async fn find(view: &View, account: &Account, name: &str, call: Option<CallSid>) -> Result<Recording, Fault> {
+/// What a recording is looked for below.
+#[derive(Clone, Copy)]
+enum Of {
+    Account,
+    Call(CallSid),
+    Conference(ConferenceSid),
+}
+
+impl Of {
+    fn has(self, recording: &Recording) -> bool {
+        match self {
+            Of::Account => true,
+            Of::Call(call) => recording.call == call,
+            Of::Conference(conference) => recording.fact.conference == Some(conference),
+        }
+    }
+}
+
+/// An account's recording, wherever it is by now.
+async fn find(view: &View, account: &Account, name: &str, of: Of) -> Result<Recording, Fault> {
+    if name == CURRENT && !matches!(of, Of::Account) {
+        let running = |it: &Recording| of.has(it) && !it.fact.status.is_final();
+        let newest = view.recordings.find(account.sid, running).into_iter().max_by_key(|it| it.fact.sid);
+        return newest.ok_or_else(|| not_found(account, name));
+    }
     let sid: RecordingSid = name.parse().map_err(|_| not_found(account, name))?;
     let recording = match view.recordings.get(account.sid, sid) {
         Some(recording) => Some(recording),
         None => view.store.recording(account.sid, sid).await.map_err(|_| Fault::store_is_away())?,
     };
-    let found = recording.filter(|recording| call.is_none_or(|call| recording.call == call));
-    found.ok_or_else(|| not_found(account, name))
+    recording.filter(|recording| of.has(recording)).ok_or_else(|| not_found(account, name))
 }
 
 fn not_found(account: &Account, name: &str) -> Fault {
