@@ -21,7 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("secret", &[]),
     ("shard", &["account", "app", "call", "events", "hot", "ids", "speech", "twiml", "workers"]),
     ("speech", &["app", "twiml"]),
-    ("store", &["events", "ids", "usage"]),
+    ("store", &["events", "ids", "twiml", "usage"]),
     ("telemetry", &["events", "ids"]),
     ("twiml", &["ids"]),
     ("usage", &["events", "ids"]),

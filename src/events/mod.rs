@@ -7,6 +7,7 @@
 mod conference;
 mod journal;
 mod live;
+mod notification;
 mod outbox;
 mod record;
 mod recording;
@@ -21,6 +22,7 @@ use crate::twiml::{CallbackEvent, Notice, StatusCallback};
 
 pub use conference::{Conference, ConferenceFact, ConferenceReason, ConferenceStatus, ConferenceStep, Participant};
 pub use live::Live;
+pub use notification::Notification;
 pub use outbox::{Outbox, Publisher, Subscriber};
 pub use record::{CallRecord, Told};
 pub use recording::{Recording, RecordingFact, RecordingStatus, recording_url};

@@ -10,12 +10,12 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::database::Backend;
 use super::filter::{CallFilter, Value};
-use super::{Batch, Finished, Store, StoreError, from_millis, millis, records, unreadable};
+use super::{Batch, Finished, Store, StoreError, from_millis, millis, notifications, records, unreadable};
 use crate::events::{CallRecord, Completed, Told};
 use crate::ids::{AccountSid, CallSid};
 
 /// The status of a row whose call was deleted: no call has it.
-const DELETED: &str = "deleted";
+pub(super) const DELETED: &str = "deleted";
 
 const CALL_COLUMNS: &str = "sid, account, direction, from_address, to_address, parent, via, sip_call_id, status, started_ms, answered_ms, ended_ms, duration_s, detail";
 const LEDGER_COLUMNS: &str = "event, account, call, service, module, category, quantity, unit, at_ms";
@@ -76,6 +76,9 @@ impl Store {
             }
             query.execute(&mut *transaction).await?;
         }
+        for Finished { record, .. } in &batch.finished {
+            notifications::write(&mut transaction, record).await?;
+        }
         records::write(&mut transaction, &batch.facts).await?;
         transaction.commit().await?;
         Ok(())
@@ -132,7 +135,13 @@ impl Store {
         let text = "UPDATE calls SET status = $1, from_address = '', to_address = '', via = '', sip_call_id = '', detail = '' \
                     WHERE account = $2 AND sid = $3 AND status <> $1";
         let query = sqlx::query(text).bind(DELETED).bind(account.to_string()).bind(sid.to_string());
-        let done = query.execute(&self.database.writer).await?;
+        let mut transaction = self.database.begin().await?;
+        let done = query.execute(&mut *transaction).await?;
+        if done.rows_affected() > 0 {
+            let notifications = sqlx::query("DELETE FROM notifications WHERE call = $1").bind(sid.to_string());
+            notifications.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
         Ok(done.rows_affected() > 0)
     }
 

@@ -96,6 +96,6 @@ impl CallFilter {
 }
 
 /// A `TimeLimit` is a day at most; and it rings for ten minutes at most.
-const LONGEST_CALL_MS: u64 = (24 * 3600 + 600) * 1000;
+pub(super) const LONGEST_CALL_MS: u64 = (24 * 3600 + 600) * 1000;
 /// A sid is made when a call is ordered or arrives; its first event has a time of its own.
-const ORDERED_BEFORE_MS: u64 = 60_000;
+pub(super) const ORDERED_BEFORE_MS: u64 = 60_000;

@@ -9,7 +9,7 @@ use super::database::{Backend, Database};
 use super::{StoreError, wall_ms};
 
 /// The steps, the oldest first. The version of a database is how many of them it has.
-const STEPS: &[&[&str]] = &[CALLS_AND_LEDGER, RESOURCES, CALLS_BY_WHAT_IS_ASKED, RECORDS];
+const STEPS: &[&[&str]] = &[CALLS_AND_LEDGER, RESOURCES, CALLS_BY_WHAT_IS_ASKED, RECORDS, NOTIFICATIONS];
 
 /// The version of a database that has all of them.
 #[cfg(test)]
@@ -58,6 +58,14 @@ const RECORDS: &[&str] = &[
     "CREATE INDEX records_by_conference ON records (account, conference, kind, sid) WHERE conference IS NOT NULL",
     "CREATE INDEX records_by_name ON records (account, kind, name, sid) WHERE name IS NOT NULL",
     "CREATE INDEX records_by_age ON records (kind, created_ms)",
+];
+
+const NOTIFICATIONS: &[&str] = &[
+    "CREATE TABLE notifications (
+        sid TEXT NOT NULL PRIMARY KEY, account TEXT NOT NULL, call TEXT NOT NULL, severity BIGINT NOT NULL,
+        at_ms BIGINT NOT NULL, detail TEXT NOT NULL)",
+    "CREATE INDEX notifications_by_account ON notifications (account, sid)",
+    "CREATE INDEX notifications_by_call ON notifications (call)",
 ];
 
 /// From the first databases, which have a column `record`, to the second.

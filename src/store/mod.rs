@@ -7,7 +7,9 @@
 mod calls;
 mod database;
 mod filter;
+mod ledger;
 mod migrations;
+mod notifications;
 mod records;
 mod resources;
 mod writer;
@@ -25,6 +27,8 @@ use database::Database;
 
 pub use database::Backend;
 pub use filter::{CallFilter, Moment};
+pub use ledger::Used;
+pub use notifications::NotificationFilter;
 pub use records::{ConferenceFilter, RecordingFilter};
 pub use resources::{Kind, Listed, Resource};
 pub use writer::{StoreWriter, subscriber};

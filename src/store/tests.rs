@@ -10,8 +10,9 @@ use sqlx::any::AnyPoolOptions;
 use super::migrations::NEWEST;
 use super::writer::write_until_done;
 use super::*;
-use crate::events::{CallStatus, Completed, Direction, EndedBy, Media};
+use crate::events::{CallStatus, Completed, Direction, EndedBy, EventKind, Media, Notification, Told};
 use crate::ids::{AccountSid, CallSid, EventSid};
+use crate::twiml::{Notice, Severity};
 
 const ACCOUNT: AccountSid = AccountSid::new(1);
 
@@ -275,6 +276,74 @@ on_both! {
         assert_eq!(seen, ["AP6", "AP5", "AP4", "AP3", "AP2", "AP1", "AP0"]);
     }
 
+    notifications_are_written_with_their_call_and_go_with_it(url) {
+        let store = Store::open(url).await.unwrap();
+        let day = 24 * 3_600_000;
+        let mut all: Vec<Finished> = (100..106).map(|number| at(number * day)).collect();
+        for (number, one) in all.iter_mut().enumerate() {
+            let severity = if number % 2 == 0 { Severity::Error } else { Severity::Warning };
+            let notice = Notice { code: 11_200, severity, text: "no".into(), url: "http://h/".into() };
+            // The last is told as late as a call can be.
+            let at_ms = one.record.started_ms + if number == 5 { day } else { 5 };
+            one.record.events = vec![
+                Told { sequence: 1, at_ms, kind: EventKind::Ringing },
+                Told { sequence: 2, at_ms, kind: EventKind::Noticed(notice) },
+            ];
+        }
+        store.write(&Batch { finished: all.clone(), facts: Vec::new() }).await.unwrap();
+        store.write(&Batch { finished: all.clone(), facts: Vec::new() }).await.unwrap();
+        let mut expected: Vec<Notification> = all.iter().flat_map(|one| one.record.notifications()).collect();
+        expected.reverse();
+        assert_eq!(expected.len(), 6);
+        let any = NotificationFilter::default;
+        for filter in [
+            any(),
+            NotificationFilter { severity: Some(Severity::Warning), ..any() },
+            NotificationFilter { before: Some(expected[2].sid), ..any() },
+            NotificationFilter { at: Moment { from_ms: Some(106 * day), below_ms: None }, ..any() },
+            NotificationFilter { at: Moment { from_ms: Some(102 * day), below_ms: Some(103 * day) }, ..any() },
+        ] {
+            let expected: Vec<_> = expected.iter().filter(|one| filter.takes(one)).cloned().collect();
+            assert!(!expected.is_empty(), "{filter:?} shows nothing");
+            assert_eq!(store.find_notifications(ACCOUNT, &filter, 100).await.unwrap(), expected, "{filter:?}");
+            assert_eq!(store.find_notifications(AccountSid::new(2), &filter, 100).await.unwrap(), []);
+        }
+        let one = &expected[0];
+        assert_eq!(store.notification(ACCOUNT, one.sid).await.unwrap().as_ref(), Some(one));
+        assert_eq!(store.notification(AccountSid::new(2), one.sid).await.unwrap(), None);
+        assert!(store.delete_call(ACCOUNT, one.call).await.unwrap());
+        store.write(&Batch { finished: all, facts: Vec::new() }).await.unwrap();
+        assert_eq!(store.notification(ACCOUNT, one.sid).await.unwrap(), None, "though the journal told the call again");
+    }
+
+    ledger_is_added_up_by_category_and_day(url) {
+        let store = Store::open(url).await.unwrap();
+        let day = 24 * 3_600_000;
+        let mut all: Vec<Finished> = (1..=7).map(finished).collect();
+        for (number, one) in (0_u64..).zip(&mut all) {
+            one.line.at_ms = (10 + number / 3) * day + number;
+            one.line.quantity = 60 * number + 1;
+        }
+        all[1].line.category = "calls-outbound";
+        all[2].line.account = AccountSid::new(2);
+        store.write(&Batch { finished: all, facts: Vec::new() }).await.unwrap();
+        let span = Moment { from_ms: Some(10 * day), below_ms: Some(12 * day) };
+        let mut used = store.used(&[ACCOUNT, AccountSid::new(2)], span).await.unwrap();
+        used.sort_by(|one, other| (&one.category, one.day).cmp(&(&other.category, other.day)));
+        let expected = |category: &str, day, count, quantity, minutes| Used { category: category.into(), day, count, quantity, minutes };
+        assert_eq!(
+            used,
+            [
+                expected("calls-inbound", 10, 2, 122, 1 + 3),
+                expected("calls-inbound", 11, 3, 180 + 240 + 300 + 3, 4 + 5 + 6),
+                expected("calls-outbound", 10, 1, 61, 2),
+            ]
+        );
+        assert_eq!(store.used(&[AccountSid::new(2)], span).await.unwrap().len(), 1);
+        assert_eq!(store.first_use(&[ACCOUNT, AccountSid::new(3)]).await.unwrap(), Some(10 * day));
+        assert_eq!(store.first_use(&[AccountSid::new(3)]).await.unwrap(), None);
+    }
+
     servers_that_start_at_once_migrate_once(url) {
         let opened: Vec<_> = (0..6).map(|_| tokio::spawn({ let url = url.to_owned(); async move { Store::open(&url).await.map(drop) } })).collect();
         for one in opened {
@@ -305,6 +374,7 @@ on_both! {
             "DROP TABLE schema_version",
             "DROP TABLE resources",
             "DROP TABLE records",
+            "DROP TABLE notifications",
             "DROP INDEX calls_by_to",
             "DROP INDEX calls_by_from",
             "DROP INDEX calls_by_status",

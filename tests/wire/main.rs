@@ -10,3 +10,4 @@ mod peer;
 mod resources;
 mod rest;
 mod signalling;
+mod usage;

@@ -111,6 +111,7 @@ fn call_in_conference(house: &House, client: &mut Client, made: &mut BTreeMap<&'
     made.insert("Conferences", first("/Conferences.json?Status=in-progress", "conferences"));
     made.insert("Recordings", first(&format!("/Conferences/{}/Recordings.json", made["Conferences"]), "recordings"));
     made.insert("Participants", call.clone());
+    made.insert("Alerts", made["Notifications"].clone());
     made.insert("Calls", call);
 }
 

@@ -314,13 +314,8 @@ fn filter(page: &Page) -> Result<CallFilter, Fault> {
 
 /// `StartTime` is a whole day, whatever time it names; `StartTime<` and `StartTime>` are days or seconds.
 pub(super) fn moment(query: &Form, name: &str) -> Result<Moment, Fault> {
-    let read = |name: String| match query.text(&name) {
-        None => Ok(None),
-        Some(text) => {
-            day_or_second(text).map(Some).ok_or_else(|| invalid(&name, text, "YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ"))
-        }
-    };
-    let (exact, below, above) = (read(name.to_owned())?, read(format!("{name}<"))?, read(format!("{name}>"))?);
+    let read = |name: &str| span(query, name);
+    let (exact, below, above) = (read(name)?, read(&format!("{name}<"))?, read(&format!("{name}>"))?);
     let exact = exact.map(|(start, _)| (start - start % DAY_MS, start - start % DAY_MS + DAY_MS));
     Ok(Moment {
         from_ms: exact.map(|(start, _)| start).or(above.map(|(start, _)| start)),
@@ -340,6 +335,13 @@ fn day_or_second(text: &str) -> Option<(u64, u64)> {
     }
     let second = millis(time::OffsetDateTime::parse(text, &Rfc3339).ok()?)?;
     Some((second, second + 1000))
+}
+
+/// A day or a second: its first millisecond, and the one after its last.
+pub(super) fn span(query: &Form, name: &str) -> Result<Option<(u64, u64)>, Fault> {
+    let Some(text) = query.text(name) else { return Ok(None) };
+    let found = day_or_second(text);
+    found.map(Some).ok_or_else(|| invalid(name, text, "YYYY-MM-DD or YYYY-MM-DDThh:mm:ssZ"))
 }
 
 fn next_sid(view: &View) -> CallSid {

@@ -6,6 +6,7 @@
 mod accounts;
 mod applications;
 mod auth;
+mod call_events;
 mod caller_ids;
 mod calls;
 mod conferences;
@@ -21,6 +22,7 @@ mod resources;
 mod sip;
 mod table;
 mod trunks;
+mod usage;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -60,8 +62,13 @@ pub(super) fn table() -> Table {
         .on(get.clone(), &below("/Calls/{sid}"), calls::fetch)
         .on(post.clone(), &below("/Calls/{sid}"), calls::update)
         .on(delete.clone(), &below("/Calls/{sid}"), calls::remove)
-        .on(get.clone(), &below("/Calls/{sid}/Notifications.json"), notifications::list)
-        .on(get.clone(), &below("/Calls/{sid}/Notifications/{name}"), notifications::fetch)
+        .on(get.clone(), &below("/Calls/{sid}/Events.json"), call_events::list)
+        .on(get.clone(), &below("/Calls/{sid}/Notifications.json"), notifications::list_of_call)
+        .on(get.clone(), &below("/Calls/{sid}/Notifications/{name}"), notifications::fetch_of_call)
+        .on(get.clone(), &below("/Notifications.json"), notifications::list)
+        .on(get.clone(), &below("/Notifications/{sid}"), notifications::fetch)
+        .on(get.clone(), "/v1/Alerts", notifications::list_alerts)
+        .on(get.clone(), "/v1/Alerts/{sid}", notifications::fetch_alert)
         .on(get.clone(), &below("/Calls/{sid}/Recordings.json"), recordings::list_of_call)
         .on(post.clone(), &below("/Calls/{sid}/Recordings.json"), recordings::create_of_call)
         .on(get.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::fetch_of_call)
@@ -93,6 +100,7 @@ pub(super) fn table() -> Table {
         .on(post, &below("/Tokens.json"), keys::token)
         .on(get, &below("/Balance.json"), keys::balance);
     let alone = [&applications::SPEC, &caller_ids::SPEC, &keys::KEYS, &keys::SIGNING_KEYS];
+    let table = usage::routes(table);
     trunks::routes(alone.into_iter().chain(sip::SPECS).fold(table, |table, spec| spec.routes(table)))
 }
 

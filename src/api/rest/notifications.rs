@@ -1,86 +1,156 @@
-//! `Notifications` of a call: the errors and warnings that its documents and requests gave.
+//! `Notifications` of a call and of an account, and `Alerts` of `monitor.v1`: the errors and warnings that documents and
+//! requests gave, in two forms.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde_json::{Value, json};
 
-use super::auth::Acting;
-use super::calls::find;
+use super::auth::{Acting, Names};
+use super::calls::{self, moment};
 use super::fault::Fault;
-use super::page::Page;
+use super::form::invalid;
+use super::page::{Base, Page};
+use super::resources::iso_8601;
+use crate::account::Account;
 use crate::api::View;
-use crate::events::{CallRecord, EventKind, Told, rfc_2822};
+use crate::events::{Notification, rfc_2822};
 use crate::ids::NotificationSid;
-use crate::twiml::{Notice, Severity};
+use crate::store::NotificationFilter;
+use crate::twiml::Severity;
 
-/// Filtered by `Log`: 0 are errors, 1 are warnings.
-pub(super) async fn list(
+/// Filtered by `Log` and `MessageDate`.
+pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
+    let (found, last) = page_of(find(&view, &account, &filter(&page)?, &page).await?, &page);
+    let path = format!("/2010-04-01/Accounts/{}/Notifications.json", account.sid);
+    let items = found.iter().map(|one| resource(one, &format!("/2010-04-01/Accounts/{}", one.account))).collect();
+    Ok(Json(page.envelope("notifications", items, last, &path)))
+}
+
+pub(super) async fn list_of_call(
     State(view): State<View>,
     Acting(account): Acting,
-    Path((_, call)): Path<(String, String)>,
+    names: Names,
     page: Page,
 ) -> Result<Json<Value>, Fault> {
-    let wanted = page.query.number("Log", 0..=1)?;
-    let record = find(&view, &account, &call).await?;
-    let all = notices(&record).filter(|(_, notice)| wanted.is_none_or(|log| log == level(notice)));
-    let left = all.map(|(told, notice)| (sid(&record, told), resource(&record, told, notice)));
-    let left = left.skip_while(|(sid, _)| page.after.as_ref().is_some_and(|after| after != sid));
-    // The page begins behind the last entry of the one before.
-    let mut left = left.skip(usize::from(page.after.is_some())).peekable();
-    let (mut items, mut last) = (Vec::new(), None);
-    while let Some((sid, item)) = left.next_if(|_| items.len() < page.size as usize) {
-        items.push(item);
-        last = Some(sid);
-    }
-    let last = left.peek().and(last);
-    let path = format!("/2010-04-01/Accounts/{}/Calls/{}/Notifications.json", account.sid, record.sid);
-    Ok(Json(page.envelope("notifications", items, last, &path)))
+    let record = calls::find(&view, &account, names.get("sid")).await?;
+    let filter = filter(&page)?;
+    let all = record.notifications().filter(|one| filter.takes(one)).map(|one| (Reverse(one.sid), one)).collect();
+    let (found, last) = page_of(all, &page);
+    let path = format!("/2010-04-01/Accounts/{}/Calls/{}", account.sid, record.sid);
+    let items = found.iter().map(|one| resource(one, &path)).collect();
+    Ok(Json(page.envelope("notifications", items, last, &format!("{path}/Notifications.json"))))
 }
 
 pub(super) async fn fetch(
     State(view): State<View>,
     Acting(account): Acting,
-    Path((_, call, name)): Path<(String, String, String)>,
+    names: Names,
 ) -> Result<Json<Value>, Fault> {
-    let record = find(&view, &account, &call).await?;
-    let wanted = name.strip_suffix(".json").unwrap_or(&name);
-    let found = notices(&record).find(|(told, _)| sid(&record, told) == wanted);
-    let not_found =
-        || Fault::not_found(&format!("/2010-04-01/Accounts/{}/Calls/{call}/Notifications/{name}", account.sid));
-    found.map(|(told, notice)| Json(resource(&record, told, notice))).ok_or_else(not_found)
+    let found = find_one(&view, &account, names.get("sid")).await?;
+    Ok(Json(resource(&found, &format!("/2010-04-01/Accounts/{}", account.sid))))
 }
 
-fn notices(record: &CallRecord) -> impl Iterator<Item = (&Told, &Notice)> {
-    record.events.iter().filter_map(|told| match &told.kind {
-        EventKind::Noticed(notice) => Some((told, notice)),
-        _ => None,
-    })
+pub(super) async fn fetch_of_call(
+    State(view): State<View>,
+    Acting(account): Acting,
+    names: Names,
+) -> Result<Json<Value>, Fault> {
+    let record = calls::find(&view, &account, names.get("sid")).await?;
+    let found = record.notifications().find(|one| one.sid.to_string() == names.get("name"));
+    let path = format!("/2010-04-01/Accounts/{}/Calls/{}", account.sid, record.sid);
+    found.map(|one| Json(resource(&one, &path))).ok_or_else(|| Fault::not_found(names.get("name")))
 }
 
-/// Made of the call's own and the event's number, so that it is the same each time.
-fn sid(record: &CallRecord, told: &Told) -> String {
-    NotificationSid::new(record.sid.bits() ^ u128::from(told.sequence + 1)).to_string()
+/// Filtered by `LogLevel`, `StartDate` and `EndDate`.
+pub(super) async fn list_alerts(
+    State(view): State<View>,
+    Acting(account): Acting,
+    base: Base,
+    page: Page,
+) -> Result<Json<Value>, Fault> {
+    let mut filter = filter(&page)?;
+    filter.severity = match page.query.text("LogLevel") {
+        None => None,
+        Some("error") => Some(Severity::Error),
+        Some("warning") => Some(Severity::Warning),
+        // Levels that nothing here has.
+        Some("notice" | "debug") => {
+            return Ok(Json(page.envelope_v1("alerts", Vec::new(), None, &format!("{base}/v1/Alerts"))));
+        }
+        Some(other) => return Err(invalid("LogLevel", other, "error, warning, notice or debug")),
+    };
+    filter.at.from_ms = calls::span(&page.query, "StartDate")?.map(|(first, _)| first);
+    filter.at.below_ms = calls::span(&page.query, "EndDate")?.map(|(_, end)| end);
+    let (found, last) = page_of(find(&view, &account, &filter, &page).await?, &page);
+    let items = found.iter().map(|one| alert(one, &base)).collect();
+    Ok(Json(page.envelope_v1("alerts", items, last, &format!("{base}/v1/Alerts"))))
 }
 
-fn level(notice: &Notice) -> u32 {
-    match notice.severity {
-        Severity::Error => 0,
-        Severity::Warning => 1,
+pub(super) async fn fetch_alert(
+    State(view): State<View>,
+    Acting(account): Acting,
+    names: Names,
+    base: Base,
+) -> Result<Json<Value>, Fault> {
+    Ok(Json(alert(&find_one(&view, &account, names.get("sid")).await?, &base)))
+}
+
+fn filter(page: &Page) -> Result<NotificationFilter, Fault> {
+    let before = match &page.after {
+        None => None,
+        Some(key) => Some(key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"))?),
+    };
+    let severity = page.query.number("Log", 0..=1)?;
+    let severity = severity.map(|log| if log == 0 { Severity::Error } else { Severity::Warning });
+    Ok(NotificationFilter { severity, before, at: moment(&page.query, "MessageDate")? })
+}
+
+type Found = BTreeMap<Reverse<NotificationSid>, Notification>;
+
+/// Those of the store and of calls that it does not have yet, one more than the page holds.
+async fn find(view: &View, account: &Account, filter: &NotificationFilter, page: &Page) -> Result<Found, Fault> {
+    let stored = view.store.find_notifications(account.sid, filter, page.size + 1).await;
+    let stored = stored.map_err(|_| Fault::store_is_away())?;
+    let live = view.live.find(|record| record.account == account.sid && record.notifications().next().is_some());
+    let live = live.iter().flat_map(|record| record.notifications()).filter(|one| filter.takes(one));
+    Ok(stored.into_iter().chain(live).map(|one| (Reverse(one.sid), one)).collect())
+}
+
+async fn find_one(view: &View, account: &Account, name: &str) -> Result<Notification, Fault> {
+    let sid: NotificationSid = name.parse().map_err(|_| Fault::not_found(name))?;
+    let live =
+        view.live.find(|record| record.account == account.sid && record.notifications().any(|one| one.sid == sid));
+    if let Some(found) = live.iter().flat_map(|record| record.notifications()).find(|one| one.sid == sid) {
+        return Ok(found);
     }
+    let stored = view.store.notification(account.sid, sid).await.map_err(|_| Fault::store_is_away())?;
+    stored.ok_or_else(|| Fault::not_found(name))
 }
 
-fn resource(record: &CallRecord, told: &Told, notice: &Notice) -> Value {
-    let sid = sid(record, told);
-    let at = rfc_2822(told.at_ms);
+/// What the page holds, and the key of its last entry if more follow.
+fn page_of(found: Found, page: &Page) -> (Vec<Notification>, Option<String>) {
+    let follows = found.len() > page.size as usize;
+    let found: Vec<Notification> = found.into_values().take(page.size as usize).collect();
+    let last = found.last().filter(|_| follows).map(|one| one.sid.to_string());
+    (found, last)
+}
+
+/// `path` is that of what it is shown below.
+fn resource(notification: &Notification, path: &str) -> Value {
+    let Notification { sid, account, call, at_ms, notice } = notification;
+    let at = rfc_2822(*at_ms);
     json!({
         "sid": sid,
-        "account_sid": record.account.to_string(),
-        "call_sid": record.sid.to_string(),
+        "account_sid": account,
+        "call_sid": call,
         "api_version": "2010-04-01",
-        "log": level(notice).to_string(),
+        "log": if notice.severity == Severity::Error { "0" } else { "1" },
         "error_code": notice.code.to_string(),
         "message_text": notice.text,
-        "more_info": format!("https://www.twilio.com/docs/errors/{}", notice.code),
+        "more_info": more_info(notice.code),
         "message_date": at,
         "date_created": at,
         "date_updated": at,
@@ -89,6 +159,36 @@ fn resource(record: &CallRecord, told: &Told, notice: &Notice) -> Value {
         "request_variables": Value::Null,
         "response_body": Value::Null,
         "response_headers": Value::Null,
-        "uri": format!("/2010-04-01/Accounts/{}/Calls/{}/Notifications/{sid}.json", record.account, record.sid),
+        "uri": format!("{path}/Notifications/{sid}.json"),
     })
+}
+
+fn alert(notification: &Notification, base: &Base) -> Value {
+    let Notification { sid, account, call, at_ms, notice } = notification;
+    let at = iso_8601(*at_ms);
+    json!({
+        "sid": sid,
+        "account_sid": account,
+        "resource_sid": call,
+        "service_sid": Value::Null,
+        "api_version": "2010-04-01",
+        "log_level": if notice.severity == Severity::Error { "error" } else { "warning" },
+        "error_code": notice.code.to_string(),
+        "alert_text": notice.text,
+        "more_info": more_info(notice.code),
+        "date_generated": at,
+        "date_created": at,
+        "date_updated": at,
+        "request_method": Value::Null,
+        "request_url": notice.url,
+        "request_variables": Value::Null,
+        "request_headers": Value::Null,
+        "response_body": Value::Null,
+        "response_headers": Value::Null,
+        "url": format!("{base}/v1/Alerts/{sid}"),
+    })
+}
+
+fn more_info(code: u32) -> String {
+    format!("https://www.twilio.com/docs/errors/{code}")
 }

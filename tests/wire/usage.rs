@@ -1,0 +1,134 @@
+//! What calls leave behind for whoever asks later: usage, notifications, alerts, events.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::client::{Client, mine, of, text};
+use crate::peer::{ACCOUNT, House, PATIENCE, Peer};
+
+/// A call that is answered, asks for a document that nobody serves, and is over; its sid.
+fn failing_call(house: &House, client: &mut Client) -> String {
+    let peer = Peer::new(house);
+    peer.send(&peer.invite("used", "echo"));
+    let answer = peer.expect(200);
+    let tag = answer.to().unwrap().tag().unwrap().to_owned();
+    peer.send(&peer.inside("ACK", "used", "echo", &tag, 1));
+    let began = Instant::now();
+    let mut find = |wanted: &str| loop {
+        let listed = client.get(&mine(&format!("/Calls.json?Status={wanted}")));
+        if let Some(sid) = listed["calls"][0]["sid"].as_str() {
+            break sid.to_owned();
+        }
+        assert!(began.elapsed() < PATIENCE, "no call is {wanted}");
+    };
+    let call = find("in-progress");
+    client.update(&mine(&format!("/Calls/{call}.json")), &[("Url", "http://127.0.0.1:9/")]);
+    loop {
+        if text(&client.get(&mine(&format!("/Calls/{call}.json"))), "status") == "completed" {
+            return call;
+        }
+        assert!(began.elapsed() < PATIENCE, "the call does not end");
+    }
+}
+
+#[test]
+fn notification_is_found_by_its_call_by_its_account_and_as_an_alert() {
+    let house = House::start();
+    let mut client = Client::of_house(&house);
+    let call = failing_call(&house, &mut client);
+    let of_call = client.get(&mine(&format!("/Calls/{call}/Notifications.json")));
+    let told = &of_call["notifications"][0];
+    assert_eq!((text(told, "log"), text(told, "call_sid")), ("0", call.as_str()), "{told}");
+    let sid = text(told, "sid").to_owned();
+    // From memory at first, and then from the database.
+    let house = {
+        check(&mut client, &call, &sid);
+        house.restart()
+    };
+    let mut client = Client::of_house(&house);
+    check(&mut client, &call, &sid);
+    client.delete(&mine(&format!("/Calls/{call}.json")));
+    for path in [mine(&format!("/Notifications/{sid}.json")), format!("/v1/Alerts/{sid}")] {
+        assert_eq!(client.refused(404, "GET", &path, &[]), 20_404, "{path}");
+    }
+}
+
+fn check(client: &mut Client, call: &str, sid: &str) {
+    let own = client.get(&mine(&format!("/Notifications/{sid}.json")));
+    assert_eq!(
+        (text(&own, "call_sid"), text(&own, "uri")),
+        (call, mine(&format!("/Notifications/{sid}.json")).as_str())
+    );
+    let code = text(&own, "error_code").to_owned();
+    let list = |client: &mut Client, query: &str| {
+        let listed = client.get(&mine(&format!("/Notifications.json{query}")));
+        crate::client::sids(&listed, "notifications").contains(&sid.to_owned())
+    };
+    assert!(list(client, "") && list(client, "?Log=0") && !list(client, "?Log=1"));
+    assert!(list(client, "?MessageDate%3E=2026-01-01") && !list(client, "?MessageDate%3C=2026-01-01"));
+    let alert = client.get(&format!("/v1/Alerts/{sid}"));
+    assert_eq!((text(&alert, "resource_sid"), text(&alert, "log_level")), (call, "error"));
+    assert_eq!(
+        (text(&alert, "error_code"), text(&alert, "url")),
+        (code.as_str(), format!("http://api.test/v1/Alerts/{sid}").as_str())
+    );
+    let alerts = |client: &mut Client, query: &str| {
+        let listed = client.get(&format!("/v1/Alerts{query}"));
+        crate::client::sids(&listed, "alerts").contains(&sid.to_owned())
+    };
+    assert!(alerts(client, "") && alerts(client, "?LogLevel=error") && !alerts(client, "?LogLevel=warning"));
+    assert!(!alerts(client, "?LogLevel=debug") && !alerts(client, "?StartDate=2100-01-01"));
+    assert_eq!(client.refused(400, "GET", "/v1/Alerts?LogLevel=loud", &[]), 20_001);
+    let events = client.get(&mine(&format!("/Calls/{call}/Events.json")));
+    let asked = &events["events"][0];
+    assert_eq!(asked["request"]["url"], "http://127.0.0.1:9/", "{events}");
+    assert_eq!(asked["response"]["error_code"].to_string(), code);
+}
+
+#[test]
+fn usage_is_that_of_the_ledger_in_every_list() {
+    let house = House::start();
+    let mut client = Client::of_house(&house);
+    let call = failing_call(&house, &mut client);
+    let seconds: u64 = text(&client.get(&mine(&format!("/Calls/{call}.json"))), "duration").parse().unwrap();
+    // What is over is written when the server stops, at the latest.
+    let house = house.restart();
+    let mut client = Client::of_house(&house);
+    let minutes = seconds.div_ceil(60).to_string();
+    let find = |client: &mut Client, list: &str, query: &str| -> Vec<Value> {
+        let told = client.get(&mine(&format!("/Usage/Records{list}.json?Category=calls-inbound{query}")));
+        told["usage_records"].as_array().unwrap().clone()
+    };
+    for list in ["", "/AllTime", "/Daily", "/Monthly", "/Yearly", "/Today", "/ThisMonth"] {
+        let found = find(&mut client, list, "");
+        // A test that runs over midnight sees two days.
+        let sum: u64 = found.iter().map(|one| text(one, "count").parse::<u64>().unwrap()).sum();
+        assert!(sum == 1 || list == "/Today", "{list}: {found:?}");
+        assert!(found.iter().any(|one| text(one, "usage") == minutes) || list == "/Today", "{list}: {found:?}");
+        assert_eq!((text(&found[0], "usage_unit"), text(&found[0], "count_unit")), ("minutes", "calls"));
+    }
+    for list in ["/Yesterday", "/LastMonth"] {
+        assert_eq!(find(&mut client, list, "").len(), 1, "{list}");
+    }
+    assert_eq!(find(&mut client, "/Daily", "&StartDate=-9days").len(), 10);
+    assert_eq!(text(&find(&mut client, "", "&EndDate=2020-01-01&StartDate=2019-01-01")[0], "count"), "0");
+    let all = client.get(&mine("/Usage/Records.json"));
+    let all = all["usage_records"].as_array().unwrap();
+    assert!(all.iter().any(|one| one["category"] == "totalprice" && one["usage"] == "0"), "{all:?}");
+    assert_eq!(client.refused(400, "GET", &mine("/Usage/Records.json?StartDate=soon"), &[]), 20_001);
+    // Pages of a list that is made up go on where the last one ended.
+    let first = client.get(&mine("/Usage/Records/Daily.json?StartDate=-1days&PageSize=20"));
+    let second = client.get(text(&first, "next_page_uri"));
+    assert_eq!(first["usage_records"].as_array().unwrap().len(), 20);
+    assert_ne!(first["usage_records"][0], second["usage_records"][0]);
+
+    // What an account has made is added to its own, unless that is not wanted.
+    let child = client.create("/2010-04-01/Accounts.json", &[]);
+    let mut own = Client::new(&house, text(&child, "sid"), text(&child, "auth_token"));
+    let of_child = own.get(&of(text(&child, "sid"), "/Usage/Records.json?Category=calls"));
+    assert_eq!(text(&of_child["usage_records"][0], "count"), "0");
+    let without = find(&mut client, "", "&IncludeSubaccounts=false");
+    assert_eq!((text(&without[0], "count"), text(&without[0], "account_sid")), ("1", ACCOUNT));
+    assert_eq!(client.get(&mine("/Usage/Records.json?Category=unheard-of"))["usage_records"], json!([]));
+}
