@@ -4,6 +4,8 @@ const twilio = require("twilio");
 const [baseUrl, accountSid, authToken, from] = process.argv.slice(2);
 const client = twilio(accountSid, authToken);
 client.api.baseUrl = baseUrl;
+client.trunking.baseUrl = baseUrl;
+client.monitor.baseUrl = baseUrl;
 
 const tell = (what, seen) => console.log(JSON.stringify({ what, ...seen }));
 const until = async (sid, status) => {
@@ -45,6 +47,39 @@ const refused = async (what, promise) => {
   const [notice] = await client.calls(made[0]).notifications.list();
   tell("notified", { code: notice.errorCode });
   tell("numbers", { numbers: (await client.incomingPhoneNumbers.list()).map((one) => one.phoneNumber) });
+
+  const app = await client.applications.create({ friendlyName: "support", voiceUrl: "http://app.test/" });
+  const changed = await client.applications(app.sid).update({ voiceMethod: "GET" });
+  tell("application", { sid: app.sid.slice(0, 2), method: changed.voiceMethod, url: changed.voiceUrl });
+  const number = await client.incomingPhoneNumbers.create({ phoneNumber: "+15552001", voiceApplicationSid: app.sid });
+  tell("number", { number: number.phoneNumber, voice: number.capabilities.voice, app: number.voiceApplicationSid === app.sid });
+  await refused("number again", client.incomingPhoneNumbers.create({ phoneNumber: "+15552001" }));
+  const account = await client.api.v2010.accounts.create({ friendlyName: "customer" });
+  const own = twilio(account.sid, account.authToken);
+  own.api.baseUrl = baseUrl;
+  tell("account", { calls: (await own.calls.list()).length, status: account.status });
+  await client.api.v2010.accounts(account.sid).update({ status: "suspended" });
+  await refused("suspended", own.calls.list());
+  const key = await client.newKeys.create({ friendlyName: "deploy" });
+  const byKey = twilio(key.sid, key.secret, { accountSid });
+  byKey.api.baseUrl = baseUrl;
+  tell("key", { calls: (await byKey.calls.list({ limit: 1 })).length });
+  await refused("key of a key", byKey.newKeys.create({}));
+  const domain = await client.sip.domains.create({ domainName: "office.sip.test", sipRegistration: true });
+  const list = await client.sip.credentialLists.create({ friendlyName: "staff" });
+  await client.sip.credentialLists(list.sid).credentials.create({ username: "alice", password: "Secret-Of-Alice-1" });
+  await client.sip.domains(domain.sid).auth.calls.credentialListMappings.create({ credentialListSid: list.sid });
+  tell("domain", { type: (await client.sip.domains(domain.sid).fetch()).authType });
+  const trunk = await client.trunking.v1.trunks.create({ friendlyName: "pbx" });
+  for (const priority of [1, 2, 3]) {
+    const url = { friendlyName: "pbx", sipUrl: `sip:pbx${priority}.test`, weight: 1, priority, enabled: true };
+    await client.trunking.v1.trunks(trunk.sid).originationUrls.create(url);
+  }
+  const urls = await client.trunking.v1.trunks(trunk.sid).originationUrls.list({ pageSize: 2 });
+  tell("trunk", { urls: urls.length, dated: trunk.dateCreated instanceof Date });
+  tell("alerts", { code: (await client.monitor.v1.alerts.list({ limit: 1 }))[0].errorCode });
+  const [used] = await client.usage.records.list({ category: "calls" });
+  tell("usage", { unit: used.usageUnit, counted: typeof used.count });
 })().catch((error) => {
   console.error(error);
   process.exit(1);

@@ -41,6 +41,12 @@ class Rest:
         equal([seen[what]["code"] for what in ("ended again", "unknown", "without To")], [21220, 20404, 21201], "error numbers")
         equal(seen["listed"], {"inOrder": True, "capped": 13}, "lists")
         equal((seen["notified"]["code"], seen["numbers"]["numbers"]), ("13223", [MINE]), "notification and numbers")
+        equal(seen["application"], {"sid": "AP", "method": "GET", "url": "http://app.test/"}, "an application")
+        equal(seen["number"], {"number": "+15552001", "voice": True, "app": True}, "a number")
+        equal([seen[what]["code"] for what in ("number again", "suspended", "key of a key")], [21422, 20005, 20006], "more error numbers")
+        equal((seen["account"], seen["key"]), ({"calls": 0, "status": "active"}, {"calls": 1}), "an account, a key")
+        equal((seen["domain"], seen["trunk"]), ({"type": "CREDENTIAL_LIST"}, {"urls": 3, "dated": True}), "a domain, a trunk")
+        equal((seen["alerts"], seen["usage"]), ({"code": "13223"}, {"unit": "minutes", "counted": "string"}), "alerts, usage")
         for part in (bob, rtp):
             part.close()
         equal(server.stop(), 0, "exit code of the server")

@@ -17,6 +17,7 @@ from lib.rtp import Rtp
 from lib.scenario import Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config, number, trunk, user
 from lib.sip import Phone, sdp
+from resources import Resources
 
 SIP, HTTP, APP, TRUNK = ("127.0.0.1", 10060), "127.0.0.1:10040", 10030, "127.0.0.2"
 URL = f"http://127.0.0.1:{APP}"
@@ -57,6 +58,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             dial.client("bob")
             response.append(dial)
         else:
+            # Speech answers a call that comes in; a pause does not.
+            if self.path not in ("/first", "/second"):
+                response.say("Here.")
             response.pause(length=30)
         self.server.requests.append((self.path, form))
         text = str(response).encode()
@@ -210,7 +214,7 @@ class Rest:
             (20001, {"to": "client:bob", "from_": MINE, "url": URL, "send_digits": "12x"}),
             (20001, {"to": "client:bob", "from_": MINE, "url": URL, "method": "PUT"}),
             (20001, {"to": "client:bob", "from_": MINE, "url": URL, "status_callback": URL, "status_callback_event": ["answered", "never"]}),
-            (20001, {"to": "client:bob", "from_": MINE, "url": URL, "record": True}),
+            (20001, {"to": "client:bob", "from_": MINE, "url": URL, "machine_detection": "Enable"}),
         ):
             self.refused(code, lambda: create(**parameters))
         self.refused(20404, lambda: self.client.calls("CA" + "0" * 32).fetch())
@@ -264,7 +268,10 @@ class Rest:
 def main():
     with Scenario(__file__) as scenario:
         rest = Rest(scenario)
-        for part in (rest.start, rest.whole_call, rest.failures, rest.leg_of_a_dial, rest.errors, rest.tenants, rest.numbers, rest.pages, rest.signatures):
+        made = Resources(rest, SIP, URL, TRUNK)
+        calls = (rest.start, rest.whole_call, rest.failures, rest.leg_of_a_dial, rest.errors, rest.tenants, rest.numbers, rest.pages)
+        resources = (made.applications, made.numbers, made.accounts, made.keys, made.domains, made.trunks, made.records, made.kept)
+        for part in (*calls, *resources, rest.signatures):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = f"{getattr(rest, 'created', 0)} calls in a burst, none lost; RequestValidator accepted {getattr(rest, 'accepted', 0)} requests"
 

@@ -1,0 +1,208 @@
+"""What the program makes by the API, and calls that go by it."""
+
+import datetime
+
+from twilio.rest import Client
+
+from lib.scenario import wait_for
+from lib.server import ACCOUNT
+from lib.sip import Phone, sdp
+
+DOMAIN, PASSWORD = "office.sip.test", "Secret-Of-Alice-1"
+
+
+class Resources:
+    def __init__(self, rest, sip, url, carrier):
+        self.rest, self.scenario, self.sip, self.url, self.carrier = rest, rest.scenario, sip, url, carrier
+
+    @property
+    def client(self):
+        return self.rest.client
+
+    def applications(self):
+        """Made, found, changed; run by a call; deleted."""
+        equal, apps = self.scenario.equal, self.client.applications
+        made = apps.create(friendly_name="support", voice_url=f"{self.url}/application", status_callback=f"{self.url}/status")
+        equal((made.friendly_name, made.voice_method, made.voice_url), ("support", "POST", f"{self.url}/application"), "an application")
+        self.scenario.check(isinstance(made.date_created, datetime.datetime), f"date_created {made.date_created!r}")
+        equal(apps(made.sid).update(voice_method="GET").voice_method, "GET", "a change")
+        apps(made.sid).update(voice_method="POST")
+        equal([one.sid for one in apps.list(friendly_name="support")], [made.sid], "applications by name")
+        call = self.client.calls.create(to="client:bob", from_="+15552000", application_sid=made.sid)
+        incoming = self.rest.bob.wait_invite()
+        incoming.accept(sdp("127.0.0.1", 9))
+        wait_for(lambda: self.rest.app.to("/application", CallSid=call.sid), 5, "the document of the application")
+        self.client.calls(call.sid).update(status="completed")
+        incoming.wait_bye()
+        wait_for(lambda: self.rest.app.to("/status", CallSid=call.sid), 5, "the callback of the application")
+        more = [apps.create(friendly_name=f"more {number}").sid for number in range(7)]
+        equal({one.sid for one in apps.list(page_size=3)}, {made.sid, *more}, "pages of applications")
+        self.rest.refused(21218, lambda: self.client.calls.create(to="client:bob", from_="+15552000", application_sid="AP" + "0" * 32))
+        for sid in (*more, made.sid):
+            self.scenario.check(apps(sid).delete(), "delete")
+        self.rest.refused(20404, apps(made.sid).fetch)
+
+    def numbers(self):
+        """A number is answered from the moment that it is made; one of the file can be changed."""
+        equal, numbers = self.scenario.equal, self.client.incoming_phone_numbers
+        made = numbers.create(phone_number="+15552001", voice_url=f"{self.url}/first-number")
+        equal((made.phone_number, made.origin, made.capabilities["voice"]), ("+15552001", "hosted", True), "a number")
+        self.called("+15552001", "/first-number")
+        numbers(made.sid).update(voice_url=f"{self.url}/second-number", friendly_name="sales")
+        self.called("+15552001", "/second-number")
+        equal([one.sid for one in numbers.list(friendly_name="sales")], [made.sid], "numbers by name")
+        self.rest.refused(21422, lambda: numbers.create(phone_number="+15552001"))
+        of_file = numbers.list(phone_number="+15552000")[0]
+        numbers(of_file.sid).update(voice_url=f"{self.url}/changed")
+        self.called("+15552000", "/changed")
+        self.rest.refused(20001, numbers(of_file.sid).delete)
+        self.scenario.check(numbers(made.sid).delete(), "delete")
+        phone = Phone(self.sip, "+15559000", local=(self.carrier, 0))
+        equal(phone.invite("+15552001", sdp("127.0.0.1", 9)).final().status, 404, "a number that was deleted")
+        phone.close()
+        self.client.validation_requests.create(phone_number="+15558888", friendly_name="mobile")
+        own = self.client.outgoing_caller_ids.list(phone_number="+15558888")
+        equal([one.friendly_name for one in own], ["mobile"], "caller ids")
+        self.scenario.check(own[0].delete(), "delete of a caller id")
+
+    def called(self, number, path):
+        phone = Phone(self.sip, "+15559000", local=(self.carrier, 0))
+        call = phone.invite(number, sdp("127.0.0.1", 9)).accepted()
+        wait_for(lambda: self.rest.app.to(path), 5, f"{path} for {number}")
+        self.scenario.equal(call.bye().status, 200, "BYE")
+        phone.close()
+
+    def accounts(self):
+        """An account below one's own: it calls for itself, is suspended, and is closed."""
+        equal = self.scenario.equal
+        made = self.client.api.accounts.create(friendly_name="customer")
+        equal((made.status, made.owner_account_sid, len(made.auth_token)), ("active", ACCOUNT, 32), "an account")
+        own = self.rest.login(made.sid, made.auth_token)
+        equal(own.api.accounts(made.sid).fetch().friendly_name, "customer", "its own view")
+        self.rest.refused(20404, own.api.accounts(ACCOUNT).fetch)
+        above = Client(ACCOUNT, self.client.password, made.sid)
+        above.api.base_url = self.client.api.base_url
+        number = above.incoming_phone_numbers.create(phone_number="+15552002")
+        equal([one.phone_number for one in own.incoming_phone_numbers.list()], ["+15552002"], "its numbers")
+        above.incoming_phone_numbers(number.sid).update(account_sid=ACCOUNT)
+        equal((own.incoming_phone_numbers.list(), self.client.incoming_phone_numbers(number.sid).fetch().account_sid), ([], ACCOUNT), "a number that goes up")
+        self.client.incoming_phone_numbers(number.sid).delete()
+        self.client.api.accounts(made.sid).update(status="suspended")
+        self.rest.refused(20005, own.calls.list)
+        equal([one.sid for one in self.client.api.accounts.list(status="suspended")], [made.sid], "suspended accounts")
+        self.client.api.accounts(made.sid).update(status="active")
+        equal(own.calls.list(), [], "its calls")
+        equal(self.client.api.accounts(made.sid).update(status="closed").status, "closed", "the end")
+
+    def keys(self):
+        equal = self.scenario.equal
+        made = self.client.new_keys.create(friendly_name="deploy")
+        client = Client(made.sid, made.secret, ACCOUNT)
+        client.api.base_url = self.client.api.base_url
+        self.scenario.check(client.calls.list(limit=1), "calls by key")
+        self.rest.refused(20006, client.keys.list)
+        equal([one.sid for one in self.client.keys.list()], [made.sid], "keys")
+        equal(self.client.keys(made.sid).update(friendly_name="ops").friendly_name, "ops", "a change")
+        self.client.keys(made.sid).delete()
+        self.rest.refused(20003, lambda: client.calls.list(limit=1))
+        equal((self.client.balance.fetch().balance, self.client.tokens.create().ttl), ("0.00", "86400"), "balance and token")
+
+    def domains(self):
+        """A user of a domain registers, calls and is called."""
+        equal, sip = self.scenario.equal, self.client.sip
+        domain = sip.domains.create(domain_name=DOMAIN, voice_url=f"{self.url}/office", sip_registration=True)
+        credentials = sip.credential_lists.create(friendly_name="staff")
+        member = sip.credential_lists(credentials.sid).credentials.create(username="alice", password=PASSWORD)
+        equal((member.username, member.credential_list_sid), ("alice", credentials.sid), "a credential")
+        alice = Phone(self.sip, "alice", PASSWORD, domain=DOMAIN)
+        equal(alice.register().status, 401, "REGISTER before the list is put to use")
+        auth = sip.domains(domain.sid).auth
+        auth.registrations.credential_list_mappings.create(credential_list_sid=credentials.sid)
+        auth.calls.credential_list_mappings.create(credential_list_sid=credentials.sid)
+        equal(alice.register().status, 200, "REGISTER")
+        call = alice.invite("anybody", sdp("127.0.0.1", 9)).accepted()
+        wait_for(lambda: self.rest.app.to("/office"), 5, "the domain's document")
+        asked = self.rest.app.to("/office")[0]
+        equal((asked["To"], asked["From"], asked["SipDomain"]), (f"sip:anybody@{DOMAIN}", f"sip:alice@{DOMAIN}", DOMAIN), "what it is told")
+        call.bye()
+        self.client.calls.create(to=f"sip:alice@{DOMAIN}", from_="+15552000", twiml="<Response/>")
+        incoming = alice.wait_invite()
+        incoming.accept(sdp("127.0.0.1", 9))
+        incoming.wait_bye()
+        fetched = sip.domains(domain.sid).fetch()
+        equal((fetched.auth_type, fetched.sip_registration), ("CREDENTIAL_LIST", True), "the domain")
+        access = sip.ip_access_control_lists.create(friendly_name="office")
+        address = sip.ip_access_control_lists(access.sid).ip_addresses.create(friendly_name="far", ip_address="192.0.2.0", cidr_prefix_length=24)
+        equal((address.ip_address, address.cidr_prefix_length), ("192.0.2.0", 24), "an address")
+        sip.domains(domain.sid).ip_access_control_list_mappings.create(ip_access_control_list_sid=access.sid)
+        equal([one.sid for one in auth.calls.ip_access_control_list_mappings.list()], [access.sid], "mappings")
+        equal(alice.invite("anybody", sdp("127.0.0.1", 9)).final().status, 403, "a call from elsewhere")
+        for part in (sip.ip_access_control_lists(access.sid), sip.credential_lists(credentials.sid), sip.domains(domain.sid)):
+            self.scenario.check(part.delete(), "delete")
+        equal(sip.domains.list(), [], "domains")
+        self.rest.refused(20001, lambda: sip.domains.create(domain_name="not a name"))
+        alice.close()
+
+    def trunks(self):
+        """Calls to the trunk's number go to its URL, and calls to its domain are dialled."""
+        equal, trunking = self.scenario.equal, self.client.trunking.v1
+        self.client.trunking.base_url = self.client.api.base_url
+        trunk = trunking.trunks.create(friendly_name="pbx", domain_name="pbx.sip.test")
+        pbx = Phone(self.sip, "pbx")
+        url = trunking.trunks(trunk.sid).origination_urls.create(
+            friendly_name="pbx", sip_url=f"sip:{pbx.transport.address}", weight=10, priority=1, enabled=True
+        )
+        equal((url.weight, url.enabled, url.trunk_sid), (10, True, trunk.sid), "an origination url")
+        number = self.client.incoming_phone_numbers.create(phone_number="+15552003", voice_url=f"{self.url}/dialled-number")
+        trunking.trunks(trunk.sid).phone_numbers.create(phone_number_sid=number.sid)
+        equal([one.phone_number for one in trunking.trunks(trunk.sid).phone_numbers.list()], ["+15552003"], "numbers of the trunk")
+        phone = Phone(self.sip, "+15559000", local=(self.carrier, 0))
+        call = phone.invite("+15552003", sdp("127.0.0.1", 9))
+        incoming = pbx.wait_invite()
+        self.scenario.check(incoming.invite.start.startswith("INVITE sip:+15552003@"), incoming.invite.start)
+        incoming.accept(sdp("127.0.0.1", 9))
+        call.accepted().bye()
+        incoming.wait_bye()
+        trunking.trunks(trunk.sid).phone_numbers(number.sid).delete()
+        access = self.client.sip.ip_access_control_lists.create(friendly_name="pbx")
+        self.client.sip.ip_access_control_lists(access.sid).ip_addresses.create(friendly_name="here", ip_address="127.0.0.1")
+        trunking.trunks(trunk.sid).ip_access_control_lists.create(ip_access_control_list_sid=access.sid)
+        inside = Phone(self.sip, "anybody", domain="pbx.sip.test")
+        call = inside.invite("+15552003", sdp("127.0.0.1", 9)).accepted()
+        wait_for(lambda: self.rest.app.to("/dialled-number"), 5, "the number that was dialled by the trunk")
+        call.bye()
+        equal(trunking.trunks(trunk.sid).fetch().auth_type, "IP_ACL", "the trunk")
+        equal(len(trunking.trunks.list(page_size=1)), 1, "trunks")
+        equal(trunking.trunks(trunk.sid).recordings().update(mode="record-from-answer").mode, "record-from-answer", "recording")
+        for part in (trunking.trunks(trunk.sid), self.client.sip.ip_access_control_lists(access.sid), self.client.incoming_phone_numbers(number.sid)):
+            self.scenario.check(part.delete(), "delete")
+        for part in (phone, pbx, inside):
+            part.close()
+
+    def records(self):
+        """Usage, notifications and alerts of what was done so far."""
+        equal = self.scenario.equal
+        self.rest.server.written([one.sid for one in self.client.calls.list(status="completed")])
+        today = self.client.usage.records.today.list(category="calls")
+        total = self.client.usage.records.list(category="calls")
+        rows = self.rest.server.rows("SELECT count(*), sum((quantity + 59) / 60) FROM ledger")[0]
+        equal([(int(one.count), int(one.usage)) for one in total], [rows], "usage of all time")
+        self.scenario.check(len(today) == 1 and today[0].usage_unit == "minutes", f"usage of today: {today}")
+        daily = self.client.usage.records.daily.list(category="calls", start_date=datetime.date.today() - datetime.timedelta(days=5))
+        self.scenario.check(len(daily) in (5, 6, 7) and sum(int(one.count) for one in daily) == rows[0], f"{len(daily)} days")
+        found = self.client.notifications.list(log=0)
+        self.scenario.check(any(one.error_code == "13223" for one in found), "notifications of the account")
+        equal(self.client.notifications(found[0].sid).fetch().call_sid, found[0].call_sid, "a notification")
+        self.client.monitor.base_url = self.client.api.base_url
+        alerts = self.client.monitor.v1.alerts.list(log_level="error")
+        equal([one.sid for one in alerts], [one.sid for one in found], "alerts")
+        self.scenario.check(isinstance(alerts[0].date_created, datetime.datetime), f"date_created {alerts[0].date_created!r}")
+        asked = self.client.calls(self.client.calls.list(status="completed", limit=1)[0].sid).events.list()
+        self.scenario.check(all(one.request["url"] for one in asked), f"events {asked}")
+
+    def kept(self):
+        """A server that was killed has what it has acknowledged."""
+        sids = [self.client.applications.create(friendly_name=f"kept {number}").sid for number in range(20)]
+        self.rest.server.kill()
+        self.rest.server.start()
+        self.scenario.equal([one.sid for one in self.client.applications.list()], sids[::-1], "applications after the kill")
