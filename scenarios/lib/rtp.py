@@ -31,11 +31,13 @@ def ulaw_encode(samples):
     """The nearest u-law byte of each sample."""
     if not _COMPRESS:
         order = sorted(range(256), key=lambda code: ULAW[code])
-        place = 0
+        place, table = 0, {}
         for value in range(-32768, 32768, 4):
             while place < 255 and abs(ULAW[order[place + 1]] - value) <= abs(ULAW[order[place]] - value):
                 place += 1
-            _COMPRESS[value // 4] = order[place]
+            table[value // 4] = order[place]
+        # All of it at once: another thread may be encoding.
+        _COMPRESS.update(table)
     return bytes(_COMPRESS[max(-32768, min(32767, int(sample))) // 4] for sample in samples)
 
 
@@ -51,6 +53,11 @@ def noise(seconds, seed, level=6000):
 
 def correlation(wanted, heard):
     """The best normalised cross-correlation of `wanted` with any part of `heard` that has its length: -1 to 1."""
+    return best_match(wanted, heard)[0]
+
+
+def best_match(wanted, heard):
+    """That correlation, and at which sample of `heard` it is."""
     import numpy
 
     wanted, heard = numpy.asarray(wanted, float), numpy.asarray(heard, float)
@@ -62,7 +69,8 @@ def correlation(wanted, heard):
     squares = numpy.concatenate(([0.0], numpy.cumsum(heard**2)))
     energy = squares[len(wanted) :] - squares[: len(squares) - len(wanted)]
     scale = numpy.sqrt((wanted**2).sum() * numpy.maximum(energy, 1e3))
-    return float((products / numpy.maximum(scale, 1e-9)).max())
+    found = products / numpy.maximum(scale, 1e-9)
+    return float(found.max()), int(found.argmax())
 
 
 class Packet:
@@ -86,6 +94,8 @@ class Rtp:
         self._sequence, self._timestamp, self._ssrc = random.getrandbits(15), random.getrandbits(31), random.getrandbits(32)
         self._open = True
         self._players = []
+        # When the next packet is due, of a telephone whose clock goes on while it says nothing.
+        self._due = None
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
 
@@ -110,13 +120,16 @@ class Rtp:
     def play(self, audio, payload_type=0, wait=True):
         """Sends G.711 bytes at the pace of a phone."""
         def run():
-            due = time.monotonic()
+            now = time.monotonic()
+            if self._due is not None:
+                self._timestamp += round(max(0.0, now - self._due) * 50) * FRAME
+            self._due = now
             for at in range(0, len(audio) - FRAME + 1, FRAME):
                 if not self._open:
                     return
                 self.send(audio[at : at + FRAME], payload_type)
-                due += 0.02
-                time.sleep(max(0.0, due - time.monotonic()))
+                self._due += 0.02
+                time.sleep(max(0.0, self._due - time.monotonic()))
 
         if wait:
             run()
@@ -136,6 +149,7 @@ class Rtp:
                 time.sleep(0.02)
             self._timestamp += (packets + 5) * FRAME
             time.sleep(0.06)
+        self._due = time.monotonic()
 
     def heard(self, payload_type=0):
         """Samples of what came, in the order of its timestamps, silence where nothing was."""
