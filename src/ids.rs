@@ -8,6 +8,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
 /// Defines a sid: its type, its two letters.
 macro_rules! sid {
@@ -114,6 +115,14 @@ sid!(
     EventSid,
     "EV"
 );
+
+impl QueueSid {
+    /// Of a queue that nobody made before it was named: the same each time.
+    pub fn of_name(account: AccountSid, name: &str) -> QueueSid {
+        let digest = Sha256::new().chain_update(account.bits().to_be_bytes()).chain_update(name).finalize();
+        QueueSid::new(u128::from_be_bytes(digest[..16].try_into().expect("sixteen of thirty-two bytes")))
+    }
+}
 
 /// A fresh sid of a kind that has no type of its own: what only the API and the database name.
 pub fn fresh_sid(prefix: &str, wall_ms: u64, random: u128) -> String {

@@ -16,7 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("hot", &["account"]),
     ("ids", &[]),
     // What customers make is in the database, then in the directory, then with the shard.
-    ("provision", &["account", "ids", "secret", "shard", "store", "twiml"]),
+    ("provision", &["account", "events", "ids", "secret", "shard", "store", "twiml"]),
     ("recordings", &["call", "events", "ids", "twiml"]),
     ("secret", &[]),
     ("shard", &["account", "app", "call", "events", "hot", "ids", "speech", "twiml", "workers"]),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Account, AccountStatus, Aor, ApiKey, Domain, Number, Source, Trunk, User};
+use super::{Account, AccountStatus, Aor, ApiKey, Domain, Number, QueueEntry, Source, Trunk, User};
 use crate::ids::{AccountSid, NumberSid};
 
 /// All accounts with their numbers, users and trunks.
@@ -22,6 +22,7 @@ pub struct Directory {
     keys: HashMap<String, Arc<ApiKey>>,
     /// Numbers of others that an account may show.
     caller_ids: HashSet<(AccountSid, String)>,
+    queues: HashMap<(AccountSid, String), QueueEntry>,
 }
 
 /// Where a request without a dialog came from.
@@ -104,6 +105,15 @@ impl Directory {
 
     pub fn add_caller_id(&mut self, account: AccountSid, number: String) {
         self.caller_ids.insert((account, number));
+    }
+
+    pub fn add_queue(&mut self, account: AccountSid, name: String, queue: QueueEntry) {
+        self.queues.insert((account, name), queue);
+    }
+
+    /// An account's queue of that name.
+    pub fn queue(&self, account: AccountSid, name: &str) -> Option<QueueEntry> {
+        self.queues.get(&(account, name.to_owned())).copied()
     }
 
     pub fn add_sip_domain(&mut self, domain: Arc<Domain>) -> Result<(), DirectoryError> {

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::ids::{AccountSid, NumberSid};
+use crate::ids::{AccountSid, NumberSid, QueueSid};
 use crate::secret::Secret;
 use crate::twiml::{AtEnd, DocumentSource, Endpoint, NewDocument, StatusCallback};
 
@@ -218,6 +218,13 @@ impl Domain {
     pub fn lets_in(&self, source: IpAddr) -> bool {
         self.addresses.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&source)))
     }
+}
+
+/// A queue that somebody has made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueEntry {
+    pub sid: QueueSid,
+    pub max_size: u32,
 }
 
 /// Names a user: unique in its domain.

@@ -15,7 +15,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use crate::account::Directory;
-use crate::events::{Live, LiveConferences, LiveRecordings};
+use crate::events::{Live, LiveConferences, LiveQueues, LiveRecordings};
 use crate::ids::CallSid;
 use crate::provision::Provisioning;
 use crate::recordings::Archive;
@@ -30,6 +30,7 @@ pub struct View {
     pub live: Live,
     pub recordings: LiveRecordings,
     pub conferences: LiveConferences,
+    pub queues: LiveQueues,
     pub archive: Archive,
     /// Where customers reach this API, without a slash at the end.
     pub public_url: String,

@@ -8,8 +8,8 @@ use super::Update;
 use crate::events::EventKind;
 use crate::ids::{BranchId, CallSid, RecordingSid};
 use crate::twiml::{
-    AudioFailure, AudioSource, BranchEvent, BranchSpec, ClipRef, ConferenceSpec, FetchFailure, FetchOrder, Fetched,
-    Membership, Notice,
+    AudioFailure, AudioSource, BranchEvent, BranchSpec, ClipRef, ConferenceSpec, DequeueSpec, EnqueueSpec,
+    FetchFailure, FetchOrder, Fetched, Membership, Notice, Taking, Waiting,
 };
 
 /// One of the INVITEs that a dialled call sends at once; an incoming call has only the first.
@@ -60,8 +60,14 @@ pub enum CallInput {
     Linked {
         key: u64,
     },
+    /// What the link led to is gone.
+    Unlinked,
     /// What the conference tells its member.
     Membership(Membership),
+    /// What a queue tells who waits in it.
+    Waiting(Waiting),
+    /// What a queue tells who takes from it.
+    Taking(Taking),
     /// A parent tells its child.
     Parent(ParentInput),
     /// Somebody outside changes the running call.
@@ -180,6 +186,13 @@ pub enum Effect {
     LeaveConference {
         hung_up: bool,
     },
+    /// Answered by [`CallInput::Waiting`].
+    Enqueue(Box<EnqueueSpec>),
+    AskQueue,
+    QueueReady,
+    /// Answered by [`CallInput::Taking`].
+    Dequeue(Box<DequeueSpec>),
+    LeaveQueue,
     /// Answered by [`CallInput::RecordingNamed`].
     NameRecording {
         number: u16,

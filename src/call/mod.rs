@@ -7,7 +7,7 @@
 //! - `leg`: the signalling and the media of the leg: rings, answers, is refused, ends
 //! - `program`: carries out what the document's verbs want
 //! - `children`: the legs that a `<Dial>` calls, and bridging
-//! - `room`: its place in a conference; `conference`: the conference itself
+//! - `room`: its place in a conference or a pair; `conference`, `queue`: the rooms themselves
 //! - `recording`: what is recorded of the leg
 //! - `params`: what every request to the application says
 //! - `route`: who answers a call, and how a number is reached
@@ -19,6 +19,7 @@ mod effect;
 mod leg;
 mod params;
 mod program;
+mod queue;
 mod recording;
 mod room;
 pub mod route;
@@ -40,6 +41,7 @@ pub use effect::{
     AttemptId, BranchOrder, CallInput, CancelCause, Effect, FetchOutcome, ParentInput, SipCommand, SipEvent,
 };
 use leg::{Leg, MediaState, Signalling};
+pub use queue::{Queue, QueueEffect, QueueInput};
 pub use recording::{RECORDING_FILE, RecordingChange};
 
 /// The time of one wake-up.
@@ -266,6 +268,9 @@ impl Call {
             CallInput::Branch { branch, event } => self.branch_event(branch, event, now, effects),
             CallInput::RecordingNamed { number, sid, url } => self.recording_named(number, sid, url, now, effects),
             CallInput::Linked { key } => self.linked(key, effects),
+            CallInput::Unlinked => self.part(effects),
+            CallInput::Waiting(event) => self.run(VerbInput::Waiting(event), now, effects),
+            CallInput::Taking(event) => self.run(VerbInput::Taking(event), now, effects),
             CallInput::Membership(membership) => self.membership(membership, now, effects),
             CallInput::Parent(input) => self.parent_input(input, now, effects),
             CallInput::Notice(notice) => self.publish(EventKind::Noticed(notice), effects),

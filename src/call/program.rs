@@ -47,6 +47,11 @@ impl Call {
             VerbEffect::StopRecording(recording) => self.stop_recording(recording, effects),
             VerbEffect::JoinConference(spec) => effects.push(Effect::JoinConference(spec)),
             VerbEffect::LeaveConference => self.leave_conference(effects),
+            VerbEffect::Enqueue(spec) => effects.push(Effect::Enqueue(spec)),
+            VerbEffect::AskQueue => effects.push(Effect::AskQueue),
+            VerbEffect::QueueReady => effects.push(Effect::QueueReady),
+            VerbEffect::Dequeue(spec) => effects.push(Effect::Dequeue(spec)),
+            VerbEffect::LeaveQueue => effects.push(Effect::LeaveQueue),
             VerbEffect::Fetch(order) => self.fetch(order, now, effects),
             VerbEffect::CancelFetch(fetch) => {
                 if self.throttle.forget(fetch).is_none() {

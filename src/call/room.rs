@@ -42,7 +42,7 @@ impl Call {
     }
 
     /// The link goes; the leg hears nothing until something else is played to it.
-    fn part(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn part(&mut self, effects: &mut Vec<Effect>) {
         let Some(leg_id) = self.link.take() else { return };
         effects.push(Effect::Media(CommandKind::DropLeg(leg_id)));
         if self.leg.signalling != Signalling::Ended {

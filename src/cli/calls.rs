@@ -142,9 +142,11 @@ fn describe(kind: &EventKind) -> String {
             format!("nothing heard for 2 s from {expected_from}, but from {dropped_from}: see [media] latching")
         }
         // These are not among a call's own.
-        EventKind::Initiated(_) | EventKind::Completed(_) | EventKind::Recording(_) | EventKind::Conference(_) => {
-            String::new()
-        }
+        EventKind::Initiated(_)
+        | EventKind::Completed(_)
+        | EventKind::Recording(_)
+        | EventKind::Conference(_)
+        | EventKind::Queue(_) => String::new(),
     }
 }
 

@@ -9,6 +9,7 @@ mod journal;
 mod live;
 mod notification;
 mod outbox;
+mod queue;
 mod record;
 mod recording;
 mod shelf;
@@ -17,13 +18,14 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AccountSid, CallSid, ConferenceSid, EventSid, RecordingSid};
+use crate::ids::{AccountSid, CallSid, ConferenceSid, EventSid, QueueSid, RecordingSid};
 use crate::twiml::{CallbackEvent, Notice, StatusCallback};
 
 pub use conference::{Conference, ConferenceFact, ConferenceReason, ConferenceStatus, ConferenceStep, Participant};
 pub use live::Live;
 pub use notification::Notification;
 pub use outbox::{Outbox, Publisher, Subscriber};
+pub use queue::{Queue, QueueFact, QueueStep};
 pub use record::{CallRecord, Told};
 pub use recording::{Recording, RecordingFact, RecordingStatus, recording_url};
 pub use shelf::{Shelf, Shelves};
@@ -33,6 +35,9 @@ pub type LiveRecordings = Shelf<RecordingSid, Recording>;
 
 /// Conferences that run, and those that the store does not have yet.
 pub type LiveConferences = Shelf<ConferenceSid, Conference>;
+
+/// Queues in which somebody waits, or has waited since the start.
+pub type LiveQueues = Shelf<QueueSid, Queue>;
 
 /// An immutable fact about a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,6 +86,8 @@ pub enum EventKind {
     Recording(Box<RecordingFact>),
     /// A step of a conference.
     Conference(Box<ConferenceFact>),
+    /// A call came into a queue, or left it.
+    Queue(Box<QueueFact>),
     /// The call is over. Always the last of the call itself.
     Completed(Box<Completed>),
 }
@@ -215,7 +222,7 @@ impl EndedBy {
 impl EventKind {
     /// Whether it stands for itself: it is no part of its call's record, and may come when that is complete.
     pub fn stands_alone(&self) -> bool {
-        matches!(self, EventKind::Recording(_) | EventKind::Conference(_))
+        matches!(self, EventKind::Recording(_) | EventKind::Conference(_) | EventKind::Queue(_))
     }
 
     /// The step that a status callback may ask for, if this is one.

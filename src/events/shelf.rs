@@ -5,7 +5,8 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    CallRecord, Conference, ConferenceStatus, Event, EventKind, LiveConferences, LiveRecordings, Recording, Subscriber,
+    CallRecord, Conference, ConferenceStatus, Event, EventKind, LiveConferences, LiveQueues, LiveRecordings, Queue,
+    Recording, Subscriber,
 };
 use crate::ids::AccountSid;
 
@@ -14,6 +15,7 @@ use crate::ids::AccountSid;
 pub struct Shelves {
     pub recordings: LiveRecordings,
     pub conferences: LiveConferences,
+    pub queues: LiveQueues,
 }
 
 impl Shelves {
@@ -36,7 +38,7 @@ impl Shelves {
 impl Subscriber for Shelves {
     fn told(&mut self, _: &Event, _: &mut CallRecord, _: bool) {}
 
-    fn noted(&mut self, event: &Event, _again: bool) {
+    fn noted(&mut self, event: &Event, again: bool) {
         let account = event.account;
         match &event.kind {
             EventKind::Recording(fact) => {
@@ -47,6 +49,11 @@ impl Subscriber for Shelves {
                 let before = self.conferences.get(account, fact.sid);
                 let told = Conference::told(account, event.call, event.at_ms, fact).apply(before, fact);
                 self.conferences.put(account, fact.sid, told);
+            }
+            // Whoever waited when an earlier run ended waits no more.
+            EventKind::Queue(fact) if !again => {
+                let before = self.queues.get(account, fact.sid);
+                self.queues.put(account, fact.sid, Queue::told(before, account, event.call, event.at_ms, fact));
             }
             _ => {}
         }

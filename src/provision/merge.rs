@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::account::{
-    Account, AccountStatus, ApiKey, Application, Dated, Directory, Domain, DomainAnswer, Number, Password, Row,
-    SecretHash, User,
+    Account, AccountStatus, ApiKey, Application, Dated, Directory, Domain, DomainAnswer, Number, Password, QueueEntry,
+    Row, SecretHash, User,
 };
 use crate::ids::AccountSid;
 use crate::secret::Secret;
@@ -111,6 +111,12 @@ struct OriginationDetail {
     enabled: bool,
 }
 
+#[derive(Deserialize)]
+struct QueueDetail {
+    friendly_name: String,
+    max_size: u32,
+}
+
 /// The rows by what they are asked for.
 struct Rows<'a> {
     by_kind: HashMap<Kind, Vec<&'a Resource>>,
@@ -130,6 +136,12 @@ pub fn directory<'a>(configured: &Directory, rows: impl Iterator<Item = &'a Reso
     for row in rows.of(Kind::CallerId) {
         let (Some(account), Some(detail)) = (account(row), detail::<CallerIdDetail>(row)) else { continue };
         directory.add_caller_id(account, detail.phone_number);
+    }
+    for row in rows.of(Kind::Queue) {
+        let (Some(account), Some(detail)) = (account(row), detail::<QueueDetail>(row)) else { continue };
+        if let Ok(sid) = row.sid.parse() {
+            directory.add_queue(account, detail.friendly_name, QueueEntry { sid, max_size: detail.max_size });
+        }
     }
     for row in rows.of(Kind::Number) {
         rows.number(row, &mut directory);

@@ -4,6 +4,7 @@
 //! to whoever asked. Other processes see it when they read the rows again, which a reload does.
 
 mod merge;
+mod queues;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::shard::{Mail, MailBox};
 use crate::store::{Kind, Resource, Store, StoreError};
 
 pub use merge::Voice;
+pub use queues::QueueKeeper;
 
 /// Writes resources, and keeps the directory as they say.
 pub struct Provisioning {

@@ -23,7 +23,7 @@ use crate::config::{Config, ConfigError, Latching};
 use crate::events::{Outbox, Shelves};
 use crate::hot::Bindings;
 use crate::ids::CallSid;
-use crate::provision::Provisioning;
+use crate::provision::{Provisioning, QueueKeeper};
 use crate::recordings::{Archive, Sweeper};
 use crate::shard::{self, Mail, MailBox, Names, Outside, core, gate, mail_box};
 use crate::speech::Speech;
@@ -118,6 +118,7 @@ impl Server {
                     Box::new(CallMetrics::default()),
                     Box::new(CallLog),
                     Box::new(sweeper),
+                    Box::new(QueueKeeper::new(provisioning.clone(), runtime.clone())),
                 ],
                 |recording| archive.finish(recording),
             )
@@ -163,6 +164,7 @@ impl Server {
             live: outbox.live(),
             recordings: shelves.recordings.clone(),
             conferences: shelves.conferences.clone(),
+            queues: shelves.queues.clone(),
             archive,
             public_url: config.http.public_url.clone(),
             directory: directory.clone(),

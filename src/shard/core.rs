@@ -19,6 +19,7 @@ use dialtone_sip::tokens::{TokenMap, Tokens};
 
 use super::gate::Gate;
 use super::outbound::Resolving;
+use super::queues::Queues;
 use super::rooms::Rooms;
 use crate::account::Directory;
 use crate::app::Guard;
@@ -118,6 +119,7 @@ pub struct Core {
     sessions: TokenMap<u64, Vec<(u32, CallSid)>>,
     pub(super) resolving: TokenMap<u64, Resolving>,
     pub(super) rooms: Rooms,
+    pub(super) queues: Queues,
     deadlines: BinaryHeap<Reverse<(Mono, CallSid)>>,
     pub(super) inputs: VecDeque<(CallSid, CallInput)>,
     pub(super) out: VecDeque<Output>,
@@ -143,6 +145,7 @@ impl Core {
             sessions: TokenMap::default(),
             resolving: TokenMap::default(),
             rooms: Rooms::default(),
+            queues: Queues::default(),
             deadlines: BinaryHeap::new(),
             inputs: VecDeque::new(),
             out: VecDeque::new(),
@@ -188,7 +191,7 @@ impl Core {
 
     /// Whether nothing is left of any call.
     pub fn has_no_calls(&self) -> bool {
-        self.calls.is_empty() && self.rooms.is_empty()
+        self.calls.is_empty() && self.rooms.is_empty() && self.queues.is_empty()
     }
 
     /// Whether no look-up is under way and no session is known: with no calls, nothing at all is left.
@@ -223,7 +226,8 @@ impl Core {
         for slot in self.calls.values_mut() {
             slot.call = serde_json::from_slice(&serde_json::to_vec(&slot.call)?)?;
         }
-        self.rooms.restart()
+        self.rooms.restart()?;
+        self.queues.restart()
     }
 
     pub fn handle_message(&mut self, flow: Flow, message: Message, now: Now) -> Option<&'static str> {
@@ -376,6 +380,7 @@ impl Core {
         let orphans: Vec<CallSid> = orphans.collect();
         self.inputs.extend(orphans.into_iter().map(|child| (child, CallInput::Shutdown)));
         self.leave_conference(sid, true, now);
+        self.leave_queue(sid, now);
         self.remove(sid);
         self.work(now);
         Some(sid)

@@ -4,7 +4,7 @@ use dialtone_sip::msg::HeaderName;
 use dialtone_sip::stack::Reply;
 
 use super::core::{Core, Output};
-use crate::call::{AttemptId, CallInput, Effect, Now, SipCommand, SipEvent};
+use crate::call::{AttemptId, CallInput, Effect, Now, QueueInput, SipCommand, SipEvent};
 use crate::events::{Event, EventKind, recording_url};
 use crate::ids::{AccountSid, CallSid, EventSid, RecordingSid};
 
@@ -40,6 +40,11 @@ impl Core {
             Effect::Note(kind) => self.note(account, sid, kind, now),
             Effect::JoinConference(spec) => self.join_conference(sid, account, *spec, now),
             Effect::LeaveConference { hung_up } => self.leave_conference(sid, hung_up, now),
+            Effect::Enqueue(spec) => self.enqueue(sid, account, *spec, now),
+            Effect::Dequeue(spec) => self.dequeue(sid, account, *spec, now),
+            Effect::AskQueue => self.give_queue_of(sid, QueueInput::Ask(sid), now),
+            Effect::QueueReady => self.give_queue_of(sid, QueueInput::Ready(sid), now),
+            Effect::LeaveQueue => self.leave_queue(sid, now),
             Effect::NameRecording { number } => {
                 let recording = RecordingSid::at(now.wall_ms, self.tokens.next_u128());
                 let url = recording_url(&self.settings.public_url, account, recording);

@@ -8,6 +8,7 @@ mod mail;
 mod names;
 mod orders;
 mod outbound;
+mod queues;
 mod rim;
 mod rooms;
 mod traffic;

@@ -36,6 +36,7 @@ kinds! {
     Application = "application",
     Number = "number",
     CallerId = "caller-id",
+    Queue = "queue",
     Domain = "domain",
     CredentialList = "credential-list",
     /// Below a credential list.

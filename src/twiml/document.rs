@@ -45,6 +45,8 @@ pub enum VerbSpec {
     Reject(RejectReason),
     Echo,
     Record(Box<RecordSpec>),
+    Enqueue(Box<EnqueueVerb>),
+    Leave,
     /// `<Start><Recording>`: records while the document goes on.
     StartRecording(Box<KeptSpec>),
 }
@@ -152,6 +154,8 @@ pub struct DialSpec {
     pub record: Option<DialRecordSpec>,
     /// A conference stands alone: nobody else is called.
     pub conference: Option<Box<ConferenceNoun>>,
+    /// So does a queue.
+    pub queue: Option<Box<QueueNoun>>,
     /// Whom to call; with nobody, the `<Dial>` fails.
     pub nouns: Vec<NounSpec>,
 }
@@ -178,6 +182,24 @@ pub struct ConferenceNoun {
     pub coach: Option<CallSid>,
     pub label: String,
     pub callback: Option<(Link, Method, Vec<ConferenceEvent>)>,
+}
+
+/// A `<Queue>` of a `<Dial>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QueueNoun {
+    pub name: String,
+    /// What the member hears before it is joined.
+    pub whisper: Option<(Link, Method)>,
+}
+
+/// An `<Enqueue>`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EnqueueVerb {
+    pub name: String,
+    pub action: Option<Link>,
+    pub method: Method,
+    pub wait: WaitSpec,
+    pub max_size: u32,
 }
 
 /// What somebody hears who waits in a room.

@@ -105,6 +105,11 @@ impl Interpreter {
         Self::default()
     }
 
+    /// One that runs inside a verb of another: none of its numbers meets one of the other's.
+    pub(super) fn beside(nested: u32) -> Self {
+        Self { numbers: Numbers::beside(nested), shelf: Shelf::beside(nested), ..Self::default() }
+    }
+
     /// Takes an input; what it brings about waits in [`poll_effect`](Self::poll_effect).
     pub fn handle(&mut self, input: VerbInput) {
         match input {
@@ -310,8 +315,9 @@ impl Interpreter {
         let order = match std::mem::take(&mut self.state) {
             State::Fetching(order) if order.fetch == fetch => order,
             other => {
+                // Perhaps a verb's own program waits for it.
                 self.state = other;
-                return;
+                return self.tell_verb(&VerbInput::Document { fetch, result });
             }
         };
         let parsed =
@@ -339,6 +345,10 @@ impl Interpreter {
             AtEnd::HangUp => (|_| true, ""),
             AtEnd::Accept => (may_whisper, "Dial is not allowed before a dialled call is bridged: skipped"),
             AtEnd::Silence => (may_play, "a room hears Say, Play, Pause and Redirect only: other verbs are skipped"),
+            AtEnd::Wait => (
+                may_wait,
+                "who waits hears Say, Play, Pause, Gather, Redirect, Leave and Hangup: other verbs are skipped",
+            ),
         };
         if !self.verbs.iter().all(may_stand) {
             self.verbs.retain(may_stand);
@@ -359,8 +369,8 @@ impl Interpreter {
             }
             _ => {
                 self.end_reason = EndReason::ApplicationError;
-                if self.at_end == AtEnd::Silence {
-                    // A room is not told of an application's faults.
+                if matches!(self.at_end, AtEnd::Silence | AtEnd::Wait) {
+                    // Who waits is not told of an application's faults.
                     return self.hang_up(HangupReason::ApplicationError);
                 }
                 self.at_end = AtEnd::HangUp;
@@ -375,7 +385,9 @@ impl Interpreter {
     fn end_of_document(&mut self) {
         match (self.end_reason, self.at_end) {
             (EndReason::ApplicationError, _) => self.hang_up(HangupReason::ApplicationError),
-            (EndReason::Document, AtEnd::HangUp | AtEnd::Silence) => self.hang_up(HangupReason::EndOfDocument),
+            (EndReason::Document, AtEnd::HangUp | AtEnd::Silence | AtEnd::Wait) => {
+                self.hang_up(HangupReason::EndOfDocument)
+            }
             (EndReason::Document, AtEnd::Accept) => {
                 self.effects.push_back(VerbEffect::Accept);
                 self.state = State::Finished;
@@ -416,4 +428,9 @@ fn may_whisper(verb: &VerbSpec) -> bool {
 /// Verbs that everybody in a room may hear.
 fn may_play(verb: &VerbSpec) -> bool {
     matches!(verb, VerbSpec::Say(_) | VerbSpec::Play(_) | VerbSpec::Pause(_) | VerbSpec::Redirect(_))
+}
+
+/// Verbs for one who waits in a queue.
+fn may_wait(verb: &VerbSpec) -> bool {
+    may_play(verb) || matches!(verb, VerbSpec::Gather(_) | VerbSpec::Leave | VerbSpec::Hangup)
 }

@@ -10,6 +10,7 @@ pub mod notice;
 pub mod parse;
 mod playlist;
 pub mod port;
+mod queue;
 mod shelf;
 mod verbs;
 
@@ -17,6 +18,7 @@ pub use conference::*;
 pub use interpreter::Interpreter;
 pub use notice::{Notice, Severity};
 pub use port::*;
+pub use queue::*;
 
 #[cfg(test)]
 mod tests;

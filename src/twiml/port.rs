@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{BranchId, CallSid, RecordingSid};
 use crate::twiml::conference::{ConferenceSpec, Membership};
 use crate::twiml::notice::Notice;
+use crate::twiml::queue::{DequeueSpec, EnqueueSpec, Taking, Waiting};
 
 /// HTTP method of a request that a document asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -57,6 +58,8 @@ pub enum AtEnd {
     /// What was to be played has been played ([`HangupReason::EndOfDocument`]): music and announcements in a room, of
     /// which no party hangs up. Verbs other than Say, Play, Pause and Redirect are skipped.
     Silence,
+    /// As `Silence`, for one who waits alone: Gather, Hangup and Leave may stand too.
+    Wait,
 }
 
 /// What a verb needs before it starts.
@@ -112,6 +115,10 @@ pub enum VerbInput {
     },
     /// What the conference tells that [`VerbEffect::JoinConference`] named.
     Conference(Membership),
+    /// What the queue tells that [`VerbEffect::Enqueue`] named.
+    Waiting(Waiting),
+    /// What the queue tells that [`VerbEffect::Dequeue`] named.
+    Taking(Taking),
     /// The answer to [`VerbEffect::Fetch`] of that number. A late one for a replaced fetch is ignored.
     Document {
         fetch: u32,
@@ -174,6 +181,16 @@ pub enum VerbEffect {
     JoinConference(Box<ConferenceSpec>),
     /// Answered by [`Membership::Left`], if it is a member.
     LeaveConference,
+    /// Let the call wait in a queue; answered by [`VerbInput::Waiting`].
+    Enqueue(Box<EnqueueSpec>),
+    /// Answered by [`Waiting::Stands`].
+    AskQueue,
+    /// What a call was to hear before it is joined, it has heard.
+    QueueReady,
+    /// Join the call with the first of a queue; answered by [`VerbInput::Taking`].
+    Dequeue(Box<DequeueSpec>),
+    /// Neither wait nor take any more. A pair that is joined is parted, and the other is told.
+    LeaveQueue,
     Fetch(FetchOrder),
     /// The answer to this fetch is no longer wanted.
     CancelFetch(u32),
@@ -490,6 +507,8 @@ pub enum VerbName {
     Echo,
     Record,
     Start,
+    Enqueue,
+    Leave,
 }
 
 impl Method {
@@ -515,6 +534,8 @@ impl VerbName {
             Self::Echo => "Echo",
             Self::Record => "Record",
             Self::Start => "Start",
+            Self::Enqueue => "Enqueue",
+            Self::Leave => "Leave",
         }
     }
 }

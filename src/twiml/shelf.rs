@@ -23,6 +23,11 @@ struct Entry {
 }
 
 impl Shelf {
+    /// One whose tickets meet none of another's.
+    pub fn beside(nested: u32) -> Self {
+        Self { entries: Vec::new(), next_ticket: nested << 20 }
+    }
+
     /// Orders whatever of `segment` has not been ordered yet.
     pub fn order(&mut self, segment: &Segment, effects: &mut VecDeque<VerbEffect>) {
         for part in &segment.parts {

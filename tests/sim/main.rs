@@ -10,6 +10,7 @@ mod inbound;
 mod loss;
 mod orders;
 mod phone;
+mod queues;
 mod recordings;
 mod reinvite;
 mod servers;

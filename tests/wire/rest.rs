@@ -85,10 +85,10 @@ fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A call in a conference that is recorded; its document gives a notification.
-fn call_in_conference(house: &House, client: &mut Client, made: &mut BTreeMap<&'static str, String>) {
+/// A call in a conference that is recorded, whose document gives a notification; and one that waits in a queue.
+fn calls_in_rooms(house: &House, client: &mut Client, made: &mut BTreeMap<&'static str, String>) {
     let peer = Peer::new(house);
-    for name in ["first", "second"] {
+    for name in ["first", "second", "third"] {
         peer.send(&peer.invite(name, "echo"));
         let answer = peer.expect(200);
         let tag = answer.to().unwrap().tag().unwrap().to_owned();
@@ -96,21 +96,24 @@ fn call_in_conference(house: &House, client: &mut Client, made: &mut BTreeMap<&'
     }
     let calls = until(|| {
         let list = client.get(&mine("/Calls.json?From=sip%3Apeer%40127.0.0.1&Status=in-progress"));
-        list["calls"].as_array().filter(|calls| calls.len() == 2).cloned()
+        list["calls"].as_array().filter(|calls| calls.len() == 3).cloned()
     });
     let room =
         "<Response><Dial><Conference colour=\"red\" record=\"record-from-start\">room</Conference></Dial></Response>";
     // The list has the newest first: the older call is the conference's first.
-    for call in calls.iter().rev() {
-        client.update(&mine(&format!("/Calls/{}.json", text(call, "sid"))), &[("Twiml", room)]);
+    let line = "<Response><Enqueue>line</Enqueue></Response>";
+    for (call, document) in calls.iter().rev().zip([room, room, line]) {
+        client.update(&mine(&format!("/Calls/{}.json", text(call, "sid"))), &[("Twiml", document)]);
     }
-    let call = text(&calls[1], "sid").to_owned();
+    let (call, waiting) = (text(&calls[2], "sid").to_owned(), text(&calls[0], "sid").to_owned());
     let mut first =
         |list: &str, key: &str| until(|| client.get(&mine(list))[key][0]["sid"].as_str().map(str::to_owned));
     made.insert("Notifications", first(&format!("/Calls/{call}/Notifications.json"), "notifications"));
     made.insert("Conferences", first("/Conferences.json?Status=in-progress", "conferences"));
     made.insert("Recordings", first(&format!("/Conferences/{}/Recordings.json", made["Conferences"]), "recordings"));
+    made.insert("Queues", first("/Queues.json", "queues"));
     made.insert("Participants", call.clone());
+    made.insert("Members", waiting);
     made.insert("Alerts", made["Notifications"].clone());
     made.insert("Calls", call);
 }
@@ -139,7 +142,7 @@ fn threat_40_nobody_reaches_what_is_another_accounts() {
     let house = House::with("", TENANTS).hurrying();
     let mut my = Client::of_house(&house);
     let mut own = one_of_each(&mut my, ACCOUNT, 1);
-    call_in_conference(&house, &mut my, &mut own);
+    calls_in_rooms(&house, &mut my, &mut own);
     let mut other = Client::new(&house, OTHER, "of-the-other");
     one_of_each(&mut other, OTHER, 2);
     let children: Vec<Value> = (0..2).map(|_| my.create("/2010-04-01/Accounts.json", &[])).collect();

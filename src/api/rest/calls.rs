@@ -154,20 +154,25 @@ pub(super) async fn update(
         time_limit: form.seconds("TimeLimit", 1..=86_400)?,
         recording: None,
     };
-    let (done, answer) = oneshot::channel();
-    let letter = Mail::Update { call: record.sid, account: account.sid, change, done };
-    if record.status.is_final() || view.mail.send(letter).await.is_err() {
-        return Err(not_in_progress(&record));
-    }
-    match tokio::time::timeout(PATIENCE, answer).await {
-        Ok(Ok(true)) => {}
-        Ok(_) => return Err(not_in_progress(&record)),
-        Err(_) => return Err(Fault::unavailable("The call does not answer")),
-    }
+    self::change(&view, &account, &record, change).await?;
     if status.is_some() {
         record.status = if record.answered_ms.is_some() { CallStatus::Completed } else { CallStatus::Canceled };
     }
     Ok(Json(resource(&record)))
+}
+
+/// Has the shard change a call, if that is in a state for it.
+pub(super) async fn change(view: &View, account: &Account, record: &CallRecord, change: Update) -> Result<(), Fault> {
+    let (done, answer) = oneshot::channel();
+    let letter = Mail::Update { call: record.sid, account: account.sid, change, done };
+    if record.status.is_final() || view.mail.send(letter).await.is_err() {
+        return Err(not_in_progress(record));
+    }
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(_) => Err(not_in_progress(record)),
+        Err(_) => Err(Fault::unavailable("The call does not answer")),
+    }
 }
 
 /// Deletes the record of a call that is over.

@@ -17,6 +17,7 @@ mod keys;
 mod notifications;
 mod numbers;
 mod page;
+mod queues;
 mod recordings;
 mod resources;
 mod sip;
@@ -86,6 +87,9 @@ pub(super) fn table() -> Table {
         .on(get.clone(), &below("/Conferences/{sid}/Recordings/{name}"), recordings::fetch_of_conference)
         .on(post.clone(), &below("/Conferences/{sid}/Recordings/{name}"), recordings::update_of_conference)
         .on(delete.clone(), &below("/Conferences/{sid}/Recordings/{name}"), recordings::remove_of_conference)
+        .on(get.clone(), &below("/Queues/{sid}/Members.json"), queues::list_members)
+        .on(get.clone(), &below("/Queues/{sid}/Members/{name}"), queues::fetch_member)
+        .on(post.clone(), &below("/Queues/{sid}/Members/{name}"), queues::update_member)
         .on(get.clone(), &below("/Recordings.json"), recordings::list)
         .on(get.clone(), &below("/Recordings/{sid}"), recordings::fetch)
         .on(delete.clone(), &below("/Recordings/{sid}"), recordings::remove)
@@ -99,7 +103,7 @@ pub(super) fn table() -> Table {
         .on(post.clone(), &below("/SigningKeys.json"), keys::create)
         .on(post, &below("/Tokens.json"), keys::token)
         .on(get, &below("/Balance.json"), keys::balance);
-    let alone = [&applications::SPEC, &caller_ids::SPEC, &keys::KEYS, &keys::SIGNING_KEYS];
+    let alone = [&applications::SPEC, &caller_ids::SPEC, &keys::KEYS, &keys::SIGNING_KEYS, &queues::SPEC];
     let table = usage::routes(table);
     trunks::routes(alone.into_iter().chain(sip::SPECS).fold(table, |table, spec| spec.routes(table)))
 }

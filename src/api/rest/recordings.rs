@@ -9,7 +9,6 @@ use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use tower::ServiceExt;
 use tower_http::services::ServeFile;
 
@@ -22,10 +21,10 @@ use super::page::Page;
 use crate::account::Account;
 use crate::api::View;
 use crate::call::{ConferenceRecord, RecordingChange, Update};
-use crate::events::{CallRecord, Recording, RecordingFact, RecordingStatus, rfc_2822};
+use crate::events::{Recording, RecordingFact, RecordingStatus, rfc_2822};
 use crate::ids::{CallSid, ConferenceSid, RecordingSid};
 use crate::recordings::{ArchiveError, Form as AudioForm};
-use crate::shard::{ConferenceChange, ConferenceChanged, Mail, wall_ms};
+use crate::shard::{ConferenceChange, ConferenceChanged, wall_ms};
 use crate::store::RecordingFilter;
 use crate::twiml::{RecordingCallback, RecordingEvent, RecordingSource, RecordingSpec, RecordingTrack};
 
@@ -211,7 +210,7 @@ pub(super) async fn create_of_call(
     let change = Update { recording: Some(RecordingChange::Start { sid, spec }), ..Update::default() };
     // It can be asked for as soon as the answer is there, before its first fact comes by.
     view.recordings.put(account.sid, sid, recording.clone());
-    if let Err(fault) = change_call(&view, &account, &record, change).await {
+    if let Err(fault) = calls::change(&view, &account, &record, change).await {
         view.recordings.forget_if(sid, |_| true);
         return Err(fault);
     }
@@ -234,7 +233,7 @@ pub(super) async fn update_of_call(
         Wanted::Paused { silent } => RecordingChange::Pause { sid, silent },
         Wanted::InProgress => RecordingChange::Resume(sid),
     };
-    change_call(&view, &account, &record, Update { recording: Some(change), ..Update::default() }).await?;
+    calls::change(&view, &account, &record, Update { recording: Some(change), ..Update::default() }).await?;
     Ok(Json(wanted.show(&view, &mut recording)))
 }
 
@@ -298,23 +297,6 @@ impl Wanted {
             Wanted::InProgress => recording.fact.status = RecordingStatus::InProgress,
         }
         resource(view, recording)
-    }
-}
-
-async fn change_call(view: &View, account: &Account, record: &CallRecord, change: Update) -> Result<(), Fault> {
-    let not_in_progress = || {
-        let text = format!("Requested resource is not eligible for recording: call {} is not in progress", record.sid);
-        Fault::parameter(21_220, text)
-    };
-    let (done, answer) = oneshot::channel();
-    let letter = Mail::Update { call: record.sid, account: account.sid, change, done };
-    if record.status.is_final() || view.mail.send(letter).await.is_err() {
-        return Err(not_in_progress());
-    }
-    match tokio::time::timeout(calls::PATIENCE, answer).await {
-        Ok(Ok(true)) => Ok(()),
-        Ok(_) => Err(not_in_progress()),
-        Err(_) => Err(Fault::unavailable("The call does not answer")),
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::twiml::document::{ConferenceNoun, DialSpec, NounSpec};
+use crate::twiml::document::{ConferenceNoun, DialSpec, NounSpec, QueueNoun};
 use crate::twiml::notice::{Notice, code};
 use crate::twiml::parse::attributes::Attributes;
 use crate::twiml::parse::xml::Element;
-use crate::twiml::parse::{MAX_SECONDS, MarkupError, Notices, Scope, conference, link, quote, record, target};
+use crate::twiml::parse::{MAX_SECONDS, MarkupError, Notices, Scope, conference, link, queue, quote, record, target};
 use crate::twiml::port::{CallbackEvent, Method, Ringback, Target};
 
 /// Nouns of one `<Dial>`; further ones are not called.
@@ -34,7 +34,7 @@ pub(super) fn read(element: &Element, scope: &mut Scope<'_>) -> Result<DialSpec,
     attributes.not_yet(&["referUrl"], notices);
     attributes.finish(notices);
 
-    let Nouns { mut nouns, conference } = nouns(element, scope)?;
+    let Nouns { mut nouns, conference, queue } = nouns(element, scope)?;
     if let Some(bad) = caller_id.filter(|text| !is_caller_id(text, &nouns)) {
         let text = format!("callerId of Dial is neither a number nor client:name: {}", quote(bad));
         scope.notices.push(Notice::warning(code::DIAL_INVALID_CALLER_ID, text));
@@ -52,6 +52,7 @@ pub(super) fn read(element: &Element, scope: &mut Scope<'_>) -> Result<DialSpec,
         sequential,
         record,
         conference: conference.map(Box::new),
+        queue: queue.map(Box::new),
         nouns,
     })
 }
@@ -61,10 +62,11 @@ pub(super) fn read(element: &Element, scope: &mut Scope<'_>) -> Result<DialSpec,
 struct Nouns {
     nouns: Vec<NounSpec>,
     conference: Option<ConferenceNoun>,
+    queue: Option<QueueNoun>,
 }
 
 fn nouns(element: &Element, scope: &mut Scope<'_>) -> Result<Nouns, MarkupError> {
-    let (mut nouns, mut conference) = (Vec::new(), None);
+    let (mut nouns, mut conference, mut queue) = (Vec::new(), None, None);
     let mut refused = false;
     let text = element.text();
     if !text.is_empty() {
@@ -74,12 +76,13 @@ fn nouns(element: &Element, scope: &mut Scope<'_>) -> Result<Nouns, MarkupError>
         scope.count_verb()?;
         match inner.name.as_str() {
             "Number" | "Client" | "Sip" => nouns.extend(noun(inner, scope)),
-            "Conference" if conference.is_none() && nouns.is_empty() => conference = conference::read(inner, scope),
-            "Conference" => {
-                let text = "Conference must be the only noun of Dial: it is skipped";
+            "Conference" if conference.is_none() && queue.is_none() => conference = conference::read(inner, scope),
+            "Queue" if conference.is_none() && queue.is_none() => queue = queue::noun(inner, scope),
+            name @ ("Conference" | "Queue") => {
+                let text = format!("{name} must be the only noun of Dial: it is skipped");
                 scope.notices.push(Notice::warning(code::DIAL_INVALID_NOUN, text));
             }
-            "Queue" | "Application" | "WhatsApp" | "Sim" => {
+            "Application" | "WhatsApp" | "Sim" => {
                 let text = format!("noun {} of Dial is not implemented yet: the Dial fails", inner.name);
                 scope.notices.push(Notice::warning(code::DIAL_INVALID_NOUN, text));
                 refused = true;
@@ -90,8 +93,8 @@ fn nouns(element: &Element, scope: &mut Scope<'_>) -> Result<Nouns, MarkupError>
     if refused {
         return Ok(Nouns::default());
     }
-    if conference.is_some() && !nouns.is_empty() {
-        let text = "Conference must be the only noun of Dial: nobody else is called";
+    if (conference.is_some() || queue.is_some()) && !nouns.is_empty() {
+        let text = "a room must be the only noun of Dial: nobody else is called";
         scope.notices.push(Notice::warning(code::DIAL_INVALID_NOUN, text));
         nouns.clear();
     }
@@ -99,7 +102,7 @@ fn nouns(element: &Element, scope: &mut Scope<'_>) -> Result<Nouns, MarkupError>
         scope.notices.schema(format!("more than {MAX_BRANCHES} nouns in Dial: {}", nouns.len()));
         nouns.truncate(MAX_BRANCHES);
     }
-    Ok(Nouns { nouns, conference })
+    Ok(Nouns { nouns, conference, queue })
 }
 
 /// Reads a noun; `None`, with a notice, if nobody can be called by it.

@@ -9,6 +9,7 @@ mod conference;
 mod dial;
 mod gather;
 mod link;
+mod queue;
 mod record;
 mod say;
 mod target;
@@ -253,6 +254,11 @@ fn verb(element: &Element, scope: &mut Scope<'_>) -> Result<Option<VerbSpec>, Ma
             Some(VerbSpec::Echo)
         }
         "Reject" => Some(VerbSpec::Reject(reject(element, scope))),
+        "Enqueue" => queue::enqueue(element, scope).map(|verb| VerbSpec::Enqueue(Box::new(verb))),
+        "Leave" => {
+            leaf(element, Attributes::of(element), scope);
+            Some(VerbSpec::Leave)
+        }
         "Record" => Some(VerbSpec::Record(Box::new(record::read(element, scope)))),
         name if NOT_YET.contains(&name) => {
             scope.notices.schema(format!("verb {name} is not implemented yet: skipped"));
@@ -348,7 +354,7 @@ fn quote(text: &str) -> String {
 const MAX_SECONDS: u32 = 86_400;
 
 /// Verbs that Twilio has and Dialtone has not yet.
-const NOT_YET: &[&str] = &["Connect", "Enqueue", "Leave", "Pay", "Prompt", "Queue", "Refer", "Sms", "Stop"];
+const NOT_YET: &[&str] = &["Connect", "Pay", "Prompt", "Queue", "Refer", "Sms", "Stop"];
 
 #[cfg(test)]
 mod tests;

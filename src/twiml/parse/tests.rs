@@ -136,7 +136,8 @@ fn cr_04_unknown_parts_are_remarked_on_and_skipped() {
         ("<Say/>", &[13520]),
         ("<Dial>nobody</Dial>", &[13223]),
         ("<Dial callerId=\"bob\">+15550001</Dial>", &[13214]),
-        ("<Dial><Queue>line</Queue></Dial>", &[13201]),
+        ("<Dial><Queue/></Dial>", &[13201]),
+        ("<Enqueue/>", &[13201]),
         ("<Dial><Sip>mailto:a@b</Sip></Dial>", &[13201]),
         ("<Dial ringTone=\"moon\">+15550001</Dial>", &[12200]),
     ];
@@ -160,6 +161,7 @@ fn verbs_have_the_defaults_of_the_table() {
     let dial = DialSpec {
         record: None,
         conference: None,
+        queue: None,
         action: None,
         method: Method::Post,
         timeout: Duration::from_secs(30),

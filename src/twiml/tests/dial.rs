@@ -97,7 +97,7 @@ fn sip_side_is_told_to_the_action() {
 
 #[test]
 fn nobody_to_call_is_a_failed_dial() {
-    for nouns in ["<Queue>q</Queue>", "<Number>none</Number>", "", "<Queue>q</Queue><Number>+1555</Number>"] {
+    for nouns in ["<WhatsApp>q</WhatsApp>", "<Number>none</Number>", "", "<Sim>q</Sim><Number>+1555</Number>"] {
         let (_, effects) = dialling("action=\"a\"", nouns);
         assert_eq!(effects, ["-Dial".into(), action("DialCallStatus=failed DialBridged=false")], "{nouns}");
     }

@@ -5,8 +5,10 @@
 
 pub(super) mod dial;
 mod echo;
+mod enqueue;
 mod gather;
 mod hangup;
+mod leave;
 mod pause;
 mod play;
 mod record;
@@ -29,9 +31,12 @@ use crate::twiml::port::{
 use crate::twiml::shelf::Shelf;
 use dial::Dial;
 use dial::conference::DialConference;
+use dial::queue::DialQueue;
 use echo::Echo;
+use enqueue::Enqueue;
 use gather::Gather;
 use hangup::Hangup;
+use leave::Leave;
 use pause::Pause;
 use play::Player;
 use record::Record;
@@ -48,6 +53,9 @@ pub(super) enum Verb {
     Gather(Box<Gather>),
     Dial(Box<Dial>),
     DialConference(Box<DialConference>),
+    DialQueue(Box<DialQueue>),
+    Enqueue(Box<Enqueue>),
+    Leave(Leave),
     Redirect(Redirect),
     Hangup(Hangup),
     Reject(Reject),
@@ -111,9 +119,17 @@ pub(super) struct Numbers {
     branch: u32,
     fetch: u32,
     recording: u32,
+    /// Programs that run inside a verb.
+    nested: u32,
 }
 
 impl Numbers {
+    /// Those of a program that runs inside a verb: no number meets one of the program around it.
+    pub fn beside(nested: u32) -> Self {
+        let base = nested << 20;
+        Self { player: base, branch: base, fetch: base, recording: base, nested: 0 }
+    }
+
     pub fn next_fetch(&mut self) -> u32 {
         self.fetch += 1;
         self.fetch
@@ -156,6 +172,16 @@ impl<'a> Context<'a> {
         self.numbers.recording
     }
 
+    pub fn next_fetch(&mut self) -> u32 {
+        self.numbers.next_fetch()
+    }
+
+    /// Names a program that runs inside the verb.
+    pub fn next_nested(&mut self) -> u32 {
+        self.numbers.nested = self.numbers.nested % 4_000 + 1;
+        self.numbers.nested
+    }
+
     /// Orders audio that has not been ordered yet.
     pub fn order(&mut self, segment: &Segment) {
         self.shelf.order(segment, self.effects);
@@ -178,10 +204,13 @@ impl Verb {
             VerbSpec::Play(_) => Self::Play(Player::new(segments)),
             VerbSpec::Pause(pause) => Self::Pause(Pause::new(pause)),
             VerbSpec::Gather(gather) => Self::Gather(Box::new(Gather::new(*gather, segments))),
-            VerbSpec::Dial(mut dial) => match dial.conference.take() {
-                Some(noun) => Self::DialConference(Box::new(DialConference::new(*dial, *noun))),
-                None => Self::Dial(Box::new(Dial::new(*dial))),
+            VerbSpec::Dial(mut dial) => match (dial.conference.take(), dial.queue.take()) {
+                (Some(noun), _) => Self::DialConference(Box::new(DialConference::new(*dial, *noun))),
+                (None, Some(noun)) => Self::DialQueue(Box::new(DialQueue::new(*dial, *noun))),
+                (None, None) => Self::Dial(Box::new(Dial::new(*dial))),
             },
+            VerbSpec::Enqueue(verb) => Self::Enqueue(Box::new(Enqueue::new(*verb))),
+            VerbSpec::Leave => Self::Leave(Leave),
             VerbSpec::Redirect(redirect) => Self::Redirect(Redirect::new(redirect)),
             VerbSpec::Hangup => Self::Hangup(Hangup),
             VerbSpec::Reject(reason) => Self::Reject(Reject::new(reason)),
@@ -197,7 +226,9 @@ impl Verb {
             Self::Play(_) => VerbName::Play,
             Self::Pause(_) => VerbName::Pause,
             Self::Gather(_) => VerbName::Gather,
-            Self::Dial(_) | Self::DialConference(_) => VerbName::Dial,
+            Self::Dial(_) | Self::DialConference(_) | Self::DialQueue(_) => VerbName::Dial,
+            Self::Enqueue(_) => VerbName::Enqueue,
+            Self::Leave(_) => VerbName::Leave,
             Self::Redirect(_) => VerbName::Redirect,
             Self::Hangup(_) => VerbName::Hangup,
             Self::Reject(_) => VerbName::Reject,
@@ -214,6 +245,9 @@ impl Verb {
             Self::Gather(verb) => verb.as_mut(),
             Self::Dial(verb) => verb.as_mut(),
             Self::DialConference(verb) => verb.as_mut(),
+            Self::DialQueue(verb) => verb.as_mut(),
+            Self::Enqueue(verb) => verb.as_mut(),
+            Self::Leave(verb) => verb,
             Self::Redirect(verb) => verb,
             Self::Hangup(verb) => verb,
             Self::Reject(verb) => verb,
@@ -232,6 +266,9 @@ impl Machine for Verb {
             Self::Gather(verb) => verb.precondition(),
             Self::Dial(verb) => verb.precondition(),
             Self::DialConference(verb) => verb.precondition(),
+            Self::DialQueue(verb) => verb.precondition(),
+            Self::Enqueue(verb) => verb.precondition(),
+            Self::Leave(verb) => verb.precondition(),
             Self::Redirect(verb) => verb.precondition(),
             Self::Hangup(verb) => verb.precondition(),
             Self::Reject(verb) => verb.precondition(),

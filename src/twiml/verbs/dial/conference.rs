@@ -32,8 +32,7 @@ impl WaitSpec {
 }
 
 impl DialConference {
-    pub fn new(mut spec: DialSpec, noun: ConferenceNoun) -> Self {
-        spec.conference = None;
+    pub fn new(spec: DialSpec, noun: ConferenceNoun) -> Self {
         Self { spec, noun, conference: None, is_leaving: false }
     }
 

@@ -16,6 +16,7 @@
 
 mod branch;
 pub(in crate::twiml) mod conference;
+pub(in crate::twiml) mod queue;
 
 use std::time::Duration;
 
@@ -387,7 +388,7 @@ impl Machine for Dial {
 }
 
 /// An endpoint, or a notice that its URL is none.
-pub(super) fn endpoint(link: Link, method: Method, context: &mut Context<'_>) -> Option<Endpoint> {
+pub(in crate::twiml) fn endpoint(link: Link, method: Method, context: &mut Context<'_>) -> Option<Endpoint> {
     match link {
         Link::Absolute(url) => Some(Endpoint { url, method }),
         Link::Unresolvable(text) => {
