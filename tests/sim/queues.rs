@@ -13,7 +13,8 @@ const NUMBER: &str = "+15551000000";
 
 /// Each call to the number runs the next of these documents; `wait` plays to those who wait.
 fn world(documents: &[&'static str], wait: &'static str) -> World {
-    let mut next = documents.to_vec().into_iter().cycle();
+    let documents = documents.to_vec();
+    let mut next = documents.into_iter().cycle();
     let mut world = World::new(5, move |asked| match asked.url.as_str() {
         "http://app/voice" => Says::Twiml(next.next().expect("it goes round")),
         "http://app/wait" => Says::Twiml(wait),
