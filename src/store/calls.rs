@@ -114,9 +114,24 @@ impl Store {
         if !filter.is_possible() {
             return Ok(Vec::new());
         }
+        self.rows_found("", account, filter, limit).await?.iter().map(read_record).collect()
+    }
+
+    /// `before` stands before the statement: a test asks how the database would go about it.
+    pub(super) async fn rows_found(
+        &self,
+        before: &str,
+        account: AccountSid,
+        filter: &CallFilter,
+        limit: u32,
+    ) -> Result<Vec<AnyRow>, StoreError> {
         let (conditions, values) = filter.conditions();
+        let index = match self.database.backend {
+            Backend::Sqlite => format!("INDEXED BY {}", filter.index()),
+            Backend::Postgres => String::new(),
+        };
         let text = format!(
-            "SELECT {CALL_COLUMNS} FROM calls WHERE account = $1 AND status <> '{DELETED}'{conditions} ORDER BY sid DESC LIMIT {limit}"
+            "{before} SELECT {CALL_COLUMNS} FROM calls {index} WHERE account = $1 AND status <> '{DELETED}'{conditions} ORDER BY sid DESC LIMIT {limit}"
         );
         let mut query = sqlx::query(AssertSqlSafe(text)).bind(account.to_string());
         for value in values {
@@ -125,7 +140,7 @@ impl Store {
                 Value::Number(number) => query.bind(number),
             };
         }
-        query.fetch_all(&self.database.reader).await?.iter().map(read_record).collect()
+        Ok(query.fetch_all(&self.database.reader).await?)
     }
 
     /// Whether there was such a call of the account. Its line in the ledger stays.

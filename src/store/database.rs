@@ -61,7 +61,12 @@ impl Database {
             }
             Backend::Postgres => {
                 let options = AnyConnectOptions::from_str(url)?;
-                let pool = usual(POSTGRES_CONNECTIONS).connect_with(options).await?;
+                let pool = usual(POSTGRES_CONNECTIONS)
+                    .after_connect(|connection, _| {
+                        Box::pin(async move { sqlx::query(POSTGRES).execute(connection).await.map(drop) })
+                    })
+                    .connect_with(options)
+                    .await?;
                 Ok(Database { backend, writer: pool.clone(), durable: pool.clone(), reader: pool })
             }
         }
@@ -102,6 +107,10 @@ const SQLITE: &[&str] = &[
     // What is deleted is overwritten.
     "PRAGMA secure_delete = FAST",
 ];
+
+/// A statement is planned for the values that it comes with: a status that a thousandth of the calls have wants another
+/// way than one that all have.
+const POSTGRES: &str = "SET plan_cache_mode = force_custom_plan";
 
 /// A pool of one connection, set up as it must be.
 async fn sqlite(options: &AnyConnectOptions, synchronous: &'static str) -> Result<AnyPool, sqlx::Error> {

@@ -38,6 +38,8 @@ macro_rules! on_both {
     };
 }
 
+mod plans;
+
 /// A database file, gone with the test.
 struct File(PathBuf);
 
