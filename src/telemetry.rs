@@ -122,6 +122,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("dialtone_registrations", "Active contact bindings."),
     ("dialtone_calls", "Calls in progress on this node by state."),
     ("dialtone_media_sessions", "Media legs anchored on this worker."),
+    ("dialtone_media_capacity_ratio", "Used share of the worker's ports, 0 to 1."),
     ("dialtone_store_up", "Whether the shared store answered the last probe."),
     ("dialtone_store_backlog", "Writes waiting in the local journal for the shared store."),
 ];

@@ -186,9 +186,19 @@ class Server:
 
         wait_for(look, seconds, f"{name} to be {wanted:g}", every=0.05)
 
+    def legs_with_ports(self):
+        """How many legs have a media port, as the server says every 5 s. One that is free again may be open still, for its
+        next leg."""
+        pairs = len(range(self.media_range[0] + self.media_range[0] % 2, self.media_range[1], 2))
+        return round(self.metric("dialtone_media_capacity_ratio") * pairs)
+
+    @property
+    def media_range(self):
+        return tuple(map(int, re.search(r'ports = "(\d+)-(\d+)"', self.config).groups()))
+
     def media_ports(self):
         """UDP ports of the media range that the server has open."""
-        first, last = map(int, re.search(r'ports = "(\d+)-(\d+)"', self.config).groups())
+        first, last = self.media_range
         mine = set()
         for entry in os.scandir(f"/proc/{self.process.pid}/fd"):
             try:

@@ -73,7 +73,7 @@ class Runs:
         return told["us"]
 
     def nothing_left(self):
-        wait_for(lambda: self.ours.left() == (0, 0), 10, "no live calls and no media ports", every=0.1)
+        wait_for(lambda: self.ours.left() == (0, 0), 12, "no live calls and no media ports", every=0.1)
         self.ours.server.wait_metric(0, "dialtone_media_sessions")
         self.scenario.checks += 1
 

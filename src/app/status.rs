@@ -55,7 +55,8 @@ impl Subscriber for StatusCallbacks {
         let number = record.callbacks;
         record.callbacks += 1;
         if !again {
-            self.deliver(event, event.call, &callback.endpoint, params(event, record, number));
+            let params = params(event, record, number, &self.public_url);
+            self.deliver(event, event.call, &callback.endpoint, params);
         }
     }
 
@@ -65,7 +66,7 @@ impl Subscriber for StatusCallbacks {
         }
         match &event.kind {
             EventKind::Recording(fact) => {
-                let (Some(step), Some(callback)) = (fact.status.callback_step(), fact.callback.as_ref()) else {
+                let (Some(step), Some(callback)) = (fact.callback_step(), fact.callback.as_ref()) else {
                     return;
                 };
                 if callback.events.contains(&step) {
@@ -158,7 +159,7 @@ fn recording_params(event: &Event, fact: &RecordingFact, public_url: &str) -> Ve
 /// The error number of a recording that could not be kept.
 const FAILED: u32 = twiml::notice::code::INTERNAL;
 
-fn params(event: &Event, record: &CallRecord, number: u32) -> Vec<(String, String)> {
+fn params(event: &Event, record: &CallRecord, number: u32, public_url: &str) -> Vec<(String, String)> {
     let mut params = vec![
         ("CallSid".to_owned(), record.sid.to_string()),
         ("AccountSid".to_owned(), record.account.to_string()),
@@ -179,6 +180,12 @@ fn params(event: &Event, record: &CallRecord, number: u32) -> Vec<(String, Strin
     if let Some(completed) = &record.completed {
         params.push(("CallDuration".to_owned(), record.duration_s().to_string()));
         params.push(("Duration".to_owned(), record.duration_s().div_ceil(60).to_string()));
+        if let Some(recorded) = completed.recorded {
+            let url = recording_url(public_url, record.account, recorded.sid);
+            params.push(("RecordingUrl".to_owned(), url));
+            params.push(("RecordingSid".to_owned(), recorded.sid.to_string()));
+            params.push(("RecordingDuration".to_owned(), recorded.duration_ms.div_ceil(1000).to_string()));
+        }
         if completed.sip_status > 0 {
             params.push(("SipResponseCode".to_owned(), completed.sip_status.to_string()));
         }

@@ -31,7 +31,7 @@ use dialtone_media::proto::{self, MediaEventKind};
 use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
-use crate::events::{CallStatus, Completed, Direction, EndedBy, EventKind, Initiated, Media};
+use crate::events::{CallStatus, Completed, Direction, EndedBy, EventKind, Initiated, LastRecording, Media};
 use crate::ids::{AccountSid, BranchId, CallSid};
 use crate::twiml::{Interpreter, NewDocument, Precondition, RecordingSpec, StatusCallback, VerbInput};
 
@@ -121,6 +121,10 @@ pub struct Call {
     /// Those that are not over.
     recordings: Vec<recording::Recording>,
     recordings_begun: u16,
+    /// The last that is over.
+    recorded: Option<LastRecording>,
+    /// How its media came out, while recordings are not over.
+    statistics: Option<Media>,
     /// The deadline of the running verb.
     verb_timer: Option<Mono>,
     /// Fetches that wait because documents follow one another too fast.
@@ -193,6 +197,8 @@ impl Call {
             link: None,
             recordings: Vec::new(),
             recordings_begun: 0,
+            recorded: None,
+            statistics: None,
             verb_timer: None,
             throttle: program::Throttle::default(),
             sequence: 0,
@@ -325,7 +331,9 @@ impl Call {
                     effects,
                 );
             }
-            MediaEventKind::LegClosed(closed) => self.leg_closed(closed.statistics.unwrap_or_default(), effects),
+            MediaEventKind::LegClosed(closed) => {
+                self.leg_closed(media_totals(closed.statistics.unwrap_or_default()), effects);
+            }
             MediaEventKind::Released(_) => self.is_released = true,
             // Audio is handed over by the shard, which has it; the first packet is news to nobody yet.
             MediaEventKind::AudioWanted(_) | MediaEventKind::LegHeard(_) | MediaEventKind::LegSilent(_) => {}
@@ -338,7 +346,8 @@ impl Call {
 
     fn deadline(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if self.ending.as_ref().is_some_and(|ending| ending.publish_by <= now.mono) {
-            self.leg_closed(proto::LegStatistics::default(), effects);
+            let media = self.statistics.take().unwrap_or_default();
+            self.complete(media, effects);
         }
         if self.leg.media_patience().is_some_and(|at| at <= now.mono) {
             self.media_lost(now, effects);
@@ -453,7 +462,7 @@ impl Call {
         self.verb_timer = None;
         self.required = None;
         if self.leg.media == MediaState::Lost {
-            self.leg_closed(proto::LegStatistics::default(), effects);
+            self.leg_closed(Media::default(), effects);
         } else {
             effects.push(Effect::Media(proto::CommandKind::DropLeg(self.opening.leg_id)));
         }
@@ -461,14 +470,32 @@ impl Call {
         self.run(VerbInput::HungUp, now, effects);
     }
 
-    fn leg_closed(&mut self, statistics: proto::LegStatistics, effects: &mut Vec<Effect>) {
+    fn leg_closed(&mut self, media: Media, effects: &mut Vec<Effect>) {
         self.leg.media = MediaState::Lost;
+        match self.recordings.is_empty() {
+            true => self.complete(media, effects),
+            // They end with the leg: its last event tells of the last of them.
+            false => self.statistics = Some(media),
+        }
+    }
+
+    /// The recordings of a closed leg are over.
+    fn complete_if_closed(&mut self, effects: &mut Vec<Effect>) {
+        if self.recordings.is_empty()
+            && let Some(media) = self.statistics.take()
+        {
+            self.complete(media, effects);
+        }
+    }
+
+    fn complete(&mut self, media: Media, effects: &mut Vec<Effect>) {
         let Some(ending) = self.ending.as_ref().filter(|_| !self.is_published) else { return };
         let completed = Completed {
             status: ending.status,
             sip_status: ending.sip_status,
             ended_by: ending.ended_by,
-            media: media_totals(statistics),
+            media,
+            recorded: self.recorded,
         };
         self.publish(EventKind::Completed(Box::new(completed)), effects);
         self.is_published = true;

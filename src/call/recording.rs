@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::effect::Effect;
 use super::{Call, Now};
-use crate::events::{EventKind, RecordingFact, RecordingStatus};
+use crate::events::{EventKind, LastRecording, RecordingFact, RecordingStatus};
 use crate::ids::RecordingSid;
 use crate::twiml::notice::code;
 use crate::twiml::{Notice, RecordingEnd, RecordingEnded, RecordingSource, RecordingSpec, RecordingTrack, VerbInput};
@@ -157,8 +157,10 @@ impl Call {
 
     fn note_recording(&mut self, number: u16, status: RecordingStatus, effects: &mut Vec<Effect>) {
         let Some(recording) = self.recordings.iter_mut().find(|recording| recording.number == number) else { return };
+        let is_resumed = recording.status == RecordingStatus::Paused && status == RecordingStatus::InProgress;
         recording.status = status;
-        if let Some(fact) = recording.fact() {
+        if let Some(mut fact) = recording.fact() {
+            fact.is_resumed = is_resumed;
             effects.push(Effect::Note(EventKind::Recording(Box::new(fact))));
         }
     }
@@ -193,8 +195,12 @@ impl Call {
             fact.bytes = ended.bytes;
             fact.channels = ended.channels.max(1);
             fact.error = if how == RecordingEnd::Failed { ended.text.clone() } else { String::new() };
+            if fact.status == RecordingStatus::Completed {
+                self.recorded = Some(LastRecording { sid: fact.sid, duration_ms: fact.duration_ms });
+            }
             effects.push(Effect::Note(EventKind::Recording(Box::new(fact))));
         }
+        self.complete_if_closed(effects);
         if let Some(recording) = recording.of_verb {
             self.run(VerbInput::RecordingEnded { recording, ended: outcome }, now, effects);
         }
@@ -226,6 +232,7 @@ impl Recording {
             bytes: 0,
             error: String::new(),
             callback: self.spec.callback.clone(),
+            is_resumed: false,
         })
     }
 

@@ -111,6 +111,16 @@ pub struct Completed {
     pub sip_status: u16,
     pub ended_by: EndedBy,
     pub media: Media,
+    /// The last recording of the call, if it was recorded.
+    #[serde(default)]
+    pub recorded: Option<LastRecording>,
+}
+
+/// A recording of a call that is over.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LastRecording {
+    pub sid: RecordingSid,
+    pub duration_ms: u64,
 }
 
 /// RTP totals of the leg.

@@ -367,8 +367,13 @@ fn end_of_lost_recording(last: &Event, fact: RecordingFact, wall_ms: u64) -> Eve
 fn end_of_lost_call(first: &Event, sequence: u32, wall_ms: u64) -> Event {
     // The same id each time it is derived: a crash during recovery makes no second end.
     let id = EventSid::new(first.id.bits() ^ u128::MAX);
-    let completed =
-        Completed { status: CallStatus::Failed, sip_status: 0, ended_by: EndedBy::Server, media: Media::default() };
+    let completed = Completed {
+        status: CallStatus::Failed,
+        sip_status: 0,
+        ended_by: EndedBy::Server,
+        media: Media::default(),
+        recorded: None,
+    };
     Event {
         id,
         account: first.account,

@@ -32,6 +32,9 @@ pub struct RecordingFact {
     /// Why it failed; empty if it did not.
     pub error: String,
     pub callback: Option<RecordingCallback>,
+    /// It goes on after a pause, of which no callback tells.
+    #[serde(default)]
+    pub is_resumed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -61,8 +64,8 @@ impl RecordingStatus {
         !matches!(self, RecordingStatus::InProgress | RecordingStatus::Paused)
     }
 
-    /// The step that a callback may ask for. A failure is told to whoever waits for the end.
-    pub fn callback_step(self) -> Option<RecordingEvent> {
+    /// The step that it is at first. A failure is told to whoever waits for the end.
+    fn callback_step(self) -> Option<RecordingEvent> {
         match self {
             RecordingStatus::InProgress => Some(RecordingEvent::InProgress),
             RecordingStatus::Paused => None,
@@ -73,6 +76,11 @@ impl RecordingStatus {
 }
 
 impl RecordingFact {
+    /// The step that a callback may ask for, if this is one.
+    pub fn callback_step(&self) -> Option<RecordingEvent> {
+        self.status.callback_step().filter(|_| !self.is_resumed)
+    }
+
     /// Whole seconds, as the customer is told them.
     pub fn duration_s(&self) -> u64 {
         self.duration_ms.div_ceil(1000)

@@ -43,6 +43,7 @@ fn fact(sid: RecordingSid) -> RecordingFact {
         bytes: 0,
         error: String::new(),
         callback: None,
+        is_resumed: false,
     }
 }
 

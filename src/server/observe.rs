@@ -77,6 +77,8 @@ impl Observed {
             metrics::counter!("dialtone_rtp_dropped_packets_total", "reason" => reason.name())
                 .absolute(counters.dropped_for(reason));
         }
+        let used = counters.all_legs.saturating_sub(counters.free_legs);
+        metrics::gauge!("dialtone_media_capacity_ratio").set(f64::from(used) / f64::from(counters.all_legs.max(1)));
         for (codec, legs) in Codec::ALL.into_iter().zip(counters.legs_by_codec) {
             metrics::gauge!("dialtone_media_sessions", "kind" => "sip", "codec" => codec.name().to_lowercase())
                 .set(legs as f64);

@@ -360,6 +360,7 @@ impl Core {
             sip_status: 500,
             ended_by: EndedBy::Server,
             media: Media::default(),
+            recorded: None,
         };
         let id = EventSid::at(now.wall_ms, self.tokens.next_u128());
         let kind = EventKind::Completed(Box::new(completed));

@@ -85,8 +85,13 @@ impl Core {
             sip_call_id: String::new(),
             status_callback: order.status_callback,
         };
-        let completed =
-            Completed { status: CallStatus::Failed, sip_status: 0, ended_by: EndedBy::Server, media: Media::default() };
+        let completed = Completed {
+            status: CallStatus::Failed,
+            sip_status: 0,
+            ended_by: EndedBy::Server,
+            media: Media::default(),
+            recorded: None,
+        };
         let kinds = [
             EventKind::Initiated(Box::new(initiated)),
             EventKind::Noticed(notice),

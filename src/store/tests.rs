@@ -88,8 +88,13 @@ fn calls(finished: &[Finished]) -> Batch {
 }
 
 fn finished(number: u128) -> Finished {
-    let completed =
-        Completed { status: CallStatus::Completed, sip_status: 200, ended_by: EndedBy::Peer, media: Media::default() };
+    let completed = Completed {
+        status: CallStatus::Completed,
+        sip_status: 200,
+        ended_by: EndedBy::Peer,
+        media: Media::default(),
+        recorded: None,
+    };
     let record = CallRecord {
         sid: CallSid::new(number),
         account: ACCOUNT,

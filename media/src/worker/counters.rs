@@ -35,6 +35,9 @@ pub struct Counters {
     pub sessions: u64,
     /// Legs by codec, in the order of [`Codec::ALL`].
     pub legs_by_codec: [u64; Codec::ALL.len()],
+    /// Legs that still find a port, and legs that there are ports for.
+    pub free_legs: u32,
+    pub all_legs: u32,
 }
 
 impl Counters {
@@ -65,6 +68,7 @@ pub(super) struct Shared {
     legs_by_codec: [AtomicU64; Codec::ALL.len()],
     legs: AtomicU32,
     free_legs: AtomicU32,
+    all_legs: AtomicU32,
     worst_lateness_us: AtomicU32,
     stopping: AtomicBool,
 }
@@ -105,6 +109,11 @@ impl Shared {
         self.free_legs.store(u32::try_from(free).unwrap_or(u32::MAX), Relaxed);
     }
 
+    /// How many legs there are ports for.
+    pub fn set_all_legs(&self, all: usize) {
+        self.all_legs.store(u32::try_from(all).unwrap_or(u32::MAX), Relaxed);
+    }
+
     /// Totals that may only grow, though a packet that was thought lost may still come.
     pub fn set_losses(&self, lost: u64, late: u64) {
         self.lost.fetch_max(lost, Relaxed);
@@ -128,6 +137,8 @@ impl Shared {
             panics: load(&self.panics),
             sessions: load(&self.sessions),
             legs_by_codec: self.legs_by_codec.each_ref().map(load),
+            free_legs: self.free_legs.load(Relaxed),
+            all_legs: self.all_legs.load(Relaxed),
         }
     }
 

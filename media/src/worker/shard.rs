@@ -96,6 +96,7 @@ impl Shard {
         let registry = poll.registry().try_clone()?;
         let net = Net::new(config.address, config.ports.clone(), config.kept_sockets, sockets, registry);
         shared.set_free_legs(net.free_legs());
+        shared.set_all_legs(net.free_legs());
         let shard = Shard {
             clips: Clips::new(config.clip_cache_bytes),
             recordings: Recordings::new(config.recordings.clone(), Arc::clone(&waker)),

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -114,12 +115,14 @@ async fn media(view: &View, recording: &Recording, kind: &str, request: Request)
     let path = request.uri().path().to_owned();
     let not_found = || Fault::not_found(&path);
     let form = AudioForm::named(kind).ok_or_else(not_found)?;
+    let recording = when_complete(view, recording).await;
     let status = recording.fact.status;
     if status == RecordingStatus::Absent || (status == RecordingStatus::Failed && recording.fact.bytes == 0) {
         return Err(not_found());
     }
     if !status.is_final() {
-        return Err(Fault::parameter(20_001, "The recording is in progress: its audio is there when it is completed"));
+        let text = "The recording is in progress: its audio is there when it is completed";
+        return Err(Fault::new(404, 20_404, text));
     }
     let file = match view.archive.file(recording.fact.sid, form).await {
         Ok(file) => file,
@@ -135,6 +138,24 @@ async fn media(view: &View, recording: &Recording, kind: &str, request: Request)
     let mut response = response.map_err(|never| match never {})?.map(Body::new);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
     Ok(response)
+}
+
+/// That a recording is over may be known to whoever asks a moment before it is known here: it is waited for.
+async fn when_complete(view: &View, recording: &Recording) -> Recording {
+    const STEP: Duration = Duration::from_millis(20);
+    let mut latest = recording.clone();
+    for _ in 0..25 {
+        if latest.fact.status.is_final() {
+            break;
+        }
+        tokio::time::sleep(STEP).await;
+        let (account, sid) = (latest.account, latest.fact.sid);
+        latest = match view.recordings.get(account, sid) {
+            Some(recording) => recording,
+            None => view.store.recording(account, sid).await.ok().flatten().unwrap_or(latest),
+        };
+    }
+    latest
 }
 
 pub(super) async fn remove(
@@ -204,7 +225,7 @@ pub(super) async fn create_of_call(
     form: Form,
 ) -> Result<Response, Fault> {
     let record = calls::find(&view, &account, &call).await?;
-    let spec = spec(&form, RecordingSource::StartCallRecordingAPI, 2)?;
+    let spec = spec(&form, RecordingSource::StartCallRecordingAPI)?;
     let sid = RecordingSid::at(wall_ms(), super::random());
     let recording = Recording { account: account.sid, call: record.sid, fact: begun(sid, &spec) };
     let change = Update { recording: Some(RecordingChange::Start { sid, spec }), ..Update::default() };
@@ -296,6 +317,8 @@ impl Wanted {
             Wanted::Paused { .. } => recording.fact.status = RecordingStatus::Paused,
             Wanted::InProgress => recording.fact.status = RecordingStatus::InProgress,
         }
+        // Whoever asks next sees it so, before the fact comes by.
+        view.recordings.put(recording.account, recording.fact.sid, recording.clone());
         resource(view, recording)
     }
 }
@@ -341,15 +364,14 @@ fn not_found(account: &Account, name: &str) -> Fault {
 pub(super) fn of_placed_call(form: &Form) -> Result<Option<RecordingSpec>, Fault> {
     match form.text("Record") {
         None | Some("false") => Ok(None),
-        Some("true") => spec(form, RecordingSource::OutboundAPI, 1).map(Some),
+        Some("true") => spec(form, RecordingSource::OutboundAPI).map(Some),
         Some(other) => Err(invalid("Record", other, "true or false")),
     }
 }
 
-fn spec(form: &Form, source: RecordingSource, usual_channels: u32) -> Result<RecordingSpec, Fault> {
+fn spec(form: &Form, source: RecordingSource) -> Result<RecordingSpec, Fault> {
     let channels = match form.text("RecordingChannels") {
-        None => usual_channels,
-        Some("mono") => 1,
+        None | Some("mono") => 1,
         Some("dual") => 2,
         Some(other) => return Err(invalid("RecordingChannels", other, "mono or dual")),
     };
@@ -395,6 +417,7 @@ fn begun(sid: RecordingSid, spec: &RecordingSpec) -> RecordingFact {
         bytes: 0,
         error: String::new(),
         callback: None,
+        is_resumed: false,
     }
 }
 

@@ -80,8 +80,10 @@ impl Conference {
         effects: &mut Vec<ConferenceEffect>,
     ) {
         let Some(recording) = self.recordings.iter_mut().find(|recording| recording.number == number) else { return };
+        let was_paused = recording.status == RecordingStatus::Paused;
         change(recording);
-        let fact = recording.fact(self.sid);
+        let is_resumed = was_paused && recording.status == RecordingStatus::InProgress;
+        let fact = RecordingFact { is_resumed, ..recording.fact(self.sid) };
         self.tell_of_recording(fact, effects);
     }
 
@@ -126,6 +128,7 @@ impl Recording {
             bytes: 0,
             error: String::new(),
             callback: self.callback.clone(),
+            is_resumed: false,
         }
     }
 }
