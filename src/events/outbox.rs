@@ -4,7 +4,7 @@
 //! [`QUEUE`] events; when less than [`RESERVE`] of that is free, [`Publisher::has_room`] says so and the shards admit no
 //! new call, so that the events of running calls always fit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -18,7 +18,7 @@ use super::{
     CallRecord, CallStatus, Completed, ConferenceFact, ConferenceStatus, ConferenceStep, EndedBy, Event, EventKind,
     Media, RecordingFact,
 };
-use crate::ids::{CallSid, EventSid};
+use crate::ids::{CallSid, EventSid, RecordingSid};
 
 /// Events that may wait for the journal.
 pub const QUEUE: usize = 65_536;
@@ -120,14 +120,16 @@ impl Outbox {
     /// Opens the journal in `folder`, takes up what an earlier run left, and starts.
     ///
     /// A call that was running when the process died gets its end now: `failed`, ended by us. A recording gets the one
-    /// that `finish` says.
+    /// that `finish` says; of those in `deleted` nothing is told again.
     pub fn start(
         folder: &Path,
         wall_ms: u64,
         subscribers: Vec<Box<dyn Subscriber>>,
+        deleted: &HashSet<RecordingSid>,
         finish: impl Fn(RecordingFact) -> RecordingFact,
     ) -> io::Result<Outbox> {
-        let (journal, left) = Journal::open(folder)?;
+        let (journal, mut left) = Journal::open(folder)?;
+        left.retain(|event| !matches!(&event.kind, EventKind::Recording(fact) if deleted.contains(&fact.sid)));
         let (queue, receiver) = sync_channel(QUEUE);
         let waiting = Arc::new(AtomicUsize::new(0));
         let (live, stored) = (Live::default(), Stored::default());

@@ -41,8 +41,6 @@ impl Subscriber for Shelves {
     fn noted(&mut self, event: &Event, again: bool) {
         let account = event.account;
         match &event.kind {
-            // The store has it, or will in a moment; or it was deleted, and is not to come back.
-            EventKind::Recording(fact) if again && fact.status.is_final() => {}
             EventKind::Recording(fact) => {
                 let recording = Recording { account, call: event.call, fact: fact.as_ref().clone() };
                 self.recordings.put(account, fact.sid, recording);

@@ -104,6 +104,7 @@ impl Server {
         let public_url = config.http.public_url.clone();
         let status = StatusCallbacks::new(callbacks.clone(), directory.clone(), public_url, runtime.clone());
         let archive = Archive::new(config.store.folder.join("recordings"));
+        let deleted = store.deleted_recordings().await.map_err(StartError::Store)?;
         let (shelves, sweeper) = (Shelves::default(), Sweeper::new(archive.clone(), runtime.clone()));
         let journal = config.store.folder.join("journal");
         let wall_ms = shard::wall_ms();
@@ -120,6 +121,7 @@ impl Server {
                     Box::new(sweeper),
                     Box::new(QueueKeeper::new(provisioning.clone(), runtime.clone())),
                 ],
+                &deleted,
                 |recording| archive.finish(recording),
             )
         })

@@ -1,6 +1,8 @@
 //! What facts tell that stand for themselves, one row each: recordings and conferences. Written with the calls' batches; a
 //! fact that is told again, or late, changes nothing.
 
+use std::collections::HashSet;
+
 use serde::de::DeserializeOwned;
 use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
@@ -212,6 +214,15 @@ impl Store {
             .execute(&self.database.durable)
             .await?;
         Ok(())
+    }
+
+    /// Those that were deleted last: the journal may still tell of them.
+    pub async fn deleted_recordings(&self) -> Result<HashSet<RecordingSid>, StoreError> {
+        let text = format!(
+            "SELECT sid FROM records WHERE kind = '{RECORDING}' AND status = '{DELETED}' ORDER BY told_ms DESC LIMIT 10000"
+        );
+        let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(&self.database.reader).await?;
+        rows.iter().map(|row| sid(row, "sid")).collect()
     }
 
     /// Recordings of any account that began before a time and are over, the oldest first.

@@ -144,7 +144,7 @@ async fn media(view: &View, recording: &Recording, kind: &str, request: Request)
 async fn when_complete(view: &View, recording: &Recording) -> Recording {
     const STEP: Duration = Duration::from_millis(20);
     let mut latest = recording.clone();
-    for _ in 0..25 {
+    for _ in 0..10 {
         if latest.fact.status.is_final() {
             break;
         }
