@@ -12,6 +12,7 @@ pub mod events;
 pub mod hot;
 pub mod ids;
 pub mod provision;
+pub mod proxy;
 pub mod recordings;
 pub mod secret;
 pub mod server;

@@ -79,12 +79,16 @@ impl Dev {
             if http.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { http.ip() },
             http.port(),
         );
+        // For programs of this machine, also with --lan.
+        let proxy = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.http.port().wrapping_add(1));
         let mut text = format!(
             "# Made by `dialtone dev` at each start: a copy of it is a good beginning for `dialtone serve`.\n\
              [sip]\nlisten = [\"udp://{sip}\", \"tcp://{sip}\"]\nrealm = \"dialtone\"\n\
              # Softphones of some age, Debian's baresip among them, give up on a challenge that offers SHA-256 as well.\n\
              digest = [\"MD5\"]\n\n\
-             [http]\nlisten = \"{http}\"\nallow_private_targets = true\noperator_token = \"{}\"\n\n\
+             [http]\nlisten = \"{http}\"\nallow_private_targets = true\noperator_token = \"{}\"\n\
+             # Programs of the Twilio SDKs, unmodified: see `dialtone env`.\n\
+             sdk_proxy = \"{proxy}\"\nsdk_proxy_tunnels = true\n\n\
              [media]\nports = \"{}\"\n\n\
              [store]\nurl = \"sqlite://{FOLDER}/dialtone.db\"\n\n\
              [server]\ndrain_timeout = 5\n\n\
@@ -132,6 +136,9 @@ impl Dev {
         println!("\n  Numbers    {MENU} -> spoken menu    {ECHO} -> echo    desk, mobile -> each other");
         println!("             any other    -> {}  (start your application; each call asks it afresh)", self.app);
         println!("\n  Look       dialtone calls      dialtone call SID");
+        println!(
+            "  SDKs       eval \"$(dialtone env)\"   unmodified programs of the Twilio SDKs then reach this server"
+        );
         if let Err(missing) = speech::Engine::detect() {
             println!("\n  Note       {missing}");
         }

@@ -2,6 +2,7 @@
 
 mod calls;
 mod dev;
+mod env;
 mod serve;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ pub enum Command {
     Calls(calls::Calls),
     /// Show one call with its events
     Call(calls::Show),
+    /// Print what a shell needs so that unmodified Twilio programs reach this server
+    Env(env::Env),
 }
 
 #[derive(Args)]
@@ -56,6 +59,7 @@ impl Command {
             Command::Check(check) => check.run(),
             Command::Calls(calls) => calls.run(),
             Command::Call(show) => show.run(),
+            Command::Env(env) => env.run(),
         }
     }
 }

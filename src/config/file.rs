@@ -57,6 +57,9 @@ pub(super) struct Http {
     pub(super) allow_private_targets: bool,
     pub(super) operator_token: Option<Spanned<String>>,
     pub(super) metrics_listen: Option<Spanned<String>>,
+    pub(super) sdk_proxy: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) sdk_proxy_tunnels: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -46,6 +46,10 @@ pub struct Sip {
 pub struct Http {
     pub listen: SocketAddr,
     /// Where others reach `listen`, without a slash at the end.
+    /// Where programs of the SDKs find us as Twilio, by their environment alone.
+    pub sdk_proxy: Option<SocketAddr>,
+    /// Whether that proxy reaches other hosts too, for programs of this machine.
+    pub sdk_proxy_tunnels: bool,
     pub public_url: String,
     /// Whether the file says that; where it does not, a request says by which name it came.
     pub is_named: bool,

@@ -148,8 +148,12 @@ impl Reader<'_> {
             http.operator_token.as_ref().map(|token| self.secret(token, "operator_token")).transpose()?;
         let metrics_listen =
             http.metrics_listen.as_ref().map(|address| self.parse(address, "metrics_listen", "IP:PORT")).transpose()?;
+        let sdk_proxy =
+            http.sdk_proxy.as_ref().map(|address| self.parse(address, "sdk_proxy", "IP:PORT")).transpose()?;
         Ok(Http {
             listen,
+            sdk_proxy,
+            sdk_proxy_tunnels: http.sdk_proxy_tunnels,
             public_url,
             is_named: http.public_url.is_some(),
             allow_private_targets: http.allow_private_targets,

@@ -24,6 +24,7 @@ use crate::events::{Outbox, Shelves};
 use crate::hot::Bindings;
 use crate::ids::CallSid;
 use crate::provision::{Provisioning, QueueKeeper};
+use crate::proxy::{self, Authority, AuthorityError};
 use crate::recordings::{Archive, Sweeper};
 use crate::shard::{self, Mail, MailBox, Names, Outside, core, gate, mail_box};
 use crate::speech::Speech;
@@ -47,6 +48,7 @@ pub enum StartError {
     Worker(io::Error),
     Runtime(io::Error),
     Metrics(String),
+    Authority(AuthorityError),
 }
 
 impl std::fmt::Display for StartError {
@@ -62,6 +64,9 @@ impl std::fmt::Display for StartError {
             StartError::Store(error) => write!(f, "cannot open the store: {error}"),
             StartError::Worker(error) => write!(f, "cannot start the media worker: {error}"),
             StartError::Runtime(error) => write!(f, "cannot start a thread: {error}"),
+            StartError::Authority(error) => {
+                write!(f, "cannot make a certificate authority for [http] sdk_proxy: {error}")
+            }
             StartError::Metrics(error) => write!(f, "cannot start the metrics: {error}"),
         }
     }
@@ -129,6 +134,13 @@ impl Server {
         let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone()));
 
         let http = bind_http(config.http.listen).await?;
+        let sdk_proxy = match config.http.sdk_proxy {
+            Some(address) => {
+                let authority = Authority::load_or_make(&config.store.folder).map_err(StartError::Authority)?;
+                Some((bind_http(address).await?, authority))
+            }
+            None => None,
+        };
         let metrics_http = match config.http.metrics_listen {
             Some(address) => Some(bind_http(address).await?),
             None => None,
@@ -181,7 +193,12 @@ impl Server {
         };
         let http_address =
             http.local_addr().map_err(|error| StartError::Listen { what: config.http.listen.to_string(), error })?;
-        tokio::spawn(api::serve(http, api::router(view.clone())));
+        let router = api::router(view.clone());
+        if let Some((listener, authority)) = sdk_proxy {
+            let tunnels = config.http.sdk_proxy_tunnels;
+            tokio::spawn(proxy::serve(listener, proxy::Settings { authority, router: router.clone(), tunnels }));
+        }
+        tokio::spawn(api::serve(http, router));
         if let Some(listener) = metrics_http {
             tokio::spawn(api::serve(listener, api::metrics_router(view.clone())));
         }
