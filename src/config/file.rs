@@ -17,6 +17,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) store: Store,
     #[serde(default)]
+    pub(super) recordings: Recordings,
+    #[serde(default)]
     pub(super) server: Server,
     #[serde(default)]
     pub(super) account: Vec<Account>,
@@ -76,6 +78,13 @@ pub(super) struct Media {
 pub(super) struct Store {
     pub(super) url: Option<Spanned<String>>,
     pub(super) folder: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Recordings {
+    pub(super) folder: Option<String>,
+    pub(super) keep_days: Option<u32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -27,6 +27,7 @@ pub struct Config {
     pub http: Http,
     pub media: Media,
     pub store: Store,
+    pub recordings: Recordings,
     pub server: Server,
     /// What a reload may change.
     pub directory: Directory,
@@ -84,6 +85,14 @@ pub struct Store {
     pub url: Secret,
     /// Journal, caches and recordings.
     pub folder: PathBuf,
+}
+
+/// Where the audio of recordings is kept, and for how long.
+#[derive(Clone, Debug)]
+pub struct Recordings {
+    pub folder: PathBuf,
+    /// `None`: until somebody deletes it.
+    pub keep: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]

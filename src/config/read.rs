@@ -12,7 +12,7 @@ use dialtone_sip::transport::Listen;
 use toml::Spanned;
 
 use super::file::{self, File};
-use super::{Config, ConfigError, Http, Latching, Media, Server, Sip, Store};
+use super::{Config, ConfigError, Http, Latching, Media, Recordings, Server, Sip, Store};
 use crate::account::{Account, Application, Directory, DirectoryError, Number, Password, Source, Trunk, User};
 use crate::ids::AccountSid;
 use crate::secret::Secret;
@@ -40,11 +40,13 @@ pub(super) fn config(file: File, text: &str, name: &str) -> Result<Config, Confi
         .or_else(|| file.sip.domains.first().cloned())
         .unwrap_or_else(|| DEFAULT_REALM.to_owned());
     let directory = reader.directory(&file, &realm)?;
+    let store = reader.store(&file.store)?;
     Ok(Config {
         sip: reader.sip(&file.sip, realm)?,
         http: reader.http(&file.http)?,
         media: reader.media(&file.media, &file.sip)?,
-        store: reader.store(&file.store)?,
+        recordings: reader.recordings(&file.recordings, &store),
+        store,
         server: reader.server(&file.server)?,
         directory,
     })
@@ -238,6 +240,13 @@ impl Reader<'_> {
         let folder = store.folder.clone().map_or(beside, PathBuf::from);
         let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
         Ok(Store { url, folder })
+    }
+
+    fn recordings(&self, recordings: &file::Recordings, store: &Store) -> Recordings {
+        let folder = recordings.folder.as_ref().map_or_else(|| store.folder.join("recordings"), PathBuf::from);
+        // 0 is for ever, as to leave it out is.
+        let days = recordings.keep_days.filter(|days| *days > 0);
+        Recordings { folder, keep: days.map(|days| Duration::from_secs(u64::from(days) * 24 * 3600)) }
     }
 
     fn server(&self, server: &file::Server) -> Result<Server, ConfigError> {

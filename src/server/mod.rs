@@ -1,5 +1,6 @@
 //! Builds the server from its configuration, starts it, reloads it, drains it and stops it.
 
+mod expiry;
 mod observe;
 
 use std::io;
@@ -108,7 +109,7 @@ impl Server {
         let (subscriber, writer) = store::subscriber();
         let public_url = config.http.public_url.clone();
         let status = StatusCallbacks::new(callbacks.clone(), directory.clone(), public_url, runtime.clone());
-        let archive = Archive::new(config.store.folder.join("recordings"));
+        let archive = Archive::new(config.recordings.folder.clone());
         let deleted = store.deleted_recordings().await.map_err(StartError::Store)?;
         let (shelves, sweeper) = (Shelves::default(), Sweeper::new(archive.clone(), runtime.clone()));
         let journal = config.store.folder.join("journal");
@@ -179,7 +180,7 @@ impl Server {
             recordings: shelves.recordings.clone(),
             conferences: shelves.conferences.clone(),
             queues: shelves.queues.clone(),
-            archive,
+            archive: archive.clone(),
             public_url: config.http.public_url.clone(),
             directory: directory.clone(),
             provisioning: provisioning.clone(),
@@ -201,6 +202,9 @@ impl Server {
         tokio::spawn(api::serve(http, router));
         if let Some(listener) = metrics_http {
             tokio::spawn(api::serve(listener, api::metrics_router(view.clone())));
+        }
+        if let Some(keep) = config.recordings.keep {
+            tokio::spawn(expiry::run(keep, store.clone(), archive.clone()));
         }
         tokio::spawn(observe::run(observe::Observed {
             meter,
@@ -329,7 +333,7 @@ fn worker_config(config: &Config) -> worker::Config {
         },
         clip_cache_bytes: CLIP_BYTES,
         max_sessions: MAX_CALLS,
-        recordings: config.store.folder.join("recordings"),
+        recordings: config.recordings.folder.clone(),
         seed: u64::from_be_bytes(random_seed()[..8].try_into().expect("eight of thirty-two bytes")),
     }
 }
