@@ -8,6 +8,8 @@ import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import openapi_spec_validator
+import requests
 from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
@@ -243,6 +245,15 @@ class Rest:
         self.scenario.equal(self.client.incoming_phone_numbers.list(phone_number="+1555*1"), [], "a pattern")
         self.refused(20404, lambda: self.login(OTHER, "of-the-other").incoming_phone_numbers(mine[0].sid).fetch())
 
+    def described(self):
+        """The description is one by its own standard, and says of the resources that this program uses what they take."""
+        description = requests.get(f"http://{HTTP}/openapi.json", timeout=5).json()
+        openapi_spec_validator.validate(description)
+        calls = description["paths"]["/2010-04-01/Accounts/{account}/Calls.json"]
+        form = calls["post"]["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"]["properties"]
+        self.scenario.check({"To", "From", "Twiml", "Url", "StatusCallback", "Record"} <= form.keys(), f"parameters of a call: {sorted(form)}")
+        self.scenario.check("ParentCallSid" in {one["name"] for one in calls["get"]["parameters"]}, "filters of calls")
+
     def pages(self):
         """More calls than a page holds, made in a burst: all are there, in order, once; from memory and from the store."""
         made = [self.client.calls.create(to="client:nobody", from_=MINE, twiml="<Response/>").sid for _ in range(120)]
@@ -269,7 +280,7 @@ def main():
     with Scenario(__file__) as scenario:
         rest = Rest(scenario)
         made = Resources(rest, SIP, URL, TRUNK)
-        calls = (rest.start, rest.whole_call, rest.failures, rest.leg_of_a_dial, rest.errors, rest.tenants, rest.numbers, rest.pages)
+        calls = (rest.start, rest.whole_call, rest.failures, rest.leg_of_a_dial, rest.errors, rest.tenants, rest.numbers, rest.described, rest.pages)
         resources = (made.applications, made.numbers, made.accounts, made.keys, made.domains, made.trunks, made.records, made.kept)
         for part in (*calls, *resources, rest.signatures):
             scenario.step(part.__name__.replace("_", " "), part)

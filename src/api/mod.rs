@@ -14,6 +14,8 @@ use axum::routing::get;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
+pub use rest::{Param, Route};
+
 use crate::account::Directory;
 use crate::events::{Live, LiveConferences, LiveQueues, LiveRecordings};
 use crate::ids::CallSid;
@@ -50,8 +52,8 @@ pub struct View {
     pub demo: bool,
 }
 
-/// Every route of the REST API, by method and path pattern: for tests that leave none out.
-pub fn rest_routes() -> Vec<(axum::http::Method, String)> {
+/// Every route of the REST API, with what it reads: for what is told of it, and for tests that leave none out.
+pub fn rest_routes() -> Vec<Route> {
     rest::table().routes
 }
 

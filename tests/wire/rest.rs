@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use dialtone::api::Route;
 use dialtone_sip::tokens::Tokens;
 use serde_json::Value;
 
@@ -151,7 +152,7 @@ fn threat_40_nobody_reaches_what_is_another_accounts() {
 
     let routes = dialtone::api::rest_routes();
     assert!(routes.len() > 80, "{}", routes.len());
-    for (method, pattern) in &routes {
+    for Route { method, path: pattern, .. } in &routes {
         let (method, named) = (method.as_str(), pattern.contains("{sid}"));
         for (client, account) in [(&mut other, OTHER), (&mut child, &child_sid)] {
             if pattern.contains("{account}") {
@@ -179,7 +180,7 @@ fn threat_40_nobody_reaches_what_is_another_accounts() {
         [(ACCOUNT, "of-the-other"), (ACCOUNT, ""), ("", ""), (OTHER, "token"), ("AC", "token"), (&own["Keys"], "token")]
     {
         let mut wrong = Client::new(&house, sid, token);
-        for (method, pattern) in &routes {
+        for Route { method, path: pattern, .. } in &routes {
             let path = path_of(pattern, ACCOUNT, &own);
             let (status, body) = wrong.ask(method.as_str(), &path, "");
             assert_eq!(status, 401, "{method} {path} by {sid:?}: {body}");
@@ -189,7 +190,7 @@ fn threat_40_nobody_reaches_what_is_another_accounts() {
         assert_eq!(wrong.ask("GET", &mine("/Nothing.json"), "").0, 404);
     }
     assert_eq!(Client::nobody(&house).ask("GET", "/2010-04-01/Accounts.json", "").0, 401);
-    for (_, pattern) in routes.iter().filter(|(method, _)| method == "GET") {
+    for Route { path: pattern, .. } in routes.iter().filter(|route| route.method == "GET") {
         let (status, body) = my.ask("GET", &path_of(pattern, ACCOUNT, &own), "");
         assert_eq!(status, 200, "{pattern}: {body}");
         assert!(!body.contains("stolen"), "{pattern}: {body}");

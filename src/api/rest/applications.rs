@@ -1,6 +1,6 @@
 //! `Applications`: a set of URLs under one sid, for numbers and calls to name.
 
-use super::fields::{Field, Shape, Usual, field};
+use super::fields::{Field, Shape, Usual, field, idle};
 use super::resources::{Api, Spec, read_nothing_more, show_nothing_more};
 use crate::store::Kind;
 
@@ -13,6 +13,7 @@ pub static SPEC: Spec = Spec {
     parent: None,
     uses: None,
     api: Api::Classic,
+    reads: &[],
     read: read_nothing_more,
     show: show_nothing_more,
     unique: None,
@@ -27,12 +28,12 @@ const FIELDS: &[Field] = &[
     field("VoiceFallbackMethod", "voice_fallback_method", Shape::Method, Usual::Text("POST")),
     field("StatusCallback", "status_callback", Shape::Url, Usual::Null),
     field("StatusCallbackMethod", "status_callback_method", Shape::Method, Usual::Text("POST")),
-    field("VoiceCallerIdLookup", "voice_caller_id_lookup", Shape::Flag, Usual::Flag(false)),
-    field("SmsUrl", "sms_url", Shape::Url, Usual::Null),
-    field("SmsMethod", "sms_method", Shape::Method, Usual::Text("POST")),
-    field("SmsFallbackUrl", "sms_fallback_url", Shape::Url, Usual::Null),
-    field("SmsFallbackMethod", "sms_fallback_method", Shape::Method, Usual::Text("POST")),
-    field("SmsStatusCallback", "sms_status_callback", Shape::Url, Usual::Null),
-    field("MessageStatusCallback", "message_status_callback", Shape::Url, Usual::Null),
-    field("PublicApplicationConnectEnabled", "public_application_connect_enabled", Shape::Flag, Usual::Flag(false)),
+    idle("VoiceCallerIdLookup", "voice_caller_id_lookup", Shape::Flag, Usual::Flag(false)),
+    idle("SmsUrl", "sms_url", Shape::Url, Usual::Null),
+    idle("SmsMethod", "sms_method", Shape::Method, Usual::Text("POST")),
+    idle("SmsFallbackUrl", "sms_fallback_url", Shape::Url, Usual::Null),
+    idle("SmsFallbackMethod", "sms_fallback_method", Shape::Method, Usual::Text("POST")),
+    idle("SmsStatusCallback", "sms_status_callback", Shape::Url, Usual::Null),
+    idle("MessageStatusCallback", "message_status_callback", Shape::Url, Usual::Null),
+    idle("PublicApplicationConnectEnabled", "public_application_connect_enabled", Shape::Flag, Usual::Flag(false)),
 ];

@@ -26,12 +26,13 @@ pub static SPEC: Spec = Spec {
     parent: None,
     uses: None,
     api: Api::Classic,
+    reads: &[],
     read: read_nothing_more,
     show: show_nothing_more,
     unique: Some((name, 21_450)),
 };
 
-const FIELDS: &[Field] = &[field("FriendlyName", "friendly_name", Shape::Text(64), Usual::Null)];
+pub(super) const FIELDS: &[Field] = &[field("FriendlyName", "friendly_name", Shape::Text(64), Usual::Null)];
 
 fn name(row: &Resource, detail: &Map<String, Value>) -> Option<String> {
     Some(format!("{} {}", row.account, detail.get("phone_number")?.as_str()?))

@@ -40,13 +40,48 @@ const DAY_MS: u64 = 24 * 3600 * 1000;
 /// A shard answers within this time, or something is wrong with it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
+/// What a list of calls is filtered by.
+pub(super) const FILTERS: &[&str] = &[
+    "To",
+    "From",
+    "ParentCallSid",
+    "Status",
+    "StartTime",
+    "StartTime<",
+    "StartTime>",
+    "EndTime",
+    "EndTime<",
+    "EndTime>",
+];
+
+/// What says what a call does.
+pub(super) const PROGRAM: &[&str] = &["Url", "Method", "Twiml", "FallbackUrl", "FallbackMethod", "ApplicationSid"];
+
+/// The same, of a call that is there.
+pub(super) const PROGRAM_OF_A_CHANGE: &[&str] = &["Url", "Method", "Twiml", "FallbackUrl", "FallbackMethod"];
+
+/// Who is called, and how.
+pub(super) const PLACING: &[&str] = &[
+    "To",
+    "From",
+    "SipAuthUsername",
+    "SipAuthPassword",
+    "Timeout",
+    "TimeLimit",
+    "SendDigits",
+    "Record",
+    "StatusCallback",
+    "StatusCallbackMethod",
+    "StatusCallbackEvent",
+];
+
 /// Parameters of a new call whose engine there is not yet: refused, so that nothing is accepted silently.
 const NOT_YET: &[&str] = &["MachineDetection", "AsyncAmd", "Byoc", "CallToken"];
 
 const NOT_YET_IN_A_CHANGE: &[&str] = &["StatusCallback"];
 
 fn refuse_what_is_not_yet(form: &Form, names: &[&str]) -> Result<(), Fault> {
-    match names.iter().find(|name| form.text(name).is_some_and(|value| value != "false")) {
+    match names.iter().find(|name| form.refused(name).is_some_and(|value| value != "false")) {
         Some(name) => Err(Fault::parameter(20_001, format!("{name} is not available on this server yet"))),
         None => Ok(()),
     }

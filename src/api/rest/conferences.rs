@@ -25,6 +25,56 @@ use crate::shard::{ConferenceChange, ConferenceChanged, Mail, wall_ms};
 use crate::store::ConferenceFilter;
 use crate::twiml::{AtEnd, DocumentSource, NewDocument};
 
+/// What a list of conferences is filtered by.
+pub(super) const FILTERS: &[&str] = &[
+    "FriendlyName",
+    "Status",
+    "DateCreated",
+    "DateCreated<",
+    "DateCreated>",
+    "DateUpdated",
+    "DateUpdated<",
+    "DateUpdated>",
+];
+
+/// What may be changed of a participant.
+pub(super) const CHANGES: &[&str] = &[
+    "Muted",
+    "Hold",
+    "HoldUrl",
+    "HoldMethod",
+    "WaitUrl",
+    "WaitMethod",
+    "AnnounceUrl",
+    "AnnounceMethod",
+    "Coaching",
+    "CallSidToCoach",
+    "EndConferenceOnExit",
+    "BeepOnExit",
+];
+
+/// What a new participant is to be, and what its conference, if that begins with it.
+pub(super) const MEMBERSHIP: &[&str] = &[
+    "Label",
+    "Muted",
+    "Beep",
+    "StartConferenceOnEnter",
+    "EndConferenceOnExit",
+    "WaitUrl",
+    "WaitMethod",
+    "MaxParticipants",
+    "CallSidToCoach",
+    "Coaching",
+    "ConferenceRecord",
+    "ConferenceTrim",
+    "ConferenceStatusCallback",
+    "ConferenceStatusCallbackMethod",
+    "ConferenceStatusCallbackEvent",
+    "ConferenceRecordingStatusCallback",
+    "ConferenceRecordingStatusCallbackMethod",
+    "ConferenceRecordingStatusCallbackEvent",
+];
+
 pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
     let before = match &page.after {
         None => None,

@@ -16,6 +16,8 @@ pub struct Field {
     pub shape: Shape,
     /// What it is when it is not given; [`Usual::Required`]: it must be.
     pub usual: Usual,
+    /// Whether it is kept and shown, and does nothing: a program that says it runs, and is told so in the API's description.
+    pub is_idle: bool,
 }
 
 /// What a value may be.
@@ -53,7 +55,12 @@ impl Usual {
 
 /// A field in one line of a table.
 pub const fn field(param: &'static str, key: &'static str, shape: Shape, usual: Usual) -> Field {
-    Field { param, key, shape, usual }
+    Field { param, key, shape, usual, is_idle: false }
+}
+
+/// A field that is kept and shown, and does nothing.
+pub const fn idle(param: &'static str, key: &'static str, shape: Shape, usual: Usual) -> Field {
+    Field { param, key, shape, usual, is_idle: true }
 }
 
 /// Reads a form. What it does not name stays as in `present`, or is the usual value of a new resource; a parameter that is

@@ -7,26 +7,37 @@ use bytes::Bytes;
 use url::Url;
 
 use super::fault::Fault;
+use super::table::Route;
 use crate::twiml::{Endpoint, Method};
 
 /// Fields in the order in which they came; a name may stand several times.
-#[derive(Debug, Default)]
-pub struct Form(Vec<(String, String)>);
+#[derive(Default)]
+pub struct Form {
+    fields: Vec<(String, String)>,
+    /// What it was sent to, where that is known.
+    route: Option<&'static Route>,
+}
 
 impl<S: Send + Sync> FromRequest<S> for Form {
     type Rejection = Fault;
 
     async fn from_request(request: Request, state: &S) -> Result<Form, Fault> {
+        let route = Route::of(request.extensions(), request.method());
         let body = Bytes::from_request(request, state)
             .await
             .map_err(|_| Fault::new(413, 20_001, "The body is longer than 256 kB, or was cut off"))?;
-        Ok(Form::read(&body))
+        Ok(Form { route, ..Form::read(&body) })
     }
 }
 
 impl Form {
+    /// The query of a request by this route.
+    pub fn of_query(query: Option<&str>, route: Option<&'static Route>) -> Form {
+        Form { route, ..Form::read(query.unwrap_or_default().as_bytes()) }
+    }
+
     pub fn read(encoded: &[u8]) -> Form {
-        Form(url::form_urlencoded::parse(encoded).into_owned().collect())
+        Form { fields: url::form_urlencoded::parse(encoded).into_owned().collect(), route: None }
     }
 
     /// The field, if it is there and not empty.
@@ -36,18 +47,38 @@ impl Form {
 
     /// The field as it was given, which may be empty.
     pub fn given(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.check(name);
+        self.find(name)
+    }
+
+    fn find(&self, name: &str) -> Option<&str> {
+        self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The field, of which only is wanted whether it is there: it is refused then.
+    pub fn refused(&self, name: &str) -> Option<&str> {
+        self.find(name).filter(|value| !value.is_empty())
     }
 
     /// The values of a list: the name repeated, or one value with spaces between.
     pub fn list(&self, name: &str) -> impl Iterator<Item = &str> {
-        self.0.iter().filter(move |(known, _)| known == name).flat_map(|(_, value)| value.split_ascii_whitespace())
+        self.check(name);
+        self.fields.iter().filter(move |(known, _)| known == name).flat_map(|(_, value)| value.split_ascii_whitespace())
     }
 
     /// As it came, but for these.
     pub fn encoded_without(&self, names: &[&str]) -> String {
-        let left = self.0.iter().filter(|(name, _)| !names.contains(&name.as_str()));
+        let left = self.fields.iter().filter(|(name, _)| !names.contains(&name.as_str()));
         url::form_urlencoded::Serializer::new(String::new()).extend_pairs(left).finish()
+    }
+
+    /// What is read stands in the table of routes, and so in `/openapi.json`.
+    fn check(&self, name: &str) {
+        debug_assert!(
+            self.route.is_none_or(|route| route.reads(name)),
+            "{name} is read by {} and not said in the table of routes",
+            self.route.map(Route::to_string).unwrap_or_default()
+        );
     }
 
     pub fn number(&self, name: &str, range: std::ops::RangeInclusive<u32>) -> Result<Option<u32>, Fault> {

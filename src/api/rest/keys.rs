@@ -27,6 +27,7 @@ pub static KEYS: Spec = Spec {
     parent: None,
     uses: None,
     api: Api::Classic,
+    reads: &[],
     read: read_nothing_more,
     show,
     unique: None,
@@ -34,7 +35,7 @@ pub static KEYS: Spec = Spec {
 
 pub static SIGNING_KEYS: Spec = Spec { path: "/SigningKeys", key: "signing_keys", ..KEYS };
 
-const FIELDS: &[Field] = &[field("FriendlyName", "friendly_name", Shape::Text(64), Usual::Text(""))];
+pub(super) const FIELDS: &[Field] = &[field("FriendlyName", "friendly_name", Shape::Text(64), Usual::Text(""))];
 
 /// Never the hash of the secret.
 fn show(_: &View, _: &Resource, shown: &mut Map<String, Value>) {

@@ -16,6 +16,7 @@ mod form;
 mod keys;
 mod notifications;
 mod numbers;
+mod openapi;
 mod page;
 mod queues;
 mod recordings;
@@ -34,6 +35,7 @@ use axum::response::{IntoResponse, Response};
 use super::View;
 use fault::Fault;
 use table::Table;
+pub use table::{Param, Route};
 
 /// A form of the SDKs is a few kilobytes; TwiML in one is 4,000 characters at most.
 const MAX_FORM_BYTES: usize = 256 << 10;
@@ -41,6 +43,7 @@ const MAX_FORM_BYTES: usize = 256 << 10;
 pub(super) fn router() -> Router<View> {
     table()
         .router
+        .route("/openapi.json", axum::routing::get(openapi::serve))
         .method_not_allowed_fallback(method_not_allowed)
         .route("/2010-04-01/{*path}", axum::routing::any(not_found))
         .route("/v1/{*path}", axum::routing::any(not_found))
@@ -55,53 +58,92 @@ pub(super) fn table() -> Table {
     let below = |path: &str| format!("{account}{path}");
     let table = Table::default()
         .on(get.clone(), "/2010-04-01/Accounts.json", accounts::list)
+        .lists(&["FriendlyName", "Status"])
         .on(post.clone(), "/2010-04-01/Accounts.json", accounts::create)
+        .reads(&["FriendlyName"])
         .on(get.clone(), account, accounts::fetch)
         .on(post.clone(), account, accounts::update)
+        .reads(&["FriendlyName", "Status"])
         .on(get.clone(), &below("/Calls.json"), calls::list)
+        .lists(calls::FILTERS)
         .on(post.clone(), &below("/Calls.json"), calls::create)
+        .reads(calls::PROGRAM)
+        .reads(calls::PLACING)
+        .reads(recordings::OPTIONS)
         .on(get.clone(), &below("/Calls/{sid}"), calls::fetch)
         .on(post.clone(), &below("/Calls/{sid}"), calls::update)
+        .reads(calls::PROGRAM_OF_A_CHANGE)
+        .reads(&["Status", "TimeLimit"])
         .on(delete.clone(), &below("/Calls/{sid}"), calls::remove)
         .on(get.clone(), &below("/Calls/{sid}/Events.json"), call_events::list)
+        .lists(&[])
         .on(get.clone(), &below("/Calls/{sid}/Notifications.json"), notifications::list_of_call)
+        .lists(notifications::FILTERS)
         .on(get.clone(), &below("/Calls/{sid}/Notifications/{name}"), notifications::fetch_of_call)
         .on(get.clone(), &below("/Notifications.json"), notifications::list)
+        .lists(notifications::FILTERS)
         .on(get.clone(), &below("/Notifications/{sid}"), notifications::fetch)
         .on(get.clone(), "/v1/Alerts", notifications::list_alerts)
+        .lists(&["LogLevel", "StartDate", "EndDate"])
         .on(get.clone(), "/v1/Alerts/{sid}", notifications::fetch_alert)
         .on(get.clone(), &below("/Calls/{sid}/Recordings.json"), recordings::list_of_call)
+        .lists(recordings::FILTERS)
         .on(post.clone(), &below("/Calls/{sid}/Recordings.json"), recordings::create_of_call)
+        .reads(recordings::OPTIONS)
         .on(get.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::fetch_of_call)
         .on(post.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::update_of_call)
+        .reads(&["Status", "PauseBehavior"])
         .on(delete.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::remove_of_call)
         .on(get.clone(), &below("/Conferences.json"), conferences::list)
+        .lists(conferences::FILTERS)
         .on(get.clone(), &below("/Conferences/{sid}"), conferences::fetch)
         .on(post.clone(), &below("/Conferences/{sid}"), conferences::update)
+        .reads(&["Status", "AnnounceUrl", "AnnounceMethod"])
         .on(get.clone(), &below("/Conferences/{sid}/Participants.json"), conferences::list_participants)
+        .lists(&["Muted", "Hold", "Coaching"])
         .on(post.clone(), &below("/Conferences/{sid}/Participants.json"), conferences::create_participant)
+        .reads(conferences::MEMBERSHIP)
+        .reads(calls::PLACING)
+        .reads(recordings::OPTIONS)
         .on(get.clone(), &below("/Conferences/{sid}/Participants/{name}"), conferences::fetch_participant)
         .on(post.clone(), &below("/Conferences/{sid}/Participants/{name}"), conferences::update_participant)
+        .reads(conferences::CHANGES)
         .on(delete.clone(), &below("/Conferences/{sid}/Participants/{name}"), conferences::remove_participant)
         .on(get.clone(), &below("/Conferences/{sid}/Recordings.json"), recordings::list_of_conference)
+        .lists(recordings::FILTERS)
         .on(get.clone(), &below("/Conferences/{sid}/Recordings/{name}"), recordings::fetch_of_conference)
         .on(post.clone(), &below("/Conferences/{sid}/Recordings/{name}"), recordings::update_of_conference)
+        .reads(&["Status", "PauseBehavior"])
         .on(delete.clone(), &below("/Conferences/{sid}/Recordings/{name}"), recordings::remove_of_conference)
         .on(get.clone(), &below("/Queues/{sid}/Members.json"), queues::list_members)
+        .lists(&[])
         .on(get.clone(), &below("/Queues/{sid}/Members/{name}"), queues::fetch_member)
         .on(post.clone(), &below("/Queues/{sid}/Members/{name}"), queues::update_member)
+        .reads(&["Url", "Method"])
         .on(get.clone(), &below("/Recordings.json"), recordings::list)
+        .lists(&["CallSid", "ConferenceSid"])
+        .reads(recordings::FILTERS)
         .on(get.clone(), &below("/Recordings/{sid}"), recordings::fetch)
         .on(delete.clone(), &below("/Recordings/{sid}"), recordings::remove)
         .on(get.clone(), &below("/IncomingPhoneNumbers.json"), numbers::list)
+        .lists(&["PhoneNumber", "FriendlyName"])
         .on(post.clone(), &below("/IncomingPhoneNumbers.json"), numbers::create)
+        .reads(&["PhoneNumber", "AreaCode"])
+        .reads_fields(numbers::FIELDS)
         .on(get.clone(), &below("/IncomingPhoneNumbers/{sid}"), numbers::fetch)
         .on(post.clone(), &below("/IncomingPhoneNumbers/{sid}"), numbers::update)
+        .reads(&["AccountSid"])
+        .reads_fields(numbers::FIELDS)
         .on(delete, &below("/IncomingPhoneNumbers/{sid}"), numbers::remove)
         .on(post.clone(), &below("/OutgoingCallerIds.json"), caller_ids::validate)
+        .reads(&["PhoneNumber"])
+        .reads_fields(caller_ids::FIELDS)
         .on(post.clone(), &below("/Keys.json"), keys::create)
+        .reads_fields(keys::FIELDS)
         .on(post.clone(), &below("/SigningKeys.json"), keys::create)
+        .reads_fields(keys::FIELDS)
         .on(post, &below("/Tokens.json"), keys::token)
+        .reads(&["Ttl"])
         .on(get, &below("/Balance.json"), keys::balance);
     let alone = [&applications::SPEC, &caller_ids::SPEC, &keys::KEYS, &keys::SIGNING_KEYS, &queues::SPEC];
     let table = usage::routes(table);

@@ -18,10 +18,13 @@ use crate::account::Account;
 use crate::api::View;
 use crate::events::{Notification, rfc_2822};
 use crate::ids::NotificationSid;
-use crate::store::NotificationFilter;
+use crate::store::{Moment, NotificationFilter};
 use crate::twiml::Severity;
 
 /// Filtered by `Log` and `MessageDate`.
+/// What a list of notifications is filtered by.
+pub(super) const FILTERS: &[&str] = &["Log", "MessageDate", "MessageDate<", "MessageDate>"];
+
 pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
     let (found, last) = page_of(find(&view, &account, &filter(&page)?, &page).await?, &page);
     let path = format!("/2010-04-01/Accounts/{}/Notifications.json", account.sid);
@@ -71,8 +74,7 @@ pub(super) async fn list_alerts(
     base: Base,
     page: Page,
 ) -> Result<Json<Value>, Fault> {
-    let mut filter = filter(&page)?;
-    filter.severity = match page.query.text("LogLevel") {
+    let severity = match page.query.text("LogLevel") {
         None => None,
         Some("error") => Some(Severity::Error),
         Some("warning") => Some(Severity::Warning),
@@ -82,8 +84,11 @@ pub(super) async fn list_alerts(
         }
         Some(other) => return Err(invalid("LogLevel", other, "error, warning, notice or debug")),
     };
-    filter.at.from_ms = calls::span(&page.query, "StartDate")?.map(|(first, _)| first);
-    filter.at.below_ms = calls::span(&page.query, "EndDate")?.map(|(_, end)| end);
+    let at = Moment {
+        from_ms: calls::span(&page.query, "StartDate")?.map(|(first, _)| first),
+        below_ms: calls::span(&page.query, "EndDate")?.map(|(_, end)| end),
+    };
+    let filter = NotificationFilter { severity, before: before(&page)?, at };
     let (found, last) = page_of(find(&view, &account, &filter, &page).await?, &page);
     let items = found.iter().map(|one| alert(one, &base)).collect();
     Ok(Json(page.envelope_v1("alerts", items, last, &format!("{base}/v1/Alerts"))))
@@ -99,13 +104,14 @@ pub(super) async fn fetch_alert(
 }
 
 fn filter(page: &Page) -> Result<NotificationFilter, Fault> {
-    let before = match &page.after {
-        None => None,
-        Some(key) => Some(key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"))?),
-    };
     let severity = page.query.number("Log", 0..=1)?;
     let severity = severity.map(|log| if log == 0 { Severity::Error } else { Severity::Warning });
-    Ok(NotificationFilter { severity, before, at: moment(&page.query, "MessageDate")? })
+    Ok(NotificationFilter { severity, before: before(page)?, at: moment(&page.query, "MessageDate")? })
+}
+
+/// The last one of the page before.
+fn before(page: &Page) -> Result<Option<NotificationSid>, Fault> {
+    page.after.as_ref().map(|key| key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"))).transpose()
 }
 
 type Found = BTreeMap<Reverse<NotificationSid>, Notification>;

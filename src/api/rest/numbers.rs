@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 
 use super::auth::{Acting, Authenticated, Names};
 use super::fault::Fault;
-use super::fields::{self, Field, Shape, Usual, field};
+use super::fields::{self, Field, Shape, Usual, field, idle};
 use super::form::{Form, invalid};
 use super::page::Page;
 use super::resources::check_sids;
@@ -27,7 +27,7 @@ use crate::shard::wall_ms;
 use crate::store::{Kind, Resource, StoreError};
 use crate::twiml::{DocumentSource, Endpoint, Method};
 
-const FIELDS: &[Field] = &[
+pub(super) const FIELDS: &[Field] = &[
     field("FriendlyName", "friendly_name", Shape::Text(64), Usual::Null),
     field("ApiVersion", "api_version", Shape::OneOf(&["2010-04-01"]), Usual::Text("2010-04-01")),
     field("VoiceUrl", "voice_url", Shape::Url, Usual::Null),
@@ -37,19 +37,19 @@ const FIELDS: &[Field] = &[
     field("StatusCallback", "status_callback", Shape::Url, Usual::Null),
     field("StatusCallbackMethod", "status_callback_method", Shape::Method, Usual::Text("POST")),
     field("VoiceApplicationSid", "voice_application_sid", Shape::Sid(Kind::Application, 21_218), Usual::Null),
-    field("VoiceCallerIdLookup", "voice_caller_id_lookup", Shape::Flag, Usual::Flag(false)),
+    idle("VoiceCallerIdLookup", "voice_caller_id_lookup", Shape::Flag, Usual::Flag(false)),
     field("VoiceReceiveMode", "voice_receive_mode", Shape::OneOf(&["voice"]), Usual::Text("voice")),
     field("TrunkSid", "trunk_sid", Shape::Sid(Kind::Trunk, 20_001), Usual::Null),
-    field("SmsApplicationSid", "sms_application_sid", Shape::Sid(Kind::Application, 21_218), Usual::Null),
-    field("SmsUrl", "sms_url", Shape::Url, Usual::Null),
-    field("SmsMethod", "sms_method", Shape::Method, Usual::Text("POST")),
-    field("SmsFallbackUrl", "sms_fallback_url", Shape::Url, Usual::Null),
-    field("SmsFallbackMethod", "sms_fallback_method", Shape::Method, Usual::Text("POST")),
-    field("EmergencyStatus", "emergency_status", Shape::OneOf(&["Active", "Inactive"]), Usual::Text("Inactive")),
-    field("EmergencyAddressSid", "emergency_address_sid", Shape::Text(34), Usual::Null),
-    field("AddressSid", "address_sid", Shape::Text(34), Usual::Null),
-    field("IdentitySid", "identity_sid", Shape::Text(34), Usual::Null),
-    field("BundleSid", "bundle_sid", Shape::Text(34), Usual::Null),
+    idle("SmsApplicationSid", "sms_application_sid", Shape::Sid(Kind::Application, 21_218), Usual::Null),
+    idle("SmsUrl", "sms_url", Shape::Url, Usual::Null),
+    idle("SmsMethod", "sms_method", Shape::Method, Usual::Text("POST")),
+    idle("SmsFallbackUrl", "sms_fallback_url", Shape::Url, Usual::Null),
+    idle("SmsFallbackMethod", "sms_fallback_method", Shape::Method, Usual::Text("POST")),
+    idle("EmergencyStatus", "emergency_status", Shape::OneOf(&["Active", "Inactive"]), Usual::Text("Inactive")),
+    idle("EmergencyAddressSid", "emergency_address_sid", Shape::Text(34), Usual::Null),
+    idle("AddressSid", "address_sid", Shape::Text(34), Usual::Null),
+    idle("IdentitySid", "identity_sid", Shape::Text(34), Usual::Null),
+    idle("BundleSid", "bundle_sid", Shape::Text(34), Usual::Null),
 ];
 
 const LONGEST_NUMBER: usize = 64;

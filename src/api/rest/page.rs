@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
 use super::form::{Form, invalid};
+use super::table::{PAGING, Route};
 use crate::api::View;
 
 const USUAL_SIZE: u32 = 50;
@@ -19,7 +20,6 @@ const USUAL_SIZE: u32 = 50;
 const MAX_SIZE: u32 = 1_000;
 
 /// Which part of a list is asked for, and what it is filtered by.
-#[derive(Debug)]
 pub struct Page {
     pub size: u32,
     number: u32,
@@ -32,7 +32,7 @@ impl<S: Sync> FromRequestParts<S> for Page {
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Page, Fault> {
-        Page::read(Form::read(parts.uri.query().unwrap_or_default().as_bytes()))
+        Page::read(Form::of_query(parts.uri.query(), Route::of(&parts.extensions, &parts.method)))
     }
 }
 
@@ -84,7 +84,7 @@ impl Page {
     }
 
     fn uri(&self, path: &str, number: u32, token: Option<&str>) -> String {
-        let filters = self.query.encoded_without(&["Page", "PageSize", "PageToken"]);
+        let filters = self.query.encoded_without(PAGING);
         let token = token.map(|token| format!("&PageToken=PA{token}")).unwrap_or_default();
         let filters = if filters.is_empty() { String::new() } else { format!("{filters}&") };
         format!("{path}?{filters}PageSize={}&Page={number}{token}", self.size)

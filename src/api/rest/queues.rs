@@ -29,6 +29,7 @@ pub static SPEC: Spec = Spec {
     parent: None,
     uses: None,
     api: Api::Classic,
+    reads: &[],
     read: read_nothing_more,
     show,
     unique: Some((name, 22_003)),

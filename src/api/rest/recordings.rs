@@ -32,6 +32,19 @@ use crate::twiml::{RecordingCallback, RecordingEvent, RecordingSource, Recording
 /// What stands for the newest recording of a call that runs.
 const CURRENT: &str = "Twilio.CURRENT";
 
+/// What a list of recordings is filtered by.
+pub(super) const FILTERS: &[&str] = &["DateCreated", "DateCreated<", "DateCreated>"];
+
+/// How something is recorded, and who is told.
+pub(super) const OPTIONS: &[&str] = &[
+    "RecordingChannels",
+    "RecordingTrack",
+    "Trim",
+    "RecordingStatusCallback",
+    "RecordingStatusCallbackMethod",
+    "RecordingStatusCallbackEvent",
+];
+
 pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
     let call = match page.query.text("CallSid") {
         None => None,

@@ -36,6 +36,8 @@ pub struct Spec {
     /// The parameter that names what is put to use, and what that is: the sid is its own then.
     pub uses: Option<(&'static str, Kind)>,
     pub api: Api,
+    /// What `read` reads of a form besides the fields.
+    pub reads: &'static [&'static str],
     /// What is read from a form besides the fields, and everything that must fit together; with the row that is changed.
     pub read: Read,
     /// What is shown besides the fields, and what is not.
@@ -43,6 +45,9 @@ pub struct Spec {
     /// The name that no other of the kind may have, and the error number where one has it.
     pub unique: Option<(Unique, u32)>,
 }
+
+/// What lists are filtered by: the parameter, and the key of the detail that is to have its value.
+const FILTERS: [(&str, &str); 2] = [("FriendlyName", "friendly_name"), ("PhoneNumber", "phone_number")];
 
 /// Reads what is special from a form into the detail.
 pub type Read = fn(&View, &Form, Option<&Resource>, &mut Map<String, Value>) -> Result<(), Fault>;
@@ -73,6 +78,7 @@ impl Spec {
             .on(Method::GET, &list_path, move |view: axum::extract::State<View>, acting, names, base, page| {
                 list(self, view.0, acting, names, base, page)
             })
+            .lists(FILTERS.map(|(name, _)| name).as_slice())
             .on(Method::GET, &path, move |view: axum::extract::State<View>, acting, names, base| {
                 fetch(self, view.0, acting, names, base)
             })
@@ -82,21 +88,24 @@ impl Spec {
         // These are made by requests of another kind.
         let table = match self.kind {
             Kind::CallerId | Kind::Key => table,
-            _ => table.on(
-                Method::POST,
-                &list_path,
-                move |view: axum::extract::State<View>, acting, names, base, form| {
+            _ => table
+                .on(Method::POST, &list_path, move |view: axum::extract::State<View>, acting, names, base, form| {
                     create(self, view.0, acting, names, base, form)
-                },
-            ),
+                })
+                .reads_fields(self.fields)
+                .reads(self.reads)
+                .reads(self.uses.map(|(name, _)| name).as_slice()),
         };
         // What is put to use has nothing that could be changed.
         if self.uses.is_some() {
             return table;
         }
-        table.on(Method::POST, &path, move |view: axum::extract::State<View>, acting, names, base, form| {
-            update(self, view.0, acting, names, base, form)
-        })
+        table
+            .on(Method::POST, &path, move |view: axum::extract::State<View>, acting, names, base, form| {
+                update(self, view.0, acting, names, base, form)
+            })
+            .reads_fields(self.fields)
+            .reads(self.reads)
     }
 
     fn patterns(&self) -> (String, String) {
@@ -177,9 +186,8 @@ async fn list(
     }
     // One more than the page holds: whether another page follows.
     let sid = account.sid.to_string();
-    let wanted = [("FriendlyName", "friendly_name"), ("PhoneNumber", "phone_number")];
     let wanted: Vec<_> =
-        wanted.into_iter().filter_map(|(name, key)| Some((key, json!(page.query.text(name)?)))).collect();
+        FILTERS.into_iter().filter_map(|(name, key)| Some((key, json!(page.query.text(name)?)))).collect();
     let mut rows: Vec<Resource> = Vec::new();
     let mut before = page.after.clone();
     loop {

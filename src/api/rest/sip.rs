@@ -6,7 +6,7 @@ use dialtone_sip::digest::Hashes;
 use serde_json::{Map, Value, json};
 
 use super::fault::Fault;
-use super::fields::{self, Field, Shape, Usual, field};
+use super::fields::{self, Field, Shape, Usual, field, idle};
 use super::form::{Form, invalid};
 use super::resources::{Api, Spec, parts, read_nothing_more};
 use crate::api::View;
@@ -42,14 +42,15 @@ static DOMAINS: Spec = Spec {
         field("VoiceStatusCallbackUrl", "voice_status_callback_url", Shape::Url, Usual::Null),
         field("VoiceStatusCallbackMethod", "voice_status_callback_method", Shape::Method, Usual::Text("POST")),
         field("SipRegistration", "sip_registration", Shape::Flag, Usual::Flag(false)),
-        field("EmergencyCallingEnabled", "emergency_calling_enabled", Shape::Flag, Usual::Flag(false)),
-        field("Secure", "secure", Shape::Flag, Usual::Flag(false)),
-        field("ByocTrunkSid", "byoc_trunk_sid", Shape::Text(34), Usual::Null),
-        field("EmergencyCallerSid", "emergency_caller_sid", Shape::Text(34), Usual::Null),
+        idle("EmergencyCallingEnabled", "emergency_calling_enabled", Shape::Flag, Usual::Flag(false)),
+        idle("Secure", "secure", Shape::Flag, Usual::Flag(false)),
+        idle("ByocTrunkSid", "byoc_trunk_sid", Shape::Text(34), Usual::Null),
+        idle("EmergencyCallerSid", "emergency_caller_sid", Shape::Text(34), Usual::Null),
     ],
     parent: None,
     uses: None,
     api: Api::Classic,
+    reads: &[],
     read: read_domain,
     show: show_domain,
     unique: Some((domain_name, 21_232)),
@@ -64,6 +65,7 @@ static CREDENTIAL_LISTS: Spec = Spec {
     parent: None,
     uses: None,
     api: Api::Classic,
+    reads: &[],
     read: read_nothing_more,
     show: |_, row, shown| {
         let parts = parts(row, "/SIP/CredentialLists", &[("credentials", "Credentials")]);
@@ -81,6 +83,7 @@ static CREDENTIALS: Spec = Spec {
     parent: Some(Kind::CredentialList),
     uses: None,
     api: Api::Classic,
+    reads: &["Username", "Password"],
     read: read_credential,
     show: |_, row, shown| {
         shown.remove("hashes");
@@ -115,6 +118,7 @@ static ADDRESSES: Spec = Spec {
     parent: Some(Kind::AccessList),
     uses: None,
     api: Api::Classic,
+    reads: &[],
     read: read_address,
     show: |_, row, shown| {
         shown.insert("ip_access_control_list_sid".into(), json!(row.parent));
@@ -131,6 +135,7 @@ static CALL_CREDENTIALS: Spec = Spec {
     parent: Some(Kind::Domain),
     uses: Some(("CredentialListSid", Kind::CredentialList)),
     api: Api::Classic,
+    reads: &[],
     read: read_nothing_more,
     show: |_, row, shown| {
         shown.insert("domain_sid".into(), json!(row.parent));

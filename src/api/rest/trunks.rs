@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::auth::{Acting, Names};
 use super::fault::Fault;
-use super::fields::{self, Field, Shape, Usual, field};
+use super::fields::{self, Field, Shape, Usual, field, idle};
 use super::form::{Form, invalid};
 use super::page::{Base, Page};
 use super::resources::{Api, Spec, detail, find, iso_8601, read_nothing_more};
@@ -29,16 +29,17 @@ static TRUNKS: Spec = Spec {
     fields: &[
         field("FriendlyName", "friendly_name", Shape::Text(64), Usual::Null),
         field("DomainName", "domain_name", Shape::Text(253), Usual::Null),
-        field("DisasterRecoveryUrl", "disaster_recovery_url", Shape::Url, Usual::Null),
-        field("DisasterRecoveryMethod", "disaster_recovery_method", Shape::Method, Usual::Text("POST")),
-        field("TransferMode", "transfer_mode", TRANSFER_MODES, Usual::Text("disable-all")),
-        field("TransferCallerId", "transfer_caller_id", TRANSFER_CALLER_IDS, Usual::Text("from-transferor")),
-        field("Secure", "secure", Shape::Flag, Usual::Flag(false)),
-        field("CnamLookupEnabled", "cnam_lookup_enabled", Shape::Flag, Usual::Flag(false)),
+        idle("DisasterRecoveryUrl", "disaster_recovery_url", Shape::Url, Usual::Null),
+        idle("DisasterRecoveryMethod", "disaster_recovery_method", Shape::Method, Usual::Text("POST")),
+        idle("TransferMode", "transfer_mode", TRANSFER_MODES, Usual::Text("disable-all")),
+        idle("TransferCallerId", "transfer_caller_id", TRANSFER_CALLER_IDS, Usual::Text("from-transferor")),
+        idle("Secure", "secure", Shape::Flag, Usual::Flag(false)),
+        idle("CnamLookupEnabled", "cnam_lookup_enabled", Shape::Flag, Usual::Flag(false)),
     ],
     parent: None,
     uses: None,
     api: Api::V1,
+    reads: &[],
     read: read_trunk,
     show: show_trunk,
     unique: Some((|_, detail| Some(detail.get("domain_name")?.as_str()?.to_owned()), 21_232)),
@@ -57,6 +58,7 @@ static ORIGINATION_URLS: Spec = Spec {
         field("Enabled", "enabled", Shape::Flag, Usual::Flag(true)),
     ],
     parent: Some(Kind::Trunk),
+    reads: &[],
     read: read_origination_url,
     show: show_parent,
     unique: None,
@@ -71,6 +73,7 @@ static CREDENTIAL_LISTS: Spec = Spec {
     fields: &[],
     parent: Some(Kind::Trunk),
     uses: Some(("CredentialListSid", Kind::CredentialList)),
+    reads: &[],
     read: read_nothing_more,
     show: show_parent,
     unique: None,
@@ -90,8 +93,8 @@ const TRANSFER_MODES: Shape = Shape::OneOf(&["disable-all", "enable-all", "sip-o
 const TRANSFER_CALLER_IDS: Shape = Shape::OneOf(&["from-transferee", "from-transferor"]);
 
 const RECORDING: &[Field] = &[
-    field("Mode", "mode", Shape::OneOf(RECORDING_MODES), Usual::Text("do-not-record")),
-    field("Trim", "trim", Shape::OneOf(&["trim-silence", "do-not-trim"]), Usual::Text("do-not-trim")),
+    idle("Mode", "mode", Shape::OneOf(RECORDING_MODES), Usual::Text("do-not-record")),
+    idle("Trim", "trim", Shape::OneOf(&["trim-silence", "do-not-trim"]), Usual::Text("do-not-trim")),
 ];
 
 const RECORDING_MODES: &[&str] = &[
@@ -109,11 +112,14 @@ pub fn routes(table: Table) -> Table {
         .into_iter()
         .fold(table, |table, spec| spec.routes(table))
         .on(Method::GET, "/v1/Trunks/{sid}/PhoneNumbers", list_numbers)
+        .lists(&[])
         .on(Method::POST, "/v1/Trunks/{sid}/PhoneNumbers", add_number)
+        .reads(&["PhoneNumberSid"])
         .on(Method::GET, "/v1/Trunks/{sid}/PhoneNumbers/{name}", fetch_number)
         .on(Method::DELETE, "/v1/Trunks/{sid}/PhoneNumbers/{name}", remove_number)
         .on(Method::GET, "/v1/Trunks/{sid}/Recording", fetch_recording)
         .on(Method::POST, "/v1/Trunks/{sid}/Recording", update_recording)
+        .reads_fields(RECORDING)
 }
 
 fn read_trunk(view: &View, _: &Form, present: Option<&Resource>, detail: &mut Map<String, Value>) -> Result<(), Fault> {

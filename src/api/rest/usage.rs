@@ -110,9 +110,11 @@ const fn category(
 pub fn routes(table: Table) -> Table {
     LISTS.iter().fold(table, |table, (name, cut)| {
         let path = format!("/2010-04-01/Accounts/{{account}}/Usage/Records{name}.json");
-        table.on(Method::GET, &path, move |view: State<View>, acting: Acting, uri: Uri, page: Page| {
-            list(view.0, acting, uri, page, *cut)
-        })
+        table
+            .on(Method::GET, &path, move |view: State<View>, acting: Acting, uri: Uri, page: Page| {
+                list(view.0, acting, uri, page, *cut)
+            })
+            .lists(&["Category", "StartDate", "EndDate", "IncludeSubaccounts"])
     })
 }
 
