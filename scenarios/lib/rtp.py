@@ -79,7 +79,7 @@ class Packet:
     def __init__(self, data, source):
         first, second, self.sequence, self.timestamp, self.ssrc = struct.unpack("!BBHII", data[:12])
         self.marker, self.payload_type = bool(second & 0x80), second & 0x7F
-        self.payload, self.source = data[12:], source
+        self.payload, self.source, self.at = data[12:], source, time.monotonic()
 
 
 class Rtp:
