@@ -67,9 +67,14 @@ pub fn start_metrics() -> Result<PrometheusHandle, String> {
 
 fn install_metrics() -> Result<PrometheusHandle, String> {
     let seconds = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0];
+    let own_delays = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0];
     let durations = [1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("dialtone_call_duration_seconds".to_owned()), &durations)
+        .and_then(|builder| {
+            builder
+                .set_buckets_for_metric(Matcher::Full("dialtone_document_effect_delay_seconds".to_owned()), &own_delays)
+        })
         .and_then(|builder| builder.set_buckets(&seconds))
         .map_err(|error| error.to_string())?
         .install_recorder()
@@ -132,6 +137,10 @@ const HISTOGRAMS: &[(&str, &str)] = &[
     ("dialtone_post_dial_delay_seconds", "INVITE to first 180, 183 or 2xx on outbound legs."),
     ("dialtone_rtp_jitter_seconds", "Interarrival jitter (RFC 3550) of each leg at its end."),
     ("dialtone_webhook_duration_seconds", "Time from request sent to response body read."),
+    (
+        "dialtone_document_effect_delay_seconds",
+        "From the last byte of an application's answer until what it has done at once is sent: a message, or a command to the media.",
+    ),
 ];
 
 /// Logs what an operator wants to see of each call: its begin and end, errors, and silence.

@@ -175,6 +175,12 @@ class Server:
             raise KeyError(f"/metrics has no {name}")
         return sum(found)
 
+    def at_most(self, share, name):
+        """The bound of a histogram's bucket that this share of what was measured does not pass."""
+        bounds = re.findall(rf'^{name}_bucket{{[^}}]*le="([^"]+)"}} (\d+)', self.get("/metrics")[1], re.MULTILINE)
+        counts = [(float(bound), int(count)) for bound, count in bounds]
+        return min(bound for bound, count in counts if count >= share * max(count for _, count in counts) > 0)
+
     def wait_metric(self, wanted, name, seconds=7, **labels):
         """Waits until the metric is on the page and has this value; gauges are brought up to date every 5 s."""
 

@@ -83,7 +83,7 @@ class Ours(Peer):
 
     def left(self):
         """What is left of calls: live ones, and legs with media."""
-        return len(self.server.live()), len(self.server.legs_with_ports())
+        return len(self.server.live()), self.server.legs_with_ports()
 
 
 class Theirs(Peer):

@@ -83,6 +83,9 @@ class Runs:
         wait_for(lambda: self.ours.server.rows(count, number)[0][0] >= calls, 20, "every CDR", every=0.2)
         self.scenario.equal(self.ours.server.rows(count, number)[0], (calls, calls, calls), f"CDRs of {number}: all, distinct, completed")
 
+    def answer_to_effect_ms(self):
+        return 1000 * self.ours.server.at_most(0.99, "dialtone_document_effect_delay_seconds")
+
     # --- the short form
 
     def sanity(self):
@@ -91,6 +94,7 @@ class Runs:
         told["bridge"] = self.signalling(self.ours, "bridge", 50, 3, callee=True)
         told["ivr"] = self.signalling(self.ours, "ivr", 50, 3, flow="hung_up")
         told["relay"] = self.relay(self.ours, "bridge", 10, 2)
+        told["answer to effect p99 ms"] = self.answer_to_effect_ms()
         told["p50 ms"] = self.load.latency(self.ours, "bridge", 30)
         self.nothing_left()
         self.records(150, "answer")
@@ -129,6 +133,7 @@ class Runs:
         table.add("bridged call at 100/s, CPU us (theirs: with media)", *bridged(media, 100))
         table.add("IVR call with one HTTP fetch, CPU us", [self.signalling(self.ours, "ivr", 100, 6, flow="hung_up") for _ in range(repetitions)], floor=1000)
         self.nothing_left()
+        table.add("application's answer to its effect on the wire, p99 ms: at most", [self.answer_to_effect_ms()], floor=5, digits=1)
         table.add("relayed RTP packet at 200 calls, CPU us", *pairs(lambda peer: self.relay(peer, media(peer), 200, 6)), ratio=1.0, digits=2)
         table.add("bridged INVITE to 200, p50 ms", *pairs(lambda peer: self.load.latency(peer, media(peer), 300)), floor=2, digits=2)
         self.nothing_left()

@@ -1,6 +1,7 @@
 //! What others send to a shard.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use dialtone_sip::resolve::Destination;
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +19,8 @@ pub enum Mail {
         call: CallSid,
         fetch: u32,
         outcome: FetchOutcome,
+        /// When the last byte of the answer was there.
+        answered: Instant,
     },
     Audio {
         call: CallSid,

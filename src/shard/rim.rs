@@ -64,6 +64,7 @@ pub async fn run(
         fetches: HashMap::new(),
         started: Instant::now(),
         traffic: Traffic::default(),
+        effects: 0,
         drained: None,
         stopping: false,
     };
@@ -81,6 +82,8 @@ struct Rim {
     fetches: HashMap<(CallSid, u32), AbortHandle>,
     started: Instant,
     traffic: Traffic,
+    /// How many messages were sent and commands given to the media.
+    effects: u64,
     drained: Option<oneshot::Sender<()>>,
     stopping: bool,
 }
@@ -175,9 +178,15 @@ impl Rim {
 
     fn letter(&mut self, letter: Mail, now: Now) {
         match letter {
-            Mail::Document { call, fetch, outcome } => {
+            Mail::Document { call, fetch, outcome, answered } => {
                 self.fetches.remove(&(call, fetch));
+                let effects = self.effects;
                 self.core.handle_document(call, fetch, outcome, now);
+                self.flush(now);
+                if self.effects > effects {
+                    metrics::histogram!("dialtone_document_effect_delay_seconds")
+                        .record(answered.elapsed().as_secs_f64());
+                }
             }
             Mail::Audio { call, ticket, result } => self.core.handle_audio(call, ticket, result, now),
             Mail::Resolved { ticket, destinations } => self.core.handle_resolved(ticket, &destinations, now),
@@ -222,10 +231,14 @@ impl Rim {
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Transmit(transmit) => {
+                self.effects += 1;
                 self.traffic.sent(&transmit.bytes, transmit.flow.transport);
                 self.transports.send(transmit);
             }
-            Output::Media { session_id, command } => self.worker.send(session_id, command),
+            Output::Media { session_id, command } => {
+                self.effects += 1;
+                self.worker.send(session_id, command);
+            }
             Output::Fetch { call, account, order, params } => self.fetch(call, account, order, params),
             Output::CancelFetch { call, fetch } => {
                 if let Some(task) = self.fetches.remove(&(call, fetch)) {
@@ -279,6 +292,7 @@ impl Rim {
                 },
             };
             let result = client.fetch(request).await;
+            let answered = Instant::now();
             let result = result
                 .map(|fetched| Fetched { body: fetched.body, content_type: fetched.content_type, url: fetched.url })
                 .map_err(|failure| FetchFailure { code: failure.code(), text: failure.text(), url: failure.url });
@@ -287,9 +301,9 @@ impl Rim {
                 result,
                 url,
                 reason,
-                duration_ms: u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+                duration_ms: u64::try_from((answered - began).as_millis()).unwrap_or(u64::MAX),
             };
-            let _ = mail.send(Mail::Document { call, fetch, outcome }).await;
+            let _ = mail.send(Mail::Document { call, fetch, outcome, answered }).await;
         });
         self.fetches.insert((call, fetch), task.abort_handle());
     }
