@@ -10,7 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("api", &["account", "call", "events", "ids", "provision", "recordings", "secret", "shard", "store", "twiml"]),
     ("app", &["account", "events", "ids", "secret", "twiml"]),
     ("call", &["account", "events", "ids", "twiml"]),
-    ("cli", &["config", "events", "ids", "proxy", "server", "speech", "telemetry"]),
+    ("cli", &["config", "events", "ids", "proxy", "server", "speech", "store", "telemetry"]),
     ("config", &["account", "ids", "secret", "twiml"]),
     ("events", &["ids", "twiml"]),
     ("hot", &["account"]),

@@ -200,9 +200,19 @@ class Resources:
         asked = self.client.calls(self.client.calls.list(status="completed", limit=1)[0].sid).events.list()
         self.scenario.check(all(one.request["url"] for one in asked), f"events {asked}")
 
-    def kept(self):
-        """A server that was killed has what it has acknowledged."""
-        sids = [self.client.applications.create(friendly_name=f"kept {number}").sid for number in range(20)]
-        self.rest.server.kill()
-        self.rest.server.start()
-        self.scenario.equal([one.sid for one in self.client.applications.list()], sids[::-1], "applications after the kill")
+    def backup(self):
+        """A copy that is made while the server runs brings back what was there, and nothing later."""
+        server, apps = self.rest.server, self.client.applications
+        first = apps.create(friendly_name="before the copy").sid
+        self.scenario.equal(server.run("backup", "--config", "dialtone.toml", "copy.db")[0], 0, "exit code of the backup")
+        apps.create(friendly_name="after the copy")
+        calls = len(self.client.calls.list())
+        code, told = server.run("restore", "--config", "dialtone.toml", "copy.db")
+        self.scenario.check(code == 1 and "stop the server first" in told, f"restore beside a running server: {told}")
+        self.scenario.equal(server.stop(), 0, "exit code")
+        code, told = server.run("restore", "--config", "dialtone.toml", "copy.db")
+        self.scenario.check(code == 0 and "before-restore" in told, f"restore: {told}")
+        server.start()
+        self.scenario.equal([one.sid for one in apps.list()], [first], "applications after the restore")
+        self.scenario.equal(len(self.client.calls.list()), calls, "calls after the restore")
+        apps(first).delete()

@@ -19,6 +19,7 @@ from lib.rtp import Rtp
 from lib.scenario import Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config, number, trunk, user
 from lib.sip import Phone, sdp
+from kills import Kills
 from resources import Resources
 
 SIP, HTTP, APP, TRUNK = ("127.0.0.1", 10060), "127.0.0.1:10040", 10030, "127.0.0.2"
@@ -281,10 +282,11 @@ def main():
         rest = Rest(scenario)
         made = Resources(rest, SIP, URL, TRUNK)
         calls = (rest.start, rest.whole_call, rest.failures, rest.leg_of_a_dial, rest.errors, rest.tenants, rest.numbers, rest.described, rest.pages)
-        resources = (made.applications, made.numbers, made.accounts, made.keys, made.domains, made.trunks, made.records, made.kept)
-        for part in (*calls, *resources, rest.signatures):
+        resources = (made.applications, made.numbers, made.accounts, made.keys, made.domains, made.trunks, made.records, made.backup)
+        kills = Kills(rest, URL)
+        for part in (*calls, *resources, kills.threat_28, rest.signatures):
             scenario.step(part.__name__.replace("_", " "), part)
-        scenario.summary = f"{getattr(rest, 'created', 0)} calls in a burst, none lost; RequestValidator accepted {getattr(rest, 'accepted', 0)} requests"
+        scenario.summary = f"{getattr(rest, 'created', 0)} calls in a burst, none lost; {getattr(kills, 'told', '')}; RequestValidator accepted {getattr(rest, 'accepted', 0)} requests"
 
 
 main()

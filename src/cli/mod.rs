@@ -1,5 +1,6 @@
 //! The command line: what each command takes, and what it says.
 
+mod backup;
 mod calls;
 mod dev;
 mod env;
@@ -30,6 +31,10 @@ pub enum Command {
     Call(calls::Show),
     /// Print what a shell needs so that unmodified Twilio programs reach this server
     Env(env::Env),
+    /// Copy the database while the server runs
+    Backup(backup::Backup),
+    /// Put a copy in the place of the database of a server that does not run
+    Restore(backup::Restore),
 }
 
 #[derive(Args)]
@@ -60,6 +65,8 @@ impl Command {
             Command::Calls(calls) => calls.run(),
             Command::Call(show) => show.run(),
             Command::Env(env) => env.run(),
+            Command::Backup(backup) => backup.run(),
+            Command::Restore(restore) => restore.run(),
         }
     }
 }

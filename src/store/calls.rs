@@ -1,6 +1,7 @@
 //! CDRs, and the ledger lines that are written with them.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::de::{DeserializeOwned, IntoDeserializer};
@@ -158,6 +159,13 @@ impl Store {
         }
         transaction.commit().await?;
         Ok(done.rows_affected() > 0)
+    }
+
+    /// An account's calls that were deleted, from this one on.
+    pub async fn deleted_calls(&self, account: AccountSid, from: CallSid) -> Result<HashSet<CallSid>, StoreError> {
+        let text = format!("SELECT sid FROM calls WHERE account = $1 AND status = '{DELETED}' AND sid >= $2");
+        let query = sqlx::query(AssertSqlSafe(text)).bind(account.to_string()).bind(from.to_string());
+        query.fetch_all(&self.database.reader).await?.iter().map(|row| read(row, "sid")).collect()
     }
 
     pub async fn call(&self, sid: CallSid) -> Result<Option<CallRecord>, StoreError> {

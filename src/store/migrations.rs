@@ -12,7 +12,6 @@ use super::{StoreError, wall_ms};
 const STEPS: &[&[&str]] = &[CALLS_AND_LEDGER, RESOURCES, CALLS_BY_WHAT_IS_ASKED, RECORDS, NOTIFICATIONS];
 
 /// The version of a database that has all of them.
-#[cfg(test)]
 pub(super) const NEWEST: usize = STEPS.len();
 
 /// Databases of the time before versions have these.

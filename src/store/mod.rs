@@ -4,6 +4,7 @@
 //! serves SQLite and PostgreSQL: `$N`, TEXT and BIGINT only, sums cast; but for the places of the long inserts, which SQLite
 //! wants without numbers.
 
+mod backup;
 mod calls;
 mod database;
 mod filter;
@@ -25,6 +26,7 @@ use crate::usage::LedgerLine;
 use calls::Inserts;
 use database::Database;
 
+pub use backup::{BackupError, backup, restore};
 pub use database::Backend;
 pub use filter::{CallFilter, Moment};
 pub use ledger::Used;

@@ -165,6 +165,8 @@ on_both! {
         assert_eq!(store.calls(None, 10).await.unwrap().len(), 1);
         assert_eq!(store.calls(Some(ACCOUNT), 10).await.unwrap().len(), 1);
         assert_eq!(store.find_calls(ACCOUNT, &CallFilter::default(), 10).await.unwrap().len(), 1);
+        assert_eq!(store.deleted_calls(ACCOUNT, CallSid::new(1)).await.unwrap(), [CallSid::new(1)].into());
+        assert_eq!(store.deleted_calls(ACCOUNT, CallSid::new(2)).await.unwrap(), [].into());
         assert_eq!(store.ledger_lines().await.unwrap(), 2, "what was used was used");
         store.close().await;
         if let Some(path) = url.strip_prefix("sqlite://") {
@@ -468,6 +470,68 @@ async fn postgres_that_stops_and_comes_back_loses_and_doubles_nothing() {
     assert_eq!(store.ledger_lines().await.unwrap(), 2);
     store.create(&row(Kind::Number, "", "PN1", None)).await.unwrap();
     store.close().await;
+}
+
+/// The sids of everything that customers have made.
+async fn sids(store: &Store) -> Vec<String> {
+    store.all_resources().await.unwrap().into_iter().map(|row| row.sid).collect()
+}
+
+#[tokio::test]
+async fn backup_of_a_store_in_use_is_whole_and_comes_back() {
+    let (file, copy) = (File::new(), File::new());
+    let store = Store::open(&file.url()).await.unwrap();
+    let calls = |from: u128| Batch { finished: (from..from + 500).map(finished).collect(), facts: Vec::new() };
+    store.write(&calls(1)).await.unwrap();
+    store.create(&row(Kind::Number, "", "PN1", None)).await.unwrap();
+    // Others go on writing.
+    let writing = tokio::spawn({
+        let (store, more) = (store.clone(), calls(1_000));
+        async move { store.write(&more).await.unwrap() }
+    });
+    backup(&file.url(), &copy.0).await.unwrap();
+    writing.await.unwrap();
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(std::fs::metadata(&copy.0).unwrap().permissions().mode() & 0o777, 0o600, "there are tokens in it");
+    assert!(matches!(backup(&file.url(), &copy.0).await, Err(BackupError::Exists(_))));
+
+    store.create(&row(Kind::Number, "", "PN2", None)).await.unwrap();
+    assert!(matches!(restore(&file.url(), &copy.0).await, Err(BackupError::InUse(_))), "the store is open");
+    store.close().await;
+    let before = File(restore(&file.url(), &copy.0).await.unwrap().unwrap());
+    let store = Store::open(&file.url()).await.unwrap();
+    assert_eq!(sids(&store).await, ["PN1"]);
+    let found = store.calls(Some(ACCOUNT), 2_000).await.unwrap().len();
+    assert!(found == 500 || found == 1_000, "all of a transaction or nothing: {found}");
+    assert_eq!(store.ledger_lines().await.unwrap(), found as u64);
+    store.close().await;
+    let store = Store::open(&before.url()).await.unwrap();
+    assert_eq!(sids(&store).await, ["PN1", "PN2"], "the database of before is kept");
+    store.close().await;
+    assert!(matches!(restore(&file.url(), &copy.0).await, Err(BackupError::Exists(_))), "it is not overwritten");
+}
+
+#[tokio::test]
+async fn what_is_no_backup_is_not_restored() {
+    let (file, other) = (File::new(), File::new());
+    Store::open(&file.url()).await.unwrap().close().await;
+    let refused = async |why: &str| {
+        let told = restore(&file.url(), &other.0).await.unwrap_err().to_string();
+        assert!(told.contains(why), "{told}");
+    };
+    refused("not found").await;
+    std::fs::write(&other.0, "this is a text, and no database at all").unwrap();
+    refused("is no backup").await;
+    std::fs::remove_file(&other.0).unwrap();
+    let database = connect(&other.url()).await;
+    sqlx::query("CREATE TABLE schema_version (version BIGINT)").execute(&database).await.unwrap();
+    refused("version").await;
+    sqlx::query("INSERT INTO schema_version VALUES (99)").execute(&database).await.unwrap();
+    refused("newer program").await;
+    database.close().await;
+    Store::open(&file.url()).await.unwrap().close().await;
+    let told = backup("postgres://me:s3cret@host/dialtone", &other.0).await.unwrap_err().to_string();
+    assert!(told.contains("pg_dump") && !told.contains("s3cret"), "{told}");
 }
 
 #[tokio::test]

@@ -49,6 +49,11 @@ fn notification_is_found_by_its_call_by_its_account_and_as_an_alert() {
     let mut client = Client::of_house(&house);
     check(&mut client, &call, &sid);
     client.delete(&mine(&format!("/Calls/{call}.json")));
+    // The journal has the call still.
+    let house = house.restart();
+    let mut client = Client::of_house(&house);
+    assert_eq!(crate::client::sids(&client.get(&mine("/Calls.json")), "calls"), [""; 0]);
+    assert_eq!(client.refused(404, "GET", &mine(&format!("/Calls/{call}.json")), &[]), 20_404);
     for path in [mine(&format!("/Notifications/{sid}.json")), format!("/v1/Alerts/{sid}")] {
         assert_eq!(client.refused(404, "GET", &path, &[]), 20_404, "{path}");
     }

@@ -91,12 +91,12 @@ pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page
     let filter = filter(&page)?;
     // One more than the page holds: whether another page follows.
     let wanted = page.size as usize + 1;
-    let stored =
-        view.store.find_calls(account.sid, &filter, wanted as u32).await.map_err(|_| Fault::store_is_away())?;
-    let mut found: BTreeMap<Reverse<CallSid>, CallRecord> =
-        stored.into_iter().map(|record| (Reverse(record.sid), record)).collect();
-    let live = view.live.find(|record| record.account == account.sid && filter.takes(record));
-    found.extend(live.into_iter().map(|record| (Reverse(record.sid), record)));
+    // The live ones first: a call that goes to the store meanwhile is seen twice, and not missed.
+    let live = live(&view, &account, |record| filter.takes(record)).await?;
+    let stored = view.store.find_calls(account.sid, &filter, wanted as u32).await;
+    let stored = stored.map_err(|_| Fault::store_is_away())?;
+    let found: BTreeMap<Reverse<CallSid>, CallRecord> =
+        stored.into_iter().chain(live).map(|record| (Reverse(record.sid), record)).collect();
     let follows = found.len() >= wanted;
     let records: Vec<CallRecord> = found.into_values().take(page.size as usize).collect();
     let last = records.last().filter(|_| follows).map(|record| record.sid.to_string());
@@ -232,12 +232,31 @@ pub(super) async fn remove(
     }
 }
 
+/// An account's calls that are not in the store yet.
+pub(super) async fn live(
+    view: &View,
+    account: &Account,
+    wanted: impl Fn(&CallRecord) -> bool,
+) -> Result<Vec<CallRecord>, Fault> {
+    without_deleted(view, account, view.live.find(|record| record.account == account.sid && wanted(record))).await
+}
+
+/// After a restart the journal tells some calls again: not those that were deleted.
+async fn without_deleted(view: &View, account: &Account, mut live: Vec<CallRecord>) -> Result<Vec<CallRecord>, Fault> {
+    let over = live.iter().filter(|record| record.status.is_final()).map(|record| record.sid);
+    if let Some(oldest) = over.min() {
+        let deleted = view.store.deleted_calls(account.sid, oldest).await.map_err(|_| Fault::store_is_away())?;
+        live.retain(|record| !deleted.contains(&record.sid));
+    }
+    Ok(live)
+}
+
 /// An account's call, wherever it is by now.
 pub(super) async fn find(view: &View, account: &Account, name: &str) -> Result<CallRecord, Fault> {
     let not_found = || Fault::not_found(&format!("/2010-04-01/Accounts/{}/Calls/{name}", account.sid));
     let sid: CallSid = name.strip_suffix(".json").unwrap_or(name).parse().map_err(|_| not_found())?;
-    let live = view.live.get(sid);
-    let record = match live {
+    let live: Vec<CallRecord> = view.live.get(sid).into_iter().collect();
+    let record = match without_deleted(view, account, live).await?.pop() {
         Some(record) => Some(record),
         None => view.store.call(sid).await.map_err(|_| Fault::store_is_away())?,
     };

@@ -118,17 +118,16 @@ type Found = BTreeMap<Reverse<NotificationSid>, Notification>;
 
 /// Those of the store and of calls that it does not have yet, one more than the page holds.
 async fn find(view: &View, account: &Account, filter: &NotificationFilter, page: &Page) -> Result<Found, Fault> {
+    let live = calls::live(view, account, |record| record.notifications().next().is_some()).await?;
     let stored = view.store.find_notifications(account.sid, filter, page.size + 1).await;
     let stored = stored.map_err(|_| Fault::store_is_away())?;
-    let live = view.live.find(|record| record.account == account.sid && record.notifications().next().is_some());
     let live = live.iter().flat_map(|record| record.notifications()).filter(|one| filter.takes(one));
     Ok(stored.into_iter().chain(live).map(|one| (Reverse(one.sid), one)).collect())
 }
 
 async fn find_one(view: &View, account: &Account, name: &str) -> Result<Notification, Fault> {
     let sid: NotificationSid = name.parse().map_err(|_| Fault::not_found(name))?;
-    let live =
-        view.live.find(|record| record.account == account.sid && record.notifications().any(|one| one.sid == sid));
+    let live = calls::live(view, account, |record| record.notifications().any(|one| one.sid == sid)).await?;
     if let Some(found) = live.iter().flat_map(|record| record.notifications()).find(|one| one.sid == sid) {
         return Ok(found);
     }
