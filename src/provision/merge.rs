@@ -117,73 +117,121 @@ struct QueueDetail {
     max_size: u32,
 }
 
+/// A row whose detail was read: once, for all directories that are made of it.
+pub struct ReadRow {
+    pub row: Resource,
+    detail: Detail,
+}
+
+enum Detail {
+    Account(AccountDetail),
+    Key(KeyDetail),
+    Application(Voice),
+    Number(Box<NumberDetail>, Arc<Row>),
+    CallerId(CallerIdDetail),
+    /// Of a domain, and of a trunk.
+    Domain(Box<DomainDetail>),
+    Credential(CredentialDetail),
+    Address(IpNet),
+    Origination(OriginationDetail),
+    Queue(QueueDetail),
+    /// The row says all by being there; or what it says cannot be read.
+    Nothing,
+}
+
+impl ReadRow {
+    pub fn new(row: Resource) -> ReadRow {
+        let detail = match row.kind {
+            Kind::Account => read(&row).map(Detail::Account),
+            Kind::Key => read(&row).map(Detail::Key),
+            Kind::Application => read(&row).map(Detail::Application),
+            Kind::Number => {
+                let shown = Arc::new(Row { detail: row.detail.clone(), dated: dated(&row) });
+                read(&row).map(|detail| Detail::Number(Box::new(detail), shown))
+            }
+            Kind::CallerId => read(&row).map(Detail::CallerId),
+            Kind::Domain | Kind::Trunk => read(&row).map(|detail| Detail::Domain(Box::new(detail))),
+            Kind::Credential => read(&row).map(Detail::Credential),
+            Kind::Address => read(&row).and_then(|AddressDetail { ip_address, cidr_prefix_length }| {
+                IpNet::new(ip_address, cidr_prefix_length).ok().map(Detail::Address)
+            }),
+            Kind::OriginationUrl => read(&row).map(Detail::Origination),
+            Kind::Queue => read(&row).map(Detail::Queue),
+            _ => None,
+        };
+        ReadRow { row, detail: detail.unwrap_or(Detail::Nothing) }
+    }
+}
+
 /// The rows by what they are asked for.
 struct Rows<'a> {
-    by_kind: HashMap<Kind, Vec<&'a Resource>>,
-    by_parent: HashMap<Kind, HashMap<&'a str, Vec<&'a Resource>>>,
+    by_kind: HashMap<Kind, Vec<&'a ReadRow>>,
+    by_parent: HashMap<Kind, HashMap<&'a str, Vec<&'a ReadRow>>>,
+    applications: HashMap<&'a str, (&'a str, &'a Voice)>,
 }
 
 /// The configuration with the rows added. Configured entries stay; only a number may be changed by a row.
-pub fn directory<'a>(configured: &Directory, rows: impl Iterator<Item = &'a Resource>, realm: &str) -> Directory {
+pub fn directory<'a>(configured: &Directory, rows: impl Iterator<Item = &'a ReadRow>, realm: &str) -> Directory {
     let mut directory = configured.clone();
     let rows = Rows::new(rows);
     rows.accounts(&mut directory);
-    for row in rows.of(Kind::Key) {
-        let (Some(account), Some(detail)) = (account(row), detail::<KeyDetail>(row)) else { continue };
-        let secret_hash = SecretHash::stored(detail.secret_hash);
+    for ReadRow { row, detail } in rows.of(Kind::Key).iter().copied() {
+        let (Detail::Key(detail), Some(account)) = (detail, account(row)) else { continue };
+        let secret_hash = SecretHash::stored(detail.secret_hash.clone());
         directory.add_key(row.sid.clone(), ApiKey { account, secret_hash });
     }
-    for row in rows.of(Kind::CallerId) {
-        let (Some(account), Some(detail)) = (account(row), detail::<CallerIdDetail>(row)) else { continue };
-        directory.add_caller_id(account, detail.phone_number);
+    for ReadRow { row, detail } in rows.of(Kind::CallerId).iter().copied() {
+        let (Detail::CallerId(detail), Some(account)) = (detail, account(row)) else { continue };
+        directory.add_caller_id(account, detail.phone_number.clone());
     }
-    for row in rows.of(Kind::Queue) {
-        let (Some(account), Some(detail)) = (account(row), detail::<QueueDetail>(row)) else { continue };
-        if let Ok(sid) = row.sid.parse() {
-            directory.add_queue(account, detail.friendly_name, QueueEntry { sid, max_size: detail.max_size });
-        }
+    for ReadRow { row, detail } in rows.of(Kind::Queue).iter().copied() {
+        let (Detail::Queue(detail), Some(account), Ok(sid)) = (detail, account(row), row.sid.parse()) else { continue };
+        directory.add_queue(account, detail.friendly_name.clone(), QueueEntry { sid, max_size: detail.max_size });
     }
-    for row in rows.of(Kind::Number) {
-        rows.number(row, &mut directory);
+    for known in rows.of(Kind::Number) {
+        rows.number(known, &mut directory);
     }
     for kind in [Kind::Domain, Kind::Trunk] {
-        for row in rows.of(kind) {
-            rows.domain(row, realm, &mut directory);
+        for known in rows.of(kind) {
+            rows.domain(known, realm, &mut directory);
         }
     }
     directory
 }
 
 impl<'a> Rows<'a> {
-    fn new(rows: impl Iterator<Item = &'a Resource>) -> Rows<'a> {
-        let mut found = Rows { by_kind: HashMap::new(), by_parent: HashMap::new() };
-        for row in rows {
+    fn new(rows: impl Iterator<Item = &'a ReadRow>) -> Rows<'a> {
+        let mut found = Rows { by_kind: HashMap::new(), by_parent: HashMap::new(), applications: HashMap::new() };
+        for known in rows {
+            let row = &known.row;
             match row.parent.as_str() {
-                "" => found.by_kind.entry(row.kind).or_default().push(row),
-                parent => found.by_parent.entry(row.kind).or_default().entry(parent).or_default().push(row),
+                "" => found.by_kind.entry(row.kind).or_default().push(known),
+                parent => found.by_parent.entry(row.kind).or_default().entry(parent).or_default().push(known),
+            }
+            if let Detail::Application(voice) = &known.detail {
+                found.applications.insert(&row.sid, (&row.account, voice));
             }
         }
         found
     }
 
-    fn of(&self, kind: Kind) -> &[&'a Resource] {
+    fn of(&self, kind: Kind) -> &[&'a ReadRow] {
         self.by_kind.get(&kind).map_or(&[], Vec::as_slice)
     }
 
-    fn below(&self, kind: Kind, parent: &str) -> &[&'a Resource] {
+    fn below(&self, kind: Kind, parent: &str) -> &[&'a ReadRow] {
         self.by_parent.get(&kind).and_then(|rows| rows.get(parent)).map_or(&[], Vec::as_slice)
     }
 
     fn accounts(&self, directory: &mut Directory) {
-        for row in self.of(Kind::Account) {
-            let (Ok(sid), Some(owner), Some(detail)) = (row.sid.parse(), account(row), detail::<AccountDetail>(row))
-            else {
+        for ReadRow { row, detail } in self.of(Kind::Account).iter().copied() {
+            let (Detail::Account(detail), Ok(sid), Some(owner)) = (detail, row.sid.parse(), account(row)) else {
                 continue;
             };
             let added = directory.add_account(Account {
                 sid,
-                auth_token: Secret::new(detail.auth_token),
-                name: detail.friendly_name,
+                auth_token: Secret::new(detail.auth_token.clone()),
+                name: detail.friendly_name.clone(),
                 status: AccountStatus::named(&detail.status).unwrap_or(AccountStatus::Suspended),
                 owner: Some(owner),
                 dated: Some(dated(row)),
@@ -194,27 +242,26 @@ impl<'a> Rows<'a> {
         }
     }
 
-    fn number(&self, row: &Resource, directory: &mut Directory) {
-        let (Ok(sid), Some(account), Some(detail)) = (row.sid.parse(), account(row), detail::<NumberDetail>(row))
-        else {
+    fn number(&self, ReadRow { row, detail }: &ReadRow, directory: &mut Directory) {
+        let (Detail::Number(detail, shown), Ok(sid), Some(account)) = (detail, row.sid.parse(), account(row)) else {
             return;
         };
-        let configured = directory.number_of_sid(account, sid).filter(|_| detail.over.is_some()).cloned();
+        let configured = detail.over.as_ref().and_then(|_| directory.number_of_sid(account, sid)).cloned();
         let number = Number {
             sid,
             account,
-            application: self.answering(row, &detail, configured.as_deref()),
-            number: detail.phone_number,
-            row: Some(Arc::new(Row { detail: row.detail.clone(), dated: dated(row) })),
+            application: self.answering(row, detail, configured.as_deref()),
+            number: detail.phone_number.clone(),
+            row: Some(shown.clone()),
         };
-        match detail.over {
+        match &detail.over {
             None => {
                 if let Err(error) = directory.add_number(number) {
                     passed_over(row, &format!("{error:?}"));
                 }
             }
             Some(over) => {
-                if configured.is_some_and(|known| known.fingerprint() == over) {
+                if configured.is_some_and(|known| known.fingerprint() == *over) {
                     directory.replace_number(number);
                 } else {
                     passed_over(row, "the configuration file says something else of the number since");
@@ -229,15 +276,15 @@ impl<'a> Rows<'a> {
         let named = |sid: &Option<String>| sid.clone().filter(|sid| !sid.is_empty());
         if let Some(trunk) = named(&detail.trunk_sid) {
             // Of a trunk that was deleted nothing is left but its name.
-            if self.of(Kind::Trunk).iter().any(|row| row.sid == trunk && row.account == number.account) {
+            if self.of(Kind::Trunk).iter().any(|ReadRow { row, .. }| row.sid == trunk && row.account == number.account)
+            {
                 return self.origination(&trunk, &detail.phone_number);
             }
         }
         let application = match named(&detail.voice_application_sid) {
             Some(sid) => {
-                let own = |row: &&&Resource| row.sid == sid && row.account == number.account;
-                let row = self.of(Kind::Application).iter().find(own);
-                row.and_then(|row| self::detail::<Voice>(row)).and_then(|voice| voice.application())
+                let own = self.applications.get(sid.as_str()).filter(|(account, _)| *account == number.account);
+                own.and_then(|(_, voice)| voice.application())
             }
             None => detail.voice.application(),
         };
@@ -253,18 +300,20 @@ impl<'a> Rows<'a> {
 
     /// The best URL of the trunk: the least priority, then the greatest weight.
     fn origination(&self, trunk: &str, number: &str) -> Application {
-        let urls = self.below(Kind::OriginationUrl, trunk).iter();
-        let enabled = urls.filter_map(|row| detail::<OriginationDetail>(row)).filter(|url| url.enabled);
-        let best = enabled.min_by_key(|url| (url.priority, std::cmp::Reverse(url.weight)));
+        let urls = self.below(Kind::OriginationUrl, trunk).iter().filter_map(|known| match &known.detail {
+            Detail::Origination(url) => Some(url),
+            _ => None,
+        });
+        let best = urls.filter(|url| url.enabled).min_by_key(|url| (url.priority, std::cmp::Reverse(url.weight)));
         let Some(uri) = best.and_then(|url| with_user(&url.sip_url, number)) else { return refusing() };
         let uri = uri.replace('&', "&amp;").replace('<', "&lt;");
         Application::of_twiml(format!("<Response><Dial answerOnBridge=\"true\"><Sip>{uri}</Sip></Dial></Response>"))
     }
 
     /// A SIP domain, or the domain of a trunk, with its users.
-    fn domain(&self, row: &Resource, realm: &str, directory: &mut Directory) {
-        let (Some(account), Some(detail)) = (account(row), detail::<DomainDetail>(row)) else { return };
-        let Some(name) = detail.domain_name.filter(|name| !name.is_empty()) else { return };
+    fn domain(&self, ReadRow { row, detail }: &ReadRow, realm: &str, directory: &mut Directory) {
+        let (Detail::Domain(detail), Some(account)) = (detail, account(row)) else { return };
+        let Some(name) = detail.domain_name.clone().filter(|name| !name.is_empty()) else { return };
         let (credentials, access, answer) = match row.kind {
             Kind::Trunk => (Kind::TrunkCredentials, Kind::TrunkAddresses, DomainAnswer::Dial),
             _ => {
@@ -273,8 +322,11 @@ impl<'a> Rows<'a> {
             }
         };
         let (calling, lists) = (self.below(credentials, &row.sid), self.below(access, &row.sid));
-        let networks =
-            lists.iter().flat_map(|list| self.below(Kind::Address, &list.sid)).filter_map(|row| network(row));
+        let addresses = lists.iter().flat_map(|list| self.below(Kind::Address, &list.row.sid));
+        let networks = addresses.filter_map(|known| match &known.detail {
+            Detail::Address(network) => Some(*network),
+            _ => None,
+        });
         let domain = Arc::new(Domain {
             account,
             name,
@@ -287,19 +339,19 @@ impl<'a> Rows<'a> {
         }
         let registering = self.below(Kind::RegistrationCredentials, &row.sid);
         let registering = if detail.sip_registration { registering } else { &[] };
-        let mut users: HashMap<String, User> = HashMap::new();
+        let mut users: HashMap<&str, User> = HashMap::new();
         for (lists, may_call) in [(calling, true), (registering, false)] {
-            for member in lists.iter().flat_map(|list| self.below(Kind::Credential, &list.sid)) {
-                let Some(credential) = self::detail::<CredentialDetail>(member) else { continue };
+            for member in lists.iter().flat_map(|list| self.below(Kind::Credential, &list.row.sid)) {
+                let Detail::Credential(credential) = &member.detail else { continue };
                 if credential.realm != realm {
-                    passed_over(member, "its password was set while the server had another realm: set it again");
+                    passed_over(&member.row, "its password was set while the server had another realm: set it again");
                     continue;
                 }
-                let user = users.entry(credential.username.clone()).or_insert_with(|| User {
+                let user = users.entry(&credential.username).or_insert_with(|| User {
                     account,
-                    username: credential.username,
+                    username: credential.username.clone(),
                     domain: domain.name.clone(),
-                    password: Password::Hashed(credential.hashes),
+                    password: Password::Hashed(credential.hashes.clone()),
                     application: None,
                     sip_domain: Some(domain.clone()),
                     may_call: false,
@@ -332,11 +384,6 @@ fn with_user(uri: &str, number: &str) -> Option<String> {
     })
 }
 
-fn network(row: &Resource) -> Option<IpNet> {
-    let detail: AddressDetail = detail(row)?;
-    IpNet::new(detail.ip_address, detail.cidr_prefix_length).ok()
-}
-
 fn account(row: &Resource) -> Option<AccountSid> {
     let account = row.account.parse().ok();
     if account.is_none() {
@@ -345,7 +392,7 @@ fn account(row: &Resource) -> Option<AccountSid> {
     account
 }
 
-fn detail<T: DeserializeOwned>(row: &Resource) -> Option<T> {
+fn read<T: DeserializeOwned>(row: &Resource) -> Option<T> {
     match serde_json::from_str(&row.detail) {
         Ok(detail) => Some(detail),
         Err(error) => {

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex, oneshot};
 use crate::account::Directory;
 use crate::shard::{Mail, MailBox};
 use crate::store::{Kind, Resource, Store, StoreError};
+use merge::ReadRow;
 
 pub use merge::Voice;
 pub use queues::QueueKeeper;
@@ -29,9 +30,11 @@ pub struct Provisioning {
     known: Mutex<Known>,
 }
 
+type Key = (Kind, String, String);
+
 struct Known {
     configured: Directory,
-    rows: HashMap<(Kind, String, String), Resource>,
+    rows: HashMap<Key, ReadRow>,
 }
 
 impl Provisioning {
@@ -65,18 +68,16 @@ impl Provisioning {
         let mut known = self.known.lock().await;
         known.configured = configured;
         let rows = self.store.all_resources().await;
-        if let Ok(rows) = &rows {
-            known.rows = by_key(rows.clone());
-        }
+        let read = rows.map(|rows| known.rows = by_key(rows));
         // The new configuration counts also where the database is away.
         self.publish(&known).await;
-        rows.map(drop)
+        read
     }
 
     pub async fn create(&self, row: Resource) -> Result<(), StoreError> {
         let mut known = self.known.lock().await;
         self.store.create(&row).await?;
-        known.rows.insert(key(&row), row);
+        known.rows.insert(key(&row), ReadRow::new(row));
         self.publish(&known).await;
         Ok(())
     }
@@ -87,7 +88,7 @@ impl Provisioning {
         if !self.store.update(of, &row).await? {
             return Ok(false);
         }
-        known.rows.insert(key(&row), row);
+        known.rows.insert(key(&row), ReadRow::new(row));
         self.publish(&known).await;
         Ok(true)
     }
@@ -108,7 +109,7 @@ impl Provisioning {
         if !self.store.delete_with_uses(account, sid).await? {
             return Ok(false);
         }
-        known.rows.retain(|_, row| row.account != account || (row.sid != sid && row.parent != sid));
+        known.rows.retain(|_, ReadRow { row, .. }| row.account != account || (row.sid != sid && row.parent != sid));
         self.publish(&known).await;
         Ok(true)
     }
@@ -130,10 +131,10 @@ impl Known {
     }
 }
 
-fn by_key(rows: Vec<Resource>) -> HashMap<(Kind, String, String), Resource> {
-    rows.into_iter().map(|row| (key(&row), row)).collect()
+fn by_key(rows: Vec<Resource>) -> HashMap<Key, ReadRow> {
+    rows.into_iter().map(|row| (key(&row), ReadRow::new(row))).collect()
 }
 
-fn key(row: &Resource) -> (Kind, String, String) {
+fn key(row: &Resource) -> Key {
     (row.kind, row.parent.clone(), row.sid.clone())
 }

@@ -71,6 +71,29 @@ twiml = "<Response><Echo/></Response>"
         House::open(folder, text)
     }
 
+    /// With an empty database of the PostgreSQL that `tests/run` starts.
+    pub fn on_postgres() -> House {
+        let server = std::env::var("DIALTONE_TEST_POSTGRES").expect(
+            "DIALTONE_TEST_POSTGRES names no server: tests/run starts one, and so does tests/postgres start FOLDER",
+        );
+        let name = format!("wire_{}", std::process::id());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            sqlx::any::install_default_drivers();
+            let mut admin = <sqlx::AnyConnection as sqlx::Connection>::connect(&server).await.unwrap();
+            let text = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+            sqlx::query(text).execute(&mut admin).await.unwrap();
+        });
+        let mut house = House::start();
+        house.stop();
+        let file = format!("url = \"sqlite://{}/d.db\"", house.folder.display());
+        let url = format!("{}/{name}", server.rsplit_once('/').unwrap().0);
+        house.text = house.text.replace(&file, &format!("url = \"{url}\"\nfolder = \"{}\"", house.folder.display()));
+        assert!(house.text.contains(&url));
+        std::fs::remove_file(house.folder.join("d.db")).unwrap();
+        house.restart()
+    }
+
     fn open(folder: PathBuf, text: String) -> House {
         let config = Config::parse(&text, "wire").unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

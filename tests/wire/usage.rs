@@ -59,6 +59,38 @@ fn notification_is_found_by_its_call_by_its_account_and_as_an_alert() {
     }
 }
 
+#[test]
+fn server_on_postgres_keeps_what_one_on_sqlite_keeps() {
+    let house = House::on_postgres();
+    let mut client = Client::of_house(&house);
+    let call = failing_call(&house, &mut client);
+    let told = client.get(&mine(&format!("/Calls/{call}/Notifications.json")));
+    let notification = text(&told["notifications"][0], "sid").to_owned();
+    let number = client.create(&mine("/IncomingPhoneNumbers.json"), &[("PhoneNumber", "+15550105")]);
+    let again = [("PhoneNumber", "+15550105")];
+    assert_eq!(client.refused(400, "POST", &mine("/IncomingPhoneNumbers.json"), &again), 21_422);
+    let house = house.restart();
+    assert!(!house.folder.join("d.db").exists(), "the database is elsewhere");
+    let mut client = Client::of_house(&house);
+    check(&mut client, &call, &notification);
+    let path = mine(&format!("/IncomingPhoneNumbers/{}.json", text(&number, "sid")));
+    assert_eq!(client.get(&path), number);
+    let used = client.get(&mine("/Usage/Records.json?Category=calls"));
+    assert_eq!(text(&used["usage_records"][0], "count"), "1");
+    for query in ["?To=%00", "?From=a%00b", "?To=%FF", "?FriendlyName=%00"] {
+        let (status, body) = client.ask("GET", &mine(&format!("/Calls.json{query}")), "");
+        assert_eq!(status, 200, "{query}: {body}");
+    }
+    for field in ["FriendlyName", "PhoneNumber", "VoiceUrl", "VoiceApplicationSid"] {
+        let (status, body) =
+            client.ask("POST", &mine("/IncomingPhoneNumbers.json"), &format!("PhoneNumber=%2B1555&{field}=a%00b"));
+        assert!(status < 500, "{field}: {status} {body}");
+    }
+    client.delete(&mine(&format!("/Calls/{call}.json")));
+    client.delete(&path);
+    assert_eq!(client.refused(404, "GET", &path, &[]), 20_404);
+}
+
 fn check(client: &mut Client, call: &str, sid: &str) {
     let own = client.get(&mine(&format!("/Notifications/{sid}.json")));
     assert_eq!(
