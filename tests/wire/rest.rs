@@ -199,8 +199,16 @@ fn threat_40_nobody_reaches_what_is_another_accounts() {
 
 #[test]
 fn threat_10_ten_thousand_senseless_requests_get_an_answer_and_break_nothing() {
-    let house = House::start();
-    let mut client = Client::of_house(&house);
+    senseless_requests(&House::start());
+}
+
+#[test]
+fn threat_10_postgres_takes_senseless_requests_as_sqlite_does() {
+    senseless_requests(&House::on_postgres());
+}
+
+fn senseless_requests(house: &House) {
+    let mut client = Client::of_house(house);
     let mut random = Tokens::new([40; 32]);
     let call = format!("CA{:032x}", 7);
     let values = [
