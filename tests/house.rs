@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 /// The arrows between the rooms of `src/`. `server` and `main` wire everything and are not listed.
 const ARROWS: &[(&str, &[&str])] = &[
     ("account", &["ids", "secret", "twiml"]),
-    ("api", &["account", "call", "events", "ids", "provision", "recordings", "secret", "shard", "store", "twiml"]),
+    (
+        "api",
+        &["account", "call", "events", "ids", "provision", "recordings", "secret", "shard", "store", "twiml", "usage"],
+    ),
     ("app", &["account", "events", "ids", "secret", "twiml"]),
     ("call", &["account", "events", "ids", "twiml"]),
     ("cli", &["config", "events", "ids", "proxy", "server", "speech", "store", "telemetry"]),

@@ -216,3 +216,26 @@ class Resources:
         self.scenario.equal([one.sid for one in apps.list()], [first], "applications after the restore")
         self.scenario.equal(len(self.client.calls.list()), calls, "calls after the restore")
         apps(first).delete()
+
+    def triggers(self):
+        """A trigger whose value is reached tells its URL, once, signed."""
+        used = int(self.client.usage.records.list(category="calls")[0].count)
+        over, under = (
+            self.client.usage.triggers.create(
+                callback_url=f"{self.url}/trigger", trigger_value=str(value), usage_category="calls", trigger_by="count", recurring="daily"
+            )
+            for value in (1, used + 1000)
+        )
+        self.scenario.equal((over.current_value, over.date_fired), (str(used), None), "a trigger")
+        # The server looks soon after a start, and then each minute.
+        for _ in range(2):
+            self.scenario.equal(self.rest.server.stop(), 0, "exit code")
+            self.rest.server.start()
+            wait_for(lambda: self.rest.app.to("/trigger"), 10, "the callback of the trigger")
+            wait_for(lambda: self.client.usage.triggers(over.sid).fetch().date_fired, 10, "date_fired")
+        told = self.rest.app.to("/trigger")
+        self.scenario.equal([one["UsageTriggerSid"] for one in told], [over.sid], "who was told of")
+        self.scenario.equal((told[0]["UsageCategory"], told[0]["TriggerValue"], told[0]["CurrentValue"]), ("calls", "1", str(used)), "what")
+        self.scenario.equal(self.client.usage.triggers(under.sid).fetch().date_fired, None, "the one that is not reached")
+        for sid in (over.sid, under.sid):
+            self.client.usage.triggers(sid).delete()

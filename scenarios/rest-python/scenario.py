@@ -284,7 +284,7 @@ def main():
         calls = (rest.start, rest.whole_call, rest.failures, rest.leg_of_a_dial, rest.errors, rest.tenants, rest.numbers, rest.described, rest.pages)
         resources = (made.applications, made.numbers, made.accounts, made.keys, made.domains, made.trunks, made.records, made.backup)
         kills = Kills(rest, URL)
-        for part in (*calls, *resources, kills.threat_28, rest.signatures):
+        for part in (*calls, *resources, kills.threat_28, made.triggers, rest.signatures):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = f"{getattr(rest, 'created', 0)} calls in a burst, none lost; {getattr(kills, 'told', '')}; RequestValidator accepted {getattr(rest, 'accepted', 0)} requests"
 

@@ -74,6 +74,12 @@ impl Provisioning {
         read
     }
 
+    /// Every row of a kind, of all accounts.
+    pub async fn rows(&self, kind: Kind) -> Vec<Resource> {
+        let known = self.known.lock().await;
+        known.rows.values().map(|read| &read.row).filter(|row| row.kind == kind).cloned().collect()
+    }
+
     pub async fn create(&self, row: Resource) -> Result<(), StoreError> {
         let mut known = self.known.lock().await;
         self.store.create(&row).await?;

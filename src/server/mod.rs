@@ -2,6 +2,7 @@
 
 mod expiry;
 mod observe;
+mod triggers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -206,6 +207,7 @@ impl Server {
         if let Some(keep) = config.recordings.keep {
             tokio::spawn(expiry::run(keep, store.clone(), archive.clone()));
         }
+        tokio::spawn(triggers::run(provisioning.clone(), callbacks.clone()));
         tokio::spawn(observe::run(observe::Observed {
             meter,
             live: outbox.live(),

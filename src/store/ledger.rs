@@ -5,20 +5,7 @@ use sqlx::{AssertSqlSafe, Row};
 
 use super::{Moment, Store, StoreError, from_millis, millis};
 use crate::ids::AccountSid;
-
-/// What was used of one category on one day, UTC.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Used {
-    pub category: String,
-    /// Days since 1970.
-    pub day: u64,
-    /// Lines of the ledger.
-    pub count: u64,
-    /// In the unit of the lines.
-    pub quantity: u64,
-    /// Where the unit is a second: minutes, each line's rounded up.
-    pub minutes: u64,
-}
+use crate::usage::Used;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 /// Accounts that are asked about at once.

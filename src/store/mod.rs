@@ -29,7 +29,6 @@ use database::Database;
 pub use backup::{BackupError, backup, restore};
 pub use database::Backend;
 pub use filter::{CallFilter, Moment};
-pub use ledger::Used;
 pub use notifications::NotificationFilter;
 pub use records::{ConferenceFilter, RecordingFilter};
 pub use resources::{Kind, Listed, Resource};

@@ -50,6 +50,7 @@ kinds! {
     CallAddresses = "call-addresses",
     /// Below a domain, with the sid of a credential list whose users may register.
     RegistrationCredentials = "registration-credentials",
+    UsageTrigger = "usage-trigger",
     Trunk = "trunk",
     /// Below a trunk.
     OriginationUrl = "origination-url",

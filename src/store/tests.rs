@@ -13,6 +13,7 @@ use super::*;
 use crate::events::{CallStatus, Completed, Direction, EndedBy, EventKind, Media, Notification, Told};
 use crate::ids::{AccountSid, CallSid, EventSid};
 use crate::twiml::{Notice, Severity};
+use crate::usage::Used;
 
 const ACCOUNT: AccountSid = AccountSid::new(1);
 

@@ -2,8 +2,14 @@
 //!
 //! Later systems (records, triggers, modules, bills) read these lines and nothing else.
 
+mod categories;
+mod trigger;
+
 use crate::events::{CallRecord, Direction, Event};
 use crate::ids::{AccountSid, CallSid, EventSid};
+
+pub use categories::{CATEGORIES, Category};
+pub use trigger::{Recurring, TriggerBy};
 
 /// One line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,4 +47,18 @@ pub fn line(event: &Event, record: &CallRecord) -> LedgerLine {
         unit: "seconds",
         at_ms: event.at_ms,
     }
+}
+
+/// What was used of one category on one day, UTC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Used {
+    pub category: String,
+    /// Days since 1970.
+    pub day: u64,
+    /// Lines of the ledger.
+    pub count: u64,
+    /// In the unit of the lines.
+    pub quantity: u64,
+    /// Where the unit is a second: minutes, each line's rounded up.
+    pub minutes: u64,
 }

@@ -44,6 +44,8 @@ fn one_of_each(client: &mut Client, account: &str, number: u32) -> BTreeMap<&'st
     };
     make("Applications", "/Applications.json", &[("VoiceUrl", "http://app.test/")]);
     make("Keys", "/Keys.json", &[]);
+    let fields = [("CallbackUrl", "http://app.test/"), ("TriggerValue", "9"), ("UsageCategory", "calls")];
+    make("Triggers", "/Usage/Triggers.json", &fields);
     let own =
         make("IncomingPhoneNumbers", "/IncomingPhoneNumbers.json", &[("PhoneNumber", &format!("+1555{number:07}"))]);
     let list = make("CredentialLists", "/SIP/CredentialLists.json", &[("FriendlyName", "users")]);

@@ -60,6 +60,49 @@ fn notification_is_found_by_its_call_by_its_account_and_as_an_alert() {
 }
 
 #[test]
+fn trigger_is_made_shown_changed_and_deleted() {
+    let house = House::start();
+    let mut client = Client::of_house(&house);
+    failing_call(&house, &mut client);
+    let house = house.restart();
+    let mut client = Client::of_house(&house);
+    let path = mine("/Usage/Triggers.json");
+    let fields = |value, category| {
+        [
+            ("CallbackUrl", "http://app.test/t"),
+            ("TriggerValue", value),
+            ("UsageCategory", category),
+            ("TriggerBy", "count"),
+        ]
+    };
+    let made = client.create(&path, &fields("+30", "calls"));
+    assert_eq!((text(&made, "current_value"), text(&made, "trigger_value")), ("1", "31"), "so much more than now");
+    assert_eq!(
+        (text(&made, "trigger_by"), &made["recurring"], &made["date_fired"]),
+        ("count", &Value::Null, &Value::Null)
+    );
+    let own = text(&made, "uri").to_owned();
+    let changed = client.update(&own, &[("FriendlyName", "budget"), ("TriggerValue", "1")]);
+    assert_eq!(
+        (text(&changed, "friendly_name"), text(&changed, "trigger_value")),
+        ("budget", "31"),
+        "its value is fixed"
+    );
+    let daily = client.create(&path, &[fields("5", "sms").as_slice(), &[("Recurring", "daily")]].concat());
+    let listed = |client: &mut Client, query: &str| {
+        crate::client::sids(&client.get(&format!("{path}{query}")), "usage_triggers")
+    };
+    assert_eq!(listed(&mut client, "?Recurring=daily"), [text(&daily, "sid")]);
+    assert_eq!(listed(&mut client, "?UsageCategory=calls"), [text(&made, "sid")]);
+    assert_eq!(listed(&mut client, "").len(), 2);
+    for (value, category) in [("much", "calls"), ("-1", "calls"), ("NaN", "calls"), ("5", "moonshine"), ("", "calls")] {
+        assert_eq!(client.refused(400, "POST", &path, &fields(value, category)), 20_001, "{value} {category}");
+    }
+    client.delete(&own);
+    assert_eq!(client.refused(404, "GET", &own, &[]), 20_404);
+}
+
+#[test]
 fn server_on_postgres_keeps_what_one_on_sqlite_keeps() {
     let house = House::on_postgres();
     let mut client = Client::of_house(&house);

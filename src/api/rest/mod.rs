@@ -23,6 +23,7 @@ mod recordings;
 mod resources;
 mod sip;
 mod table;
+mod triggers;
 mod trunks;
 mod usage;
 
@@ -146,7 +147,7 @@ pub(super) fn table() -> Table {
         .reads(&["Ttl"])
         .on(get, &below("/Balance.json"), keys::balance);
     let alone = [&applications::SPEC, &caller_ids::SPEC, &keys::KEYS, &keys::SIGNING_KEYS, &queues::SPEC];
-    let table = usage::routes(table);
+    let table = triggers::routes(usage::routes(table));
     trunks::routes(alone.into_iter().chain(sip::SPECS).fold(table, |table, spec| spec.routes(table)))
 }
 

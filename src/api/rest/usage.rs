@@ -19,7 +19,8 @@ use crate::account::{Account, Directory};
 use crate::api::View;
 use crate::ids::AccountSid;
 use crate::shard::wall_ms;
-use crate::store::{Moment, Used};
+use crate::store::Moment;
+use crate::usage::{CATEGORIES, Category, Used};
 
 /// The lists, and how each cuts time.
 const LISTS: &[(&str, Cut)] = &[
@@ -59,53 +60,6 @@ struct Span {
     last: Date,
 }
 
-/// A category of Twilio's, with its units, and the categories of the ledger that are in it.
-struct Category {
-    name: &'static str,
-    description: &'static str,
-    usage_unit: &'static str,
-    count_unit: &'static str,
-    of: &'static [&'static str],
-}
-
-/// A category that nothing is counted in has zeros.
-const CATEGORIES: &[Category] = &[
-    category("calls", "Voice Minutes", "minutes", "calls", &["calls-inbound", "calls-outbound"]),
-    category("calls-inbound", "Inbound Voice Minutes", "minutes", "calls", &["calls-inbound"]),
-    category("calls-outbound", "Outbound Voice Minutes", "minutes", "calls", &["calls-outbound"]),
-    category("calls-client", "Client Minutes", "minutes", "calls", &["calls-client"]),
-    category("calls-sip", "SIP Minutes", "minutes", "calls", &["calls-sip"]),
-    category("calls-recordings", "Call Recordings", "minutes", "recordings", &["calls-recordings", "recordings"]),
-    category("recordings", "Recordings", "minutes", "recordings", &["calls-recordings", "recordings"]),
-    category("recordingstorage", "Recording Storage", "minutes", "minutes", &["recordingstorage"]),
-    category("transcriptions", "Transcriptions", "minutes", "transcriptions", &["transcriptions"]),
-    category(
-        "answering-machine-detection",
-        "Answering Machine Detection",
-        "calls",
-        "calls",
-        &["answering-machine-detection"],
-    ),
-    category("phonenumbers", "Phone Numbers", "numbers", "numbers", &["phonenumbers"]),
-    category("sms", "Messages", "messages", "messages", &["sms-inbound", "sms-outbound"]),
-    category("sms-inbound", "Inbound Messages", "messages", "messages", &["sms-inbound"]),
-    category("sms-outbound", "Outbound Messages", "messages", "messages", &["sms-outbound"]),
-    category("mms", "Media Messages", "messages", "messages", &["mms"]),
-    category("trunking-origination", "Trunking Origination", "minutes", "calls", &["trunking-origination"]),
-    category("trunking-termination", "Trunking Termination", "minutes", "calls", &["trunking-termination"]),
-    category("totalprice", "Total Price", "usd", "", &[]),
-];
-
-const fn category(
-    name: &'static str,
-    description: &'static str,
-    usage_unit: &'static str,
-    count_unit: &'static str,
-    of: &'static [&'static str],
-) -> Category {
-    Category { name, description, usage_unit, count_unit, of }
-}
-
 /// Adds all lists to the table.
 pub fn routes(table: Table) -> Table {
     LISTS.iter().fold(table, |table, (name, cut)| {
@@ -126,7 +80,7 @@ async fn list(view: View, Acting(account): Acting, uri: Uri, page: Page, cut: Cu
         OffsetDateTime::from_unix_timestamp((wall_ms() / 1000).cast_signed()).map_or(Date::MIN, OffsetDateTime::date);
     let accounts = match query.text("IncludeSubaccounts") {
         Some("false") => vec![account.sid],
-        _ => with_those_made(&account, &view.directory.load()),
+        _ => with_those_made(account.sid, &view.directory.load()),
     };
     let categories: Vec<&Category> = match query.text("Category") {
         None => CATEGORIES.iter().collect(),
@@ -154,9 +108,10 @@ async fn list(view: View, Acting(account): Acting, uri: Uri, page: Page, cut: Cu
     Ok(Json(page.envelope("usage_records", items, last, uri.path())))
 }
 
-fn with_those_made(account: &Account, directory: &Directory) -> Vec<AccountSid> {
-    let made = directory.accounts().filter(|one| one.owner == Some(account.sid)).map(|one| one.sid);
-    let all: BTreeSet<AccountSid> = made.chain([account.sid]).collect();
+/// An account, and those that it has made.
+pub(super) fn with_those_made(account: AccountSid, directory: &Directory) -> Vec<AccountSid> {
+    let made = directory.accounts().filter(|one| one.owner == Some(account)).map(|one| one.sid);
+    let all: BTreeSet<AccountSid> = made.chain([account]).collect();
     all.into_iter().collect()
 }
 
