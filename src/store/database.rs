@@ -1,5 +1,8 @@
 //! The database behind the store: SQLite in a file, or PostgreSQL; what each wants of its connections.
 
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -50,6 +53,7 @@ impl Database {
         let backend = Backend::of(url).ok_or(StoreError::Scheme)?;
         match backend {
             Backend::Sqlite => {
+                make_private(url)?;
                 let separator = if url.contains('?') { '&' } else { '?' };
                 let options = AnyConnectOptions::from_str(&format!("{url}{separator}mode=rwc"))?;
                 Ok(Database {
@@ -85,6 +89,17 @@ impl Database {
         self.writer.close().await;
         self.durable.close().await;
         self.reader.close().await;
+    }
+}
+
+/// Makes the file of a new database readable by its owner only: accounts' tokens are in it. One that is there keeps its
+/// rights.
+fn make_private(url: &str) -> Result<(), StoreError> {
+    let path = url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default();
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(StoreError::Database(sqlx::Error::Io(error))),
     }
 }
 

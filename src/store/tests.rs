@@ -513,6 +513,21 @@ async fn backup_of_a_store_in_use_is_whole_and_comes_back() {
 }
 
 #[tokio::test]
+async fn new_database_is_readable_by_its_owner_only_and_an_old_one_keeps_its_rights() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = File::new();
+    let store = Store::open(&file.url()).await.unwrap();
+    store.create(&row(Kind::Account, "", "AC1", None)).await.unwrap();
+    let mode =
+        |end: &str| std::fs::metadata(format!("{}{end}", file.0.display())).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(""), mode("-wal")), (0o600, 0o600), "there are tokens in it");
+    store.close().await;
+    std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(0o640)).unwrap();
+    Store::open(&file.url()).await.unwrap();
+    assert_eq!(mode(""), 0o640);
+}
+
+#[tokio::test]
 async fn what_is_no_backup_is_not_restored() {
     let (file, other) = (File::new(), File::new());
     Store::open(&file.url()).await.unwrap().close().await;
