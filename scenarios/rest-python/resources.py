@@ -153,11 +153,16 @@ class Resources:
             friendly_name="pbx", sip_url=f"sip:{pbx.transport.address}", weight=10, priority=1, enabled=True
         )
         equal((url.weight, url.enabled, url.trunk_sid), (10, True, trunk.sid), "an origination url")
+        busy = Phone(self.sip, "busy")
+        trunking.trunks(trunk.sid).origination_urls.create(
+            friendly_name="first", sip_url=f"sip:{busy.transport.address}", weight=1, priority=0, enabled=True
+        )
         number = self.client.incoming_phone_numbers.create(phone_number="+15552003", voice_url=f"{self.url}/dialled-number")
         trunking.trunks(trunk.sid).phone_numbers.create(phone_number_sid=number.sid)
         equal([one.phone_number for one in trunking.trunks(trunk.sid).phone_numbers.list()], ["+15552003"], "numbers of the trunk")
         phone = Phone(self.sip, "+15559000", local=(self.carrier, 0))
         call = phone.invite("+15552003", sdp("127.0.0.1", 9))
+        busy.wait_invite().respond(503)
         incoming = pbx.wait_invite()
         self.scenario.check(incoming.invite.start.startswith("INVITE sip:+15552003@"), incoming.invite.start)
         incoming.accept(sdp("127.0.0.1", 9))
@@ -176,7 +181,7 @@ class Resources:
         equal(trunking.trunks(trunk.sid).recordings().update(mode="record-from-answer").mode, "record-from-answer", "recording")
         for part in (trunking.trunks(trunk.sid), self.client.sip.ip_access_control_lists(access.sid), self.client.incoming_phone_numbers(number.sid)):
             self.scenario.check(part.delete(), "delete")
-        for part in (phone, pbx, inside):
+        for part in (phone, pbx, busy, inside):
             part.close()
 
     def records(self):

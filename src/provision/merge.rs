@@ -298,16 +298,24 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The best URL of the trunk: the least priority, then the greatest weight.
+    /// The URLs of the trunk one after another, until one takes the call: the least priority first, of those with the same
+    /// the greatest weight.
     fn origination(&self, trunk: &str, number: &str) -> Application {
         let urls = self.below(Kind::OriginationUrl, trunk).iter().filter_map(|known| match &known.detail {
             Detail::Origination(url) => Some(url),
             _ => None,
         });
-        let best = urls.filter(|url| url.enabled).min_by_key(|url| (url.priority, std::cmp::Reverse(url.weight)));
-        let Some(uri) = best.and_then(|url| with_user(&url.sip_url, number)) else { return refusing() };
-        let uri = uri.replace('&', "&amp;").replace('<', "&lt;");
-        Application::of_twiml(format!("<Response><Dial answerOnBridge=\"true\"><Sip>{uri}</Sip></Dial></Response>"))
+        let mut urls: Vec<&OriginationDetail> = urls.filter(|url| url.enabled).collect();
+        urls.sort_by_key(|url| (url.priority, std::cmp::Reverse(url.weight)));
+        let uris = urls.into_iter().filter_map(|url| with_user(&url.sip_url, number)).take(MOST_URLS);
+        let nouns: String =
+            uris.map(|uri| format!("<Sip>{}</Sip>", uri.replace('&', "&amp;").replace('<', "&lt;"))).collect();
+        match nouns.as_str() {
+            "" => refusing(),
+            _ => Application::of_twiml(format!(
+                "<Response><Dial answerOnBridge=\"true\" sequential=\"true\">{nouns}</Dial></Response>"
+            )),
+        }
     }
 
     /// A SIP domain, or the domain of a trunk, with its users.
@@ -367,6 +375,9 @@ impl<'a> Rows<'a> {
         }
     }
 }
+
+/// As many as a `<Dial>` takes.
+const MOST_URLS: usize = 10;
 
 /// What answers where nothing was set to: nobody.
 fn refusing() -> Application {

@@ -44,9 +44,13 @@ pub fn routes(table: Table) -> Table {
     let path = "/2010-04-01/Accounts/{account}/Usage/Triggers/{sid}";
     table
         .on(Method::GET, list_path, list)
+        .lists(&["Recurring", "TriggerBy", "UsageCategory"])
         .on(Method::POST, list_path, create)
+        .reads_fields(CHANGEABLE)
+        .reads_fields(FIXED)
         .on(Method::GET, path, fetch)
         .on(Method::POST, path, update)
+        .reads_fields(CHANGEABLE)
         .on(Method::DELETE, path, remove)
 }
 
