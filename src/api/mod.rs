@@ -66,7 +66,7 @@ pub fn router(view: View) -> Router {
         .route("/metrics", get(health::guarded_metrics))
         .route("/dialtone/v1/calls", get(calls::list))
         .route("/dialtone/v1/calls/{sid}", get(calls::show))
-        .merge(rest::router())
+        .merge(rest::router(&view))
         .merge(demo)
         .with_state(view)
 }

@@ -96,6 +96,16 @@ fn authenticate(headers: &HeaderMap, directory: &Directory) -> Result<Authentica
     }
 }
 
+/// Whose credentials a request claims to have: an account that there is.
+pub fn claimed(headers: &HeaderMap, directory: &Directory) -> Option<AccountSid> {
+    let (sid, _) = basic(headers)?;
+    let account = match directory.key(&sid) {
+        Some(key) => key.account,
+        None => sid.parse().ok()?,
+    };
+    directory.account(account).map(|account| account.sid)
+}
+
 /// What opens more than it was given for: keys, and accounts that are made or changed.
 fn needs_token(parts: &Parts) -> bool {
     let Some(path) = parts.uri.path().strip_prefix("/2010-04-01/Accounts") else { return false };

@@ -14,6 +14,7 @@ mod fault;
 mod fields;
 mod form;
 mod keys;
+mod limits;
 mod notifications;
 mod numbers;
 mod openapi;
@@ -27,11 +28,15 @@ mod triggers;
 mod trunks;
 mod usage;
 
+use std::any::Any;
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{Method, Uri, header};
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+
+use tower_http::catch_panic::CatchPanicLayer;
 
 use super::View;
 use fault::Fault;
@@ -41,15 +46,23 @@ pub use table::{Param, Route};
 /// A form of the SDKs is a few kilobytes; TwiML in one is 4,000 characters at most.
 const MAX_FORM_BYTES: usize = 256 << 10;
 
-pub(super) fn router() -> Router<View> {
-    table()
-        .router
+pub(super) fn router(view: &View) -> Router<View> {
+    let limit = from_fn_with_state((view.clone(), limits::Limits::default()), limits::limit);
+    answering_panics(table().router)
         .route("/openapi.json", axum::routing::get(openapi::serve))
         .method_not_allowed_fallback(method_not_allowed)
         .route("/2010-04-01/{*path}", axum::routing::any(not_found))
         .route("/v1/{*path}", axum::routing::any(not_found))
-        .layer(axum::middleware::from_fn(only_by_its_own_name))
+        .layer(limit)
+        .layer(from_fn(only_by_its_own_name))
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+}
+
+/// A fault of ours is told as one, and its request is the only one that it breaks.
+fn answering_panics<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
+    router.layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| {
+        Fault::new(500, 20_500, "An internal server error has occurred").into_response()
+    }))
 }
 
 /// Every route. axum matches whole path segments: the `.json` of an instance is part of the sid's segment.
@@ -185,4 +198,27 @@ fn random() -> u128 {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the operating system has a source of randomness");
     u128::from_be_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::routing::get;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn fault_of_ours_is_answered_with_20500() {
+        async fn broken() -> &'static str {
+            panic!("a fault of ours")
+        }
+        let router: Router = answering_panics(Router::new().route("/", get(broken)));
+        let response = router.oneshot(Request::get("/").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 500);
+        let body = to_bytes(response.into_body(), 1_000).await.unwrap();
+        let told: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&told["code"], &told["status"]), (&20_500.into(), &500.into()));
+        assert!(!told.to_string().contains("a fault of ours"), "{told}");
+    }
 }
