@@ -6,6 +6,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from control import Control
 from lib.scenario import Scenario
 from line import CALLERS, Line, write_sounds
 
@@ -55,8 +56,10 @@ def main():
                 list(pool.map(lambda part: scenario.step(title(part), part, *arguments), parts))
 
         all_of([line.start for line in lines])
-        parts = [part for parts in zip(*(line.parts() for line in lines)) for part in parts]
+        control = Control(lines[0], 11118)
+        parts = [*control.parts(), *(part for parts in zip(*(line.parts() for line in lines)) for part in parts)]
         all_of([part for part in parts if not only or part.__name__ in only])
+        all_of([control.books])
         all_of([line.books for line in lines], not only)
         if len(lines) == 2 and not only:
             scenario.step("compared", compare, scenario, *lines)

@@ -24,10 +24,11 @@ class Telephone:
         """Samples of what came so far."""
         return EXPANDED[numpy.frombuffer(b"".join(packet.payload for packet in list(self.rtp.packets) if packet.payload_type == 0), numpy.uint8)]
 
-    def likeness(self, samples):
-        """The best correlation with what came since the mark, and where it ends."""
-        found, at = best_match(samples, self.heard()[self.mark :])
-        return found, self.mark + at + len(samples)
+    def likeness(self, samples, since=None):
+        """The best correlation with what came since the mark or that sample, and where it ends."""
+        since = self.mark if since is None else since
+        found, at = best_match(samples, self.heard()[since:])
+        return found, since + at + len(samples)
 
     def hears(self, samples, what, seconds=6):
         """Waits for this sound, to its end; the mark is behind it then. Gives what came before it, since the mark."""
