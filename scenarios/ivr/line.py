@@ -14,6 +14,7 @@ from lib.rtp import best_match, noise
 from lib.scenario import wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config, number, trunk, user
 from lib.sip import IncomingCall
+from parameters import wrong
 from recorder import Recorder, agrees
 from telephones import ENOUGH, RATE, Telephones, loudest
 
@@ -369,7 +370,7 @@ class Line:
     def books(self, is_whole):
         """Nothing is left, every call is written and was told of, and every request was signed."""
         equal = self.scenario.equal
-        self.worst = min(telephone.worst for telephone in self.telephones.all)
+        self.worst = min((telephone.worst for telephone in self.telephones.all), default=1.0)
         self.telephones.close()
         self.scenario.end(self.reception.process)
         wait_for(lambda: not self.server.live(), 5, "all calls to be over", every=0.1)
@@ -384,6 +385,7 @@ class Line:
         asked = self.recorder.requests
         equal([(one["path"], one["params"]) for one in asked if not one["valid"]], [], "requests with a wrong signature")
         equal(sorted({(one["path"], *one["twice"]) for one in asked if one["twice"]}), [], "parameters that come twice")
+        equal([found for one in asked if (found := wrong(one["path"], one["params"]))], [], "parameters that are missing, and that are too many")
         told = [one for one in asked if "rest" in one]
         equal([(one["params"]["CallStatus"], one["rest"], one["path"]) for one in told if not agrees(one)], [], "callbacks that REST is behind of")
         statuses = sorted((one["path"], one["status"]) for one in asked if one["status"] not in (200, 204))
