@@ -61,6 +61,12 @@ def leaving(query):
     return response
 
 
+def hanging(query):
+    response = play("wait")
+    response.hangup()
+    return response
+
+
 def menu(query):
     response, gather = VoiceResponse(), Gather(num_digits=1, action="/pressed", timeout=20)
     gather.play("/noise/wait.wav", loop=0)
@@ -75,7 +81,7 @@ def pressed(query):
     return response
 
 
-PAGES = {"/after": goes_on, "/dequeued": goes_on, "/taken": goes_on, "/elsewhere": goes_on, "/leaving": leaving, "/menu": menu, "/pressed": pressed}
+PAGES = {"/after": goes_on, "/dequeued": goes_on, "/taken": goes_on, "/elsewhere": goes_on, "/leaving": leaving, "/hanging": hanging, "/menu": menu, "/pressed": pressed}
 
 
 def wav(samples):
@@ -94,6 +100,8 @@ class Application(ThreadingHTTPServer):
 
     def __init__(self, port, token):
         self.url, self.requests, self.documents = f"http://127.0.0.1:{port}", [], {}
+        # The queues whose sids came, and whether REST knew them at that moment.
+        self.known, self.client = {}, None
         self.validator = RequestValidator(token)
         super().__init__(("127.0.0.1", port), Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -131,6 +139,8 @@ class Handler(BaseHTTPRequestHandler):
         signature, form = self.headers.get("X-Twilio-Signature", ""), dict(pairs)
         counts = Counter(name for name, _ in pairs + asked)
         params = dict(asked) | form
+        if app.client and "QueueSid" in params and params["QueueSid"] not in app.known:
+            app.known[params["QueueSid"]] = any(one.sid == params["QueueSid"] for one in app.client.queues.list())
         content_type, body = app.page(parts.path, dict(asked), params)
         app.requests.append({
             "path": parts.path, "method": self.command, "params": params, "at": time.monotonic(),

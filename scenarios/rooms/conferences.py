@@ -14,7 +14,7 @@ STEP = {"ConferenceSid", "FriendlyName", "AccountSid", "Timestamp", "StatusCallb
 MEMBER = STEP | {"CallSid", "Muted", "Hold", "Coaching", "EndConferenceOnExit", "StartConferenceOnEnter"}
 PARAMETERS = {
     "conference-start": STEP,
-    "conference-end": STEP | {"CallSidEndingConference", "ReasonConferenceEnded"},
+    "conference-end": STEP | {"CallSidEndingConference", "ReasonConferenceEnded", "Reason"},
     "participant-join": MEMBER,
     "participant-leave": MEMBER | {"ReasonParticipantLeft", "ParticipantCallStatus"},
     "participant-mute": MEMBER,
@@ -231,6 +231,9 @@ class Conferences:
         equal((asked[0]["method"], asked[0]["params"]["ConferenceSid"]), ("GET", conference.sid), "the request for the music")
         ears.speaks(fred, past=[dora, emil])
         ears.speaks(dora, to=[emil], past=[fred])
+        since = time.monotonic()
+        conference.participants(fred.sid).update(hold=True, hold_url=f"{self.app.url}/play/word")
+        ears.hears(fred, NOISES["word"], since, "other music for one who is held")
         self.change(conference, fred.sid, "participant-unhold", hold=False)
         ears.silence(fred)
         ears.speaks(fred, to=[dora, emil])
@@ -357,6 +360,8 @@ class Conferences:
             ears.hears(guest, NOISES["after"], since, "what its own document plays afterwards")
             self.app.wait("/after", CallSid=guest.sid, DialCallStatus="answered")
         self.ended(conference, "participant-with-end-conference-on-exit-left", otto)
+        create = lambda: conference.participants.create(to="client:nobody", from_=self.rooms.number)
+        self.refused({20001, 20404, 21220}, create, "a member for one that is over")
 
     def created(self):
         """Members who are called, by the name of a conference that is not there yet and by its sid; recorded, with pauses, until that is stopped."""

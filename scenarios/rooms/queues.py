@@ -20,6 +20,8 @@ class Queues:
         telephone = self.telephones.call(name, enqueue(queue, **attributes))
         if attributes.get("wait_url"):
             asked = self.app.wait(attributes["wait_url"], CallSid=telephone.sid)
+            known = self.app.known.get(asked["QueueSid"])
+            self.scenario.check(known, f"the queue {queue} is not there when its sid is told")
             self.scenario.check(STANDS <= set(asked), f"what the wait document of {name} is told lacks {STANDS - set(asked)}")
             self.scenario.equal((asked["QueuePosition"], asked["QueueTime"]), (str(position), "0"), f"place of {name}")
             self.scenario.check(int(asked["CurrentQueueSize"]) >= position and int(asked["AvgQueueTime"]) >= 0, f"size and average: {asked}")
@@ -112,8 +114,14 @@ class Queues:
         self.ears.hears(yan, NOISES["wait"], since, "the music before it leaves")
         self.result(yan, "leave")
         self.ears.hears(yan, NOISES["after"], since, "what its own document plays afterwards")
+        time.sleep(max(0, 2.5 - (time.monotonic() - since)))
         zoe.hang_up()
-        self.result(zoe, "hangup")
+        # The music before it leaves is a second long, and the other waited two.
+        self.result(yan, "leave", 1, 2)
+        self.result(zoe, "hangup", 2, 3)
+        una = self.telephones.call("una", enqueue("left", wait_url="/hanging"))
+        una.wait_bye()
+        self.result(una, "hangup", 1, 2)
         wait_for(lambda: self.waiting("left") == [], 2, "nobody to wait")
 
     def full(self):
@@ -178,7 +186,9 @@ class Queues:
         wait_for(lambda: self.waiting("again") == [cat.sid], 1, "the other to wait alone during the whisper")
         before = len(self.app.to("/play/wait", CallSid=ben.sid))
         taker.hang_up()
-        wait_for(lambda: set(self.waiting("again")) == {ben.sid, cat.sid}, 2, "the member to wait again")
+        wait_for(lambda: len(self.waiting("again")) == 2, 2, "the member to wait again")
+        self.scenario.equal(self.waiting("again"), [ben.sid, cat.sid], "who waits, in order")
+        self.scenario.equal(self.resource("again").members("Front").fetch().call_sid, ben.sid, "the first")
         wait_for(lambda: len(self.app.to("/play/wait", CallSid=ben.sid)) > before, 3, "its music to be asked for again")
         again = self.app.to("/play/wait", CallSid=ben.sid)[before]
         self.scenario.equal(again["QueuePosition"], "1", "its place")
@@ -193,6 +203,16 @@ class Queues:
         for telephone, result in ((ben, "bridged"), (cat, "hangup")):
             telephone.hang_up()
             self.result(telephone, result, 1, time.monotonic() - since)
+
+    def gone_meanwhile(self):
+        """The member goes while it hears its whisper: the next is taken, and hears the whisper too."""
+        ida, ivo = self.enqueue("ida", "meanwhile"), self.enqueue("ivo", "meanwhile")
+        taker = self.take("taker", "meanwhile", url="/play/whisper")
+        self.app.wait("/play/whisper", CallSid=ida.sid)
+        ida.hang_up()
+        self.app.wait("/play/whisper", CallSid=ivo.sid, seconds=2)
+        self.ears.silence(ivo)
+        self.ears.speaks(ivo, to=[taker])
 
     def managed(self):
         """Made, listed, fetched, changed and deleted by REST, with those who wait; nothing of it is there for another account."""
@@ -237,12 +257,13 @@ class Queues:
         since = time.monotonic()
         equal(queue.members(eva.sid).update(url=f"{self.app.url}/elsewhere?by=get", method="GET").call_sid, eva.sid, "the second, out of turn")
         self.app.wait("/elsewhere", CallSid=eva.sid, by="get")
-        self.result(eva, "redirected", 0, 6)
+        self.result(eva, "redirected", 1, 6)
         self.ears.hears(eva, NOISES["after"], since, "its new document")
         self.refused({20404}, lambda: queue.members(eva.sid).fetch(), "a member that is out")
         equal((queue.fetch().current_size, queue.members("Front").fetch().call_sid), (1, dan.sid), "who waits still")
+        self.refused({20001, 20004, 22004}, queue.delete, "the end of a queue in which somebody waits")
         dan.hang_up()
-        self.result(dan, "hangup", 0, 8)
+        self.result(dan, "hangup", 2, 8)
         wait_for(lambda: queue.fetch().current_size == 0, 2, "nobody to wait")
         self.scenario.check(queue.delete(), "delete")
         self.refused({20404}, queue.fetch, "fetching a queue that is deleted")
@@ -254,7 +275,7 @@ class Queues:
         """Each queue that a document named is there, once, and nobody is in it."""
         found = self.client.queues.list()
         names = sorted(one.friendly_name for one in found)
-        self.scenario.equal(names, ["again", "asked", "later", "left", "limited", "served", "small"], "queues that somebody waited in")
+        self.scenario.equal(names, ["again", "asked", "later", "left", "limited", "meanwhile", "served", "small"], "queues that somebody waited in")
         self.scenario.equal({one.current_size for one in found}, {0}, "sizes")
         self.scenario.equal(len(self.client.queues.list(page_size=2)), len(found), "in pages of 2")
         for params in self.app.to("/dequeued"):

@@ -48,6 +48,7 @@ class Rooms:
         self.app = Application(APP, AUTH_TOKEN)
         self.server = Server(self.scenario, CONFIG).start()
         self.client, self.other = self.login(ACCOUNT, AUTH_TOKEN), self.login(OTHER, OTHER_TOKEN)
+        self.app.client = self.client
         self.telephones = Telephones(SIP, TRUNK, NUMBER, self.app)
         self.users = {name: self.telephones.register(name, password) for name, password in USERS.items()}
         # What is played where nothing else is wanted: its beginning.
@@ -107,7 +108,7 @@ def main():
         queues = Queues(rooms, conferences.refused)
         parts = [
             queues.served, conferences.voices, conferences.created, conferences.held, conferences.announced, conferences.begins_and_ends, conferences.coached,
-            queues.managed, queues.patient, queues.given_up, queues.left, queues.full, queues.asked,
+            queues.managed, queues.patient, queues.given_up, queues.gone_meanwhile, queues.left, queues.full, queues.asked,
         ]
         step = lambda part: scenario.step(part.__name__.replace("_", " "), part)
         only = [part for part in parts if part.__name__ in sys.argv[1:]]

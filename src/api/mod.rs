@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 pub use rest::{Param, Route};
 
 use crate::account::Directory;
-use crate::events::{Live, LiveConferences, LiveQueues, LiveRecordings};
+use crate::events::{Live, LiveConferences, LiveQueues, LiveRecordings, Publisher};
 use crate::ids::CallSid;
 use crate::provision::Provisioning;
 use crate::recordings::Archive;
@@ -34,6 +34,8 @@ pub struct View {
     pub conferences: LiveConferences,
     pub queues: LiveQueues,
     pub archive: Archive,
+    /// What happens here is told through it.
+    pub publisher: Publisher,
     /// Where customers reach this API, without a slash at the end.
     pub public_url: String,
     pub directory: Arc<ArcSwap<Directory>>,

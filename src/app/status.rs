@@ -114,6 +114,7 @@ fn conference_params(event: &Event, fact: &ConferenceFact) -> Vec<(String, Strin
         (ConferenceStep::ConferenceEnd, reason) => {
             params.push(("CallSidEndingConference", event.call.to_string()));
             params.extend(reason.map(|reason| ("ReasonConferenceEnded", reason)));
+            params.extend(fact.reason.as_ref().map(|reason| ("Reason", reason.text().to_owned())));
         }
         (ConferenceStep::ParticipantLeave, reason) => {
             let status =

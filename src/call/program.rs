@@ -20,7 +20,7 @@ pub(super) const DIGITS_PLAYER: u32 = u32::MAX - 1;
 impl Call {
     /// Gives an input to the program and carries out what it wants.
     pub(super) fn run(&mut self, input: VerbInput, now: Now, effects: &mut Vec<Effect>) {
-        self.interpreter.handle(input);
+        self.interpreter.handle(input, now.wall_ms);
         while let Some(effect) = self.interpreter.poll_effect() {
             self.carry_out(effect, now, effects);
         }

@@ -83,10 +83,17 @@ struct Taker {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Pair {
     member: CallSid,
-    taker: CallSid,
-    waited: Duration,
+    taker: Taker,
+    since_ms: u64,
+    taken_ms: u64,
     /// `None` while the member hears its whisper.
     joined_ms: Option<u64>,
+}
+
+impl Pair {
+    fn waited(&self) -> Duration {
+        Duration::from_millis(self.taken_ms.saturating_sub(self.since_ms))
+    }
 }
 
 impl Queue {
@@ -157,16 +164,19 @@ impl Queue {
     fn pair_up(&mut self, now: Now, effects: &mut Vec<QueueEffect>) {
         while !self.waiting.is_empty() && !self.takers.is_empty() {
             let (Some(member), Some(taker)) = (self.waiting.pop_front(), self.takers.pop_front()) else { return };
-            let waited_ms = now.wall_ms.saturating_sub(member.since_ms);
-            let waited = Duration::from_millis(waited_ms);
             self.note(QueueStep::Left, member.call, member.since_ms, effects);
-            self.pairs.push(Pair { member: member.call, taker: taker.call, waited, joined_ms: None });
-            match taker.whisper {
+            let pair =
+                Pair { member: member.call, taker, since_ms: member.since_ms, taken_ms: now.wall_ms, joined_ms: None };
+            match pair.taker.whisper.clone() {
                 Some(whisper) => {
-                    let event = Waiting::Taken { by: taker.call, whisper, waited };
+                    let event = Waiting::Taken { by: pair.taker.call, whisper, waited: pair.waited() };
                     effects.push(QueueEffect::TellMember { call: member.call, event });
+                    self.pairs.push(pair);
                 }
-                None => self.join(member.call, now, effects),
+                None => {
+                    self.pairs.push(pair);
+                    self.join(member.call, now, effects);
+                }
             }
         }
     }
@@ -175,7 +185,7 @@ impl Queue {
         let waits = |pair: &&mut Pair| pair.member == member && pair.joined_ms.is_none();
         let Some(pair) = self.pairs.iter_mut().find(waits) else { return };
         pair.joined_ms = Some(now.wall_ms);
-        let (taker, waited) = (pair.taker, pair.waited);
+        let (taker, waited) = (pair.taker.call, pair.waited());
         effects.push(QueueEffect::TellMember { call: member, event: Waiting::Bridged { waited } });
         effects.push(QueueEffect::TellTaker { call: taker, event: Taking::Bridged { member } });
         effects.push(QueueEffect::Link { member, taker });
@@ -189,39 +199,40 @@ impl Queue {
             return;
         }
         self.takers.retain(|taker| taker.call != call);
-        let Some(at) = self.pairs.iter().position(|pair| pair.member == call || pair.taker == call) else { return };
-        let Pair { member, taker, waited, joined_ms } = self.pairs.remove(at);
-        if let Some(joined_ms) = joined_ms {
+        let Some(at) = self.pairs.iter().position(|pair| pair.member == call || pair.taker.call == call) else {
+            return;
+        };
+        let pair = self.pairs.remove(at);
+        let (member, taker) = (pair.member, pair.taker.call);
+        if let Some(joined_ms) = pair.joined_ms {
             let duration = Duration::from_millis(now.wall_ms.saturating_sub(joined_ms));
             effects.push(QueueEffect::Part { member, taker });
             effects.push(QueueEffect::TellTaker { call: taker, event: Taking::Over { member, duration } });
             if call == taker {
-                effects.push(QueueEffect::TellMember { call: member, event: Waiting::Over { waited } });
+                effects.push(QueueEffect::TellMember { call: member, event: Waiting::Over });
             }
         } else if call == taker {
             // It heard its whisper for nothing: it is the first again.
-            let since_ms = now.wall_ms.saturating_sub(u64::try_from(waited.as_millis()).unwrap_or(0));
-            self.waiting.push_front(Member { call: member, since_ms });
-            self.note(QueueStep::Entered, member, since_ms, effects);
+            self.waiting.push_front(Member { call: member, since_ms: pair.since_ms });
+            self.note(QueueStep::Entered, member, pair.since_ms, effects);
             effects.push(QueueEffect::TellMember { call: member, event: Waiting::Entered(self.view(member, now)) });
             self.pair_up(now, effects);
         } else {
             // The member is gone before it was joined: the next is taken.
-            self.takers.push_front(Taker { call: taker, whisper: None });
+            self.takers.push_front(pair.taker);
             self.pair_up(now, effects);
         }
     }
 
     fn view(&self, call: CallSid, now: Now) -> QueueView {
         let at = self.waiting.iter().position(|member| member.call == call);
-        let waited_ms = at.map_or(0, |at| now.wall_ms.saturating_sub(self.waiting[at].since_ms));
-        let taken = self.pairs.iter().find(|pair| pair.member == call);
+        let taken = self.pairs.iter().find(|pair| pair.member == call).map(|pair| pair.since_ms);
         let all_ms: u64 = self.waiting.iter().map(|member| now.wall_ms.saturating_sub(member.since_ms)).sum();
         QueueView {
             sid: self.sid,
             position: at.map_or(0, |at| at as u32 + 1),
             size: self.waiting.len() as u32,
-            waited: taken.map_or(Duration::from_millis(waited_ms), |pair| pair.waited),
+            since_ms: at.map(|at| self.waiting[at].since_ms).or(taken).unwrap_or(now.wall_ms),
             average_wait: Duration::from_millis(all_ms.checked_div(self.waiting.len() as u64).unwrap_or(0)),
         }
     }
@@ -257,7 +268,7 @@ mod tests {
             let mut effects = Vec::new();
             self.0 = serde_json::from_slice(&serde_json::to_vec(&self.0).unwrap()).unwrap();
             self.0.handle(input, at(self.1), &mut effects);
-            effects.iter().filter_map(show).collect()
+            effects.iter().filter_map(|effect| show(effect, self.1)).collect()
         }
     }
 
@@ -265,7 +276,7 @@ mod tests {
         Now { mono: Mono(wall_ms * 1000), wall_ms }
     }
 
-    fn show(effect: &QueueEffect) -> Option<String> {
+    fn show(effect: &QueueEffect, now_ms: u64) -> Option<String> {
         Some(match effect {
             QueueEffect::TellMember { call, event } => format!(
                 "{:x}: {}",
@@ -276,14 +287,14 @@ mod tests {
                         "{}/{} {}s ~{}s",
                         view.position,
                         view.size,
-                        view.waited.as_secs(),
+                        Duration::from_millis(now_ms - view.since_ms).as_secs(),
                         view.average_wait.as_secs()
                     ),
                     Waiting::Full(view) => format!("full {}", view.size),
                     Waiting::Taken { by, waited, .. } =>
                         format!("taken by {:x} after {}s", by.bits(), waited.as_secs()),
                     Waiting::Bridged { waited } => format!("bridged after {}s", waited.as_secs()),
-                    Waiting::Over { .. } => "over".into(),
+                    Waiting::Over => "over".into(),
                 }
             ),
             QueueEffect::TellTaker { call, event: Taking::Bridged { member } } => {
@@ -357,7 +368,9 @@ mod tests {
         assert_eq!(taken, ["1: taken by a after 2s"]);
         assert_eq!(line.give(leave(0xa)), ["1: entered 1/2"], "before the other, as it was");
         line.give(QueueInput::Take { by: CallSid::new(0xb), whisper: whisper() });
-        assert_eq!(line.give(leave(1)), ["2: bridged after 4s", "b: has 2", "link 2 b"]);
+        assert_eq!(line.give(leave(1)), ["2: taken by b after 4s"], "and hears the whisper that the other heard");
+        let joined = line.give(QueueInput::Ready(CallSid::new(2)));
+        assert_eq!(joined, ["2: bridged after 4s", "b: has 2", "link 2 b"], "the whisper is no waiting");
         line.give(enter(3));
         line.give(QueueInput::Take { by: CallSid::new(0xc), whisper: whisper() });
         let joined = line.give(QueueInput::Ready(CallSid::new(3)));

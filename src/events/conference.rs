@@ -149,6 +149,21 @@ impl ConferenceReason {
             ConferenceReason::Announcement { url } => url,
         }
     }
+
+    /// The same for people to read.
+    pub fn text(&self) -> &str {
+        match self {
+            ConferenceReason::ParticipantHungUp => "The participant hung up",
+            ConferenceReason::ParticipantUpdatedViaApi => "The participant's call went on with another document",
+            ConferenceReason::ConferenceEndedViaApi => "The conference was ended via API",
+            ConferenceReason::ParticipantRemovedViaApi => "The participant was removed via API",
+            ConferenceReason::ParticipantWithEndConferenceOnExitLeft => "A participant with endConferenceOnExit left",
+            ConferenceReason::LastParticipantLeft => "The last participant left",
+            ConferenceReason::LastParticipantKicked => "The last participant was removed via API",
+            ConferenceReason::MediaLost => "The server lost the media of the conference",
+            ConferenceReason::Announcement { url } => url,
+        }
+    }
 }
 
 /// A conference, folded from its steps.

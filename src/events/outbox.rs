@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use std::{io, thread};
+
+use tokio::sync::oneshot;
 
 use super::journal::Journal;
 use super::live::Live;
@@ -26,7 +28,8 @@ pub const QUEUE: usize = 65_536;
 const RESERVE: usize = QUEUE / 2;
 /// Events handled at once.
 const BATCH: usize = 4_096;
-/// After the first event of a batch: what follows soon is written with it, by one wake-up and one write.
+/// After the first event of a batch: what follows soon is written with it, by one wake-up and one write. A fact that stands
+/// for itself does not wait.
 const GATHER: Duration = Duration::from_millis(50);
 /// What is written is on the disk within this time: a crash of the machine loses no more.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -39,17 +42,40 @@ pub struct Publisher {
     queue: SyncSender<Message>,
     waiting: Arc<AtomicUsize>,
     stored: Stored,
+    hurry: Arc<AtomicBool>,
+    writer: thread::Thread,
 }
 
 impl Publisher {
     /// Publishes a fact. False: the outbox is full or has ended, and the event is lost; `has_room` makes that a bug.
     pub fn publish(&self, event: Event) -> bool {
         self.waiting.fetch_add(1, Ordering::Relaxed);
+        // Rare, and asked for by others than the call's own: who was told of it finds it.
+        let is_urgent = event.kind.stands_alone();
         let sent = self.queue.try_send(Message::Event(Box::new(event))).is_ok();
         if !sent {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
+        if is_urgent {
+            self.hurry();
+        }
         sent
+    }
+
+    /// Has the writer take what it has, after it was sent.
+    fn hurry(&self) {
+        self.hurry.store(true, Ordering::Release);
+        self.writer.unpark();
+    }
+
+    /// Waits until everybody has been told of all that was published before: who asks now sees what anybody may have been
+    /// told. Not for long: an outbox that is full or has ended keeps nobody waiting.
+    pub async fn catch_up(&self) {
+        let (told, all_told) = oneshot::channel();
+        if self.queue.try_send(Message::CatchUp(told)).is_ok() {
+            self.hurry();
+            let _ = tokio::time::timeout(SYNC_EVERY, all_told).await;
+        }
     }
 
     /// Whether a new call may begin.
@@ -106,6 +132,8 @@ type Stored = Arc<Mutex<Vec<Unit>>>;
 
 enum Message {
     Event(Box<Event>),
+    /// Tell when all that came before has been told.
+    CatchUp(oneshot::Sender<()>),
     Stop,
 }
 
@@ -132,6 +160,7 @@ impl Outbox {
         left.retain(|event| !matches!(&event.kind, EventKind::Recording(fact) if deleted.contains(&fact.sid)));
         let (queue, receiver) = sync_channel(QUEUE);
         let waiting = Arc::new(AtomicUsize::new(0));
+        let hurry = Arc::new(AtomicBool::new(false));
         let (live, stored) = (Live::default(), Stored::default());
         let mut writer = Writer {
             journal,
@@ -139,13 +168,15 @@ impl Outbox {
             live: live.clone(),
             stored: stored.clone(),
             waiting: waiting.clone(),
+            hurry: hurry.clone(),
             begun: HashMap::new(),
             unstored: BTreeMap::new(),
             unsynced: None,
         };
         writer.recover(left, wall_ms, finish);
         let thread = thread::Builder::new().name("outbox".into()).spawn(move || writer.run(receiver))?;
-        Ok(Outbox { publisher: Publisher { queue, waiting, stored }, live, thread: Some(thread) })
+        let publisher = Publisher { queue, waiting, stored, hurry, writer: thread.thread().clone() };
+        Ok(Outbox { publisher, live, thread: Some(thread) })
     }
 
     pub fn publisher(&self) -> Publisher {
@@ -178,6 +209,8 @@ struct Writer {
     live: Live,
     stored: Stored,
     waiting: Arc<AtomicUsize>,
+    /// Somebody waits for what was sent.
+    hurry: Arc<AtomicBool>,
     /// The segment in which a call begins, or in which a fact stands, until the store has it.
     begun: HashMap<Unit, u64>,
     /// How many of them each segment has.
@@ -188,7 +221,7 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, queue: Receiver<Message>) {
-        let mut batch = Vec::new();
+        let (mut batch, mut asking) = (Vec::new(), Vec::new());
         let mut stop = false;
         while !stop {
             let first = match queue.recv_timeout(IDLE) {
@@ -197,23 +230,39 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
             };
             if let Some(first) = first {
-                thread::sleep(GATHER);
+                self.gather();
                 let rest = std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1);
                 for message in std::iter::once(first).chain(rest) {
                     match message {
                         Message::Event(event) => batch.push(*event),
+                        Message::CatchUp(told) => asking.push(told),
                         Message::Stop => stop = true,
                     }
                 }
                 self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
                 self.write(&batch, false);
                 batch.clear();
+                for told in asking.drain(..) {
+                    // Who asked may have gone.
+                    let _ = told.send(());
+                }
             }
             if self.unsynced.is_some_and(|since| stop || since.elapsed() >= SYNC_EVERY) {
                 self.sync();
             }
             self.subscribers.iter_mut().for_each(|subscriber| subscriber.flush(stop));
             self.forget_stored();
+        }
+    }
+
+    /// Lets a batch come together, unless somebody waits for it. Whatever else wakes the thread counts for nothing.
+    fn gather(&self) {
+        let end = Instant::now() + GATHER;
+        while !self.hurry.swap(false, Ordering::Acquire) {
+            match end.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => thread::park_timeout(left),
+                _ => return,
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use crate::store::{Kind, Resource, Store, StoreError};
 use merge::ReadRow;
 
 pub use merge::Voice;
-pub use queues::QueueKeeper;
+pub use queues::{QueueKeeper, queue_row};
 
 /// Writes resources, and keeps the directory as they say.
 pub struct Provisioning {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::Provisioning;
-use crate::events::{CallRecord, Event, EventKind, Subscriber};
+use crate::events::{CallRecord, Event, EventKind, Queue, Subscriber};
 use crate::store::{Kind, Resource, StoreError};
 
 /// Makes the row of a queue that somebody waits in.
@@ -28,16 +28,7 @@ impl Subscriber for QueueKeeper {
         if self.provisioning.directory().load().queue(event.account, &fact.name).is_some() {
             return;
         }
-        let row = Resource {
-            kind: Kind::Queue,
-            parent: String::new(),
-            sid: fact.sid.to_string(),
-            account: event.account.to_string(),
-            unique_name: Some(format!("{} {}", event.account, fact.name)),
-            detail: json!({ "friendly_name": fact.name, "max_size": fact.max_size }).to_string(),
-            created_ms: fact.created_ms,
-            updated_ms: fact.created_ms,
-        };
+        let row = queue_row(&Queue::told(None, event.account, event.call, event.at_ms, fact));
         let provisioning = self.provisioning.clone();
         self.runtime.spawn(async move {
             match provisioning.create(row).await {
@@ -46,5 +37,19 @@ impl Subscriber for QueueKeeper {
                 Err(error) => tracing::warn!(%error, "a queue is not kept: it is there while somebody waits in it"),
             }
         });
+    }
+}
+
+/// What is kept of a queue that nobody has made.
+pub fn queue_row(queue: &Queue) -> Resource {
+    Resource {
+        kind: Kind::Queue,
+        parent: String::new(),
+        sid: queue.sid.to_string(),
+        account: queue.account.to_string(),
+        unique_name: Some(format!("{} {}", queue.account, queue.name)),
+        detail: json!({ "friendly_name": queue.name, "max_size": queue.max_size }).to_string(),
+        created_ms: queue.created_ms,
+        updated_ms: queue.created_ms,
     }
 }

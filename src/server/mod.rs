@@ -182,6 +182,7 @@ impl Server {
             conferences: shelves.conferences.clone(),
             queues: shelves.queues.clone(),
             archive: archive.clone(),
+            publisher: outbox.publisher(),
             public_url: config.http.public_url.clone(),
             directory: directory.clone(),
             provisioning: provisioning.clone(),

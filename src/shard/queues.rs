@@ -84,7 +84,7 @@ impl Core {
         for effect in effects {
             match effect {
                 QueueEffect::TellMember { call, event } => {
-                    if matches!(event, Waiting::Full(_) | Waiting::Over { .. }) {
+                    if matches!(event, Waiting::Full(_) | Waiting::Over) {
                         self.queues.by_call.remove(&call);
                     }
                     self.inputs.push_back((call, CallInput::Waiting(event)));

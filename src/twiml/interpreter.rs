@@ -48,6 +48,8 @@ pub struct Interpreter {
     reached: Reached,
     shelf: Shelf,
     numbers: Numbers,
+    /// When the input that is handled came: wall clock, milliseconds since 1970.
+    now_ms: u64,
     effects: VecDeque<VerbEffect>,
 }
 
@@ -111,7 +113,8 @@ impl Interpreter {
     }
 
     /// Takes an input; what it brings about waits in [`poll_effect`](Self::poll_effect).
-    pub fn handle(&mut self, input: VerbInput) {
+    pub fn handle(&mut self, input: VerbInput, now_ms: u64) {
+        self.now_ms = now_ms;
         match input {
             VerbInput::Replace(document) => self.replace(document),
             VerbInput::HungUp => self.hung_up(),
@@ -416,7 +419,7 @@ impl Interpreter {
     }
 
     fn context(&mut self) -> Context<'_> {
-        Context::new(&mut self.effects, &mut self.shelf, &mut self.numbers)
+        Context::new(&mut self.effects, &mut self.shelf, &mut self.numbers, self.now_ms)
     }
 }
 

@@ -31,8 +31,8 @@ pub struct QueueView {
     /// Of the call, from 1.
     pub position: u32,
     pub size: u32,
-    /// How long the call has waited.
-    pub waited: Duration,
+    /// When the call came: wall clock, milliseconds since 1970.
+    pub since_ms: u64,
     /// How long those who wait have waited, on average.
     pub average_wait: Duration,
 }
@@ -51,7 +51,7 @@ pub enum Waiting {
     /// It is joined with who took it.
     Bridged { waited: Duration },
     /// Who took it is gone.
-    Over { waited: Duration },
+    Over,
 }
 
 /// What a queue tells a call that takes from it.

@@ -1,7 +1,7 @@
 //! `Applications`: a set of URLs under one sid, for numbers and calls to name.
 
 use super::fields::{Field, Shape, Usual, field, idle};
-use super::resources::{Api, Spec, read_nothing_more, show_nothing_more};
+use super::resources::{Api, Spec, may_always_go, read_nothing_more, show_nothing_more};
 use crate::store::Kind;
 
 pub static SPEC: Spec = Spec {
@@ -15,6 +15,7 @@ pub static SPEC: Spec = Spec {
     api: Api::Classic,
     reads: &[],
     read: read_nothing_more,
+    may_go: may_always_go,
     show: show_nothing_more,
     unique: None,
 };

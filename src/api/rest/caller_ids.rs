@@ -11,7 +11,7 @@ use super::auth::{Acting, Authenticated};
 use super::fault::Fault;
 use super::fields::{self, Field, Shape, Usual, field};
 use super::form::{Form, invalid};
-use super::resources::{Api, Spec, read_nothing_more, show_nothing_more};
+use super::resources::{Api, Spec, may_always_go, read_nothing_more, show_nothing_more};
 use crate::api::View;
 use crate::ids::fresh_sid;
 use crate::shard::wall_ms;
@@ -28,6 +28,7 @@ pub static SPEC: Spec = Spec {
     api: Api::Classic,
     reads: &[],
     read: read_nothing_more,
+    may_go: may_always_go,
     show: show_nothing_more,
     unique: Some((name, 21_450)),
 };

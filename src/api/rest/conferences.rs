@@ -43,8 +43,6 @@ pub(super) const CHANGES: &[&str] = &[
     "Hold",
     "HoldUrl",
     "HoldMethod",
-    "WaitUrl",
-    "WaitMethod",
     "AnnounceUrl",
     "AnnounceMethod",
     "Coaching",
@@ -237,7 +235,10 @@ pub(super) async fn create_participant(
     form: Form,
 ) -> Result<Response, Fault> {
     let name = match conference.parse::<ConferenceSid>() {
-        Ok(_) => find(&view, &account, &conference).await?.name,
+        Ok(_) => match find(&view, &account, &conference).await? {
+            over if over.status == ConferenceStatus::Completed => return Err(no_participant(&over, "")),
+            running => running.name,
+        },
         Err(_) => conference,
     };
     let source = DocumentSource::Twiml(document(&name, &form)?);
@@ -290,6 +291,14 @@ fn document(name: &str, form: &Form) -> Result<String, Fault> {
         ("ConferenceStatusCallbackEvent", "statusCallbackEvent", "start end"),
         ("ConferenceRecordingStatusCallbackEvent", "recordingStatusCallbackEvent", ""),
     ];
+    // A document in place has no URL of its own: none of its URLs can be relative.
+    for (url, method) in [
+        ("WaitUrl", "WaitMethod"),
+        ("ConferenceStatusCallback", "ConferenceStatusCallbackMethod"),
+        ("ConferenceRecordingStatusCallback", "ConferenceRecordingStatusCallbackMethod"),
+    ] {
+        form.endpoint(url, method, 21_205)?;
+    }
     let mut text = "<Response><Dial><Conference".to_owned();
     let mut attribute = |name: &str, value: &str| {
         write!(text, " {name}=\"{}\"", quick_xml::escape::escape(value)).expect("a string takes all that is written");

@@ -10,7 +10,7 @@ use super::auth::Acting;
 use super::fault::Fault;
 use super::fields::{self, Field, Shape, Usual, field};
 use super::form::Form;
-use super::resources::{Api, Spec, read_nothing_more};
+use super::resources::{Api, Spec, may_always_go, read_nothing_more};
 use crate::account::SecretHash;
 use crate::api::View;
 use crate::events::rfc_2822;
@@ -29,6 +29,7 @@ pub static KEYS: Spec = Spec {
     api: Api::Classic,
     reads: &[],
     read: read_nothing_more,
+    may_go: may_always_go,
     show,
     unique: None,
 };

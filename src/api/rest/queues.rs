@@ -14,8 +14,9 @@ use super::resources::{self, Api, Spec, read_nothing_more};
 use crate::account::Account;
 use crate::api::View;
 use crate::call::Update;
-use crate::events::rfc_2822;
+use crate::events::{Queue, rfc_2822};
 use crate::ids::{CallSid, QueueSid};
+use crate::provision::queue_row;
 use crate::shard::wall_ms;
 use crate::store::{Kind, Resource};
 use crate::twiml::{AtEnd, DocumentSource, NewDocument};
@@ -31,6 +32,7 @@ pub static SPEC: Spec = Spec {
     api: Api::Classic,
     reads: &[],
     read: read_nothing_more,
+    may_go,
     show,
     unique: Some((name, 22_003)),
 };
@@ -107,6 +109,23 @@ pub(super) async fn update_member(
     let record = calls::find(&view, &account, &member.0.to_string()).await?;
     calls::change(&view, &account, &record, Update { document: Some(document), ..Update::default() }).await?;
     Ok(Json(resource(&row, at, member)))
+}
+
+/// Only one in which nobody waits: whoever does keeps the place.
+fn may_go(view: &View, row: &Resource) -> Result<(), Fault> {
+    match members(view, row).is_empty() {
+        true => Ok(()),
+        false => Err(Fault::parameter(20_001, "Calls wait in the queue: it can be deleted when it is empty")),
+    }
+}
+
+/// Those that documents have named just now: somebody waits in them, and they are not in the store yet. The newest first.
+pub(super) fn unwritten(view: &View, account: &Account) -> Vec<Resource> {
+    let directory = view.directory.load();
+    let is_new = |queue: &Queue| !queue.members.is_empty() && directory.queue(account.sid, &queue.name).is_none();
+    let mut rows: Vec<Resource> = view.queues.find(account.sid, is_new).iter().map(queue_row).collect();
+    rows.sort_by(|one, other| other.sid.cmp(&one.sid));
+    rows
 }
 
 async fn find(view: &View, account: &Account, sid: &str) -> Result<Resource, Fault> {

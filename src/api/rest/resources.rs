@@ -13,6 +13,7 @@ use super::fault::Fault;
 use super::fields::{self, Field, Shape};
 use super::form::{Form, invalid};
 use super::page::{Base, Page};
+use super::queues;
 use super::table::Table;
 use crate::account::Account;
 use crate::api::View;
@@ -40,6 +41,8 @@ pub struct Spec {
     pub reads: &'static [&'static str],
     /// What is read from a form besides the fields, and everything that must fit together; with the row that is changed.
     pub read: Read,
+    /// Why it cannot be deleted.
+    pub may_go: fn(&View, &Resource) -> Result<(), Fault>,
     /// What is shown besides the fields, and what is not.
     pub show: fn(&View, &Resource, &mut Map<String, Value>),
     /// The name that no other of the kind may have, and the error number where one has it.
@@ -65,6 +68,10 @@ pub enum Api {
 }
 
 pub fn read_nothing_more(_: &View, _: &Form, _: Option<&Resource>, _: &mut Map<String, Value>) -> Result<(), Fault> {
+    Ok(())
+}
+
+pub fn may_always_go(_: &View, _: &Resource) -> Result<(), Fault> {
     Ok(())
 }
 
@@ -188,6 +195,10 @@ async fn list(
     let sid = account.sid.to_string();
     let wanted: Vec<_> =
         FILTERS.into_iter().filter_map(|(name, key)| Some((key, json!(page.query.text(name)?)))).collect();
+    let takes = |row: &Resource| {
+        let detail = if wanted.is_empty() { Map::new() } else { detail(row) };
+        wanted.iter().all(|(key, value)| detail.get(*key) == Some(value))
+    };
     let mut rows: Vec<Resource> = Vec::new();
     let mut before = page.after.clone();
     loop {
@@ -196,14 +207,15 @@ async fn list(
         let found = view.store.list(&listed).await.map_err(|_| Fault::store_is_away())?;
         let ends = found.len() < limit as usize;
         before = found.last().map(|row| row.sid.clone());
-        let takes = |row: &Resource| {
-            let detail = if wanted.is_empty() { Map::new() } else { detail(row) };
-            wanted.iter().all(|(key, value)| detail.get(*key) == Some(value))
-        };
         rows.extend(found.into_iter().filter(takes));
         if ends || rows.len() > page.size as usize {
             break;
         }
+    }
+    if page.after.is_none() {
+        let mut new = unwritten(spec.kind, &view, &account);
+        new.retain(|row| takes(row) && rows.iter().all(|known| known.sid != row.sid));
+        rows.splice(0..0, new);
     }
     let follows = rows.len() > page.size as usize;
     rows.truncate(page.size as usize);
@@ -289,6 +301,7 @@ async fn update(
 
 async fn remove(spec: &'static Spec, view: View, Acting(account): Acting, names: Names) -> Result<StatusCode, Fault> {
     let row = row_of(spec, &view, &account, &names).await?;
+    (spec.may_go)(&view, &row)?;
     let deleted = match spec.uses {
         Some(_) => view.provisioning.delete(&row.account, row.kind, &row.parent, &row.sid).await,
         None => view.provisioning.delete_with_uses(&row.account, &row.sid).await,
@@ -317,8 +330,14 @@ pub async fn find(
     if !sid.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Ok(None);
     }
-    let account = account.sid.to_string();
-    view.store.fetch(&account, kind, parent, sid).await.map_err(|_| Fault::store_is_away())
+    let found =
+        view.store.fetch(&account.sid.to_string(), kind, parent, sid).await.map_err(|_| Fault::store_is_away())?;
+    Ok(found.or_else(|| unwritten(kind, view, account).into_iter().find(|row| row.sid == sid)))
+}
+
+/// Rows that are there and not in the store yet.
+fn unwritten(kind: Kind, view: &View, account: &Account) -> Vec<Resource> {
+    if kind == Kind::Queue { queues::unwritten(view, account) } else { Vec::new() }
 }
 
 /// What a form names by its sid is there, and the account's.

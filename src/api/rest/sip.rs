@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::fault::Fault;
 use super::fields::{self, Field, Shape, Usual, field, idle};
 use super::form::{Form, invalid};
-use super::resources::{Api, Spec, parts, read_nothing_more};
+use super::resources::{Api, Spec, may_always_go, parts, read_nothing_more};
 use crate::api::View;
 use crate::store::{Kind, Resource};
 
@@ -52,6 +52,7 @@ static DOMAINS: Spec = Spec {
     api: Api::Classic,
     reads: &[],
     read: read_domain,
+    may_go: may_always_go,
     show: show_domain,
     unique: Some((domain_name, 21_232)),
 };
@@ -67,6 +68,7 @@ static CREDENTIAL_LISTS: Spec = Spec {
     api: Api::Classic,
     reads: &[],
     read: read_nothing_more,
+    may_go: may_always_go,
     show: |_, row, shown| {
         let parts = parts(row, "/SIP/CredentialLists", &[("credentials", "Credentials")]);
         shown.insert("subresource_uris".into(), parts);
@@ -85,6 +87,7 @@ static CREDENTIALS: Spec = Spec {
     api: Api::Classic,
     reads: &["Username", "Password"],
     read: read_credential,
+    may_go: may_always_go,
     show: |_, row, shown| {
         shown.remove("hashes");
         shown.remove("realm");
@@ -120,6 +123,7 @@ static ADDRESSES: Spec = Spec {
     api: Api::Classic,
     reads: &[],
     read: read_address,
+    may_go: may_always_go,
     show: |_, row, shown| {
         shown.insert("ip_access_control_list_sid".into(), json!(row.parent));
     },
@@ -137,6 +141,7 @@ static CALL_CREDENTIALS: Spec = Spec {
     api: Api::Classic,
     reads: &[],
     read: read_nothing_more,
+    may_go: may_always_go,
     show: |_, row, shown| {
         shown.insert("domain_sid".into(), json!(row.parent));
     },

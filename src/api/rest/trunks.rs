@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::fields::{self, Field, Shape, Usual, field, idle};
 use super::form::{Form, invalid};
 use super::page::{Base, Page};
-use super::resources::{Api, Spec, detail, find, iso_8601, read_nothing_more};
+use super::resources::{Api, Spec, detail, find, iso_8601, may_always_go, read_nothing_more};
 use super::table::Table;
 use super::{numbers, sip};
 use crate::account::{Account, Number};
@@ -41,6 +41,7 @@ static TRUNKS: Spec = Spec {
     api: Api::V1,
     reads: &[],
     read: read_trunk,
+    may_go: may_always_go,
     show: show_trunk,
     unique: Some((|_, detail| Some(detail.get("domain_name")?.as_str()?.to_owned()), 21_232)),
 };
@@ -60,6 +61,7 @@ static ORIGINATION_URLS: Spec = Spec {
     parent: Some(Kind::Trunk),
     reads: &[],
     read: read_origination_url,
+    may_go: may_always_go,
     show: show_parent,
     unique: None,
     ..TRUNKS
@@ -75,6 +77,7 @@ static CREDENTIAL_LISTS: Spec = Spec {
     uses: Some(("CredentialListSid", Kind::CredentialList)),
     reads: &[],
     read: read_nothing_more,
+    may_go: may_always_go,
     show: show_parent,
     unique: None,
     ..TRUNKS

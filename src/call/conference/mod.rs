@@ -430,7 +430,9 @@ impl Conference {
         if before != after {
             self.set_mixing(call, effects);
         }
-        if before.hold != after.hold {
+        // Other music for one that is held: it hears that from now on.
+        let has_other_music = after.hold && change.hold_document.is_some();
+        if before.hold != after.hold || has_other_music {
             self.silence(|voice| voice.leg_id == after.leg_id, effects);
             self.set_hearing(call, effects);
             if after.hold {

@@ -118,7 +118,8 @@ impl Conference {
         let (ended, kept) = std::mem::take(&mut self.voices).into_iter().partition(|voice| which(voice));
         self.voices = kept;
         for mut voice in ended {
-            voice.interpreter.handle(VerbInput::HungUp);
+            // What is silenced has no time to tell of.
+            voice.interpreter.handle(VerbInput::HungUp, 0);
             while let Some(effect) = voice.interpreter.poll_effect() {
                 match effect {
                     VerbEffect::CancelFetch(fetch) => {
@@ -146,7 +147,7 @@ impl Conference {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
             let Some(at) = self.voices.iter().position(|voice| voice.number == number) else { return };
-            self.voices[at].interpreter.handle(input);
+            self.voices[at].interpreter.handle(input, now.wall_ms);
             let mut ended = None;
             while let Some(effect) = self.voices[at].interpreter.poll_effect() {
                 match effect {

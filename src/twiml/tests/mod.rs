@@ -49,7 +49,7 @@ impl Driver {
 
     fn give(&mut self, input: VerbInput) -> Vec<String> {
         self.move_elsewhere();
-        self.interpreter.handle(input);
+        self.interpreter.handle(input, 0);
         self.move_elsewhere();
         std::iter::from_fn(|| self.interpreter.poll_effect()).map(|effect| show(&effect)).collect()
     }

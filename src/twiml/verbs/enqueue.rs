@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::twiml::document::{EnqueueVerb, WaitSpec};
+use crate::twiml::document::{EnqueueVerb, Link, WaitSpec};
 use crate::twiml::interpreter::Interpreter;
 use crate::twiml::port::{
     AtEnd, DocumentSource, Endpoint, FetchOrder, FetchReason, HangupReason, NewDocument, Precondition, VerbEffect,
@@ -27,6 +27,8 @@ pub(in crate::twiml) struct Enqueue {
     spec: EnqueueVerb,
     phase: Phase,
     view: Option<QueueView>,
+    /// How long it waited until it was taken.
+    taken_after: Option<Duration>,
     /// What plays meanwhile; `None`: silence.
     program: Option<Box<Interpreter>>,
     /// The fetch that waits to be told how the queue stands.
@@ -50,7 +52,15 @@ const EMPTY_ROUND: Duration = Duration::from_secs(5);
 
 impl Enqueue {
     pub fn new(spec: EnqueueVerb) -> Self {
-        Self { spec, phase: Phase::Entering, view: None, program: None, asking: None, has_played: false }
+        Self {
+            spec,
+            phase: Phase::Entering,
+            view: None,
+            taken_after: None,
+            program: None,
+            asking: None,
+            has_played: false,
+        }
     }
 
     /// Begins the program that plays while the call waits.
@@ -75,7 +85,7 @@ impl Enqueue {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
             let Some(program) = self.program.as_mut() else { return Step::Running };
-            program.handle(input);
+            program.handle(input, context.now_ms());
             let mut ended = None;
             while let Some(effect) = self.program.as_mut().and_then(|program| program.poll_effect()) {
                 match effect {
@@ -108,20 +118,15 @@ impl Enqueue {
     fn program_ended(&mut self, reason: HangupReason, context: &mut Context<'_>) -> Step {
         self.program = None;
         match self.phase {
-            Phase::Whispering if reason == HangupReason::Verb => {
-                // It does not want to be joined: as a callee that hangs up during its whisper.
-                context.push(VerbEffect::LeaveQueue);
-                self.finish("hangup", self.waited(), context);
+            // In its whisper: it does not want to be joined, as a callee that hangs up there.
+            Phase::Whispering | Phase::Waiting if reason == HangupReason::Verb => {
+                self.tell_action("hangup", context);
+                self.phase = Phase::Over;
                 Step::Hangup
             }
             Phase::Whispering => {
                 context.push(VerbEffect::QueueReady);
                 Step::Running
-            }
-            Phase::Waiting if reason == HangupReason::Verb => {
-                context.push(VerbEffect::LeaveQueue);
-                self.phase = Phase::Over;
-                Step::Hangup
             }
             Phase::Waiting if reason == HangupReason::EndOfDocument && self.has_played => self.play(context),
             _ => {
@@ -138,7 +143,7 @@ impl Enqueue {
             context.clear_timer();
         }
         let Some(mut program) = self.program.take() else { return };
-        program.handle(VerbInput::HungUp);
+        program.handle(VerbInput::HungUp, context.now_ms());
         while let Some(effect) = program.poll_effect() {
             if matches!(effect, VerbEffect::StopPlay | VerbEffect::SetTimer(None) | VerbEffect::CancelFetch(_)) {
                 context.push(effect);
@@ -149,13 +154,13 @@ impl Enqueue {
     fn queue_event(&mut self, event: &Waiting, context: &mut Context<'_>) -> Step {
         match event {
             Waiting::Entered(view) => {
-                self.view = Some(*view);
+                (self.view, self.taken_after) = (Some(*view), None);
                 self.play(context)
             }
             Waiting::Stands(view) => {
                 self.view = Some(*view);
                 if let Some(mut order) = self.asking.take() {
-                    let mut params = queue_params(view);
+                    let mut params = queue_params(view, context.now_ms());
                     params.append(&mut order.params);
                     context.push(VerbEffect::Fetch(FetchOrder { params, ..order }));
                 }
@@ -163,11 +168,11 @@ impl Enqueue {
             }
             Waiting::Full(view) => {
                 self.view = Some(*view);
-                self.finish("queue-full", Duration::ZERO, context)
+                self.finish("queue-full", context)
             }
             Waiting::Taken { by, whisper, waited } => {
                 self.quiet(context);
-                self.phase = Phase::Whispering;
+                (self.phase, self.taken_after) = (Phase::Whispering, Some(*waited));
                 let step = self.run_document(DocumentSource::Url(whisper.clone()), AtEnd::Accept, context);
                 if let Some(order) = self.asking.as_mut() {
                     order.params.push(("DequeingCallSid".to_owned(), by.to_string()));
@@ -175,52 +180,70 @@ impl Enqueue {
                 }
                 step
             }
-            Waiting::Bridged { .. } => {
+            Waiting::Bridged { waited } => {
                 self.quiet(context);
-                self.phase = Phase::Bridged;
+                (self.phase, self.taken_after) = (Phase::Bridged, Some(*waited));
                 Step::Running
             }
-            Waiting::Over { waited } => self.finish("bridged", *waited, context),
+            Waiting::Over => self.finish("bridged", context),
         }
     }
 
-    fn waited(&self) -> Duration {
-        self.view.map_or(Duration::ZERO, |view| view.waited)
+    fn waited(&self, now_ms: u64) -> Duration {
+        let until_now = || self.view.map_or(Duration::ZERO, |view| waited(&view, now_ms));
+        self.taken_after.unwrap_or_else(until_now)
     }
 
     /// Out of the queue by the call's own wish.
     fn leave(&mut self, result: &str, context: &mut Context<'_>) -> Step {
         context.push(VerbEffect::LeaveQueue);
-        self.finish(result, self.waited(), context)
+        self.finish(result, context)
     }
 
-    fn finish(&mut self, result: &str, waited: Duration, context: &mut Context<'_>) -> Step {
+    fn finish(&mut self, result: &str, context: &mut Context<'_>) -> Step {
         self.quiet(context);
         self.phase = Phase::Over;
         let Some(link) = self.spec.action.clone() else { return Step::Next };
-        let params = self.result_params(result, waited);
+        let params = self.result_params(result, context.now_ms());
         Step::Transfer(Transfer { link, method: self.spec.method, params, reason: FetchReason::Action })
     }
 
-    fn result_params(&self, result: &str, waited: Duration) -> Vec<(String, String)> {
-        let mut params =
-            vec![("QueueResult".to_owned(), result.to_owned()), ("QueueTime".to_owned(), waited.as_secs().to_string())];
+    /// Out of the queue, and something else goes on: the action is told so, and not obeyed.
+    fn tell_action(&mut self, result: &str, context: &mut Context<'_>) {
+        let params = self.result_params(result, context.now_ms());
+        self.quiet(context);
+        context.push(VerbEffect::LeaveQueue);
+        if let Some(Link::Absolute(url)) = self.spec.action.clone() {
+            let endpoint = Endpoint { url, method: self.spec.method };
+            let fetch = context.next_fetch();
+            let reason = FetchReason::Action;
+            context.push(VerbEffect::Fetch(FetchOrder { fetch, endpoint, params, reason, answer_wanted: false }));
+        }
+    }
+
+    fn result_params(&self, result: &str, now_ms: u64) -> Vec<(String, String)> {
+        let waited = self.waited(now_ms).as_secs().to_string();
+        let mut params = vec![("QueueResult".to_owned(), result.to_owned()), ("QueueTime".to_owned(), waited)];
         params.extend(self.view.map(|view| ("QueueSid".to_owned(), view.sid.to_string())));
         params
     }
 }
 
 /// What a request tells of the queue.
-fn queue_params(view: &QueueView) -> Vec<(String, String)> {
+fn queue_params(view: &QueueView, now_ms: u64) -> Vec<(String, String)> {
     [
         ("QueueSid", view.sid.to_string()),
         ("QueuePosition", view.position.to_string()),
-        ("QueueTime", view.waited.as_secs().to_string()),
+        ("QueueTime", waited(view, now_ms).as_secs().to_string()),
         ("AvgQueueTime", view.average_wait.as_secs().to_string()),
         ("CurrentQueueSize", view.size.to_string()),
     ]
     .map(|(name, value)| (name.to_owned(), value))
     .to_vec()
+}
+
+fn waited(view: &QueueView, now_ms: u64) -> Duration {
+    Duration::from_millis(now_ms.saturating_sub(view.since_ms))
 }
 
 impl Machine for Enqueue {
@@ -247,18 +270,10 @@ impl Machine for Enqueue {
         }
     }
 
-    /// Another document takes its place: its action is told so, and not obeyed.
+    /// Another document takes its place.
     fn cancel(&mut self, context: &mut Context<'_>) {
-        let result = if self.phase == Phase::Bridged { "redirected-from-bridged" } else { "redirected" };
-        let params = self.result_params(result, self.waited());
-        self.quiet(context);
-        context.push(VerbEffect::LeaveQueue);
-        if let Some(crate::twiml::document::Link::Absolute(url)) = self.spec.action.clone() {
-            let endpoint = Endpoint { url, method: self.spec.method };
-            let fetch = context.next_fetch();
-            let reason = FetchReason::Action;
-            context.push(VerbEffect::Fetch(FetchOrder { fetch, endpoint, params, reason, answer_wanted: false }));
-        }
+        let is_bridged = self.phase == Phase::Bridged;
+        self.tell_action(if is_bridged { "redirected-from-bridged" } else { "redirected" }, context);
     }
 
     fn hung_up(&mut self, context: &mut Context<'_>) -> Step {

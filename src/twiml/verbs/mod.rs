@@ -110,6 +110,7 @@ pub(super) struct Context<'a> {
     effects: &'a mut VecDeque<VerbEffect>,
     shelf: &'a mut Shelf,
     numbers: &'a mut Numbers,
+    now_ms: u64,
 }
 
 /// Numbers given out once in the life of an interpreter.
@@ -137,8 +138,18 @@ impl Numbers {
 }
 
 impl<'a> Context<'a> {
-    pub fn new(effects: &'a mut VecDeque<VerbEffect>, shelf: &'a mut Shelf, numbers: &'a mut Numbers) -> Self {
-        Self { effects, shelf, numbers }
+    pub fn new(
+        effects: &'a mut VecDeque<VerbEffect>,
+        shelf: &'a mut Shelf,
+        numbers: &'a mut Numbers,
+        now_ms: u64,
+    ) -> Self {
+        Self { effects, shelf, numbers, now_ms }
+    }
+
+    /// When the input that is handled came: wall clock, milliseconds since 1970.
+    pub fn now_ms(&self) -> u64 {
+        self.now_ms
     }
 
     pub fn push(&mut self, effect: VerbEffect) {
