@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import threading
+from collections import Counter
 from urllib.parse import parse_qsl
 
 from twilio.base.exceptions import TwilioRestException
@@ -16,7 +17,7 @@ from recorder import agrees
 
 IMPOSTOR = 0.5
 # Users that are called, and the noises of a second and less that they hear.
-USERS = {name: f"secret-of-{name}" for name in ("played", "raced", "raced-too", "late", "rung")}
+USERS = {name: f"secret-of-{name}" for name in ("played", "raced", "raced-too", "contested", "late", "rung")}
 SOUNDS = {name: noise(0.6, seed) for seed, name in enumerate(("one", "two", "three"), 50)}
 STEPS = ["initiated", "ringing", "answered", "completed"]
 ROUNDS = 8
@@ -32,7 +33,7 @@ class Control:
         Document(port, self.answer)
 
     def parts(self):
-        return [self.interrupted, self.raced, self.raced_too, self.late, self.rung]
+        return [self.interrupted, self.raced, self.raced_too, self.contested, self.late, self.rung]
 
     # The program's documents.
 
@@ -83,6 +84,7 @@ class Control:
         call, phone, incoming = self.place(user, twiml)
         incoming.respond(180)
         telephone = self.line.telephones.answer(user, phone, incoming)
+        wait_for(lambda: call.fetch().status == "in-progress", 5, "the call to be in progress")
         return self.line.client.calls(call.sid), telephone
 
     def callbacks(self, sid, *wanted):
@@ -144,7 +146,8 @@ class Control:
         sid, names = call.fetch().sid, {"play": "one", "gather": "two"}
         for turn in turns:
             before = len(self.verbs(sid))
-            self.both_at_once(sid, names, turn)
+            answers = self.at_once(sid, *({"twiml": self.play(name, within_gather=verb == "gather")} for verb, name in names.items()))
+            self.scenario.equal(answers, ["in-progress", "in-progress"], f"answers in round {turn}")
             # As the server tells of the call: what began last is the later one.
             began = wait_for(lambda: len(self.verbs(sid)) >= before + 2 and self.verbs(sid)[before:], 3, "both to begin", every=0.05)
             self.scenario.equal(sorted(began), sorted(names), f"what began in round {turn}")
@@ -155,21 +158,41 @@ class Control:
         telephone.wait_bye()
         self.callbacks(sid, "initiated", "ringing", "in-progress", "completed")
 
-    def both_at_once(self, sid, names, turn):
-        """Both documents, each from a thread and a program of its own; both are answered well."""
-        barrier, clients = threading.Barrier(2), {verb: self.line.login() for verb in names}
-
-        def change(verb):
-            document = self.play(names[verb], within_gather=verb == "gather")
-            barrier.wait()
-            return clients[verb].calls(sid).update(twiml=document).status
-
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            answers = list(pool.map(change, names))
-        self.scenario.equal(answers, ["in-progress", "in-progress"], f"answers in round {turn}")
-
     def verbs(self, sid):
         return [event["verb"].lower() for event in self.line.server.call(sid)["events"] if event["type"] == "verb_started"]
+
+    def at_once(self, sid, *changes):
+        """Each change from a thread and a program of its own, or a function that is called: the statuses or error numbers that they give."""
+        barrier, clients = threading.Barrier(len(changes)), [self.line.login() for _ in changes]
+
+        def make(client, change):
+            barrier.wait()
+            try:
+                return change() if callable(change) else client.calls(sid).update(**change).status
+            except TwilioRestException as error:
+                return error.code
+
+        with concurrent.futures.ThreadPoolExecutor(len(changes)) as pool:
+            return list(pool.map(make, clients, changes))
+
+    def contested(self):
+        """A document, an end by REST and an end by the telephone at once, two of them each time: the call ends, and it ends once."""
+        given = set()
+        for turn in range(9):
+            call, telephone = self.answered("contested", self.play("one"))
+            document, end = {"twiml": self.play("two")}, {"status": "completed"}
+            changes = [(document, end), (end, end), (document, telephone.hang_up)][turn % 3]
+            answers = self.at_once(call.fetch().sid, *changes)
+            for change, answer in zip(changes, answers):
+                wanted = {"twiml": {"in-progress", 21220}, "status": {"completed", 21220}}[next(iter(change))] if isinstance(change, dict) else {None}
+                self.scenario.check(answer in wanted, f"{change} in round {turn}: {answer}")
+            self.scenario.check(turn % 3 == 2 or "completed" in answers, f"nobody has ended it: {answers}")
+            given.add((turn % 3, *answers))
+            if not telephone.is_over:
+                telephone.wait_bye()
+            self.callbacks(call.fetch().sid, "initiated", "ringing", "in-progress", "completed")
+            self.over(call)
+        return sorted(given, key=str)
 
     def late(self):
         """A change whose document comes late has lost its place to the change after it."""
@@ -199,8 +222,10 @@ class Control:
             self.over(self.line.client.calls(made.sid))
 
     def books(self):
-        """Every request was signed, and REST was never behind a callback."""
+        """Every request was signed, each step was told once, and REST was never behind a callback."""
         self.scenario.equal(self.invalid, [], "requests with a wrong signature")
+        steps = Counter((one["params"]["CallSid"], one["params"]["CallStatus"]) for one in self.told)
+        self.scenario.equal([step for step, count in steps.items() if count > 1], [], "steps that were told twice")
         told = [(one["params"]["CallStatus"], one["rest"]) for one in self.told if not agrees(one)]
         self.scenario.equal(told, [], "callbacks that REST is behind of")
         return f"{len(self.told)} callbacks; the later of two was {' '.join(self.later)}"
