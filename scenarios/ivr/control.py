@@ -17,7 +17,7 @@ from recorder import agrees
 
 IMPOSTOR = 0.5
 # Users that are called, and the noises of a second and less that they hear.
-USERS = {name: f"secret-of-{name}" for name in ("played", "raced", "raced-too", "contested", "late", "rung")}
+USERS = {name: f"secret-of-{name}" for name in ("played", "raced", "raced-too", "contested", "late", "rung", "hasty")}
 SOUNDS = {name: noise(0.6, seed) for seed, name in enumerate(("one", "two", "three"), 50)}
 STEPS = ["initiated", "ringing", "answered", "completed"]
 ROUNDS = 8
@@ -33,7 +33,7 @@ class Control:
         Document(port, self.answer)
 
     def parts(self):
-        return [self.interrupted, self.raced, self.raced_too, self.contested, self.late, self.rung]
+        return [self.interrupted, self.raced, self.raced_too, self.contested, self.late, self.rung, self.hasty]
 
     # The program's documents.
 
@@ -55,10 +55,9 @@ class Control:
         form = dict(parse_qsl(handler.form, keep_blank_values=True))
         if not self.validator.validate(self.url + handler.path, form, handler.headers.get("X-Twilio-Signature", "")):
             self.invalid.append(handler.path)
+        # Before the answer, so that the next request has not been sent.
+        self.told.append({"path": handler.path, "params": form, "rest": self.line.recorder.status(form["CallSid"])})
         if handler.path == "/status":
-            # Before the answer, so that the next one has not been sent.
-            rest = self.line.recorder.status(form["CallSid"])
-            self.told.append({"path": handler.path, "params": form, "rest": rest})
             return handler.document("", status=204)
         self.asked.append((handler.path, form))
         if handler.path == "/slow":
@@ -89,9 +88,12 @@ class Control:
 
     def callbacks(self, sid, *wanted):
         """They come in this order, numbered from 0."""
-        mine = lambda: [(one["params"]["CallStatus"], one["params"]["SequenceNumber"]) for one in self.told if one["params"]["CallSid"] == sid]
+        mine = lambda: [(one["params"]["CallStatus"], one["params"]["SequenceNumber"]) for one in self.steps() if one["params"]["CallSid"] == sid]
         wait_for(lambda: len(mine()) >= len(wanted), 6, f"{len(wanted)} callbacks")
         self.scenario.equal(mine(), [(status, str(place)) for place, status in enumerate(wanted)], "callbacks")
+
+    def steps(self):
+        return [one for one in self.told if one["path"] == "/status"]
 
     def refused(self, call, **change):
         try:
@@ -221,11 +223,25 @@ class Control:
             self.scenario.equal(made.fetch().status, "canceled", "the call")
             self.over(self.line.client.calls(made.sid))
 
+    def hasty(self):
+        """Ended at once after the answer: what update gives as its status is what becomes of the call."""
+        seen = []
+        for _ in range(5):
+            made, phone, incoming = self.place("hasty", self.play("one"))
+            incoming.respond(180)
+            wait_for(lambda: made.fetch().status == "ringing", 5, "the call to ring")
+            telephone = self.line.telephones.answer("hasty", phone, incoming)
+            given = made.update(status="completed").status
+            telephone.wait_bye()
+            self.callbacks(made.sid, "initiated", "ringing", "in-progress", "completed")
+            seen.append((given, self.line.client.calls(made.sid).fetch().status))
+        self.scenario.equal(seen, [("completed", "completed")] * 5, "what update gave, and what became of the call")
+
     def books(self):
-        """Every request was signed, each step was told once, and REST was never behind a callback."""
+        """Every request was signed, each step was told once, and REST was never behind what a request said."""
         self.scenario.equal(self.invalid, [], "requests with a wrong signature")
-        steps = Counter((one["params"]["CallSid"], one["params"]["CallStatus"]) for one in self.told)
+        steps = Counter((one["params"]["CallSid"], one["params"]["CallStatus"]) for one in self.steps())
         self.scenario.equal([step for step, count in steps.items() if count > 1], [], "steps that were told twice")
-        told = [(one["params"]["CallStatus"], one["rest"]) for one in self.told if not agrees(one)]
-        self.scenario.equal(told, [], "callbacks that REST is behind of")
-        return f"{len(self.told)} callbacks; the later of two was {' '.join(self.later)}"
+        told = [(one["path"], one["params"]["CallStatus"], one["rest"]) for one in self.told if not agrees(one)]
+        self.scenario.equal(told, [], "requests that REST is behind of")
+        return f"{len(self.told)} requests; the later of two was {' '.join(self.later)}"

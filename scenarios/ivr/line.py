@@ -387,14 +387,14 @@ class Line:
         equal(sorted({(one["path"], *one["twice"]) for one in asked if one["twice"]}), [], "parameters that come twice")
         equal([found for one in asked if (found := wrong(one["path"], one["params"]))], [], "parameters that are missing, and that are too many")
         told = [one for one in asked if "rest" in one]
-        equal([(one["params"]["CallStatus"], one["rest"], one["path"]) for one in told if not agrees(one)], [], "callbacks that REST is behind of")
+        equal([(one["params"]["CallStatus"], one["rest"], one["path"]) for one in told if not agrees(one)], [], "requests that REST is behind of")
         statuses = sorted((one["path"], one["status"]) for one in asked if one["status"] not in (200, 204))
         equal(statuses, [("/opening-hours", 500)] * is_whole, "requests that the program did not answer well")
         equal([one.sid for one in self.client.recordings.list()], [], "recordings that are left")
         self.server.wait_metric(0, "dialtone_media_sessions")
         equal(self.server.stop(), 0, "exit code")
         self.count = len(calls), len(asked)
-        return f"{len(calls)} calls, {len(asked)} requests, {len(told)} callbacks of steps"
+        return f"{len(calls)} calls, {len(asked)} requests, {len(told)} of them with a status"
 
 
 def write_sounds(folder):

@@ -36,7 +36,7 @@ MAY = {
 }
 TOLD = {
     "conference-start": set(),
-    "conference-end": {"CallSidEndingConference", "ReasonConferenceEnded"},
+    "conference-end": {"CallSidEndingConference", "ReasonConferenceEnded", "Reason"},
     "participant-join": MEMBER,
     "participant-leave": MEMBER | {"ParticipantCallStatus", "ReasonParticipantLeft"},
 }

@@ -15,7 +15,7 @@ from twilio.request_validator import RequestValidator
 from lib.scenario import wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN
 
-# A call goes this way; what REST says must be as far as what a callback said, or farther.
+# A call goes this way; what REST says must be as far as what a request said, or farther.
 RANKS = {"queued": 0, "initiated": 0, "ringing": 1, "in-progress": 2}
 LAST = 3
 # What is another in each call.
@@ -102,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
             "twice": sorted(name for name, count in counts.items() if count > 1), "status": 0, "document": "",
         }
         said, sid = form.get("CallStatus"), form.get("CallSid")
-        if "SequenceNumber" in form and said:
+        if said:
             one["rest"] = recorder.status(sid)
         # In the order in which they come.
         if not parts.path.startswith("/sounds/"):
@@ -132,6 +132,6 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def agrees(one):
-    """Whether REST is as far as the callback: where that is the last word, both say the same."""
+    """Whether REST is as far as the request: where that is the last word, both say the same."""
     said, rest = one["params"]["CallStatus"], one["rest"]
     return rest == said if said not in RANKS else RANKS.get(rest, LAST) >= RANKS[said]
