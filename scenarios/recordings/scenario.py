@@ -202,7 +202,8 @@ class Recordings:
         self.scenario.equal((asked["valid"], params["DialCallStatus"]), (True, "completed"), "the action of Dial")
         callback = self.callback(params["RecordingSid"], "DialVerb", "2", "both")
         self.scenario.equal((callback["RecordingUrl"], callback["CallSid"]), (params["RecordingUrl"], params["CallSid"]), "RecordingUrl")
-        caller, bob = channels(download(params["RecordingUrl"]).content)
+        self.dual = params["RecordingUrl"]
+        caller, bob = channels(download(self.dual).content)
         begun = self.holds(caller, "dialled"), self.holds(bob, "bob")
         self.lacks(caller, self.said["bob"], "bob in the caller's channel")
         self.lacks(bob, self.said["dialled"], "the caller in bob's channel")
@@ -239,7 +240,7 @@ class Recordings:
         else:
             equal((mp3.status_code, "lame" in mp3.text), (501, True), "an mp3 without an encoder")
         equal(download(f"{self.url}.flac").status_code, 404, "a form that there is not")
-        for suffix in ("", ".wav", ".mp3", ".json"):
+        for suffix in ("", ".wav", ".mp3", ".opus", ".json"):
             nobody = download(self.url + suffix, login=None)
             equal((nobody.status_code, "Basic" in nobody.headers["WWW-Authenticate"]), (401, True), f"{suffix} without credentials")
             equal(download(self.url + suffix, (ACCOUNT, "wrong")).status_code, 401, f"{suffix} with a wrong token")
@@ -256,6 +257,42 @@ class Recordings:
         (audio,) = channels((self.scenario.folder / "kept.wav").read_bytes())
         self.holds(audio, "kept")
         return True
+
+    def opus(self):
+        """Ogg Opus of a mono and of a dual recording: libopus hears in it what the wav has, as long, each in its own channel."""
+        equal, told = self.scenario.equal, []
+        for url, said in ((self.url, ["kept"]), (self.dual, ["dialled", "bob"])):
+            whole = download(f"{url}.opus")
+            equal((whole.status_code, whole.headers["Content-Type"]), (200, "audio/ogg"), "the opus file")
+            equal(download(f"{url}.opus").content, whole.content, "the file when it is asked for again")
+            part = download(f"{url}.opus", Range="bytes=100-299")
+            equal((part.status_code, part.content), (206, whole.content[100:300]), "a range of it")
+            head = requests.head(f"{url}.opus", auth=MINE, timeout=5)
+            equal((head.headers["Content-Length"], head.content), (str(len(whole.content)), b""), "HEAD")
+            wav, heard = channels(download(url).content), self.opus_decode(whole.content, len(said))
+            equal([len(one) for one in heard], [len(one) for one in wav], "samples of each channel")
+            for name, audio, original in zip(said, heard, wav):
+                self.holds(audio, name)
+                found = correlation(original, audio)
+                self.scenario.check(found >= 0.97, f"the wav in the opus file: correlation {found:.3f}")
+            told.append(f"{len(said)} of {8 * len(whole.content) * RATE / len(wav[0]) / 1000:.0f} kbit/s")
+        for one, other in ((0, "bob"), (1, "dialled")):
+            self.lacks(heard[one], self.said[other], f"{other} in the other channel")
+        return ", ".join(told)
+
+    def opus_decode(self, data, wanted):
+        """The channels, as opusdec gives them, of a file in which opusinfo finds nothing wrong."""
+        folder = self.scenario.folder
+        (folder / "one.opus").write_bytes(data)
+        info = subprocess.run(["opusinfo", "one.opus"], cwd=folder, capture_output=True, text=True).stdout
+        faults = [line for line in info.splitlines() if "WARNING" in line or "ERROR" in line]
+        equal, has = self.scenario.equal, lambda text: self.scenario.check(text in info, f"opusinfo does not say {text!r}: {info}")
+        equal(faults, [], "faults of the opus file")
+        has(f"Channels: {wanted}")
+        has(f"Original sample rate: {RATE} Hz")
+        done = subprocess.run(["opusdec", "--quiet", "--no-dither", "--rate", str(RATE), "one.opus", "one.wav"], cwd=folder)
+        equal(done.returncode, 0, "opusdec")
+        return channels((folder / "one.wav").read_bytes())
 
     # The REST program.
 
@@ -378,14 +415,15 @@ class Recordings:
             equal(one.duration, str(math.ceil(len(audio[0]) // 8 / 1000)), "duration")
             url = f"http://{HTTP}/2010-04-01/Accounts/{ACCOUNT}/Recordings/{sid}"
             equal(self.client.recordings(sid).fetch().media_url, url, "media_url")
-            download(f"{url}.mp3")
+            for suffix in (".mp3", ".opus"):
+                download(url + suffix)
             self.refused(20404, lambda: self.other.recordings(sid).delete())
             self.refused(20404, lambda: self.client.calls(self.sid_of(self.telephones.talk("say_kept").call)).recordings(sid).fetch())
             equal(requests.delete(f"{url}.json", timeout=5).status_code, 401, "delete without credentials")
             equal(resource.delete_with_http_info().status_code, 204, "delete")
             self.refused(20404, resource.fetch)
             self.refused(20404, resource.delete)
-            for suffix in ("", ".wav", ".mp3"):
+            for suffix in ("", ".wav", ".mp3", ".opus"):
                 equal(download(url + suffix).status_code, 404, f"{suffix} of a deleted recording")
             equal(list(self.files.glob(f"{sid}*")), [], "files of a deleted recording")
         equal(self.client.calls(call).recordings.list(), [], "recordings of the call")
@@ -463,8 +501,8 @@ def main():
     with Scenario(__file__) as scenario:
         calls = Recordings(scenario)
         parts = [
-            calls.start, calls.speak, calls.record_verb, calls.hung_up, calls.nothing_said, calls.dial, calls.start_verb, calls.downloads, calls.rest,
-            calls.lists, calls.fetch_and_delete, calls.killed, calls.told_once, calls.stop, calls.full_disk,
+            calls.start, calls.speak, calls.record_verb, calls.hung_up, calls.nothing_said, calls.dial, calls.start_verb, calls.downloads, calls.opus,
+            calls.rest, calls.lists, calls.fetch_and_delete, calls.killed, calls.told_once, calls.stop, calls.full_disk,
         ]
         for part in parts:
             scenario.step(part.__name__.replace("_", " "), part)

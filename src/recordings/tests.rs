@@ -52,7 +52,7 @@ fn recording_of_a_process_that_died_is_finished_with_what_there_is() {
     let folder = Folder::new("finish");
     let archive = Archive::new(folder.0.clone());
     let (there, gone) = (RecordingSid::new(1), RecordingSid::new(2));
-    std::fs::write(archive.path(there, RECORDING_FILE), unfinished_wav()).unwrap();
+    std::fs::write(archive.path(there, Form::Wav), unfinished_wav()).unwrap();
     let finished = archive.finish(fact(there));
     assert_eq!((finished.status, finished.duration_ms, finished.channels), (RecordingStatus::Completed, 1000, 1));
     let failed = archive.finish(fact(gone));
@@ -61,20 +61,36 @@ fn recording_of_a_process_that_died_is_finished_with_what_there_is() {
 }
 
 #[tokio::test]
-async fn mp3_is_made_once_and_deleted_with_the_rest() {
-    let folder = Folder::new("mp3");
+async fn other_forms_are_made_once_and_deleted_with_the_rest() {
+    let folder = Folder::new("forms");
     let archive = Archive::new(folder.0.clone());
     let sid = RecordingSid::new(3);
-    assert!(matches!(archive.file(sid, Form::Mp3).await, Err(ArchiveError::NotFound)));
-    std::fs::write(archive.path(sid, RECORDING_FILE), unfinished_wav()).unwrap();
+    for form in Form::ALL {
+        assert!(matches!(archive.file(sid, form).await, Err(ArchiveError::NotFound)), "{form:?}");
+    }
+    std::fs::write(archive.path(sid, Form::Wav), unfinished_wav()).unwrap();
     archive.finish(fact(sid));
-    let mp3 = archive.file(sid, Form::Mp3).await.expect("lame is installed by tests/run");
-    let bytes = std::fs::read(&mp3).unwrap();
-    assert!(bytes.len() > 1000 && (bytes.starts_with(b"ID3") || bytes[0] == 0xFF), "an mp3");
-    let made = std::fs::metadata(&mp3).unwrap().modified().unwrap();
-    assert_eq!(archive.file(sid, Form::Mp3).await.unwrap(), mp3);
-    assert_eq!(std::fs::metadata(&mp3).unwrap().modified().unwrap(), made, "not made again");
+    for (form, magic) in [(Form::Mp3, [&b"ID3"[..], b"\xFF"]), (Form::Opus, [b"OggS", b"OggS"])] {
+        let made = archive.file(sid, form).await.expect("lame is installed by tests/run");
+        let bytes = std::fs::read(&made).unwrap();
+        assert!(bytes.len() > 1000 && magic.iter().any(|magic| bytes.starts_with(magic)), "{form:?}");
+        let at = std::fs::metadata(&made).unwrap().modified().unwrap();
+        assert_eq!(archive.file(sid, form).await.unwrap(), made);
+        assert_eq!(std::fs::metadata(&made).unwrap().modified().unwrap(), at, "not made again");
+    }
     archive.delete(sid).await.unwrap();
     archive.delete(sid).await.unwrap();
     assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn what_is_no_recording_becomes_no_opus_file_and_leaves_none() {
+    let folder = Folder::new("no-opus");
+    let archive = Archive::new(folder.0.clone());
+    let sid = RecordingSid::new(4);
+    for wrong in [&b"RIFF"[..], &[b'x'; 200]] {
+        std::fs::write(archive.path(sid, Form::Wav), wrong).unwrap();
+        assert!(matches!(archive.file(sid, Form::Opus).await, Err(ArchiveError::Encoder(_))));
+        assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1, "the wav alone");
+    }
 }
