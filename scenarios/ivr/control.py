@@ -17,7 +17,7 @@ from recorder import agrees
 
 IMPOSTOR = 0.5
 # Users that are called, and the noises of a second and less that they hear.
-USERS = {name: f"secret-of-{name}" for name in ("played", "raced", "raced-too", "contested", "late", "rung", "hasty")}
+USERS = {name: f"secret-of-{name}" for name in ("played", "raced", "raced-too", "contested", "late", "rung", "hasty", "moved", "plain", "dialling", "dialled")}
 SOUNDS = {name: noise(0.6, seed) for seed, name in enumerate(("one", "two", "three"), 50)}
 STEPS = ["initiated", "ringing", "answered", "completed"]
 ROUNDS = 8
@@ -33,7 +33,7 @@ class Control:
         Document(port, self.answer)
 
     def parts(self):
-        return [self.interrupted, self.raced, self.raced_too, self.contested, self.late, self.rung, self.hasty]
+        return [self.interrupted, self.raced, self.raced_too, self.contested, self.late, self.rung, self.hasty, self.moved, self.plain, self.dialled]
 
     # The program's documents.
 
@@ -56,13 +56,23 @@ class Control:
         if not self.validator.validate(self.url + handler.path, form, handler.headers.get("X-Twilio-Signature", "")):
             self.invalid.append(handler.path)
         # Before the answer, so that the next request has not been sent.
-        self.told.append({"path": handler.path, "params": form, "rest": self.line.recorder.status(form["CallSid"])})
+        if form:
+            self.told.append({"path": handler.path, "params": form, "rest": self.line.recorder.status(form["CallSid"])})
         if handler.path == "/status":
             return handler.document("", status=204)
         self.asked.append((handler.path, form))
         if handler.path == "/slow":
             self.let_go.wait(12)
             return handler.document(self.play("one"))
+        if handler.path == "/moved":
+            handler.send_response(307)
+            handler.send_header("Location", "/fast")
+            handler.send_header("Content-Length", "0")
+            return handler.end_headers()
+        if handler.path == "/plain":
+            return handler.document(self.play("two"), "text/plain")
+        if handler.path == "/dialled":
+            return handler.document(self.play("three"))
         if handler.path == "/broken":
             return handler.document("out of order", "text/plain", 500)
         handler.document(self.play({"/fast": "two", "/instead": "three"}[handler.path]))
@@ -236,6 +246,39 @@ class Control:
             self.callbacks(made.sid, "initiated", "ringing", "in-progress", "completed")
             seen.append((given, self.line.client.calls(made.sid).fetch().status))
         self.scenario.equal(seen, [("completed", "completed")] * 5, "what update gave, and what became of the call")
+
+    def moved(self):
+        """307 keeps method and form, as in a browser (RFC 9110 s15.4.8)."""
+        call, telephone = self.answered("moved", self.play("one"))
+        telephone.hears(SOUNDS["one"], "the first document")
+        call.update(url=f"{self.url}/moved")
+        telephone.hears(SOUNDS["two"], "the document that the redirect leads to")
+        telephone.hang_up()
+        form = [form for path, form in self.asked if path == "/fast" and form.get("CallSid") == call.fetch().sid]
+        self.scenario.equal(len(form), 1, "requests with a form where 307 leads")
+
+    def plain(self):
+        """Valid TwiML is run as text/plain too."""
+        call, telephone = self.answered("plain", self.play("one"))
+        telephone.hears(SOUNDS["one"], "the first document")
+        call.update(url=f"{self.url}/plain")
+        telephone.hears(SOUNDS["two"], "TwiML that is text/plain")
+        telephone.hang_up()
+
+    def dialled(self):
+        """A child that leaves its parent by a document of its own has no DialCallDuration."""
+        document = "<Response><Dial action='URL/dialled'><Client>dialled</Client></Dial></Response>".replace("URL", self.url)
+        self.phones["dialled"] = self.line.telephones.register("dialled", USERS["dialled"])
+        call, telephone = self.answered("dialling", document)
+        child = self.line.telephones.answer("dialled", self.phones["dialled"], self.phones["dialled"].wait_invite())
+        sid = call.fetch().sid
+        leg, = wait_for(lambda: self.line.client.calls.list(parent_call_sid=sid, status="in-progress"), 5, "the child")
+        leg.update(twiml=self.play("two"))
+        telephone.hears(SOUNDS["three"], "the action of the Dial")
+        (_, form), = [one for one in self.asked if one[0] == "/dialled"]
+        child.hang_up()
+        telephone.hang_up()
+        self.scenario.check("DialCallDuration" not in form, "DialCallDuration of a child that went on by itself")
 
     def books(self):
         """Every request was signed, each step was told once, and REST was never behind what a request said."""

@@ -30,9 +30,7 @@ MUST = {
 MAY = {
     # The program's own query.
     "/menu": {"tries"},
-    "/conference/left": {"DialCallDuration"},
     "/reach/done": {"DialCallDuration", "DialSipCallId", "DialSipResponseCode"},
-    "/status": RECORDING,
 }
 TOLD = {
     "conference-start": set(),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Account, AccountStatus, Aor, ApiKey, Domain, Number, QueueEntry, Source, Trunk, User};
+use super::{Account, AccountStatus, Aor, ApiKey, Application, Domain, Number, QueueEntry, Source, Trunk, User};
 use crate::ids::{AccountSid, NumberSid};
 
 /// All accounts with their numbers, users and trunks.
@@ -23,6 +23,8 @@ pub struct Directory {
     /// Numbers of others that an account may show.
     caller_ids: HashSet<(AccountSid, String)>,
     queues: HashMap<(AccountSid, String), QueueEntry>,
+    /// By sid.
+    applications: HashMap<String, (AccountSid, Arc<Application>)>,
 }
 
 /// Where a request without a dialog came from.
@@ -114,6 +116,15 @@ impl Directory {
     /// An account's queue of that name.
     pub fn queue(&self, account: AccountSid, name: &str) -> Option<QueueEntry> {
         self.queues.get(&(account, name.to_owned())).copied()
+    }
+
+    pub fn add_application(&mut self, account: AccountSid, sid: String, application: Application) {
+        self.applications.insert(sid, (account, Arc::new(application)));
+    }
+
+    /// An account's application, if there is a document to ask it for.
+    pub fn application(&self, account: AccountSid, sid: &str) -> Option<&Arc<Application>> {
+        self.applications.get(sid).filter(|(owner, _)| *owner == account).map(|(_, application)| application)
     }
 
     pub fn add_sip_domain(&mut self, domain: Arc<Domain>) -> Result<(), DirectoryError> {

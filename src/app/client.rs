@@ -133,7 +133,8 @@ impl Inner {
         }
     }
 
-    /// Follows redirects to an answer. A redirected request is a GET without a form.
+    /// Follows redirects to an answer, as browsers do: 307 and 308 ask for the same again, all others for a GET without the
+    /// form (RFC 9110 s15.4).
     async fn hops(&self, first: &Try<'_>, destination: Destination) -> Result<Answer, FetchFailure> {
         let outgoing = first.outgoing;
         let own_url = destination.url.clone();
@@ -143,15 +144,16 @@ impl Inner {
             }
             _ => destination,
         };
-        let mut is_redirected = false;
+        let (mut is_redirected, mut has_form) = (false, outgoing.method == Method::POST);
         for _ in 0..=MAX_REDIRECTS {
             let fail = |cause| FetchFailure::new(cause, &destination.url);
             let _turn = self.hosts.turn(outgoing.account, destination.authority()).await.map_err(fail)?;
-            let response = self.hop(first, &destination, is_redirected).await.map_err(fail)?;
+            let response = self.hop(first, &destination, has_form).await.map_err(fail)?;
             match redirect_of(&response) {
                 Some(location) => {
                     destination = destination.redirect(location).map_err(fail)?;
                     is_redirected = true;
+                    has_form &= keeps_form(response.status());
                 }
                 None => {
                     check_status(response.status(), outgoing).map_err(fail)?;
@@ -168,14 +170,14 @@ impl Inner {
         &self,
         first: &Try<'_>,
         destination: &Destination,
-        is_redirected: bool,
+        has_form: bool,
     ) -> Result<Response<Incoming>, FetchError> {
         let authority = destination.authority();
         if !self.hosts.may_try(authority, Instant::now()) {
             return Err(FetchError::CircuitOpen);
         }
         let outgoing = first.outgoing;
-        let request = self.request(outgoing, destination, is_redirected)?;
+        let request = self.request(outgoing, destination, has_form)?;
         let watch = Watch::new(first.patience.connect);
         let sent = watch.during(self.pool.request(request));
         let response = match until_first_byte(sent, &watch, first.patience.first_byte).await {
@@ -205,21 +207,20 @@ impl Inner {
         &self,
         outgoing: &Outgoing,
         destination: &Destination,
-        is_redirected: bool,
+        has_form: bool,
     ) -> Result<Request<Full<Bytes>>, FetchError> {
-        let is_form = outgoing.method == Method::POST && !is_redirected;
-        let method = if is_form { Method::POST } else { Method::GET };
-        let body = if is_form { Bytes::from(outgoing.form()) } else { Bytes::new() };
+        let method = if has_form { Method::POST } else { Method::GET };
+        let body = if has_form { Bytes::from(outgoing.form()) } else { Bytes::new() };
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = destination.uri.clone();
         let headers = request.headers_mut();
         let value = |text: &str| HeaderValue::from_str(text).map_err(|_| FetchError::InvalidUrl);
-        headers.insert(SIGNATURE, value(&outgoing.signature(&destination.url, is_form))?);
+        headers.insert(SIGNATURE, value(&outgoing.signature(&destination.url, has_form))?);
         headers.insert(IDEMPOTENCY_TOKEN, value(&outgoing.idempotency_token)?);
         headers.insert(header::USER_AGENT, HeaderValue::from_static("TwilioProxy/1.1"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-        if is_form {
+        if has_form {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(FORM_TYPE));
         }
         if let Some(authorization) = &destination.authorization {
@@ -273,6 +274,10 @@ fn redirect_of<B>(response: &Response<B>) -> Option<&str> {
         | StatusCode::PERMANENT_REDIRECT => response.headers().get(header::LOCATION)?.to_str().ok(),
         _ => None,
     }
+}
+
+fn keeps_form(status: StatusCode) -> bool {
+    matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
 }
 
 fn check_status(status: StatusCode, outgoing: &Outgoing) -> Result<(), FetchError> {

@@ -29,7 +29,12 @@ impl Call {
         // Branches are numbered over the whole call, so no two legs of the session meet.
         let leg_id = branch.0 + 1;
         self.children.push(Child { branch, sid: None, leg_id, is_answered: false });
-        effects.push(Effect::Originate(Box::new(BranchOrder { spec, leg_id, parent_from: self.opening.from.clone() })));
+        effects.push(Effect::Originate(Box::new(BranchOrder {
+            spec,
+            leg_id,
+            parent_from: self.opening.from.clone(),
+            parent_to: self.opening.to.clone(),
+        })));
     }
 
     /// A child tells what became of it.
@@ -132,7 +137,11 @@ impl Call {
 
     /// The leg gets a program of its own: for the parent it is as if it had hung up.
     pub(super) fn leave_parent(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        self.tell_parent_of_end(CallStatus::Completed, 200, now, effects);
+        let event = match self.end_for_parent(CallStatus::Completed, 200, now) {
+            BranchEvent::Ended { sip, .. } => BranchEvent::Ended { duration: None, sip },
+            event => event,
+        };
+        self.tell_parent(event, effects);
         if let Some(parent) = &mut self.parent {
             parent.is_left = true;
         }
@@ -144,24 +153,19 @@ impl Call {
         }
     }
 
-    pub(super) fn tell_parent_of_end(
-        &mut self,
-        status: CallStatus,
-        sip_status: u16,
-        now: Now,
-        effects: &mut Vec<Effect>,
-    ) {
+    /// How the call's end looks to its parent.
+    pub(super) fn end_for_parent(&self, status: CallStatus, sip_status: u16, now: Now) -> BranchEvent {
         let response_code =
             if self.answered_ms.is_some() { Some(200) } else { Some(sip_status).filter(|code| *code > 0) };
         let sip = (!self.leg.sip_call_id.is_empty())
             .then(|| SipOutcome { call_id: self.leg.sip_call_id.clone(), response_code });
-        let event = match self.answered_ms {
+        match self.answered_ms {
             Some(answered) => {
-                BranchEvent::Ended { duration: Duration::from_millis(now.wall_ms.saturating_sub(answered)), sip }
+                let duration = Duration::from_millis(now.wall_ms.saturating_sub(answered));
+                BranchEvent::Ended { duration: Some(duration), sip }
             }
             None => BranchEvent::Failed { status: branch_failure(status), sip },
-        };
-        self.tell_parent(event, effects);
+        }
     }
 }
 

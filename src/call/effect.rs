@@ -239,4 +239,5 @@ pub struct BranchOrder {
     pub leg_id: u32,
     /// The parent's own caller, for the default caller id.
     pub parent_from: String,
+    pub parent_to: String,
 }

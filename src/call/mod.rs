@@ -466,7 +466,8 @@ impl Call {
         } else {
             effects.push(Effect::Media(proto::CommandKind::DropLeg(self.opening.leg_id)));
         }
-        self.tell_parent_of_end(status, sip_status, now, effects);
+        let end = self.end_for_parent(status, sip_status, now);
+        self.tell_parent(end, effects);
         self.run(VerbInput::HungUp, now, effects);
     }
 

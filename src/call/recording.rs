@@ -195,7 +195,8 @@ impl Call {
             fact.bytes = ended.bytes;
             fact.channels = ended.channels.max(1);
             fact.error = if how == RecordingEnd::Failed { ended.text.clone() } else { String::new() };
-            if fact.status == RecordingStatus::Completed {
+            // Only what the request that made the call wanted recorded is told of at its end.
+            if fact.status == RecordingStatus::Completed && fact.source == RecordingSource::OutboundAPI {
                 self.recorded = Some(LastRecording { sid: fact.sid, duration_ms: fact.duration_ms });
             }
             effects.push(Effect::Note(EventKind::Recording(Box::new(fact))));

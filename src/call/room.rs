@@ -35,7 +35,7 @@ impl Call {
     }
 
     pub(super) fn membership(&mut self, membership: Membership, now: Now, effects: &mut Vec<Effect>) {
-        if matches!(membership, Membership::Refused { .. } | Membership::Left { .. }) {
+        if matches!(membership, Membership::Refused { .. } | Membership::Left) {
             self.part(effects);
         }
         self.run(VerbInput::Conference(membership), now, effects);

@@ -175,6 +175,8 @@ pub enum Reach {
     Trunk { trunk: Arc<Trunk>, uri: String },
     /// A number of our own: a new inbound call inside.
     Number(Arc<Number>),
+    /// An application of the account: a new inbound call inside.
+    Application(Arc<Application>),
     /// Every device of a user.
     User(Arc<User>),
     /// Any SIP host that the outbound guard allows.
@@ -186,6 +188,7 @@ pub enum Reach {
 pub enum Unreachable {
     NoTrunk,
     NoUser,
+    NoApplication,
     BadUri,
 }
 
@@ -196,6 +199,7 @@ impl Unreachable {
                 "no trunk of the account reaches this number: add a [[trunk]] with a uri and matching prefixes"
             }
             Unreachable::NoUser => "the account has no such user",
+            Unreachable::NoApplication => "the account has no such application with a VoiceUrl",
             Unreachable::BadUri => "the sip uri cannot be read",
         }
     }
@@ -212,6 +216,9 @@ pub fn outbound(target: &Target, account: AccountSid, directory: &Directory) -> 
             directory.client(account, identity).cloned().map(Reach::User).ok_or(Unreachable::NoUser)
         }
         Target::Sip(target) => to_sip(target, account, directory),
+        Target::Application { sid, .. } => {
+            directory.application(account, sid).cloned().map(Reach::Application).ok_or(Unreachable::NoApplication)
+        }
     }
 }
 

@@ -188,6 +188,12 @@ pub fn directory<'a>(configured: &Directory, rows: impl Iterator<Item = &'a Read
         let (Detail::Queue(detail), Some(account), Ok(sid)) = (detail, account(row), row.sid.parse()) else { continue };
         directory.add_queue(account, detail.friendly_name.clone(), QueueEntry { sid, max_size: detail.max_size });
     }
+    for ReadRow { row, detail } in rows.of(Kind::Application).iter().copied() {
+        let (Detail::Application(voice), Some(account)) = (detail, account(row)) else { continue };
+        if let Some(application) = voice.application() {
+            directory.add_application(account, row.sid.clone(), application);
+        }
+    }
     for known in rows.of(Kind::Number) {
         rows.number(known, &mut directory);
     }

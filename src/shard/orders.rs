@@ -27,7 +27,12 @@ impl Core {
         if let Some(notice) = self.refuses_orders() {
             return self.never_placed(order, notice, now);
         }
-        let whom = Whom { target: &order.target, caller_id: Some(order.from.clone()), parent_from: &order.from };
+        let whom = Whom {
+            target: &order.target,
+            caller_id: Some(order.from.clone()),
+            parent_from: &order.from,
+            parent_to: &order.to,
+        };
         let plan = match self.plan(order.account, &whom, now) {
             Ok(plan) => plan,
             Err(notice) => return self.never_placed(order, notice, now),

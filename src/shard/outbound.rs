@@ -11,12 +11,12 @@ use dialtone_sip::stack::{Hop, Invitation};
 
 use super::core::{Core, Output, Slot};
 use super::fresh::contact;
-use crate::account::{Aor, Trunk, User};
+use crate::account::{Aor, Application, Trunk, User};
 use crate::call::route::{self, Reach, Unreachable};
 use crate::call::{AttemptId, BranchOrder, Call, CallInput, Now, Opening, SipEvent};
 use crate::events::Direction;
 use crate::ids::{AccountSid, CallSid};
-use crate::twiml::{BranchEvent, BranchFailure, NewDocument, Notice, SipTarget, StatusCallback, Target};
+use crate::twiml::{BranchEvent, BranchFailure, Notice, SipTarget, Target};
 
 /// Twilio's numbers for a `<Dial>` that cannot be carried out.
 const INVALID_CALLER_ID: u32 = 13_214;
@@ -53,9 +53,8 @@ pub(super) struct Inside {
     account: AccountSid,
     from: String,
     to: String,
-    document: NewDocument,
-    status_callback: Option<StatusCallback>,
-    answer_at_once: bool,
+    params: Vec<(String, String)>,
+    application: Application,
     key: u64,
 }
 
@@ -66,6 +65,8 @@ pub(super) struct Whom<'a> {
     pub(super) caller_id: Option<String>,
     /// The default one.
     pub(super) parent_from: &'a str,
+    /// Whom the calling call has called.
+    pub(super) parent_to: &'a str,
 }
 
 /// What the outgoing leg is to look like, before it exists.
@@ -101,8 +102,8 @@ impl Core {
         else {
             return;
         };
-        let BranchOrder { spec, parent_from, .. } = &order;
-        let whom = Whom { target: &spec.target, caller_id: spec.caller_id.clone(), parent_from };
+        let BranchOrder { spec, parent_from, parent_to, .. } = &order;
+        let whom = Whom { target: &spec.target, caller_id: spec.caller_id.clone(), parent_from, parent_to };
         let plan = match self.plan(account, &whom, now) {
             Ok(plan) => plan,
             Err(notice) => {
@@ -185,7 +186,7 @@ impl Core {
 
     pub(super) fn plan(&mut self, account: AccountSid, whom: &Whom<'_>, now: Now) -> Result<Plan, Notice> {
         let directory = self.settings.directory.clone();
-        let Whom { target, caller_id, parent_from } = whom;
+        let Whom { target, caller_id, parent_from, parent_to } = whom;
         let reach = route::outbound(target, account, &directory).map_err(|why| unreachable(why, target))?;
         let caller_id = caller_id.clone();
         match reach {
@@ -195,23 +196,19 @@ impl Core {
             }
             Reach::Number(number) => {
                 let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
-                let inside = Inside {
-                    account,
-                    from: from.clone(),
-                    to: number.number.clone(),
-                    document: number.application.document.clone(),
-                    status_callback: number.application.status_callback.clone(),
-                    answer_at_once: number.application.answer_at_once,
-                    key: self.tokens.next_u64(),
+                let (to, application) = (number.number.clone(), number.application.clone());
+                Ok(self.plan_inside(Inside { account, from, to, params: Vec::new(), application, key: 0 }))
+            }
+            Reach::Application(application) => {
+                let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
+                let Target::Application { sid, parameters, copies_to } = target else {
+                    return Err(unreachable(Unreachable::NoApplication, target));
                 };
-                Ok(Plan {
-                    from,
-                    to: number.number.clone(),
-                    via: String::new(),
-                    invitations: Vec::new(),
-                    search: None,
-                    inside: Some(inside),
-                })
+                let to = if *copies_to { (*parent_to).to_owned() } else { format!("app:{sid}") };
+                let mut params = vec![("ApplicationSid".to_owned(), sid.clone())];
+                params.extend(parameters.iter().cloned());
+                let application = Application::clone(&application);
+                Ok(self.plan_inside(Inside { account, from, to, params, application, key: 0 }))
             }
             Reach::User(user) => {
                 let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
@@ -231,6 +228,19 @@ impl Core {
                     inside: None,
                 })
             }
+        }
+    }
+
+    /// A call at the other end of a link.
+    fn plan_inside(&mut self, inside: Inside) -> Plan {
+        let inside = Inside { key: self.tokens.next_u64(), ..inside };
+        Plan {
+            from: inside.from.clone(),
+            to: inside.to.clone(),
+            via: String::new(),
+            invitations: Vec::new(),
+            search: None,
+            inside: Some(inside),
         }
     }
 
@@ -268,6 +278,7 @@ impl Core {
             }
             Target::Number(number) => number.clone(),
             Target::Client { identity, .. } => format!("client:{identity}"),
+            Target::Application { sid, .. } => format!("app:{sid}"),
         };
         Ok(Plan { from, to, via: trunk.name.clone(), invitations: vec![invitation], search, inside: None })
     }
@@ -284,7 +295,7 @@ impl Core {
                 parameters.iter().filter_map(|(name, value)| Some((custom_header(name)?, value.clone()))).collect()
             }
             Target::Sip(target) => target.headers.clone(),
-            Target::Number(_) => Vec::new(),
+            Target::Number(_) | Target::Application { .. } => Vec::new(),
         };
         let to = match target {
             Target::Sip(target) => target.uri.clone(),
@@ -384,13 +395,13 @@ impl Core {
             to: inside.to,
             via: String::new(),
             sip_call_id: String::new(),
-            params: Vec::new(),
-            status_callback: inside.status_callback,
+            params: inside.params,
+            status_callback: inside.application.status_callback,
             session_id: self.tokens.next_u64(),
             leg_id: 0,
             link: Some(inside.key),
-            document: Some(inside.document),
-            answer_at_once: inside.answer_at_once,
+            document: Some(inside.application.document),
+            answer_at_once: inside.application.answer_at_once,
         };
         let sid = self.insert(Call::incoming(opening, false), vec![None], Vec::new());
         for (one, other) in [(sid, child), (child, sid)] {
@@ -465,6 +476,7 @@ fn unreachable(why: Unreachable, target: &Target) -> Notice {
         Target::Number(number) => number.clone(),
         Target::Client { identity, .. } => format!("client:{identity}"),
         Target::Sip(target) => target.uri.clone(),
+        Target::Application { sid, .. } => sid.clone(),
     };
     Notice::error(UNREACHABLE, format!("{whom} cannot be called: {}", why.text()))
 }

@@ -201,10 +201,8 @@ impl Core {
             match effect {
                 ConferenceEffect::Media(command) => self.out.push_back(Output::Media { session_id, command }),
                 ConferenceEffect::Tell { call, membership } => {
-                    if matches!(
-                        membership,
-                        crate::twiml::Membership::Refused { .. } | crate::twiml::Membership::Left { .. }
-                    ) && self.rooms.by_call.get(&call) == Some(&sid)
+                    if matches!(membership, crate::twiml::Membership::Refused { .. } | crate::twiml::Membership::Left)
+                        && self.rooms.by_call.get(&call) == Some(&sid)
                     {
                         self.rooms.by_call.remove(&call);
                     }

@@ -192,7 +192,7 @@ impl Inserts {
         Inserts(ROWS.map(|rows| Insert {
             rows,
             calls: insert("calls", CALL_COLUMNS, "sid", rows, backend).into(),
-            ledger: insert("ledger", LEDGER_COLUMNS, "event", rows, backend).into(),
+            ledger: insert("ledger", LEDGER_COLUMNS, "account, category, at_ms, event", rows, backend).into(),
         }))
     }
 }

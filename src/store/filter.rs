@@ -61,7 +61,7 @@ impl CallFilter {
             CallFilter { parent: Some(_), .. } => "calls_by_parent",
             CallFilter { to: Some(_), .. } => "calls_by_to",
             CallFilter { from: Some(_), .. } => "calls_by_from",
-            CallFilter { status: Some(_), .. } => "calls_by_status",
+            CallFilter { status: Some(status), .. } if *status != CallStatus::Completed => "calls_by_status",
             _ => "calls_by_account",
         }
     }
@@ -88,6 +88,10 @@ impl CallFilter {
             number("ended_ms", "<", self.ended.below_ms),
         ];
         let (mut conditions, mut values) = (String::new(), Vec::new());
+        if self.status.is_some_and(|status| status != CallStatus::Completed) {
+            // The index has no others, and a database must be told so to use it.
+            conditions.push_str(" AND status <> 'completed'");
+        }
         for (column, test, value) in wanted.into_iter().flatten() {
             values.push(value);
             conditions.push_str(&format!(" AND {column} {test} ${}", values.len() + 1));

@@ -1,7 +1,5 @@
 //! What passes between a `<Dial><Conference>` and the conference: part of the contract of [`super::port`].
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{CallSid, ConferenceSid};
@@ -105,8 +103,5 @@ pub enum Membership {
         why: String,
     },
     /// No member any more: it left, was removed, or the conference has ended. The last.
-    Left {
-        /// Since it joined.
-        duration: Duration,
-    },
+    Left,
 }

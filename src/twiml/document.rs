@@ -306,7 +306,7 @@ impl NounSpec {
     pub fn sip(&self) -> Option<&SipTarget> {
         match &self.target {
             DialTarget::Sip(sip) => Some(sip),
-            DialTarget::Number(_) | DialTarget::Client { .. } => None,
+            DialTarget::Number(_) | DialTarget::Client { .. } | DialTarget::Application { .. } => None,
         }
     }
 }

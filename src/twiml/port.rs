@@ -355,6 +355,13 @@ pub enum Target {
         parameters: Vec<(String, String)>,
     },
     Sip(SipTarget),
+    /// An application of the account: a call inside, which its document answers.
+    Application {
+        sid: String,
+        parameters: Vec<(String, String)>,
+        /// Whether it is told whom the calling call has called, instead of itself.
+        copies_to: bool,
+    },
 }
 
 /// A SIP URI to call. No part of it holds a control character.
@@ -406,9 +413,9 @@ pub enum BranchEvent {
         status: BranchFailure,
         sip: Option<SipOutcome>,
     },
-    /// It was answered and is over; `duration` counts from its answer.
+    /// It was answered and is over; `duration` counts from its answer, `None` if it goes on with a document of its own.
     Ended {
-        duration: Duration,
+        duration: Option<Duration>,
         sip: Option<SipOutcome>,
     },
 }

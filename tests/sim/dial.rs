@@ -236,6 +236,48 @@ fn number_of_our_own_is_a_call_inside() {
     );
 }
 
+const APPLICATION: &str = "AP00000000000000000000000000000001";
+
+#[test]
+fn application_answers_by_a_call_of_its_own_inside_and_is_told_what_the_document_says() {
+    for (attribute, to) in [("", "app:AP00000000000000000000000000000001"), (" copyParentTo=\"true\"", "+15551000000")]
+    {
+        let noun = format!(
+            "<Application{attribute}><ApplicationSid>{APPLICATION}</ApplicationSid><Parameter name=\"Colour\" value=\"blue\"/></Application>"
+        );
+        let twiml: &'static str =
+            Box::leak(format!("<Response><Dial action=\"/after\">{noun}</Dial></Response>").into_boxed_str());
+        let mut world = World::new(1, move |asked| match asked.url.as_str() {
+            "http://app/voice" => Says::Twiml(twiml),
+            "http://app/application" => Says::Twiml("<Response><Say>hello</Say></Response>"),
+            _ => Says::Twiml("<Response><Hangup/></Response>"),
+        });
+        world.add_application(APPLICATION, "http://app/application");
+        world.call("+15551000000");
+        world.run_for(Duration::from_secs(8));
+        let asked = world.asked.iter().find(|asked| asked.url == "http://app/application").expect("the application");
+        let told = ["To", "From", "ApplicationSid", "Colour", "Direction"].map(|name| asked.get(name));
+        assert_eq!(told, [to, "+15559990000", APPLICATION, "blue", "inbound"]);
+        let after = world.asked.iter().find(|asked| asked.url == "http://app/after").expect("the action");
+        assert_eq!((after.get("DialCallStatus"), after.get("DialBridged")), ("completed", "true"));
+        world.close_books();
+    }
+}
+
+#[test]
+fn application_that_is_not_there_fails_with_a_notice() {
+    let mut world = dial(
+        "<Response><Dial action=\"/after\"><Application>AP00000000000000000000000000000002</Application></Dial></Response>",
+    );
+    world.add_application(APPLICATION, "http://app/application");
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(2));
+    world.close_books();
+    let after = world.asked.iter().find(|asked| asked.url == "http://app/after").unwrap();
+    assert_eq!(after.get("DialCallStatus"), "failed");
+    assert_eq!(world.notices(), [13_223]);
+}
+
 #[test]
 fn nobody_reachable_fails_at_once_with_a_notice() {
     for (noun, code) in [

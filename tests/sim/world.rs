@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dialtone::account::Application;
 use dialtone::app::Guard;
 use dialtone::call::{FetchOutcome, Now, Update};
 use dialtone::config::Config;
@@ -14,7 +15,9 @@ use dialtone::events::{CallRecord, Event, EventKind};
 use dialtone::hot::Bindings;
 use dialtone::ids::{CallSid, ConferenceSid};
 use dialtone::shard::{ConferenceChange, ConferenceChanged, PlaceOrder, core, gate};
-use dialtone::twiml::{AudioFailure, ClipRef, FetchFailure, Fetched, Notice};
+use dialtone::twiml::{
+    AtEnd, AudioFailure, ClipRef, DocumentSource, Endpoint, FetchFailure, Fetched, Method, NewDocument, Notice,
+};
 use dialtone_media::clips::Clips;
 use dialtone_media::ids::{LegId, RecorderId, SessionId};
 use dialtone_media::proto::{Command, CommandKind, MediaEvent};
@@ -167,6 +170,13 @@ password = "secret"
 }
 
 impl World {
+    /// The account gets an application whose document is at this URL.
+    pub fn add_application(&mut self, sid: &str, url: &str) {
+        let mut directory = config("").directory;
+        directory.add_application(ACCOUNT.parse().expect("the sid of the account"), sid.to_owned(), application(url));
+        self.core.set_directory(Arc::new(directory));
+    }
+
     /// A world with an application; phone 0 is the carrier that calls, at 198.51.100.8.
     pub fn new(seed: u64, app: impl FnMut(&Asked) -> Says + 'static) -> World {
         World::with_config(seed, "", app)
@@ -724,4 +734,10 @@ fn write_file(
         }
     };
     Some((key.1, outcome))
+}
+
+fn application(url: &str) -> Application {
+    let source = DocumentSource::Url(Endpoint { url: url.to_owned(), method: Method::Post });
+    let document = NewDocument { source, fallback: None, at_end: AtEnd::HangUp };
+    Application { document, status_callback: None, answer_at_once: false }
 }

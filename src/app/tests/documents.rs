@@ -93,6 +93,25 @@ async fn redirect_is_followed_by_a_signed_get_without_the_form() {
 }
 
 #[tokio::test]
+async fn form_goes_where_307_and_308_lead() {
+    let server = Server::start(|seen, _| match seen.target.as_str() {
+        "/a" => response("307 Temporary Redirect", "Location: /b\r\n", ""),
+        "/b" => response("308 Permanent Redirect", "Location: /c\r\n", ""),
+        "/c" => redirect("/d"),
+        "/d" => response("307 Temporary Redirect", "Location: /e\r\n", ""),
+        _ => document("<Response/>"),
+    })
+    .await;
+    let fetched = client().fetch(post(server.at("/a"), &[("To", "1")])).await.expect("the server answers");
+    assert_eq!(fetched.url, server.at("/e"));
+    let seen = server.seen();
+    let asked: Vec<_> = seen.iter().map(|one| (one.method.as_str(), one.body.as_str())).collect();
+    assert_eq!(asked, [("POST", "To=1"), ("POST", "To=1"), ("POST", "To=1"), ("GET", ""), ("GET", "")]);
+    let signature = seen[2].header("x-twilio-signature");
+    assert_ne!(signature, seen[1].header("x-twilio-signature"), "each URL has a signature of its own");
+}
+
+#[tokio::test]
 async fn threat_21_redirect_loop_ends_after_ten() {
     let server = Server::start(|_, _| redirect("/")).await;
     let failure = client().fetch(post(server.at("/"), &[])).await.expect_err("the loop has no end");

@@ -370,7 +370,7 @@ impl Conference {
         effects.push(media(CommandKind::DropLeg(member.leg_id)));
         let kicked = why == ConferenceReason::ParticipantRemovedViaApi;
         self.note(ConferenceStep::ParticipantLeave, call, Some(member.participant()), Some(why), effects);
-        effects.push(ConferenceEffect::Tell { call, membership: member.left(now) });
+        effects.push(ConferenceEffect::Tell { call, membership: Membership::Left });
         if member.end_on_exit && !self.members.is_empty() {
             self.end(call, ConferenceReason::ParticipantWithEndConferenceOnExitLeft, now, effects);
         } else if self.members.is_empty() {
@@ -391,7 +391,7 @@ impl Conference {
             let call = member.call;
             let reason = Some(why.clone());
             self.note(ConferenceStep::ParticipantLeave, call, Some(member.participant()), reason, effects);
-            effects.push(ConferenceEffect::Tell { call, membership: member.left(now) });
+            effects.push(ConferenceEffect::Tell { call, membership: Membership::Left });
         }
         self.status = ConferenceStatus::Completed;
         self.silence(|_| true, effects);
@@ -574,10 +574,6 @@ impl Member {
             end_on_exit: self.end_on_exit,
             joined_ms: self.joined_ms,
         }
-    }
-
-    fn left(&self, now: Now) -> Membership {
-        Membership::Left { duration: Duration::from_millis(now.wall_ms.saturating_sub(self.joined_ms)) }
     }
 }
 

@@ -75,14 +75,14 @@ fn nouns(element: &Element, scope: &mut Scope<'_>) -> Result<Nouns, MarkupError>
     for inner in element.elements() {
         scope.count_verb()?;
         match inner.name.as_str() {
-            "Number" | "Client" | "Sip" => nouns.extend(noun(inner, scope)),
+            "Number" | "Client" | "Sip" | "Application" => nouns.extend(noun(inner, scope)),
             "Conference" if conference.is_none() && queue.is_none() => conference = conference::read(inner, scope),
             "Queue" if conference.is_none() && queue.is_none() => queue = queue::noun(inner, scope),
             name @ ("Conference" | "Queue") => {
                 let text = format!("{name} must be the only noun of Dial: it is skipped");
                 scope.notices.push(Notice::warning(code::DIAL_INVALID_NOUN, text));
             }
-            "Application" | "WhatsApp" | "Sim" => {
+            "WhatsApp" | "Sim" => {
                 let text = format!("noun {} of Dial is not implemented yet: the Dial fails", inner.name);
                 scope.notices.push(Notice::warning(code::DIAL_INVALID_NOUN, text));
                 refused = true;
@@ -121,6 +121,11 @@ fn noun(element: &Element, scope: &mut Scope<'_>) -> Option<NounSpec> {
     let target = match element.name.as_str() {
         "Number" => target::number(&element.text(), notices),
         "Client" => target::client(element, notices),
+        "Application" => {
+            let copies_to = attributes.boolean("copyParentTo", false, notices);
+            attributes.accept(&["customerId"]);
+            target::application(element, copies_to, notices)
+        }
         _ => {
             let (username, password) = (attributes.text("username"), attributes.text("password"));
             target::sip(element, username, password, notices).map(Target::Sip)

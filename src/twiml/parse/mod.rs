@@ -125,6 +125,13 @@ pub fn parse(body: &[u8], content_type: Option<&str>, url: Option<&str>) -> Resu
         }))),
         Kind::Text => {
             let text = text_of(body)?;
+            // Twilio runs what is a valid document, and reads everything else out.
+            if text.trim_start().starts_with('<')
+                && let Ok(root) = xml::read(text)
+                && root.name == "Response"
+            {
+                return response(&root, url);
+            }
             let parts =
                 vec![SayPart::Text { text: text.trim().to_owned(), voice: String::new(), language: String::new() }];
             let mut notices = Notices::default();

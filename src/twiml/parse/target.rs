@@ -2,6 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
+use crate::ids::is_sid;
 use crate::twiml::notice::{Notice, code};
 use crate::twiml::parse::attributes::Attributes;
 use crate::twiml::parse::xml::Element;
@@ -48,6 +49,25 @@ pub(super) fn client(element: &Element, notices: &mut Notices) -> Option<Target>
         return None;
     }
     Some(Target::Client { identity, parameters })
+}
+
+/// An application: its sid as text or in `<ApplicationSid>`, and what it is to be told.
+pub(super) fn application(element: &Element, copies_to: bool, notices: &mut Notices) -> Option<Target> {
+    let mut sid = element.text();
+    let mut parameters = Vec::new();
+    for inner in element.elements() {
+        match inner.name.as_str() {
+            "ApplicationSid" => sid = inner.text(),
+            "Parameter" if parameters.len() < MAX_PARAMETERS => parameters.extend(pair(inner, notices)),
+            "Parameter" => {}
+            name => notices.schema(format!("unknown element {} in Application: ignored", quote(name))),
+        }
+    }
+    if !is_sid(&sid, "AP") {
+        notices.push(Notice::warning(code::DIAL_INVALID_NOUN, format!("no sid of an application: {}", quote(&sid))));
+        return None;
+    }
+    Some(Target::Application { sid, parameters, copies_to })
 }
 
 /// A SIP URI: the text of a `<Sip>`, or its first `<Uri>` with its `<Headers>`.

@@ -114,7 +114,7 @@ fn inline(body: &str, at_end: AtEnd) -> VerbInput {
 }
 
 fn ended(seconds: u64) -> BranchEvent {
-    BranchEvent::Ended { duration: Duration::from_secs(seconds), sip: None }
+    BranchEvent::Ended { duration: Some(Duration::from_secs(seconds)), sip: None }
 }
 
 fn failed(status: BranchFailure) -> BranchEvent {
@@ -187,6 +187,7 @@ fn show_branch(spec: &BranchSpec) -> String {
     let target = match &spec.target {
         Target::Number(number) => number.clone(),
         Target::Client { identity, .. } => format!("client:{identity}"),
+        Target::Application { sid, .. } => format!("app:{sid}"),
         Target::Sip(sip) => sip.uri.clone(),
     };
     let whisper = spec.whisper.as_ref().map(|whisper| format!(" whisper {}", whisper.url)).unwrap_or_default();

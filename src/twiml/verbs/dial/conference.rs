@@ -1,7 +1,5 @@
 //! `<Dial><Conference>`: the caller is a member until it leaves, is removed, or the conference ends.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 use super::endpoint;
@@ -70,14 +68,13 @@ impl DialConference {
         Step::Running
     }
 
-    fn finish(&mut self, status: &str, duration: Duration, context: &mut Context<'_>) -> Step {
+    fn finish(&mut self, status: &str, context: &mut Context<'_>) -> Step {
         if !self.is_leaving {
             context.clear_timer();
         }
         let Some(link) = self.spec.action.clone() else { return Step::Next };
         let mut params = vec![
             ("DialCallStatus".to_owned(), status.to_owned()),
-            ("DialCallDuration".to_owned(), duration.as_secs().to_string()),
             ("DialBridged".to_owned(), (status == "answered").to_string()),
         ];
         params.extend(self.conference.map(|sid| ("ConferenceSid".to_owned(), sid.to_string())));
@@ -105,9 +102,9 @@ impl Machine for DialConference {
             }
             VerbInput::Conference(Membership::Refused { why }) => {
                 context.notify(Notice::error(code::DIAL_INVALID_NOUN, why.clone()));
-                self.finish("failed", Duration::ZERO, context)
+                self.finish("failed", context)
             }
-            VerbInput::Conference(Membership::Left { duration }) => self.finish("answered", *duration, context),
+            VerbInput::Conference(Membership::Left) => self.finish("answered", context),
             VerbInput::Timer => self.leave(context),
             VerbInput::Digit('*') if self.spec.hangup_on_star => self.leave(context),
             _ => Step::Running,

@@ -63,7 +63,7 @@ enum Phase {
 
 /// How a `<Dial>` came out.
 enum Outcome {
-    Completed { branch: BranchId, duration: Duration },
+    Completed { branch: BranchId, duration: Option<Duration> },
     Failed(BranchFailure),
 }
 
@@ -220,13 +220,13 @@ impl Dial {
             Phase::Ringing => Step::Running,
             Phase::Whispering(winner) if winner == id => self.nobody(context),
             Phase::Bridged(winner) | Phase::Ending(winner) if winner == id => {
-                self.finish(Outcome::Completed { branch: id, duration: Duration::ZERO }, context)
+                self.finish(Outcome::Completed { branch: id, duration: None }, context)
             }
             Phase::Whispering(_) | Phase::Bridged(_) | Phase::Ending(_) => Step::Running,
         }
     }
 
-    fn branch_ended(&mut self, id: BranchId, duration: Duration, context: &mut Context<'_>) -> Step {
+    fn branch_ended(&mut self, id: BranchId, duration: Option<Duration>, context: &mut Context<'_>) -> Step {
         match self.phase {
             Phase::Bridged(winner) | Phase::Ending(winner) if winner == id => {
                 self.finish(Outcome::Completed { branch: id, duration }, context)
@@ -296,7 +296,9 @@ impl Dial {
         let branch = match outcome {
             Outcome::Completed { branch, duration } => {
                 add("DialCallStatus", "completed".to_owned());
-                add("DialCallDuration", duration.as_secs().to_string());
+                if let Some(duration) = duration {
+                    add("DialCallDuration", duration.as_secs().to_string());
+                }
                 add("DialBridged", "true".to_owned());
                 self.branches.find(*branch).map(|branch| &*branch)
             }
