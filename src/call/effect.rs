@@ -126,6 +126,15 @@ pub enum SipEvent {
     },
     /// A digit by SIP INFO.
     Digit(char),
+    /// Our REFER got its final response, or none.
+    ReferAnswered {
+        status: u16,
+    },
+    /// The peer tells of the call that it makes for our REFER.
+    ReferNotified {
+        status: u16,
+        is_last: bool,
+    },
 }
 
 /// What a parent wants of its child.
@@ -228,6 +237,10 @@ pub enum SipCommand {
     },
     Reinvite {
         sdp: Bytes,
+    },
+    Refer {
+        uri: String,
+        headers: Vec<(String, String)>,
     },
 }
 

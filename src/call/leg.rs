@@ -324,6 +324,10 @@ impl Call {
                 self.leg_ended(status, ended_by, if lost { 408 } else { 200 }, now, effects);
             }
             SipEvent::Digit(digit) => self.run(VerbInput::Digit(digit), now, effects),
+            SipEvent::ReferAnswered { status } => self.run(VerbInput::ReferAnswered { status }, now, effects),
+            SipEvent::ReferNotified { status, is_last } => {
+                self.run(VerbInput::ReferNotified { status, is_last }, now, effects)
+            }
         }
     }
 
@@ -366,7 +370,7 @@ impl Call {
         }
     }
 
-    fn answered_attempt(&self) -> AttemptId {
+    pub(super) fn answered_attempt(&self) -> AttemptId {
         match self.leg.signalling {
             Signalling::Answered { attempt } => attempt,
             _ => AttemptId::FIRST,

@@ -51,6 +51,10 @@ impl Call {
             VerbEffect::AskQueue => effects.push(Effect::AskQueue),
             VerbEffect::QueueReady => effects.push(Effect::QueueReady),
             VerbEffect::Dequeue(spec) => effects.push(Effect::Dequeue(spec)),
+            VerbEffect::Refer { uri, headers } => {
+                let command = SipCommand::Refer { uri, headers };
+                effects.push(Effect::Sip { attempt: self.answered_attempt(), command });
+            }
             VerbEffect::LeaveQueue => effects.push(Effect::LeaveQueue),
             VerbEffect::Fetch(order) => self.fetch(order, now, effects),
             VerbEffect::CancelFetch(fetch) => {

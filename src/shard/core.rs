@@ -473,6 +473,7 @@ impl Core {
                 (dialog, SipEvent::Reanswered { status, sdp: response.as_ref().map(sdp_of).unwrap_or_default() })
             }
             StackEvent::Ended { dialog, bye } => (dialog, SipEvent::Ended { lost: bye.is_none() }),
+            StackEvent::ReferAnswered { dialog, status } => (dialog, SipEvent::ReferAnswered { status }),
             StackEvent::InDialog { dialog, transaction, request } => {
                 return self.in_dialog(dialog, transaction, &request, now);
             }
@@ -485,10 +486,18 @@ impl Core {
     /// A request inside a dialog other than INVITE, ACK and BYE.
     fn in_dialog(&mut self, dialog: DialogId, transaction: stack::TransactionId, request: &Message, now: Now) {
         use dialtone_sip::msg::{HeaderName, Method};
-        let digit = dialtone_sip::dialog::info_digit(request);
+        let event = match request.method() {
+            Some(Method::Info) => dialtone_sip::dialog::info_digit(request).map(SipEvent::Digit),
+            Some(Method::Notify) => dialtone_sip::dialog::refer_progress(request)
+                .map(|(status, is_last)| SipEvent::ReferNotified { status, is_last }),
+            _ => None,
+        };
         let reply = match request.method() {
+            Some(_) if event.is_some() => Reply::new(200),
+            // Of REFER only (RFC 6665 s8.3.1).
+            Some(Method::Notify) => Reply::new(489).named("Allow-Events", "refer".to_owned()),
             Some(Method::Options) => Reply::new(200).header(HeaderName::Allow, stack::ALLOW.to_owned()),
-            Some(Method::Info) if digit.is_some() || request.body().is_empty() => Reply::new(200),
+            Some(Method::Info) if request.body().is_empty() => Reply::new(200),
             Some(Method::Info) => {
                 Reply::new(415).header(HeaderName::Accept, "application/dtmf-relay, application/dtmf".to_owned())
             }
@@ -496,8 +505,8 @@ impl Core {
             _ => Reply::new(405).header(HeaderName::Allow, stack::ALLOW.to_owned()),
         };
         self.stack.reply(transaction, request, &reply, now.mono);
-        if let (Some(digit), Some((sid, attempt))) = (digit, self.by_dialog.get(&dialog).copied()) {
-            self.inputs.push_back((sid, CallInput::Sip { attempt, event: SipEvent::Digit(digit) }));
+        if let (Some(event), Some((sid, attempt))) = (event, self.by_dialog.get(&dialog).copied()) {
+            self.inputs.push_back((sid, CallInput::Sip { attempt, event }));
         }
     }
 }

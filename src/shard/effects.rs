@@ -8,6 +8,9 @@ use crate::call::{AttemptId, CallInput, Effect, Now, QueueInput, SipCommand, Sip
 use crate::events::{Event, EventKind, recording_url};
 use crate::ids::{AccountSid, CallSid, EventSid, RecordingSid};
 
+/// A method that the peer does not take.
+const NOT_ALLOWED: u16 = 405;
+
 impl Core {
     pub(super) fn carry_out(&mut self, sid: CallSid, effect: Effect, now: Now) {
         let Some(slot) = self.calls.get(&sid) else { return };
@@ -78,6 +81,7 @@ impl Core {
             SipCommand::Cancel { reason } => self.stack.cancel(dialog, &reason, now.mono),
             SipCommand::Bye { reason } => self.stack.bye(dialog, &reason, now.mono),
             SipCommand::Reinvite { sdp } => self.stack.reinvite(dialog, sdp, now.mono),
+            SipCommand::Refer { uri, headers } => self.stack.refer(dialog, &uri, &headers, now.mono),
             SipCommand::Invite { .. } => {}
         }
     }
@@ -102,6 +106,11 @@ impl Core {
             SipCommand::Decline { status, .. } => SipEvent::Refused { status, sip_call_id: String::new() },
             SipCommand::Cancel { .. } => SipEvent::Canceled,
             SipCommand::Bye { .. } => SipEvent::Ended { lost: false },
+            // Nobody is behind it who could call somebody else.
+            SipCommand::Refer { .. } => {
+                let event = SipEvent::ReferAnswered { status: NOT_ALLOWED };
+                return self.inputs.push_back((sid, CallInput::Sip { attempt, event }));
+            }
             SipCommand::Invite { .. } | SipCommand::Reinvite { .. } => return,
         };
         self.inputs.push_back((peer, CallInput::Sip { attempt, event }));

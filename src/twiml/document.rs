@@ -47,6 +47,7 @@ pub enum VerbSpec {
     Record(Box<RecordSpec>),
     Enqueue(Box<EnqueueVerb>),
     Leave,
+    Refer(Box<ReferSpec>),
     /// `<Start><Recording>`: records while the document goes on.
     StartRecording(Box<KeptSpec>),
 }
@@ -63,6 +64,16 @@ pub struct RecordSpec {
     pub max_length: Duration,
     pub play_beep: bool,
     pub kept: KeptSpec,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReferSpec {
+    /// Whom the caller's side is to call.
+    pub uri: String,
+    /// Headers of the REFER: `X-*` and `User-to-User` only.
+    pub headers: Vec<(String, String)>,
+    pub action: Option<Link>,
+    pub method: Method,
 }
 
 /// How a recording is made, and whom to tell: what every element that records has in common.

@@ -119,6 +119,15 @@ pub enum VerbInput {
     Waiting(Waiting),
     /// What the queue tells that [`VerbEffect::Dequeue`] named.
     Taking(Taking),
+    /// The final response to [`VerbEffect::Refer`]; 408 and 503 also where none came.
+    ReferAnswered {
+        status: u16,
+    },
+    /// What the peer tells of the call that it was asked to make: the status of a response.
+    ReferNotified {
+        status: u16,
+        is_last: bool,
+    },
     /// The answer to [`VerbEffect::Fetch`] of that number. A late one for a replaced fetch is ignored.
     Document {
         fetch: u32,
@@ -191,6 +200,11 @@ pub enum VerbEffect {
     Dequeue(Box<DequeueSpec>),
     /// Neither wait nor take any more. A pair that is joined is parted, and the other is told.
     LeaveQueue,
+    /// Ask the leg's peer to call this URI instead; answered by [`VerbInput::ReferAnswered`].
+    Refer {
+        uri: String,
+        headers: Vec<(String, String)>,
+    },
     Fetch(FetchOrder),
     /// The answer to this fetch is no longer wanted.
     CancelFetch(u32),
@@ -516,6 +530,7 @@ pub enum VerbName {
     Start,
     Enqueue,
     Leave,
+    Refer,
 }
 
 impl Method {
@@ -543,6 +558,7 @@ impl VerbName {
             Self::Start => "Start",
             Self::Enqueue => "Enqueue",
             Self::Leave => "Leave",
+            Self::Refer => "Refer",
         }
     }
 }

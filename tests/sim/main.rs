@@ -12,6 +12,7 @@ mod orders;
 mod phone;
 mod queues;
 mod recordings;
+mod refer;
 mod reinvite;
 mod servers;
 mod world;

@@ -45,6 +45,10 @@ pub enum Saw {
     Answered,
     Refused(u16),
     Acked,
+    /// It was asked to call somebody else.
+    Referred {
+        to: String,
+    },
     /// The final answer to its re-INVITE.
     Reanswered(u16),
     Ended {
@@ -58,6 +62,8 @@ pub struct Phone {
     pub script: Script,
     pub saw: Vec<(Mono, Saw)>,
     pub sdp: Bytes,
+    /// What it answers a REFER with.
+    pub refer_status: u16,
     /// Dialogs that live.
     pub dialogs: Vec<DialogId>,
     planned: VecDeque<(Mono, DialogId)>,
@@ -74,6 +80,7 @@ impl Phone {
             script,
             saw: Vec::new(),
             sdp,
+            refer_status: 202,
             dialogs: Vec::new(),
             planned: VecDeque::new(),
         }
@@ -191,7 +198,14 @@ impl Phone {
                 return;
             }
             Event::Reanswered { status, .. } => Saw::Reanswered(status),
-            Event::ReofferCanceled { .. } | Event::Diverted { .. } | Event::InDialog { .. } => return,
+            Event::InDialog { transaction, request, .. } if request.method() == Some(Method::Refer) => {
+                self.stack.reply(transaction, &request, &Reply::new(self.refer_status), now);
+                Saw::Referred { to: request.other_header("Refer-To").unwrap_or_default().to_owned() }
+            }
+            Event::ReofferCanceled { .. }
+            | Event::Diverted { .. }
+            | Event::InDialog { .. }
+            | Event::ReferAnswered { .. } => return,
         };
         self.saw.push((now, saw));
     }

@@ -16,7 +16,7 @@ use dialtone::hot::Bindings;
 use dialtone::ids::{CallSid, ConferenceSid};
 use dialtone::shard::{ConferenceChange, ConferenceChanged, PlaceOrder, core, gate};
 use dialtone::twiml::{
-    AtEnd, AudioFailure, ClipRef, DocumentSource, Endpoint, FetchFailure, Fetched, Method, NewDocument, Notice,
+    AtEnd, AudioFailure, ClipRef, DocumentSource, Endpoint, FetchFailure, Fetched, NewDocument, Notice,
 };
 use dialtone_media::clips::Clips;
 use dialtone_media::ids::{LegId, RecorderId, SessionId};
@@ -25,7 +25,7 @@ use dialtone_media::recorder::{FileLength, FileOutcome, FileStep};
 use dialtone_media::session::{self, Ports, Session};
 use dialtone_media::worker::Latching;
 use dialtone_sip::flow::{Flow, Transport};
-use dialtone_sip::msg::{HeaderName, Message};
+use dialtone_sip::msg::{HeaderName, Message, Method};
 use dialtone_sip::resolve::{Answer, Destination, Question, Resolution};
 use dialtone_sip::stack;
 use dialtone_sip::time::Mono;
@@ -306,19 +306,32 @@ impl World {
 
     /// A digit of the caller by SIP INFO.
     pub fn press(&mut self, phone: usize, digit: char) {
+        let body = format!("Signal={digit}\r\nDuration=100\r\n");
+        self.send_inside(phone, Method::Info, &[], "application/dtmf-relay", &body);
+    }
+
+    /// The phone tells what became of the call that it was asked to make.
+    pub fn notify(&mut self, phone: usize, line: &str, state: &str) {
+        let headers = [("Event", "refer"), ("Subscription-State", state)];
+        self.send_inside(phone, Method::Notify, &headers, "message/sipfrag;version=2.0", line);
+    }
+
+    /// A request inside the phone's newest call.
+    fn send_inside(&mut self, phone: usize, method: Method, headers: &[(&str, &str)], content_type: &str, body: &str) {
         let dialog = *self.phones[phone].dialogs.last().expect("the phone has a call");
         self.random();
         let branch = self.random;
         let flow = self.phones[phone].flow();
-        let Some(inside) = self.phones[phone].stack.dialog(dialog).cloned() else { panic!("the dialog is gone") };
-        let mut inside = inside;
+        let mut inside = self.phones[phone].stack.dialog(dialog).cloned().expect("the dialog lives");
         inside.local_cseq += 1 + (self.sequence as u32 % 1000);
         let cseq = inside.next_cseq();
-        let via = format!("SIP/2.0/UDP {};branch=z9hG4bKpress{branch:x}", self.phones[phone].address);
-        let info = inside
-            .request(dialtone_sip::msg::Method::Info, cseq, &via)
-            .finish("application/dtmf-relay", format!("Signal={digit}\r\nDuration=100\r\n").as_bytes());
-        self.send(self.phones[phone].address, flow.remote, info);
+        let via = format!("SIP/2.0/UDP {};branch=z9hG4bKinside{branch:x}", self.phones[phone].address);
+        let mut writer = inside.request(method, cseq, &via);
+        for (name, value) in headers {
+            writer.named(name, *value);
+        }
+        let request = writer.finish(content_type, body.as_bytes());
+        self.send(self.phones[phone].address, flow.remote, request);
     }
 
     pub fn end_all(&mut self) {
@@ -737,7 +750,7 @@ fn write_file(
 }
 
 fn application(url: &str) -> Application {
-    let source = DocumentSource::Url(Endpoint { url: url.to_owned(), method: Method::Post });
+    let source = DocumentSource::Url(Endpoint { url: url.to_owned(), method: dialtone::twiml::Method::Post });
     let document = NewDocument { source, fallback: None, at_end: AtEnd::HangUp };
     Application { document, status_callback: None, answer_at_once: false }
 }

@@ -3,6 +3,7 @@
 //! A [`Dialog`] is plain data that serialises; the retransmissions and states of an INVITE's usage are the stack's.
 
 mod digits;
+mod refer;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,6 +13,7 @@ use crate::flow::{Flow, Transport};
 use crate::msg::{Address, HeaderName, Message, Method, Uri, Writer};
 
 pub use digits::info_digit;
+pub use refer::refer_progress;
 
 /// Names a dialog inside its stack: the number in our tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -408,6 +408,28 @@ impl Stack {
         self.open_client(flow, bytes, Key::Client { token, method: Method::Bye }, Owner::Bye(dialog), now);
     }
 
+    /// Asks the peer of an answered dialog to call somebody else (RFC 3515). Its answer comes as [`Event::ReferAnswered`];
+    /// what becomes of that call by NOTIFY requests inside the dialog.
+    pub fn refer(&mut self, dialog: DialogId, uri: &str, headers: &[(String, String)], now: Mono) {
+        let token = self.tokens.next_u64();
+        let Some(flow) = self.usages.get(&dialog).map(|usage| usage.dialog.flow) else { return };
+        let via = self.via(flow, token);
+        let Some(usage) = self.usages.get_mut(&dialog).filter(|usage| usage.phase == Phase::Confirmed) else {
+            return self.tell(Event::ReferAnswered { dialog, status: 481 });
+        };
+        let cseq = usage.dialog.next_cseq();
+        let mut writer = usage.dialog.request(Method::Refer, cseq, &via);
+        writer.header(HeaderName::Contact, &usage.dialog.contact);
+        writer.named("Refer-To", format_args!("<{uri}>"));
+        writer.named("Referred-By", &usage.dialog.local_address);
+        for (name, value) in headers {
+            writer.named(name, value);
+        }
+        writer.header(HeaderName::UserAgent, &self.config.product);
+        let bytes = writer.finish("", b"");
+        self.open_client(flow, bytes, Key::Client { token, method: Method::Refer }, Owner::Refer(dialog), now);
+    }
+
     pub(super) fn open_client(&mut self, flow: Flow, bytes: Bytes, key: Key, owner: Owner, now: Mono) {
         let transaction = ClientNonInvite::new(bytes.clone(), flow.transport.is_reliable(), now);
         self.table.insert(Transaction::ClientNonInvite(transaction), flow, key, owner);

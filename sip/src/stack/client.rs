@@ -68,6 +68,13 @@ impl Stack {
             }
             (Owner::InviteClient(dialog), Tell::TimedOut) => self.invite_failed(dialog, id, 408, None, now),
             (Owner::InviteClient(dialog), Tell::TransportFailed) => self.invite_failed(dialog, id, 503, None, now),
+            (Owner::Refer(dialog), Tell::Response) => {
+                if let Some(status) = response.map(|response| response.status()).filter(|status| *status >= 200) {
+                    self.tell(Event::ReferAnswered { dialog, status });
+                }
+            }
+            (Owner::Refer(dialog), Tell::TimedOut) => self.tell(Event::ReferAnswered { dialog, status: 408 }),
+            (Owner::Refer(dialog), Tell::TransportFailed) => self.tell(Event::ReferAnswered { dialog, status: 503 }),
             (Owner::Bye(dialog), Tell::Response) => self.bye_response(dialog, response, now),
             (Owner::Bye(dialog), _) => self.forget(dialog, now),
         }

@@ -40,7 +40,7 @@ use table::{Owner, Table, Timer};
 use usage::Usage;
 
 /// Methods that we understand, for Allow.
-pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, REGISTER";
+pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY, REGISTER";
 
 /// What a stack needs to know of itself.
 #[derive(Clone, Debug)]
@@ -85,6 +85,8 @@ pub enum Event {
     Reanswered { dialog: DialogId, status: u16, response: Option<Message> },
     /// The peer ended the dialog by BYE, or it cannot be reached any more (`bye` is `None`).
     Ended { dialog: DialogId, bye: Option<Message> },
+    /// Our REFER got its final response; 408 and 503 also where none came.
+    ReferAnswered { dialog: DialogId, status: u16 },
     /// Another request inside the dialog: answer it by [`Stack::reply`].
     InDialog { dialog: DialogId, transaction: TransactionId, request: Message },
 }

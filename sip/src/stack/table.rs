@@ -39,6 +39,8 @@ pub(super) enum Owner {
     InviteClient(DialogId),
     /// Our BYE.
     Bye(DialogId),
+    /// Our REFER.
+    Refer(DialogId),
 }
 
 /// How a transaction is found.

@@ -11,6 +11,7 @@ mod gather;
 mod link;
 mod queue;
 mod record;
+mod refer;
 mod say;
 mod target;
 mod xml;
@@ -266,6 +267,7 @@ fn verb(element: &Element, scope: &mut Scope<'_>) -> Result<Option<VerbSpec>, Ma
             leaf(element, Attributes::of(element), scope);
             Some(VerbSpec::Leave)
         }
+        "Refer" => refer::read(element, scope).map(|refer| VerbSpec::Refer(Box::new(refer))),
         "Record" => Some(VerbSpec::Record(Box::new(record::read(element, scope)))),
         name if NOT_YET.contains(&name) => {
             scope.notices.schema(format!("verb {name} is not implemented yet: skipped"));
@@ -361,7 +363,7 @@ fn quote(text: &str) -> String {
 const MAX_SECONDS: u32 = 86_400;
 
 /// Verbs that Twilio has and Dialtone has not yet.
-const NOT_YET: &[&str] = &["Connect", "Pay", "Prompt", "Queue", "Refer", "Sms", "Stop"];
+const NOT_YET: &[&str] = &["Connect", "Pay", "Prompt", "Queue", "Sms", "Stop"];
 
 #[cfg(test)]
 mod tests;

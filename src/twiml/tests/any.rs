@@ -12,6 +12,7 @@ const BODIES: &[&str] = &[
     "<Dial sequential=\"true\" answerOnBridge=\"true\"><Sip>sip:a@b</Sip><Number>+1555</Number></Dial><Reject/>",
     "<Redirect>y</Redirect>",
     "<Reject/>",
+    "<Refer action=\"z\"><Sip>sip:c@d</Sip></Refer><Echo/>",
     "<Say>",
 ];
 
@@ -51,6 +52,8 @@ fn input() -> impl Strategy<Value = VerbInput> {
         3 => (0..4u32, any::<bool>()).prop_map(|(player, finished)| VerbInput::PlayEnded { player, finished }),
         3 => prop::sample::select(vec!['1', '2', '#', '*', 'A']).prop_map(VerbInput::Digit),
         3 => Just(VerbInput::Timer),
+        2 => (100..600u16).prop_map(|status| VerbInput::ReferAnswered { status }),
+        2 => (100..600u16, any::<bool>()).prop_map(|(status, is_last)| VerbInput::ReferNotified { status, is_last }),
         6 => (1..4u32, branch_event()).prop_map(|(id, event)| VerbInput::Branch { branch: BranchId(id), event }),
         4 => document,
         1 => Just(VerbInput::Resumed { offset_ms: 7 }),

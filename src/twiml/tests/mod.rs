@@ -9,6 +9,7 @@ mod documents;
 mod gather;
 mod playing;
 mod recording;
+mod refer;
 
 use std::time::Duration;
 
@@ -155,6 +156,7 @@ fn show(effect: &VerbEffect) -> String {
         VerbEffect::QueueReady => "ready".into(),
         VerbEffect::Dequeue(spec) => format!("dequeue {}", spec.name),
         VerbEffect::LeaveQueue => "leave queue".into(),
+        VerbEffect::Refer { uri, headers } => format!("refer {uri} {headers:?}"),
         VerbEffect::Fetch(order) => show_fetch(order),
         VerbEffect::CancelFetch(fetch) => format!("cancel fetch {fetch}"),
         VerbEffect::Reject(reason) => format!("reject {reason:?}"),

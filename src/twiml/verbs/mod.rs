@@ -13,6 +13,7 @@ mod pause;
 mod play;
 mod record;
 mod redirect;
+mod refer;
 mod reject;
 mod start;
 
@@ -41,6 +42,7 @@ use pause::Pause;
 use play::Player;
 use record::Record;
 use redirect::Redirect;
+use refer::Refer;
 use reject::Reject;
 use start::StartRecording;
 
@@ -56,6 +58,7 @@ pub(super) enum Verb {
     DialQueue(Box<DialQueue>),
     Enqueue(Box<Enqueue>),
     Leave(Leave),
+    Refer(Box<Refer>),
     Redirect(Redirect),
     Hangup(Hangup),
     Reject(Reject),
@@ -222,6 +225,7 @@ impl Verb {
             },
             VerbSpec::Enqueue(verb) => Self::Enqueue(Box::new(Enqueue::new(*verb))),
             VerbSpec::Leave => Self::Leave(Leave),
+            VerbSpec::Refer(refer) => Self::Refer(Box::new(Refer::new(*refer))),
             VerbSpec::Redirect(redirect) => Self::Redirect(Redirect::new(redirect)),
             VerbSpec::Hangup => Self::Hangup(Hangup),
             VerbSpec::Reject(reason) => Self::Reject(Reject::new(reason)),
@@ -240,6 +244,7 @@ impl Verb {
             Self::Dial(_) | Self::DialConference(_) | Self::DialQueue(_) => VerbName::Dial,
             Self::Enqueue(_) => VerbName::Enqueue,
             Self::Leave(_) => VerbName::Leave,
+            Self::Refer(_) => VerbName::Refer,
             Self::Redirect(_) => VerbName::Redirect,
             Self::Hangup(_) => VerbName::Hangup,
             Self::Reject(_) => VerbName::Reject,
@@ -259,6 +264,7 @@ impl Verb {
             Self::DialQueue(verb) => verb.as_mut(),
             Self::Enqueue(verb) => verb.as_mut(),
             Self::Leave(verb) => verb,
+            Self::Refer(verb) => verb.as_mut(),
             Self::Redirect(verb) => verb,
             Self::Hangup(verb) => verb,
             Self::Reject(verb) => verb,
@@ -280,6 +286,7 @@ impl Machine for Verb {
             Self::DialQueue(verb) => verb.precondition(),
             Self::Enqueue(verb) => verb.precondition(),
             Self::Leave(verb) => verb.precondition(),
+            Self::Refer(verb) => verb.precondition(),
             Self::Redirect(verb) => verb.precondition(),
             Self::Hangup(verb) => verb.precondition(),
             Self::Reject(verb) => verb.precondition(),
