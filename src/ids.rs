@@ -96,6 +96,11 @@ sid!(
     "CF"
 );
 sid!(
+    /// A text message.
+    MessageSid,
+    "SM"
+);
+sid!(
     /// A queue.
     QueueSid,
     "QU"

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 pub use rest::{Param, Route};
 
 use crate::account::Directory;
-use crate::events::{Live, LiveConferences, LiveQueues, LiveRecordings, Publisher};
+use crate::events::{Live, LiveConferences, LiveMessages, LiveQueues, LiveRecordings, Publisher};
 use crate::ids::CallSid;
 use crate::provision::Provisioning;
 use crate::recordings::Archive;
@@ -32,6 +32,7 @@ pub struct View {
     pub live: Live,
     pub recordings: LiveRecordings,
     pub conferences: LiveConferences,
+    pub messages: LiveMessages,
     pub queues: LiveQueues,
     pub archive: Archive,
     /// What happens here is told through it.

@@ -8,8 +8,8 @@ use tokio::runtime::Handle;
 use crate::account::Directory;
 use crate::app::{CallbackRequest, Callbacks, Method};
 use crate::events::{
-    CallRecord, ConferenceFact, ConferenceReason, ConferenceStep, Event, EventKind, RecordingFact, RecordingStatus,
-    Subscriber, recording_url, rfc_2822,
+    CallRecord, ConferenceFact, ConferenceReason, ConferenceStep, Event, EventKind, MessageFact, MessageStatus,
+    RecordingFact, RecordingStatus, Subscriber, recording_url, rfc_2822,
 };
 use crate::ids::CallSid;
 use crate::twiml;
@@ -80,9 +80,34 @@ impl Subscriber for StatusCallbacks {
                     self.deliver(event, CallSid::new(fact.sid.bits()), endpoint, conference_params(event, fact));
                 }
             }
+            // The answer to its request has told that it is queued.
+            EventKind::Message(fact) if fact.status != MessageStatus::Queued => {
+                if let Some(endpoint) = &fact.callback {
+                    // One after another, as the steps of a call are.
+                    self.deliver(event, CallSid::new(fact.sid.bits()), endpoint, message_params(event, fact));
+                }
+            }
             _ => {}
         }
     }
+}
+
+/// What a message's callback says.
+fn message_params(event: &Event, fact: &MessageFact) -> Vec<(String, String)> {
+    let mut params = vec![
+        ("MessageSid", fact.sid.to_string()),
+        ("SmsSid", fact.sid.to_string()),
+        ("MessageStatus", fact.status.as_str().to_owned()),
+        ("SmsStatus", fact.status.as_str().to_owned()),
+        ("From", fact.from.clone()),
+        ("To", fact.to.clone()),
+        ("AccountSid", event.account.to_string()),
+        ("ApiVersion", "2010-04-01".to_owned()),
+    ];
+    if fact.error_code > 0 {
+        params.push(("ErrorCode", fact.error_code.to_string()));
+    }
+    params.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// What a conference's callback says.

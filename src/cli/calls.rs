@@ -146,6 +146,7 @@ fn describe(kind: &EventKind) -> String {
         | EventKind::Completed(_)
         | EventKind::Recording(_)
         | EventKind::Conference(_)
+        | EventKind::Message(_)
         | EventKind::Queue(_) => String::new(),
     }
 }

@@ -7,6 +7,7 @@
 mod conference;
 mod journal;
 mod live;
+mod message;
 mod notification;
 mod outbox;
 mod queue;
@@ -18,11 +19,12 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AccountSid, CallSid, ConferenceSid, EventSid, QueueSid, RecordingSid};
+use crate::ids::{AccountSid, CallSid, ConferenceSid, EventSid, MessageSid, QueueSid, RecordingSid};
 use crate::twiml::{CallbackEvent, Notice, StatusCallback};
 
 pub use conference::{Conference, ConferenceFact, ConferenceReason, ConferenceStatus, ConferenceStep, Participant};
 pub use live::Live;
+pub use message::{Message, MessageFact, MessageStatus};
 pub use notification::Notification;
 pub use outbox::{Outbox, Publisher, Subscriber};
 pub use queue::{Queue, QueueFact, QueueStep};
@@ -35,6 +37,9 @@ pub type LiveRecordings = Shelf<RecordingSid, Recording>;
 
 /// Conferences that run, and those that the store does not have yet.
 pub type LiveConferences = Shelf<ConferenceSid, Conference>;
+
+/// Messages that are on their way, and those that the store does not have yet.
+pub type LiveMessages = Shelf<MessageSid, Message>;
 
 /// Queues in which somebody waits, or has waited since the start.
 pub type LiveQueues = Shelf<QueueSid, Queue>;
@@ -86,6 +91,8 @@ pub enum EventKind {
     Recording(Box<RecordingFact>),
     /// A step of a conference.
     Conference(Box<ConferenceFact>),
+    /// A step of a text message.
+    Message(Box<MessageFact>),
     /// A call came into a queue, or left it.
     Queue(Box<QueueFact>),
     /// The call is over. Always the last of the call itself.
@@ -232,7 +239,7 @@ impl EndedBy {
 impl EventKind {
     /// Whether it stands for itself: it is no part of its call's record, and may come when that is complete.
     pub fn stands_alone(&self) -> bool {
-        matches!(self, EventKind::Recording(_) | EventKind::Conference(_) | EventKind::Queue(_))
+        matches!(self, EventKind::Recording(_) | EventKind::Conference(_) | EventKind::Message(_) | EventKind::Queue(_))
     }
 
     /// The step that a status callback may ask for, if this is one.

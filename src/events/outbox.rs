@@ -18,7 +18,7 @@ use super::journal::Journal;
 use super::live::Live;
 use super::{
     CallRecord, CallStatus, Completed, ConferenceFact, ConferenceStatus, ConferenceStep, EndedBy, Event, EventKind,
-    Media, RecordingFact,
+    Media, MessageFact, MessageStatus, RecordingFact,
 };
 use crate::ids::{CallSid, EventSid, RecordingSid};
 
@@ -365,6 +365,7 @@ impl Writer {
         }
         ends.extend(recordings.into_iter().map(|(event, fact)| end_of_lost_recording(&event, finish(fact), wall_ms)));
         ends.extend(ends_of_lost_conferences(&left, wall_ms));
+        ends.extend(ends_of_lost_messages(&left, wall_ms));
         // What was left is written again into the new segment, so that the old ones can go.
         self.write(&left, true);
         self.write(&ends, false);
@@ -409,6 +410,26 @@ fn ends_of_lost_conferences(left: &[Event], wall_ms: u64) -> Vec<Event> {
     });
     ends.collect()
 }
+
+/// Of a message that was on its way nobody knows whether it has come.
+fn ends_of_lost_messages(left: &[Event], wall_ms: u64) -> Vec<Event> {
+    let mut last = BTreeMap::new();
+    for event in left {
+        if let EventKind::Message(fact) = &event.kind {
+            last.insert(fact.sid, (event, fact));
+        }
+    }
+    let ends = last.into_values().filter(|(_, fact)| !fact.status.is_final()).map(|(event, fact)| {
+        let end =
+            MessageFact { status: MessageStatus::Undelivered, error_code: UNKNOWN_ERROR, ..fact.as_ref().clone() };
+        let id = EventSid::new(event.id.bits() ^ u128::MAX);
+        Event { id, at_ms: wall_ms, kind: EventKind::Message(Box::new(end)), ..event.clone() }
+    });
+    ends.collect()
+}
+
+/// Twilio's number for a message of which nothing more is known.
+const UNKNOWN_ERROR: u32 = 30_008;
 
 fn end_of_lost_recording(last: &Event, fact: RecordingFact, wall_ms: u64) -> Event {
     let id = EventSid::new(last.id.bits() ^ u128::MAX);

@@ -5,8 +5,8 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
-    CallRecord, Conference, ConferenceStatus, Event, EventKind, LiveConferences, LiveQueues, LiveRecordings, Queue,
-    Recording, Subscriber,
+    CallRecord, Conference, ConferenceStatus, Event, EventKind, LiveConferences, LiveMessages, LiveQueues,
+    LiveRecordings, Message, Queue, Recording, Subscriber,
 };
 use crate::ids::AccountSid;
 
@@ -15,6 +15,7 @@ use crate::ids::AccountSid;
 pub struct Shelves {
     pub recordings: LiveRecordings,
     pub conferences: LiveConferences,
+    pub messages: LiveMessages,
     pub queues: LiveQueues,
 }
 
@@ -28,6 +29,9 @@ impl Shelves {
                 }
                 EventKind::Conference(fact) if fact.status == ConferenceStatus::Completed => {
                     self.conferences.forget_if(fact.sid, |conference| conference.status == ConferenceStatus::Completed);
+                }
+                EventKind::Message(fact) if fact.status.is_final() => {
+                    self.messages.forget_if(fact.sid, |message| message.fact == **fact);
                 }
                 _ => {}
             }
@@ -49,6 +53,9 @@ impl Subscriber for Shelves {
                 let before = self.conferences.get(account, fact.sid);
                 let told = Conference::told(account, event.call, event.at_ms, fact).apply(before, fact);
                 self.conferences.put(account, fact.sid, told);
+            }
+            EventKind::Message(fact) => {
+                self.messages.put(account, fact.sid, Message { account, fact: fact.as_ref().clone() });
             }
             // Whoever waited when an earlier run ended waits no more.
             EventKind::Queue(fact) if !again => {

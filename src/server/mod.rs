@@ -180,6 +180,7 @@ impl Server {
             live: outbox.live(),
             recordings: shelves.recordings.clone(),
             conferences: shelves.conferences.clone(),
+            messages: shelves.messages.clone(),
             queues: shelves.queues.clone(),
             archive: archive.clone(),
             publisher: outbox.publisher(),

@@ -18,6 +18,7 @@ use dialtone_sip::time::Mono;
 use dialtone_sip::tokens::{TokenMap, Tokens};
 
 use super::gate::Gate;
+use super::messages::Sending;
 use super::outbound::Resolving;
 use super::queues::Queues;
 use super::rooms::Rooms;
@@ -118,6 +119,7 @@ pub struct Core {
     /// Which call each leg of a session belongs to.
     sessions: TokenMap<u64, Vec<(u32, CallSid)>>,
     pub(super) resolving: TokenMap<u64, Resolving>,
+    pub(super) messages: Vec<Sending>,
     pub(super) rooms: Rooms,
     pub(super) queues: Queues,
     deadlines: BinaryHeap<Reverse<(Mono, CallSid)>>,
@@ -144,6 +146,7 @@ impl Core {
             by_dialog: TokenMap::default(),
             sessions: TokenMap::default(),
             resolving: TokenMap::default(),
+            messages: Vec::new(),
             rooms: Rooms::default(),
             queues: Queues::default(),
             deadlines: BinaryHeap::new(),
@@ -196,7 +199,11 @@ impl Core {
 
     /// Whether no look-up is under way and no session is known: with no calls, nothing at all is left.
     pub fn is_settled(&self) -> bool {
-        self.resolving.is_empty() && self.sessions.is_empty() && self.by_dialog.is_empty() && self.inputs.is_empty()
+        self.resolving.is_empty()
+            && self.messages.is_empty()
+            && self.sessions.is_empty()
+            && self.by_dialog.is_empty()
+            && self.inputs.is_empty()
     }
 
     /// A reload: calls that run keep what they began with.
@@ -473,6 +480,7 @@ impl Core {
                 (dialog, SipEvent::Reanswered { status, sdp: response.as_ref().map(sdp_of).unwrap_or_default() })
             }
             StackEvent::Ended { dialog, bye } => (dialog, SipEvent::Ended { lost: bye.is_none() }),
+            StackEvent::Responded { request, status } => return self.message_answered(request, status, now),
             StackEvent::ReferAnswered { dialog, status } => (dialog, SipEvent::ReferAnswered { status }),
             StackEvent::InDialog { dialog, transaction, request } => {
                 return self.in_dialog(dialog, transaction, &request, now);

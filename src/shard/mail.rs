@@ -10,8 +10,9 @@ use super::orders::PlaceOrder;
 use super::rooms::{ConferenceChange, ConferenceChanged};
 use crate::account::Directory;
 use crate::call::{FetchOutcome, Update};
+use crate::events::MessageFact;
 use crate::ids::{AccountSid, CallSid, ConferenceSid};
-use crate::twiml::{AudioFailure, ClipRef};
+use crate::twiml::{AudioFailure, ClipRef, Target};
 
 /// A letter to a shard.
 pub enum Mail {
@@ -30,6 +31,12 @@ pub enum Mail {
     Resolved {
         ticket: u64,
         destinations: Vec<Destination>,
+    },
+    /// Send a message that is queued.
+    Message {
+        account: AccountSid,
+        target: Target,
+        fact: Box<MessageFact>,
     },
     /// Make a call.
     Place(Box<PlaceOrder>),

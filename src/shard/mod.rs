@@ -5,6 +5,7 @@ mod effects;
 mod fresh;
 pub mod gate;
 mod mail;
+mod messages;
 mod names;
 mod orders;
 mod outbound;

@@ -482,7 +482,7 @@ fn unreachable(why: Unreachable, target: &Target) -> Notice {
 }
 
 /// A From value for a caller id: a number, `client:NAME`, or a SIP URI.
-fn from_header(caller_id: &str, host: &str) -> String {
+pub(super) fn from_header(caller_id: &str, host: &str) -> String {
     let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() };
     if SipUri::parse(caller_id).is_ok() {
         return format!("<{caller_id}>");

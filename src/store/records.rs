@@ -1,4 +1,4 @@
-//! What facts tell that stand for themselves, one row each: recordings and conferences. Written with the calls' batches; a
+//! What facts tell that stand for themselves, one row each: recordings, conferences and messages. Written with the calls' batches; a
 //! fact that is told again, or late, changes nothing.
 
 use std::collections::HashSet;
@@ -9,8 +9,8 @@ use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::filter::{Moment, Value};
 use super::{Store, StoreError, from_millis, millis, unreadable};
-use crate::events::{Conference, ConferenceFact, ConferenceStatus, Event, EventKind, Recording};
-use crate::ids::{AccountSid, CallSid, ConferenceSid, RecordingSid};
+use crate::events::{Conference, ConferenceFact, ConferenceStatus, Event, EventKind, Message, Recording};
+use crate::ids::{AccountSid, CallSid, ConferenceSid, MessageSid, RecordingSid};
 
 /// Which recordings a list is to hold: the same rule for rows and for those that are not stored yet.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -52,12 +52,33 @@ impl ConferenceFilter {
     }
 }
 
+/// Which messages a list is to hold.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MessageFilter {
+    pub to: Option<String>,
+    pub from: Option<String>,
+    /// Only those older than this one: the next page.
+    pub before: Option<MessageSid>,
+    pub created: Moment,
+}
+
+impl MessageFilter {
+    pub fn takes(&self, message: &Message) -> bool {
+        let Message { fact, .. } = message;
+        self.to.as_ref().is_none_or(|to| *to == fact.to)
+            && self.from.as_ref().is_none_or(|from| *from == fact.from)
+            && self.before.is_none_or(|before| fact.sid < before)
+            && self.created.takes(Some(fact.created_ms))
+    }
+}
+
 /// The status of a row that was deleted: what the journal tells again must find it taken.
 const DELETED: &str = "deleted";
 
 const COLUMNS: &str = "kind, sid, account, call, conference, name, status, created_ms, told_ms, detail";
 const RECORDING: &str = "recording";
 const CONFERENCE: &str = "conference";
+const MESSAGE: &str = "message";
 
 /// A row, but for its account, call and time of telling, which are the event's.
 struct Told {
@@ -86,6 +107,16 @@ fn told(event: &Event) -> Option<Told> {
             sid: fact.sid.to_string(),
             conference: None,
             name: Some(fact.name.clone()),
+            status: fact.status.as_str(),
+            created_ms: fact.created_ms,
+            detail: serde_json::to_string(fact).unwrap_or_default(),
+        }),
+        EventKind::Message(fact) => Some(Told {
+            kind: MESSAGE,
+            sid: fact.sid.to_string(),
+            conference: None,
+            // Found by who gets it: most lists are of one's messages.
+            name: Some(fact.to.clone()),
             status: fact.status.as_str(),
             created_ms: fact.created_ms,
             detail: serde_json::to_string(fact).unwrap_or_default(),
@@ -157,6 +188,38 @@ impl Store {
         self.find(CONFERENCE, account, tests, limit).await?.iter().map(read_conference).collect()
     }
 
+    /// An account's messages that the filter takes, the newest first. By sender they are read one after another.
+    pub async fn find_messages(
+        &self,
+        account: AccountSid,
+        filter: &MessageFilter,
+        limit: u32,
+    ) -> Result<Vec<Message>, StoreError> {
+        let (mut found, mut before) = (Vec::new(), filter.before);
+        loop {
+            let tests = [
+                text("name =", filter.to.as_ref()),
+                text("sid <", before),
+                time("created_ms >=", filter.created.from_ms),
+                time("created_ms <", filter.created.below_ms),
+            ];
+            let rows = self.find(MESSAGE, account, tests, limit).await?;
+            let read: Vec<Message> = rows.iter().map(read_message).collect::<Result<_, _>>()?;
+            before = read.last().map(|message| message.fact.sid);
+            let ends = read.len() < limit as usize;
+            found.extend(read.into_iter().filter(|message| filter.takes(message)));
+            if ends || found.len() >= limit as usize {
+                found.truncate(limit as usize);
+                return Ok(found);
+            }
+        }
+    }
+
+    /// An account's message.
+    pub async fn message(&self, account: AccountSid, sid: MessageSid) -> Result<Option<Message>, StoreError> {
+        self.one(MESSAGE, account, sid.to_string()).await?.as_ref().map(read_message).transpose()
+    }
+
     async fn find(
         &self,
         kind: &str,
@@ -200,17 +263,34 @@ impl Store {
         self.one(RECORDING, account, sid.to_string()).await?.as_ref().map(read_recording).transpose()
     }
 
-    /// Deletes a recording's row, be it there yet or not: it stays as a sign that there is none.
     pub async fn delete_recording(&self, recording: &Recording) -> Result<(), StoreError> {
+        let (sid, call) = (recording.fact.sid.to_string(), recording.call);
+        self.delete_record(RECORDING, sid, recording.account, call, recording.fact.started_ms).await
+    }
+
+    pub async fn delete_message(&self, message: &Message) -> Result<(), StoreError> {
+        let sid = message.fact.sid.to_string();
+        self.delete_record(MESSAGE, sid, message.account, CallSid::new(0), message.fact.created_ms).await
+    }
+
+    /// Deletes a row, be it there yet or not: it stays as a sign that there is none.
+    async fn delete_record(
+        &self,
+        kind: &str,
+        sid: String,
+        account: AccountSid,
+        call: CallSid,
+        created_ms: u64,
+    ) -> Result<(), StoreError> {
         let text = format!(
-            "INSERT INTO records ({COLUMNS}) VALUES ('{RECORDING}', $1, $2, $3, NULL, NULL, '{DELETED}', $4, $4, '')
-             ON CONFLICT (kind, sid) DO UPDATE SET status = '{DELETED}', detail = ''"
+            "INSERT INTO records ({COLUMNS}) VALUES ('{kind}', $1, $2, $3, NULL, NULL, '{DELETED}', $4, $4, '')
+             ON CONFLICT (kind, sid) DO UPDATE SET status = '{DELETED}', name = NULL, detail = ''"
         );
         sqlx::query(AssertSqlSafe(text))
-            .bind(recording.fact.sid.to_string())
-            .bind(recording.account.to_string())
-            .bind(recording.call.to_string())
-            .bind(millis(recording.fact.started_ms))
+            .bind(sid)
+            .bind(account.to_string())
+            .bind(call.to_string())
+            .bind(millis(created_ms))
             .execute(&self.database.durable)
             .await?;
         Ok(())
@@ -238,6 +318,10 @@ impl Store {
 
 fn read_recording(row: &AnyRow) -> Result<Recording, StoreError> {
     Ok(Recording { account: sid(row, "account")?, call: sid(row, "call")?, fact: detail(row)? })
+}
+
+fn read_message(row: &AnyRow) -> Result<Message, StoreError> {
+    Ok(Message { account: sid(row, "account")?, fact: detail(row)? })
 }
 
 fn read_conference(row: &AnyRow) -> Result<Conference, StoreError> {

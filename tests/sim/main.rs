@@ -8,6 +8,7 @@ mod conferences;
 mod dial;
 mod inbound;
 mod loss;
+mod messages;
 mod orders;
 mod phone;
 mod queues;

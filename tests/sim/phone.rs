@@ -45,6 +45,10 @@ pub enum Saw {
     Answered,
     Refused(u16),
     Acked,
+    Message {
+        from: String,
+        body: String,
+    },
     /// It was asked to call somebody else.
     Referred {
         to: String,
@@ -62,6 +66,8 @@ pub struct Phone {
     pub script: Script,
     pub saw: Vec<(Mono, Saw)>,
     pub sdp: Bytes,
+    /// What it answers a MESSAGE with; `None`: nothing.
+    pub message_status: Option<u16>,
     /// What it answers a REFER with.
     pub refer_status: u16,
     /// Dialogs that live.
@@ -80,6 +86,7 @@ impl Phone {
             script,
             saw: Vec::new(),
             sdp,
+            message_status: Some(200),
             refer_status: 202,
             dialogs: Vec::new(),
             planned: VecDeque::new(),
@@ -128,6 +135,14 @@ impl Phone {
     }
 
     fn fresh(&mut self, flow: Flow, request: Message, now: Mono) {
+        if request.method() == Some(Method::Message) {
+            let body = String::from_utf8(request.body().to_vec()).expect("a text");
+            self.saw.push((now, Saw::Message { from: request.from().unwrap().uri.to_owned(), body }));
+            if let Some(status) = self.message_status {
+                self.stack.refuse(&request, flow, &Reply::new(status));
+            }
+            return;
+        }
         if request.method() != Some(Method::Invite) {
             return self.stack.refuse(&request, flow, &Reply::new(501));
         }
@@ -205,6 +220,7 @@ impl Phone {
             Event::ReofferCanceled { .. }
             | Event::Diverted { .. }
             | Event::InDialog { .. }
+            | Event::Responded { .. }
             | Event::ReferAnswered { .. } => return,
         };
         self.saw.push((now, saw));

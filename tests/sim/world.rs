@@ -11,12 +11,12 @@ use dialtone::account::Application;
 use dialtone::app::Guard;
 use dialtone::call::{FetchOutcome, Now, Update};
 use dialtone::config::Config;
-use dialtone::events::{CallRecord, Event, EventKind};
+use dialtone::events::{CallRecord, Event, EventKind, MessageFact, MessageStatus};
 use dialtone::hot::Bindings;
-use dialtone::ids::{CallSid, ConferenceSid};
+use dialtone::ids::{CallSid, ConferenceSid, MessageSid};
 use dialtone::shard::{ConferenceChange, ConferenceChanged, PlaceOrder, core, gate};
 use dialtone::twiml::{
-    AtEnd, AudioFailure, ClipRef, DocumentSource, Endpoint, FetchFailure, Fetched, NewDocument, Notice,
+    AtEnd, AudioFailure, ClipRef, DocumentSource, Endpoint, FetchFailure, Fetched, NewDocument, Notice, Target,
 };
 use dialtone_media::clips::Clips;
 use dialtone_media::ids::{LegId, RecorderId, SessionId};
@@ -340,6 +340,34 @@ impl World {
         self.flush();
     }
 
+    /// The API sends a message to a user.
+    pub fn message(&mut self, to: &str, body: &str) {
+        let now = self.wall();
+        let fact = MessageFact {
+            sid: MessageSid::new(1),
+            from: "+15551000000".into(),
+            to: format!("client:{to}"),
+            body: body.into(),
+            status: MessageStatus::Queued,
+            error_code: 0,
+            created_ms: now.wall_ms,
+            sent_ms: 0,
+            callback: None,
+        };
+        let target = Target::Client { identity: to.into(), parameters: Vec::new() };
+        self.core.send_message(ACCOUNT.parse().unwrap(), &target, fact, now);
+        self.flush();
+    }
+
+    /// The steps of messages, in order, with their error numbers.
+    pub fn message_steps(&self) -> Vec<(MessageStatus, u32)> {
+        let facts = self.events.iter().filter_map(|event| match &event.kind {
+            EventKind::Message(fact) => Some((fact.status, fact.error_code)),
+            _ => None,
+        });
+        facts.collect()
+    }
+
     /// The API makes a call.
     pub fn place(&mut self, order: PlaceOrder) {
         let wall = self.wall();
@@ -394,7 +422,7 @@ impl World {
         assert!(self.sessions.is_empty(), "media sessions left: {:?}", self.sessions.keys());
         assert!(self.core.is_settled(), "look-ups or deadlines left");
         let mut ends: HashMap<CallSid, u32> = HashMap::new();
-        for event in &self.events {
+        for event in self.events.iter().filter(|event| !event.kind.stands_alone()) {
             *ends.entry(event.call).or_default() += u32::from(matches!(event.kind, EventKind::Completed(_)));
         }
         assert!(ends.values().all(|count| *count == 1), "ends per call: {ends:?}");

@@ -14,6 +14,11 @@ const TENANTS: &str = r#"
 [[account]]
 sid = "AC00000000000000000000000000000002"
 auth_token = "of-the-other"
+
+[[user]]
+account = "AC00000000000000000000000000000001"
+username = "reader"
+password = "of-the-reader"
 "#;
 
 /// Some routes with an account and an instance in them.
@@ -116,6 +121,8 @@ fn calls_in_rooms(house: &House, client: &mut Client, made: &mut BTreeMap<&'stat
     made.insert("Recordings", first(&format!("/Conferences/{}/Recordings.json", made["Conferences"]), "recordings"));
     made.insert("Queues", first("/Queues.json", "queues"));
     made.insert("Participants", call.clone());
+    let message = [("To", "client:reader"), ("From", "client:reader"), ("Body", "hello")];
+    made.insert("Messages", text(&client.create(&mine("/Messages.json"), &message), "sid").to_owned());
     made.insert("Members", waiting);
     made.insert("Alerts", made["Notifications"].clone());
     made.insert("Calls", call);

@@ -92,6 +92,20 @@ pub struct Hop {
     pub contact: String,
 }
 
+/// A request outside any dialog.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub flow: Flow,
+    pub uri: String,
+    /// Whole header values.
+    pub from: String,
+    pub to: String,
+    /// In the order of Route headers.
+    pub routes: Vec<String>,
+    pub content_type: &'static str,
+    pub body: Bytes,
+}
+
 impl Stack {
     /// Answers a request without keeping any state; also for one that failed its check.
     ///
@@ -428,6 +442,31 @@ impl Stack {
         writer.header(HeaderName::UserAgent, &self.config.product);
         let bytes = writer.finish("", b"");
         self.open_client(flow, bytes, Key::Client { token, method: Method::Refer }, Owner::Refer(dialog), now);
+    }
+
+    /// Sends a MESSAGE outside any dialog (RFC 3428). Its end comes as [`Event::Responded`] with the number returned.
+    pub fn message(&mut self, request: Request, now: Mono) -> u64 {
+        let (token, number) = (self.tokens.next_u64(), self.tokens.next_u64());
+        let dialog = Dialog {
+            call_id: format!("{:032x}", self.tokens.next_u128()),
+            local_tag: format!("{:016x}", self.tokens.next_u64()),
+            remote_tag: String::new(),
+            local_address: request.from,
+            remote_address: request.to,
+            remote_target: request.uri,
+            route_set: request.routes,
+            local_cseq: 0,
+            remote_cseq: None,
+            flow: request.flow,
+            contact: String::new(),
+            outgoing: true,
+        };
+        let mut writer = dialog.request(Method::Message, 1, &self.via(request.flow, token));
+        writer.header(HeaderName::UserAgent, &self.config.product);
+        let bytes = writer.finish(request.content_type, &request.body);
+        let key = Key::Client { token, method: Method::Message };
+        self.open_client(request.flow, bytes, key, Owner::Request(number), now);
+        number
     }
 
     pub(super) fn open_client(&mut self, flow: Flow, bytes: Bytes, key: Key, owner: Owner, now: Mono) {

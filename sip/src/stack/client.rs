@@ -68,6 +68,13 @@ impl Stack {
             }
             (Owner::InviteClient(dialog), Tell::TimedOut) => self.invite_failed(dialog, id, 408, None, now),
             (Owner::InviteClient(dialog), Tell::TransportFailed) => self.invite_failed(dialog, id, 503, None, now),
+            (Owner::Request(request), Tell::Response) => {
+                if let Some(status) = response.map(|response| response.status()).filter(|status| *status >= 200) {
+                    self.tell(Event::Responded { request, status });
+                }
+            }
+            (Owner::Request(request), Tell::TimedOut) => self.tell(Event::Responded { request, status: 408 }),
+            (Owner::Request(request), Tell::TransportFailed) => self.tell(Event::Responded { request, status: 503 }),
             (Owner::Refer(dialog), Tell::Response) => {
                 if let Some(status) = response.map(|response| response.status()).filter(|status| *status >= 200) {
                     self.tell(Event::ReferAnswered { dialog, status });

@@ -33,7 +33,7 @@ use crate::tokens::{TokenMap, Tokens};
 use crate::transaction::Tell;
 use crate::transaction::key::{Keys, ServerKey};
 
-pub use api::{Hop, Invitation, Reply};
+pub use api::{Hop, Invitation, Reply, Request};
 pub use receive::Received;
 pub use table::TransactionId;
 use table::{Owner, Table, Timer};
@@ -85,6 +85,8 @@ pub enum Event {
     Reanswered { dialog: DialogId, status: u16, response: Option<Message> },
     /// The peer ended the dialog by BYE, or it cannot be reached any more (`bye` is `None`).
     Ended { dialog: DialogId, bye: Option<Message> },
+    /// A request outside any dialog got its final response; 408 and 503 also where none came.
+    Responded { request: u64, status: u16 },
     /// Our REFER got its final response; 408 and 503 also where none came.
     ReferAnswered { dialog: DialogId, status: u16 },
     /// Another request inside the dialog: answer it by [`Stack::reply`].

@@ -39,6 +39,8 @@ pub(super) enum Owner {
     InviteClient(DialogId),
     /// Our BYE.
     Bye(DialogId),
+    /// A request of ours outside any dialog, by its number.
+    Request(u64),
     /// Our REFER.
     Refer(DialogId),
 }

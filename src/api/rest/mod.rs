@@ -15,6 +15,7 @@ mod fields;
 mod form;
 mod keys;
 mod limits;
+mod messages;
 mod notifications;
 mod numbers;
 mod openapi;
@@ -129,6 +130,16 @@ pub(super) fn table() -> Table {
         .on(post.clone(), &below("/Conferences/{sid}/Recordings/{name}"), recordings::update_of_conference)
         .reads(&["Status", "PauseBehavior"])
         .on(delete.clone(), &below("/Conferences/{sid}/Recordings/{name}"), recordings::remove_of_conference)
+        .on(get.clone(), &below("/Messages.json"), messages::list)
+        .lists(messages::FILTERS)
+        .on(post.clone(), &below("/Messages.json"), messages::create)
+        .reads(messages::NEW)
+        .on(get.clone(), &below("/Messages/{sid}"), messages::fetch)
+        .on(post.clone(), &below("/Messages/{sid}"), messages::update)
+        .reads(&["Body", "Status"])
+        .on(delete.clone(), &below("/Messages/{sid}"), messages::remove)
+        .on(get.clone(), &below("/Messages/{sid}/Media.json"), messages::list_media)
+        .lists(&[])
         .on(get.clone(), &below("/Queues/{sid}/Members.json"), queues::list_members)
         .lists(&[])
         .on(get.clone(), &below("/Queues/{sid}/Members/{name}"), queues::fetch_member)

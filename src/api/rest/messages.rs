@@ -1,0 +1,286 @@
+//! `Messages`: texts to the account's own SIP users, which go to their devices by SIP MESSAGE.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::auth::Acting;
+use super::calls::moment;
+use super::fault::Fault;
+use super::form::{Form, invalid};
+use super::page::Page;
+use crate::account::Account;
+use crate::api::View;
+use crate::call::route::{self, Reach};
+use crate::events::{Event, EventKind, Message, MessageFact, MessageStatus, rfc_2822};
+use crate::ids::{CallSid, EventSid, MessageSid};
+use crate::shard::{Mail, wall_ms};
+use crate::store::MessageFilter;
+use crate::twiml::Target;
+use crate::twiml::parse::target as parse_target;
+
+/// What a list of messages is filtered by.
+pub(super) const FILTERS: &[&str] = &["To", "From", "DateSent", "DateSent<", "DateSent>"];
+
+/// What a new message is, and who is told of it.
+pub(super) const NEW: &[&str] = &["To", "From", "Body", "StatusCallback", "StatusCallbackMethod"];
+
+/// Twilio's limit.
+const MAX_BODY_CHARS: usize = 1_600;
+/// What one segment of a text holds; one of many holds seven less. With letters beyond ASCII: 70 and 67.
+const SEGMENT_CHARS: usize = 160;
+const WIDE_SEGMENT_CHARS: usize = 70;
+
+pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
+    let before = match &page.after {
+        None => None,
+        Some(key) => Some(key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"))?),
+    };
+    let filter = MessageFilter {
+        to: page.query.text("To").map(str::to_owned),
+        from: page.query.text("From").map(str::to_owned),
+        before,
+        created: moment(&page.query, "DateSent")?,
+    };
+    let wanted = page.size as usize + 1;
+    let stored = view.store.find_messages(account.sid, &filter, wanted as u32).await;
+    let stored = stored.map_err(|_| Fault::store_is_away())?;
+    let mut all: BTreeMap<Reverse<MessageSid>, Message> =
+        stored.into_iter().map(|message| (Reverse(message.fact.sid), message)).collect();
+    let live = view.messages.find(account.sid, |message| filter.takes(message));
+    all.extend(live.into_iter().map(|message| (Reverse(message.fact.sid), message)));
+    let follows = all.len() >= wanted;
+    let shown: Vec<Message> = all.into_values().take(page.size as usize).collect();
+    let last = shown.last().filter(|_| follows).map(|message| message.fact.sid.to_string());
+    let path = format!("/2010-04-01/Accounts/{}/Messages.json", account.sid);
+    Ok(Json(page.envelope("messages", shown.iter().map(resource).collect(), last, &path)))
+}
+
+pub(super) async fn fetch(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, name)): Path<(String, String)>,
+) -> Result<Json<Value>, Fault> {
+    find(&view, &account, &name).await.map(|message| Json(resource(&message)))
+}
+
+/// 201 at once: the message is queued. What becomes of it is told by its status, and by callbacks.
+pub(super) async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -> Result<Response, Fault> {
+    let to = form.text("To").ok_or_else(|| Fault::parameter(21_604, "A 'To' phone number is required"))?;
+    if let Some(name) =
+        ["MediaUrl", "MessagingServiceSid", "ContentSid"].iter().find(|name| form.refused(name).is_some())
+    {
+        return Err(Fault::parameter(20_001, format!("{name} is not available on this server")));
+    }
+    let from = form.text("From").ok_or_else(|| Fault::parameter(21_603, "A 'From' phone number is required"))?;
+    let body = form.text("Body").ok_or_else(|| Fault::parameter(21_602, "Message body is required"))?;
+    if body.chars().count() > MAX_BODY_CHARS {
+        return Err(Fault::parameter(21_617, format!("The body is longer than {MAX_BODY_CHARS} characters")));
+    }
+    check_from(&view, &account, from)?;
+    let target = destination(&view, &account, to)?;
+    let now = wall_ms();
+    let fact = MessageFact {
+        sid: MessageSid::at(now, super::random()),
+        from: from.to_owned(),
+        to: to.to_owned(),
+        body: body.to_owned(),
+        status: MessageStatus::Queued,
+        error_code: 0,
+        created_ms: now,
+        sent_ms: 0,
+        callback: form.endpoint("StatusCallback", "StatusCallbackMethod", 21_609)?,
+    };
+    let message = Message { account: account.sid, fact };
+    let letter = Mail::Message { account: account.sid, target, fact: Box::new(message.fact.clone()) };
+    // It can be asked for as soon as the answer is there.
+    tell(&view, &message);
+    match view.mail.try_send(letter) {
+        Ok(()) => Ok((StatusCode::CREATED, Json(resource(&message))).into_response()),
+        Err(error) => {
+            tell(&view, &Message { fact: MessageFact { status: MessageStatus::Failed, ..message.fact }, ..message });
+            Err(match error {
+                TrySendError::Full(_) => Fault::new(429, 20_429, "Too many requests wait: please try again"),
+                TrySendError::Closed(_) => Fault::unavailable("The server is shutting down"),
+            })
+        }
+    }
+}
+
+/// An empty body takes the text away; nothing else of a message can be changed.
+pub(super) async fn update(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, name)): Path<(String, String)>,
+    form: Form,
+) -> Result<Json<Value>, Fault> {
+    let mut message = find(&view, &account, &name).await?;
+    if let Some(status) = form.text("Status") {
+        return Err(Fault::parameter(
+            20_001,
+            format!("Status {status}: only a scheduled message can be canceled, and there are none"),
+        ));
+    }
+    match form.given("Body") {
+        None => {}
+        Some("") if message.fact.status.is_final() => {
+            message.fact.body.clear();
+            message.fact.callback = None;
+            tell(&view, &message);
+        }
+        Some("") => {
+            return Err(Fault::parameter(20_009, "The message is on its way: its text can be taken away later"));
+        }
+        Some(_) => return Err(Fault::parameter(20_001, "Body can only be made empty")),
+    }
+    Ok(Json(resource(&message)))
+}
+
+pub(super) async fn remove(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, name)): Path<(String, String)>,
+) -> Result<StatusCode, Fault> {
+    let message = find(&view, &account, &name).await?;
+    if !message.fact.status.is_final() {
+        return Err(Fault::parameter(20_009, "The message is on its way: it can be deleted later"));
+    }
+    view.store.delete_message(&message).await.map_err(|_| Fault::store_is_away())?;
+    view.messages.forget_if(message.fact.sid, |_| true);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// There is no media: texts only.
+pub(super) async fn list_media(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, name)): Path<(String, String)>,
+    page: Page,
+) -> Result<Json<Value>, Fault> {
+    let message = find(&view, &account, &name).await?;
+    let path = format!("/2010-04-01/Accounts/{}/Messages/{}/Media.json", account.sid, message.fact.sid);
+    Ok(Json(page.envelope("media_list", Vec::new(), None, &path)))
+}
+
+async fn find(view: &View, account: &Account, name: &str) -> Result<Message, Fault> {
+    let not_found = || Fault::not_found(&format!("/2010-04-01/Accounts/{}/Messages/{name}", account.sid));
+    let sid: MessageSid = name.strip_suffix(".json").unwrap_or(name).parse().map_err(|_| not_found())?;
+    match view.messages.get(account.sid, sid) {
+        Some(message) => Ok(message),
+        None => {
+            let stored = view.store.message(account.sid, sid).await.map_err(|_| Fault::store_is_away())?;
+            stored.ok_or_else(not_found)
+        }
+    }
+}
+
+/// A number or a user of the account.
+fn check_from(view: &View, account: &Account, from: &str) -> Result<(), Fault> {
+    let directory = view.directory.load();
+    let is_user = parse_target(from, None, None)
+        .is_some_and(|target| matches!(route::outbound(&target, account.sid, &directory), Ok(Reach::User(_))));
+    if is_user || directory.owns_caller_id(account.sid, from) || directory.number(account.sid, from).is_some() {
+        return Ok(());
+    }
+    let text = format!("The 'From' phone number {from} is not a number or a user of this account");
+    Err(Fault::parameter(21_606, text))
+}
+
+/// The user that is to get it.
+fn destination(view: &View, account: &Account, to: &str) -> Result<Target, Fault> {
+    let target = parse_target(to, None, None)
+        .ok_or_else(|| Fault::parameter(21_211, format!("The 'To' number {to} is not a valid phone number")))?;
+    match route::outbound(&target, account.sid, &view.directory.load()) {
+        Ok(Reach::User(_)) => Ok(target),
+        _ => {
+            let text = format!("{to} is not reachable by message: only users of this account are, such as client:desk");
+            Err(Fault::parameter(21_612, text))
+        }
+    }
+}
+
+fn tell(view: &View, message: &Message) {
+    let now = wall_ms();
+    let kind = EventKind::Message(Box::new(message.fact.clone()));
+    let id = EventSid::at(now, super::random());
+    // It is about no call.
+    let event = Event { id, account: message.account, call: CallSid::new(0), sequence: 0, at_ms: now, kind };
+    view.messages.put(message.account, message.fact.sid, message.clone());
+    if !view.publisher.publish(event) {
+        tracing::error!("the outbox is full: a step of a message is lost");
+    }
+}
+
+fn segments(body: &str) -> usize {
+    let (whole, part) = match body.is_ascii() {
+        true => (SEGMENT_CHARS, SEGMENT_CHARS - 7),
+        false => (WIDE_SEGMENT_CHARS, WIDE_SEGMENT_CHARS - 3),
+    };
+    let units = if body.is_ascii() { body.len() } else { body.encode_utf16().count() };
+    if units <= whole { 1 } else { units.div_ceil(part) }
+}
+
+fn resource(Message { account, fact }: &Message) -> Value {
+    let path = format!("/2010-04-01/Accounts/{account}/Messages/{}", fact.sid);
+    let updated_ms = fact.sent_ms.max(fact.created_ms);
+    json!({
+        "sid": fact.sid.to_string(),
+        "account_sid": account.to_string(),
+        "api_version": "2010-04-01",
+        "messaging_service_sid": Value::Null,
+        "from": fact.from,
+        "to": fact.to,
+        "body": fact.body,
+        "num_segments": segments(&fact.body).to_string(),
+        "num_media": "0",
+        "direction": "outbound-api",
+        "status": fact.status.as_str(),
+        "error_code": (fact.error_code > 0).then_some(fact.error_code),
+        "error_message": why(fact.error_code),
+        "price": Value::Null,
+        "price_unit": "USD",
+        "date_created": rfc_2822(fact.created_ms),
+        "date_updated": rfc_2822(updated_ms),
+        "date_sent": (fact.sent_ms > 0).then(|| rfc_2822(fact.sent_ms)),
+        "uri": format!("{path}.json"),
+        "subresource_uris": { "media": format!("{path}/Media.json") },
+    })
+}
+
+fn why(code: u32) -> Option<&'static str> {
+    match code {
+        0 => None,
+        30_003 => Some("No device of the user is registered, or none answers"),
+        30_005 => Some("The account has no such user any more"),
+        _ => Some("The user's devices do not take the message"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_counted_as_in_gsm() {
+        for (body, count) in [
+            ("a".repeat(160), 1),
+            ("a".repeat(161), 2),
+            ("a".repeat(306), 2),
+            ("a".repeat(307), 3),
+            ("ж".repeat(70), 1),
+            ("ж".repeat(71), 2),
+            ("ж".repeat(134), 2),
+            ("ж".repeat(135), 3),
+            ("😀".repeat(35), 1),
+            ("😀".repeat(36), 2),
+        ] {
+            assert_eq!(segments(&body), count, "{}", body.chars().count());
+        }
+    }
+}
