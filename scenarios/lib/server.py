@@ -233,6 +233,11 @@ class Server:
         lines = self.rows(f"SELECT count(*), count(DISTINCT call) FROM ledger WHERE call IN ({marks})", *sids)[0]
         self.scenario.equal(lines, (len(sids), len(sids)), "ledger lines, and calls that have one")
 
+    def kept(self, kind, sids, seconds=6):
+        """Waits until the store has these recordings, conferences or messages."""
+        count = f"SELECT count(*) FROM records WHERE kind = ? AND sid IN ({','.join('?' * len(sids))})"
+        wait_for(lambda: self.rows(count, kind, *sids)[0][0] == len(sids), seconds, f"{kind}s to be written", every=0.05)
+
     def log(self):
         return self.log_file.read_text(errors="replace")
 

@@ -6,7 +6,7 @@ from twilio.rest import Client
 
 from lib.scenario import wait_for
 from lib.server import ACCOUNT
-from lib.sip import Phone, sdp
+from lib.sip import Phone, reply, sdp
 
 DOMAIN, PASSWORD = "office.sip.test", "Secret-Of-Alice-1"
 
@@ -41,6 +41,47 @@ class Resources:
         for sid in (*more, made.sid):
             self.scenario.check(apps(sid).delete(), "delete")
         self.rest.refused(20404, apps(made.sid).fetch)
+
+    def messages(self):
+        """A text goes to a phone by SIP MESSAGE, and its status says what became of it; others than one's users are refused."""
+        equal, messages, bob = self.scenario.equal, self.client.messages, self.rest.bob
+
+        def send(text, status, **more):
+            made = messages.create(to="client:bob", from_="+15552000", body=text, status_callback=f"{self.url}/message", **more)
+            equal((made.status, made.direction, made.num_segments, made.num_media), ("queued", "outbound-api", "1", "0"), "a new message")
+            got = bob.transport.wait(lambda m: m.is_request and m.method == "MESSAGE", 5, "a MESSAGE")
+            equal((got.body.decode(), got.header("content-type")), (text, "text/plain;charset=UTF-8"), "what the phone gets")
+            if status:
+                bob.transport.send(reply(got, status), got.source)
+            return made
+
+        read = send("Grüße, Bob", 200)
+        wait_for(lambda: messages(read.sid).fetch().status == "delivered", 5, "the message to be delivered")
+        wait_for(lambda: len(self.rest.app.to("/message", MessageSid=read.sid)) == 2, 5, "both steps to be told")
+        equal([one["MessageStatus"] for one in self.rest.app.to("/message", MessageSid=read.sid)], ["sent", "delivered"], "steps")
+        refused = send("no", 603)
+        wait_for(lambda: messages(refused.sid).fetch().status == "undelivered", 5, "the message to be refused")
+        equal(messages(refused.sid).fetch().error_code, 30008, "why")
+        answer, _ = bob.authorized("MESSAGE", "sip:bob@dialtone", body="to myself", content_type="text/plain")
+        own = bob.transport.wait(lambda m: m.is_request and m.method == "MESSAGE" and m.body == b"to myself", 5, "the MESSAGE of a phone")
+        bob.transport.send(reply(own, 200), own.source)
+        equal(answer.status, 202, "the answer to a phone's MESSAGE")
+        wait_for(lambda: messages.list(to="client:bob")[0].status == "delivered", 5, "it to be delivered")
+        by_phone = messages.list(to="client:bob")[0]
+        equal((by_phone.direction, by_phone.from_, by_phone.body), ("inbound", "sip:bob@dialtone", "to myself"), "a phone's message")
+        self.scenario.check(messages(by_phone.sid).delete(), "delete")
+        for to in ("+15557777777", "client:nobody", "sip:x@192.0.2.1"):
+            self.rest.refused(21612, lambda: messages.create(to=to, from_="+15552000", body="x"))
+        for code, wrong in ((21602, {"body": ""}), (21606, {"from_": "+4930"}), (21617, {"body": "x" * 1601}), (20001, {"media_url": [self.url]})):
+            self.rest.refused(code, lambda: messages.create(**{"to": "client:bob", "from_": "+15552000", "body": "x"} | wrong))
+        equal([one.sid for one in messages.list(to="client:bob", page_size=1)], [refused.sid, read.sid], "messages, the newest first")
+        equal(messages.list(from_="+4930"), [], "messages of another")
+        equal(messages(read.sid).update(body="").body, "", "a text that is taken away")
+        equal(messages(read.sid).media.list(), [], "media")
+        self.rest.server.kept("message", [read.sid, refused.sid])
+        equal([one.body for one in messages.list(to="client:bob")], ["no", ""], "messages from the store")
+        self.scenario.check(messages(read.sid).delete(), "delete")
+        self.rest.refused(20404, messages(read.sid).fetch)
 
     def numbers(self):
         """A number is answered from the moment that it is made; one of the file can be changed."""

@@ -18,7 +18,7 @@ from twilio.twiml.voice_response import Dial, VoiceResponse
 from lib.rtp import Rtp
 from lib.scenario import Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config, number, trunk, user
-from lib.sip import Phone, sdp
+from lib.sip import Phone, reply, sdp
 from kills import Kills
 from resources import Resources
 
@@ -134,17 +134,40 @@ class Rest:
         rtp.play(b"\xff" * 8000, wait=False)
         wait_for(lambda: max(map(abs, rtp.heard()[-4000:] or [0])) > 1000, 5, "speech of the document in the update")
         self.refused(21220, lambda: self.client.calls(call.sid).update(status="canceled"))
-        self.refused(20001, lambda: self.client.calls(call.sid).update(status_callback=f"{URL}/status"))
+        self.client.calls(call.sid).update(status_callback=f"{URL}/instead")
         equal(self.client.calls(call.sid).update(status="completed").status, "completed", "what update gives")
         incoming.wait_bye()
         done = self.becomes(call.sid, "completed")
         check(int(done.duration) >= 1 and done.end_time >= done.start_time, f"duration {done.duration}, {done.start_time} to {done.end_time}")
         self.refused(21220, lambda: self.client.calls(call.sid).update(status="completed"))
 
-        wait_for(lambda: len(self.app.to("/status", CallSid=call.sid)) == 4, 5, "four callbacks")
-        steps = [(one["CallStatus"], one["SequenceNumber"]) for one in self.app.to("/status", CallSid=call.sid)]
+        wait_for(lambda: self.app.to("/instead", CallSid=call.sid), 5, "the callback of the end, where the change sends it")
+        steps = [(one["CallStatus"], one["SequenceNumber"]) for path in ("/status", "/instead") for one in self.app.to(path, CallSid=call.sid)]
         equal(steps, [("initiated", "0"), ("ringing", "1"), ("in-progress", "2"), ("completed", "3")], "callbacks in order")
         rtp.close()
+
+    def referred(self):
+        """The phone is asked to call somebody else; what it tells of that is told to the action."""
+        rtp, outcomes = Rtp(), []
+        document = f"<Response><Refer action='{URL}/referred'><Sip>sip:carol@pbx.example.com?X-Id=7</Sip></Refer></Response>"
+        for line in ("SIP/2.0 200 OK", "SIP/2.0 486 Busy Here", None):
+            call = self.client.calls.create(to="client:bob", from_=MINE, twiml=document, caller_id="+15552000")
+            incoming = self.bob.wait_invite()
+            incoming.accept(sdp("127.0.0.1", rtp.port))
+            refer = self.bob.transport.wait(lambda m: m.is_request and m.method == "REFER" and m.call_id == incoming.call_id, 5, "a REFER")
+            self.scenario.equal((refer.header("refer-to"), refer.header("x-id")), ("<sip:carol@pbx.example.com>", "7"), "what the REFER asks for")
+            self.bob.transport.send(reply(refer, 202 if line else 603), refer.source)
+            if line:
+                tells = ["Event: refer", "Subscription-State: terminated;reason=noresource"]
+                told = incoming._exchange(incoming.make("NOTIFY", headers=tells, body=line, content_type="message/sipfrag;version=2.0"))
+                self.scenario.equal(told.status, 200, "the answer to NOTIFY")
+            wait_for(lambda: self.app.to("/referred", CallSid=call.sid), 5, "the action")
+            form, = self.app.to("/referred", CallSid=call.sid)
+            outcomes.append([form.get(name) for name in ("ReferCallStatus", "ReferSipResponseCode", "NotifySipResponseCode")])
+            self.client.calls(call.sid).update(status="completed")
+            incoming.wait_bye()
+        rtp.close()
+        self.scenario.equal(outcomes, [["completed", "202", "200"], ["busy", "202", "486"], ["failed", "603", None]], "what the action is told")
 
     def failures(self):
         """Busy, no answer, taken back, and nobody there."""
@@ -281,8 +304,8 @@ def main():
     with Scenario(__file__) as scenario:
         rest = Rest(scenario)
         made = Resources(rest, SIP, URL, TRUNK)
-        calls = (rest.start, rest.whole_call, rest.failures, rest.leg_of_a_dial, rest.errors, rest.tenants, rest.numbers, rest.described, rest.pages)
-        resources = (made.applications, made.numbers, made.accounts, made.keys, made.domains, made.trunks, made.records, made.backup)
+        calls = (rest.start, rest.whole_call, rest.referred, rest.failures, rest.leg_of_a_dial, rest.errors, rest.tenants, rest.numbers, rest.described, rest.pages)
+        resources = (made.applications, made.messages, made.numbers, made.accounts, made.keys, made.domains, made.trunks, made.records, made.backup)
         kills = Kills(rest, URL)
         for part in (*calls, *resources, kills.threat_28, made.triggers, rest.signatures):
             scenario.step(part.__name__.replace("_", " "), part)

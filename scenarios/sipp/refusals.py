@@ -31,7 +31,7 @@ REFUSALS = [
     ("404 nobody has the number", invite("sip:+19995550100@dialtone"), 404, {}),
     ("484 no number was dialled", invite("sip:dialtone"), 484, {}),
     ("405 SUBSCRIBE", request("SUBSCRIBE"), 405, {"Allow": "INVITE"}),
-    ("405 MESSAGE", request("MESSAGE"), 405, {"Allow": "INVITE"}),
+    ("403 MESSAGE of a trunk", request("MESSAGE"), 403, {}),
     ("405 REFER", request("REFER"), 405, {"Allow": "INVITE"}),
     ("501 unknown method", request("FROBNICATE"), 501, {"Allow": "INVITE"}),
     ("415 body of another type", invite(body="x", content_type="text/plain"), 415, {"Accept": "application/sdp"}),

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Update;
 use crate::events::EventKind;
-use crate::ids::{BranchId, CallSid, RecordingSid};
+use crate::ids::{BranchId, CallSid, MessageSid, RecordingSid};
 use crate::twiml::{
-    AudioFailure, AudioSource, BranchEvent, BranchSpec, ClipRef, ConferenceSpec, DequeueSpec, EnqueueSpec,
+    AudioFailure, AudioSource, BranchEvent, BranchSpec, ClipRef, ConferenceSpec, DequeueSpec, Endpoint, EnqueueSpec,
     FetchFailure, FetchOrder, Fetched, Membership, Notice, Taking, Waiting,
 };
 
@@ -50,6 +50,10 @@ pub enum CallInput {
     },
     /// Something that the customer must know, found while the call's wish was carried out.
     Notice(Notice),
+    /// A text is queued, or cannot be sent.
+    MessageTaken {
+        sid: Option<MessageSid>,
+    },
     /// The shard has named a recording: this is its file, and where the customer finds it.
     RecordingNamed {
         number: u16,
@@ -202,6 +206,13 @@ pub enum Effect {
     /// Answered by [`CallInput::Taking`].
     Dequeue(Box<DequeueSpec>),
     LeaveQueue,
+    /// Answered by [`CallInput::MessageTaken`].
+    SendMessage {
+        from: String,
+        to: String,
+        body: String,
+        callback: Option<Endpoint>,
+    },
     /// Answered by [`CallInput::RecordingNamed`].
     NameRecording {
         number: u16,

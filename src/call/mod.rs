@@ -102,6 +102,8 @@ pub struct Update {
     /// From the answer.
     pub time_limit: Option<Duration>,
     pub recording: Option<RecordingChange>,
+    /// Takes the place of whoever is told.
+    pub status_callback: Option<StatusCallback>,
 }
 
 /// One leg of a conversation, and what runs on it.
@@ -276,6 +278,7 @@ impl Call {
             CallInput::Linked { key } => self.linked(key, effects),
             CallInput::Unlinked => self.part(effects),
             CallInput::Waiting(event) => self.run(VerbInput::Waiting(event), now, effects),
+            CallInput::MessageTaken { sid } => self.run(VerbInput::MessageTaken { sid }, now, effects),
             CallInput::Taking(event) => self.run(VerbInput::Taking(event), now, effects),
             CallInput::Membership(membership) => self.membership(membership, now, effects),
             CallInput::Parent(input) => self.parent_input(input, now, effects),
@@ -386,6 +389,9 @@ impl Call {
         }
         if let Some(change) = update.recording {
             self.change_recording(change, effects);
+        }
+        if let Some(callback) = update.status_callback {
+            self.publish(EventKind::CallbackChanged(Box::new(callback)), effects);
         }
         if update.hang_up {
             return self.hang_up(EndedBy::Application, 200, "", now, effects);

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::effect::{Effect, FetchOutcome, SipCommand};
 use super::leg::Signalling;
 use super::{AttemptId, Call, Now, tones};
-use crate::events::{CallStatus, EndedBy, EventKind};
-use crate::twiml::{BranchEvent, FetchOrder, HangupReason, PlayPart, RejectReason, Ringback, VerbEffect, VerbInput};
+use crate::events::{CallStatus, Direction, EndedBy, EventKind};
+use crate::twiml::{
+    BranchEvent, FetchOrder, HangupReason, PlayPart, RejectReason, Ringback, SmsSpec, VerbEffect, VerbInput,
+};
 
 /// Players of our own, apart from the verbs' numbers.
 const RINGBACK_PLAYER: u32 = u32::MAX;
@@ -51,6 +53,16 @@ impl Call {
             VerbEffect::AskQueue => effects.push(Effect::AskQueue),
             VerbEffect::QueueReady => effects.push(Effect::QueueReady),
             VerbEffect::Dequeue(spec) => effects.push(Effect::Dequeue(spec)),
+            VerbEffect::SendMessage(spec) => {
+                let SmsSpec { to, from, body, callback } = *spec;
+                // As seen from the leg: an outgoing one has called whom it talks to.
+                let (own, other) = match self.opening.direction {
+                    Direction::Inbound => (&self.opening.to, &self.opening.from),
+                    _ => (&self.opening.from, &self.opening.to),
+                };
+                let (from, to) = (from.unwrap_or_else(|| own.clone()), to.unwrap_or_else(|| other.clone()));
+                effects.push(Effect::SendMessage { from, to, body, callback });
+            }
             VerbEffect::Refer { uri, headers } => {
                 let command = SipCommand::Refer { uri, headers };
                 effects.push(Effect::Sip { attempt: self.answered_attempt(), command });

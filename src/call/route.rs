@@ -8,7 +8,7 @@ use dialtone_sip::msg::{Address, HeaderName, Message, SipUri, Uri, decode, unfol
 
 use crate::account::{Application, Directory, Domain, DomainAnswer, Number, Origin, Trunk, User};
 use crate::ids::AccountSid;
-use crate::twiml::{SipTarget, Target};
+use crate::twiml::{SipTarget, Target, parse};
 
 /// An incoming call with its application.
 #[derive(Clone, Debug, PartialEq)]
@@ -220,6 +220,17 @@ pub fn outbound(target: &Target, account: AccountSid, directory: &Directory) -> 
             directory.application(account, sid).cloned().map(Reach::Application).ok_or(Unreachable::NoApplication)
         }
     }
+}
+
+/// Whether a text can be sent to it: users have devices that take some.
+pub fn takes_messages(target: &Target, account: AccountSid, directory: &Directory) -> bool {
+    matches!(outbound(target, account, directory), Ok(Reach::User(_)))
+}
+
+/// Whether a text may be from it: a number or a user of the account.
+pub fn may_send_as(from: &str, account: AccountSid, directory: &Directory) -> bool {
+    let is_user = || parse::target(from, None, None).is_some_and(|user| takes_messages(&user, account, directory));
+    directory.owns_caller_id(account, from) || directory.number(account, from).is_some() || is_user()
 }
 
 fn to_trunk(number: &str, account: AccountSid, directory: &Directory) -> Result<Reach, Unreachable> {

@@ -144,6 +144,7 @@ fn describe(kind: &EventKind) -> String {
         // These are not among a call's own.
         EventKind::Initiated(_)
         | EventKind::Completed(_)
+        | EventKind::CallbackChanged(_)
         | EventKind::Recording(_)
         | EventKind::Conference(_)
         | EventKind::Message(_)

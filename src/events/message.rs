@@ -14,6 +14,7 @@ pub struct MessageFact {
     pub to: String,
     /// Empty when it was redacted.
     pub body: String,
+    pub direction: MessageDirection,
     pub status: MessageStatus,
     /// Why it was not delivered, by Twilio's number; 0: nothing is wrong.
     pub error_code: u32,
@@ -22,6 +23,27 @@ pub struct MessageFact {
     pub sent_ms: u64,
     /// Whom to tell of each step.
     pub callback: Option<Endpoint>,
+}
+
+/// Who had it sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MessageDirection {
+    OutboundApi,
+    /// The document of a call.
+    OutboundCall,
+    /// A user's device.
+    Inbound,
+}
+
+impl MessageDirection {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MessageDirection::OutboundApi => "outbound-api",
+            MessageDirection::OutboundCall => "outbound-call",
+            MessageDirection::Inbound => "inbound",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

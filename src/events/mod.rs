@@ -24,7 +24,7 @@ use crate::twiml::{CallbackEvent, Notice, StatusCallback};
 
 pub use conference::{Conference, ConferenceFact, ConferenceReason, ConferenceStatus, ConferenceStep, Participant};
 pub use live::Live;
-pub use message::{Message, MessageFact, MessageStatus};
+pub use message::{Message, MessageDirection, MessageFact, MessageStatus};
 pub use notification::Notification;
 pub use outbox::{Outbox, Publisher, Subscriber};
 pub use queue::{Queue, QueueFact, QueueStep};
@@ -87,6 +87,8 @@ pub enum EventKind {
         expected_from: String,
         dropped_from: String,
     },
+    /// Others are told of what follows.
+    CallbackChanged(Box<StatusCallback>),
     /// What became of a recording.
     Recording(Box<RecordingFact>),
     /// A step of a conference.

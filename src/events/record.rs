@@ -80,6 +80,10 @@ impl CallRecord {
                 self.completed = Some(completed.clone());
                 return;
             }
+            EventKind::CallbackChanged(callback) => {
+                self.status_callback = Some(callback.as_ref().clone());
+                return;
+            }
             _ => {}
         }
         if self.events.len() < EVENTS {

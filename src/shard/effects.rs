@@ -48,6 +48,10 @@ impl Core {
             Effect::AskQueue => self.give_queue_of(sid, QueueInput::Ask(sid), now),
             Effect::QueueReady => self.give_queue_of(sid, QueueInput::Ready(sid), now),
             Effect::LeaveQueue => self.leave_queue(sid, now),
+            Effect::SendMessage { from, to, body, callback } => {
+                let sid_of_message = self.message_of_call(sid, account, (from, to), body, callback, now);
+                self.inputs.push_back((sid, CallInput::MessageTaken { sid: sid_of_message }));
+            }
             Effect::NameRecording { number } => {
                 let recording = RecordingSid::at(now.wall_ms, self.tokens.next_u128());
                 let url = recording_url(&self.settings.public_url, account, recording);

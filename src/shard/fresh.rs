@@ -25,7 +25,7 @@ impl Core {
     pub(super) fn fresh(&mut self, flow: Flow, request: Message, now: Now) {
         match request.method() {
             Some(Method::Options) => self.options(flow, &request, now),
-            Some(Method::Register | Method::Invite) => self.authenticated(flow, request, now),
+            Some(Method::Register | Method::Invite | Method::Message) => self.authenticated(flow, request, now),
             Some(Method::Bye | Method::Info | Method::Update | Method::Prack | Method::Notify) => {
                 self.turn_away(flow, &request, Reply::new(481), 481, "no such dialog")
             }
@@ -81,6 +81,7 @@ impl Core {
             (Some(Method::Register), Origin::Trunk(_) | Origin::Domain(_)) => {
                 self.turn_away(flow, &request, Reply::new(403), 403, "trunks do not register")
             }
+            (Some(Method::Message), _) => self.messaged(flow, &request, &origin, now),
             _ => self.invited(flow, request, &origin, now),
         }
     }

@@ -1,20 +1,30 @@
-//! Text messages to the account's own users: one SIP MESSAGE to each device, and what becomes of them (RFC 3428).
+//! Text messages to the account's own users, from the API, from documents and from each other: one SIP MESSAGE to each
+//! device, and what becomes of them (RFC 3428).
 
-use dialtone_sip::stack::Request;
+use dialtone_sip::flow::Flow;
+use dialtone_sip::msg::{HeaderName, Message};
+use dialtone_sip::stack::{Reply, Request};
 
 use super::core::{Core, Output};
 use super::outbound::from_header;
-use crate::account::{Aor, User};
+use crate::account::{Aor, Origin, User};
 use crate::call::Now;
 use crate::call::route::{self, Reach};
-use crate::events::{Event, EventKind, MessageFact, MessageStatus};
-use crate::ids::{AccountSid, CallSid, EventSid};
-use crate::twiml::Target;
+use crate::events::{Event, EventKind, MessageDirection, MessageFact, MessageStatus};
+use crate::ids::{AccountSid, CallSid, EventSid, MessageSid};
+use crate::twiml::{Endpoint, Notice, Target, parse};
 
 /// Twilio's numbers for a message that is not delivered.
 const UNREACHABLE: u32 = 30_003;
 const UNKNOWN_DESTINATION: u32 = 30_005;
 const UNKNOWN_ERROR: u32 = 30_008;
+
+/// Twilio's limit.
+const MAX_BODY_CHARS: usize = 1_600;
+
+/// Twilio's numbers for an `<Sms>` that cannot be sent.
+const INVALID_TO: u32 = 14_101;
+const INVALID_FROM: u32 = 14_102;
 
 /// A message over UDP is to fit into a datagram that nobody cuts (RFC 3428 s8).
 const MAX_UDP_BODY_BYTES: usize = 1_000;
@@ -30,11 +40,100 @@ pub(super) struct Sending {
 impl Core {
     /// Sends a message that was queued; its steps are told as facts.
     pub fn send_message(&mut self, account: AccountSid, target: &Target, fact: MessageFact, now: Now) {
+        self.send(account, target, fact, now);
+        self.work(now);
+    }
+
+    fn send(&mut self, account: AccountSid, target: &Target, fact: MessageFact, now: Now) {
         match route::outbound(target, account, &self.settings.directory) {
             Ok(Reach::User(user)) => self.send_to_devices(account, &user, fact, now),
             _ => self.end_message(account, fact, MessageStatus::Failed, UNKNOWN_DESTINATION, now),
         }
-        self.work(now);
+    }
+
+    /// A text that a user's device sends to another user. It is taken with 202 (RFC 3428 s7), and its steps are told as those
+    /// of any other; where nobody's device is there, the sender is told so.
+    pub(super) fn messaged(&mut self, flow: Flow, request: &Message, origin: &Origin, now: Now) {
+        let transaction = self.stack.accept_request(flow, request);
+        let reply = match self.read_message(request, origin, now) {
+            Err(reply) => reply,
+            Ok((target, fact)) => {
+                let (account, sid) = (origin.account(), fact.sid);
+                self.tell_message(account, fact.clone(), now);
+                self.send(account, &target, fact, now);
+                let is_sent = self.messages.iter().any(|sending| sending.fact.sid == sid);
+                Reply::new(if is_sent { 202 } else { 480 })
+            }
+        };
+        self.stack.reply(transaction, request, &reply, now.mono);
+    }
+
+    fn read_message(&mut self, request: &Message, origin: &Origin, now: Now) -> Result<(Target, MessageFact), Reply> {
+        let Origin::User(user) = origin else { return Err(Reply::new(403)) };
+        let target = Target::Client { identity: route::called(request), parameters: Vec::new() };
+        if !route::takes_messages(&target, user.account, &self.settings.directory) {
+            return Err(Reply::new(404));
+        }
+        if request.content_type().as_deref() != Some("text/plain") {
+            return Err(Reply::new(415).header(HeaderName::Accept, "text/plain".to_owned()));
+        }
+        let body = String::from_utf8(request.body().to_vec()).map_err(|_| Reply::new(400).reason("Not UTF-8"))?;
+        if body.chars().count() > MAX_BODY_CHARS {
+            return Err(Reply::new(413));
+        }
+        let fact = MessageFact {
+            sid: MessageSid::at(now.wall_ms, self.tokens.next_u128()),
+            from: format!("sip:{}@{}", user.username, user.domain),
+            to: format!("client:{}", route::called(request)),
+            body,
+            direction: MessageDirection::Inbound,
+            status: MessageStatus::Queued,
+            error_code: 0,
+            created_ms: now.wall_ms,
+            sent_ms: 0,
+            callback: None,
+        };
+        Ok((target, fact))
+    }
+
+    /// The text of a call's document; `None`, with a notice, if it cannot be sent.
+    pub(super) fn message_of_call(
+        &mut self,
+        call: CallSid,
+        account: AccountSid,
+        (from, to): (String, String),
+        body: String,
+        callback: Option<Endpoint>,
+        now: Now,
+    ) -> Option<MessageSid> {
+        let directory = self.settings.directory.clone();
+        let target = parse::target(&to, None, None).filter(|to| route::takes_messages(to, account, &directory));
+        let Some(target) = target else {
+            let text = format!("Sms to {to} cannot be sent: only users of the account take messages");
+            self.notice(call, Notice::warning(INVALID_TO, text));
+            return None;
+        };
+        if !route::may_send_as(&from, account, &directory) {
+            let text = format!("Sms from {from} cannot be sent: it is no number and no user of the account");
+            self.notice(call, Notice::warning(INVALID_FROM, text));
+            return None;
+        }
+        let sid = MessageSid::at(now.wall_ms, self.tokens.next_u128());
+        let fact = MessageFact {
+            sid,
+            from,
+            to,
+            body,
+            direction: MessageDirection::OutboundCall,
+            status: MessageStatus::Queued,
+            error_code: 0,
+            created_ms: now.wall_ms,
+            sent_ms: 0,
+            callback,
+        };
+        self.tell_message(account, fact.clone(), now);
+        self.send(account, &target, fact, now);
+        Some(sid)
     }
 
     fn send_to_devices(&mut self, account: AccountSid, user: &User, fact: MessageFact, now: Now) {

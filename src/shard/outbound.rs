@@ -446,7 +446,7 @@ impl Core {
         self.notice(sid, Notice::warning(TRUNK_FAILED, text));
     }
 
-    fn notice(&mut self, call: CallSid, notice: Notice) {
+    pub(super) fn notice(&mut self, call: CallSid, notice: Notice) {
         self.inputs.push_back((call, CallInput::Notice(notice)));
     }
 }

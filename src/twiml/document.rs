@@ -48,6 +48,7 @@ pub enum VerbSpec {
     Enqueue(Box<EnqueueVerb>),
     Leave,
     Refer(Box<ReferSpec>),
+    Sms(Box<SmsVerb>),
     /// `<Start><Recording>`: records while the document goes on.
     StartRecording(Box<KeptSpec>),
 }
@@ -74,6 +75,18 @@ pub struct ReferSpec {
     pub headers: Vec<(String, String)>,
     pub action: Option<Link>,
     pub method: Method,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SmsVerb {
+    /// `None`: whoever calls.
+    pub to: Option<String>,
+    /// `None`: what was called.
+    pub from: Option<String>,
+    pub body: String,
+    pub action: Option<Link>,
+    pub method: Method,
+    pub callback: Option<(Link, Method)>,
 }
 
 /// How a recording is made, and whom to tell: what every element that records has in common.

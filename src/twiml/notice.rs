@@ -51,6 +51,7 @@ pub mod code {
     pub const DIAL_INVALID_NOUN: u32 = 13201;
     pub const DIAL_INVALID_CALLER_ID: u32 = 13214;
     pub const DIAL_INVALID_NUMBER: u32 = 13223;
+    pub const SMS_BODY: u32 = 14103;
     pub const GATHER_INVALID_FINISH_ON_KEY: u32 = 13310;
     pub const SAY_INVALID_TEXT: u32 = 13520;
 }

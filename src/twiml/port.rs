@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BranchId, CallSid, RecordingSid};
+use crate::ids::{BranchId, CallSid, MessageSid, RecordingSid};
 use crate::twiml::conference::{ConferenceSpec, Membership};
 use crate::twiml::notice::Notice;
 use crate::twiml::queue::{DequeueSpec, EnqueueSpec, Taking, Waiting};
@@ -119,6 +119,10 @@ pub enum VerbInput {
     Waiting(Waiting),
     /// What the queue tells that [`VerbEffect::Dequeue`] named.
     Taking(Taking),
+    /// The answer to [`VerbEffect::SendMessage`]: it is queued, or cannot be sent.
+    MessageTaken {
+        sid: Option<MessageSid>,
+    },
     /// The final response to [`VerbEffect::Refer`]; 408 and 503 also where none came.
     ReferAnswered {
         status: u16,
@@ -200,6 +204,8 @@ pub enum VerbEffect {
     Dequeue(Box<DequeueSpec>),
     /// Neither wait nor take any more. A pair that is joined is parted, and the other is told.
     LeaveQueue,
+    /// Send a text; answered by [`VerbInput::MessageTaken`].
+    SendMessage(Box<SmsSpec>),
     /// Ask the leg's peer to call this URI instead; answered by [`VerbInput::ReferAnswered`].
     Refer {
         uri: String,
@@ -357,6 +363,15 @@ pub struct BranchSpec {
     pub status_callback: Option<StatusCallback>,
     /// DTMF sent to the callee when it has answered, before anything else.
     pub send_digits: Option<String>,
+}
+
+/// A text to be sent; what is `None` is the call's other end, and its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SmsSpec {
+    pub to: Option<String>,
+    pub from: Option<String>,
+    pub body: String,
+    pub callback: Option<Endpoint>,
 }
 
 /// Whom a branch calls.
@@ -531,6 +546,7 @@ pub enum VerbName {
     Enqueue,
     Leave,
     Refer,
+    Sms,
 }
 
 impl Method {
@@ -559,6 +575,7 @@ impl VerbName {
             Self::Enqueue => "Enqueue",
             Self::Leave => "Leave",
             Self::Refer => "Refer",
+            Self::Sms => "Sms",
         }
     }
 }

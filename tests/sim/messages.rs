@@ -54,3 +54,33 @@ fn nobody_registered_nobody_known_and_a_text_too_long_for_a_datagram() {
     assert_eq!(steps(&[Some(200)], "desk", &"a".repeat(1_001)), [(Undelivered, 30_008)]);
     assert_eq!(steps(&[Some(200)], "desk", &"a".repeat(1_000)), [(Sent, 0), (Delivered, 0)]);
 }
+
+#[test]
+fn document_sends_a_text_and_its_action_is_told_which() {
+    for (attributes, told, notices) in [
+        ("to=\"client:desk\"", "queued", vec![]),
+        ("to=\"client:desk\" from=\"client:desk\"", "queued", vec![]),
+        ("", "failed", vec![14_101]),
+        ("to=\"client:desk\" from=\"+4930\"", "failed", vec![14_102]),
+    ] {
+        let document: &'static str = Box::leak(
+            format!("<Response><Sms {attributes} action=\"/after\">on my way</Sms></Response>").into_boxed_str(),
+        );
+        let mut world = World::new(1, move |asked| match asked.url.as_str() {
+            "http://app/voice" => Says::Twiml(document),
+            _ => Says::Twiml("<Response><Hangup/></Response>"),
+        });
+        let desk = world.add_phone("203.0.113.20:5060", Script::Ring);
+        world.register(desk, "desk");
+        world.call("+15551000000");
+        world.run_for(Duration::from_secs(3));
+        let after = world.asked.iter().find(|asked| asked.url == "http://app/after").expect("the action");
+        assert_eq!(after.get("SmsStatus"), told, "{attributes}");
+        assert_eq!(after.get("SmsSid").starts_with("SM"), told == "queued");
+        let queued = told == "queued";
+        assert_eq!(world.phones[desk].seen().len(), usize::from(queued));
+        assert_eq!(world.message_steps().last(), queued.then_some(&(Delivered, 0)));
+        world.close_books();
+        assert_eq!(world.notices(), notices, "{attributes}");
+    }
+}

@@ -7,7 +7,7 @@ use dialtone::events::{CallStatus, Direction, EndedBy};
 use dialtone::ids::CallSid;
 use dialtone::shard::PlaceOrder;
 use dialtone::twiml::parse::target;
-use dialtone::twiml::{AtEnd, DocumentSource, Endpoint, Method, NewDocument};
+use dialtone::twiml::{AtEnd, CallbackEvent, DocumentSource, Endpoint, Method, NewDocument, StatusCallback};
 
 use crate::phone::{Saw, Script};
 use crate::world::{ACCOUNT, Says, World};
@@ -55,6 +55,20 @@ fn order(to: &str) -> PlaceOrder {
 
 fn hang_up() -> Update {
     Update { hang_up: true, ..Update::default() }
+}
+
+#[test]
+fn whoever_is_told_may_be_changed_while_the_call_runs() {
+    let (mut world, _) = world(Script::Answer(Duration::from_secs(1)));
+    world.place(order("+15552223333"));
+    world.run_for(Duration::from_secs(3));
+    let endpoint = Endpoint { url: "http://app/instead".into(), method: Method::Post };
+    let callback = StatusCallback { endpoint, events: vec![CallbackEvent::Completed] };
+    assert!(world.update(SID, Update { status_callback: Some(callback.clone()), ..Update::default() }));
+    world.run_for(Duration::from_secs(1));
+    world.update(SID, hang_up());
+    world.close_books();
+    assert_eq!(world.records()[0].status_callback, Some(callback));
 }
 
 #[test]

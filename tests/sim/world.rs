@@ -11,7 +11,7 @@ use dialtone::account::Application;
 use dialtone::app::Guard;
 use dialtone::call::{FetchOutcome, Now, Update};
 use dialtone::config::Config;
-use dialtone::events::{CallRecord, Event, EventKind, MessageFact, MessageStatus};
+use dialtone::events::{CallRecord, Event, EventKind, MessageDirection, MessageFact, MessageStatus};
 use dialtone::hot::Bindings;
 use dialtone::ids::{CallSid, ConferenceSid, MessageSid};
 use dialtone::shard::{ConferenceChange, ConferenceChanged, PlaceOrder, core, gate};
@@ -348,6 +348,7 @@ impl World {
             from: "+15551000000".into(),
             to: format!("client:{to}"),
             body: body.into(),
+            direction: MessageDirection::OutboundApi,
             status: MessageStatus::Queued,
             error_code: 0,
             created_ms: now.wall_ms,

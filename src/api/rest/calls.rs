@@ -64,6 +64,7 @@ pub(super) const PROGRAM_OF_A_CHANGE: &[&str] = &["Url", "Method", "Twiml", "Fal
 pub(super) const PLACING: &[&str] = &[
     "To",
     "From",
+    "CallerId",
     "SipAuthUsername",
     "SipAuthPassword",
     "Timeout",
@@ -78,10 +79,8 @@ pub(super) const PLACING: &[&str] = &[
 /// Parameters of a new call whose engine there is not yet: refused, so that nothing is accepted silently.
 const NOT_YET: &[&str] = &["MachineDetection", "AsyncAmd", "Byoc", "CallToken"];
 
-const NOT_YET_IN_A_CHANGE: &[&str] = &["StatusCallback"];
-
-fn refuse_what_is_not_yet(form: &Form, names: &[&str]) -> Result<(), Fault> {
-    match names.iter().find(|name| form.refused(name).is_some_and(|value| value != "false")) {
+fn refuse_what_is_not_yet(form: &Form) -> Result<(), Fault> {
+    match NOT_YET.iter().find(|name| form.refused(name).is_some_and(|value| value != "false")) {
         Some(name) => Err(Fault::parameter(20_001, format!("{name} is not available on this server yet"))),
         None => Ok(()),
     }
@@ -128,9 +127,11 @@ pub(super) fn order(
     document: NewDocument,
     status_callback: Option<StatusCallback>,
 ) -> Result<PlaceOrder, Fault> {
-    refuse_what_is_not_yet(form, NOT_YET)?;
+    refuse_what_is_not_yet(form)?;
     let to = form.text("To").ok_or_else(|| Fault::parameter(21_201, "No 'To' number is specified"))?;
     let from = form.text("From").ok_or_else(|| Fault::parameter(21_213, "No 'From' number is specified"))?;
+    // Who the called party sees.
+    let from = form.text("CallerId").unwrap_or(from);
     let target = parse_target(to, form.text("SipAuthUsername"), form.text("SipAuthPassword"))
         .ok_or_else(|| Fault::parameter(21_211, format!("The 'To' number {to} is not a valid phone number")))?;
     check_from(view, account, from, &target)?;
@@ -175,7 +176,6 @@ pub(super) async fn update(
     form: Form,
 ) -> Result<Json<Value>, Fault> {
     let mut record = find(&view, &account, &name).await?;
-    refuse_what_is_not_yet(&form, NOT_YET_IN_A_CHANGE)?;
     let status = match form.text("Status") {
         None => None,
         Some("completed") => Some(CallStatus::Completed),
@@ -188,6 +188,9 @@ pub(super) async fn update(
         only_unanswered: status == Some(CallStatus::Canceled),
         time_limit: form.seconds("TimeLimit", 1..=86_400)?,
         recording: None,
+        status_callback: form
+            .endpoint("StatusCallback", "StatusCallbackMethod", 20_001)?
+            .map(|endpoint| StatusCallback { endpoint, events: vec![CallbackEvent::Completed] }),
     };
     self::change(&view, &account, &record, change).await?;
     if status.is_some() {

@@ -17,12 +17,11 @@ use super::form::{Form, invalid};
 use super::page::Page;
 use crate::account::Account;
 use crate::api::View;
-use crate::call::route::{self, Reach};
-use crate::events::{Event, EventKind, Message, MessageFact, MessageStatus, rfc_2822};
+use crate::call::route;
+use crate::events::{Event, EventKind, Message, MessageDirection, MessageFact, MessageStatus, rfc_2822};
 use crate::ids::{CallSid, EventSid, MessageSid};
 use crate::shard::{Mail, wall_ms};
 use crate::store::MessageFilter;
-use crate::twiml::Target;
 use crate::twiml::parse::target as parse_target;
 
 /// What a list of messages is filtered by.
@@ -83,14 +82,24 @@ pub(super) async fn create(State(view): State<View>, Acting(account): Acting, fo
     if body.chars().count() > MAX_BODY_CHARS {
         return Err(Fault::parameter(21_617, format!("The body is longer than {MAX_BODY_CHARS} characters")));
     }
-    check_from(&view, &account, from)?;
-    let target = destination(&view, &account, to)?;
+    let directory = view.directory.load();
+    if !route::may_send_as(from, account.sid, &directory) {
+        let text = format!("The 'From' phone number {from} is not a number or a user of this account");
+        return Err(Fault::parameter(21_606, text));
+    }
+    let target = parse_target(to, None, None)
+        .ok_or_else(|| Fault::parameter(21_211, format!("The 'To' number {to} is not a valid phone number")))?;
+    if !route::takes_messages(&target, account.sid, &directory) {
+        let text = format!("{to} is not reachable by message: only users of this account are, such as client:desk");
+        return Err(Fault::parameter(21_612, text));
+    }
     let now = wall_ms();
     let fact = MessageFact {
         sid: MessageSid::at(now, super::random()),
         from: from.to_owned(),
         to: to.to_owned(),
         body: body.to_owned(),
+        direction: MessageDirection::OutboundApi,
         status: MessageStatus::Queued,
         error_code: 0,
         created_ms: now,
@@ -180,31 +189,6 @@ async fn find(view: &View, account: &Account, name: &str) -> Result<Message, Fau
     }
 }
 
-/// A number or a user of the account.
-fn check_from(view: &View, account: &Account, from: &str) -> Result<(), Fault> {
-    let directory = view.directory.load();
-    let is_user = parse_target(from, None, None)
-        .is_some_and(|target| matches!(route::outbound(&target, account.sid, &directory), Ok(Reach::User(_))));
-    if is_user || directory.owns_caller_id(account.sid, from) || directory.number(account.sid, from).is_some() {
-        return Ok(());
-    }
-    let text = format!("The 'From' phone number {from} is not a number or a user of this account");
-    Err(Fault::parameter(21_606, text))
-}
-
-/// The user that is to get it.
-fn destination(view: &View, account: &Account, to: &str) -> Result<Target, Fault> {
-    let target = parse_target(to, None, None)
-        .ok_or_else(|| Fault::parameter(21_211, format!("The 'To' number {to} is not a valid phone number")))?;
-    match route::outbound(&target, account.sid, &view.directory.load()) {
-        Ok(Reach::User(_)) => Ok(target),
-        _ => {
-            let text = format!("{to} is not reachable by message: only users of this account are, such as client:desk");
-            Err(Fault::parameter(21_612, text))
-        }
-    }
-}
-
 fn tell(view: &View, message: &Message) {
     let now = wall_ms();
     let kind = EventKind::Message(Box::new(message.fact.clone()));
@@ -239,7 +223,7 @@ fn resource(Message { account, fact }: &Message) -> Value {
         "body": fact.body,
         "num_segments": segments(&fact.body).to_string(),
         "num_media": "0",
-        "direction": "outbound-api",
+        "direction": fact.direction.as_str(),
         "status": fact.status.as_str(),
         "error_code": (fact.error_code > 0).then_some(fact.error_code),
         "error_message": why(fact.error_code),

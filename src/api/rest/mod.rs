@@ -88,7 +88,7 @@ pub(super) fn table() -> Table {
         .on(get.clone(), &below("/Calls/{sid}"), calls::fetch)
         .on(post.clone(), &below("/Calls/{sid}"), calls::update)
         .reads(calls::PROGRAM_OF_A_CHANGE)
-        .reads(&["Status", "TimeLimit"])
+        .reads(&["Status", "TimeLimit", "StatusCallback", "StatusCallbackMethod"])
         .on(delete.clone(), &below("/Calls/{sid}"), calls::remove)
         .on(get.clone(), &below("/Calls/{sid}/Events.json"), call_events::list)
         .lists(&[])

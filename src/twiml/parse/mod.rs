@@ -13,6 +13,7 @@ mod queue;
 mod record;
 mod refer;
 mod say;
+mod sms;
 mod target;
 mod xml;
 
@@ -267,6 +268,7 @@ fn verb(element: &Element, scope: &mut Scope<'_>) -> Result<Option<VerbSpec>, Ma
             leaf(element, Attributes::of(element), scope);
             Some(VerbSpec::Leave)
         }
+        "Sms" => sms::read(element, scope).map(|sms| VerbSpec::Sms(Box::new(sms))),
         "Refer" => refer::read(element, scope).map(|refer| VerbSpec::Refer(Box::new(refer))),
         "Record" => Some(VerbSpec::Record(Box::new(record::read(element, scope)))),
         name if NOT_YET.contains(&name) => {
@@ -363,7 +365,7 @@ fn quote(text: &str) -> String {
 const MAX_SECONDS: u32 = 86_400;
 
 /// Verbs that Twilio has and Dialtone has not yet.
-const NOT_YET: &[&str] = &["Connect", "Pay", "Prompt", "Queue", "Sms", "Stop"];
+const NOT_YET: &[&str] = &["Connect", "Pay", "Prompt", "Queue", "Stop"];
 
 #[cfg(test)]
 mod tests;

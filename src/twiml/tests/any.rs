@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::ids::MessageSid;
 
 const BODIES: &[&str] = &[
     "",
@@ -13,6 +14,7 @@ const BODIES: &[&str] = &[
     "<Redirect>y</Redirect>",
     "<Reject/>",
     "<Refer action=\"z\"><Sip>sip:c@d</Sip></Refer><Echo/>",
+    "<Sms action=\"s\">e</Sms><Say>f</Say>",
     "<Say>",
 ];
 
@@ -52,6 +54,7 @@ fn input() -> impl Strategy<Value = VerbInput> {
         3 => (0..4u32, any::<bool>()).prop_map(|(player, finished)| VerbInput::PlayEnded { player, finished }),
         3 => prop::sample::select(vec!['1', '2', '#', '*', 'A']).prop_map(VerbInput::Digit),
         3 => Just(VerbInput::Timer),
+        2 => any::<bool>().prop_map(|good| VerbInput::MessageTaken { sid: good.then(|| MessageSid::new(3)) }),
         2 => (100..600u16).prop_map(|status| VerbInput::ReferAnswered { status }),
         2 => (100..600u16, any::<bool>()).prop_map(|(status, is_last)| VerbInput::ReferNotified { status, is_last }),
         6 => (1..4u32, branch_event()).prop_map(|(id, event)| VerbInput::Branch { branch: BranchId(id), event }),

@@ -156,6 +156,7 @@ fn show(effect: &VerbEffect) -> String {
         VerbEffect::QueueReady => "ready".into(),
         VerbEffect::Dequeue(spec) => format!("dequeue {}", spec.name),
         VerbEffect::LeaveQueue => "leave queue".into(),
+        VerbEffect::SendMessage(spec) => format!("sms {:?} {:?} {}", spec.to, spec.from, spec.body),
         VerbEffect::Refer { uri, headers } => format!("refer {uri} {headers:?}"),
         VerbEffect::Fetch(order) => show_fetch(order),
         VerbEffect::CancelFetch(fetch) => format!("cancel fetch {fetch}"),

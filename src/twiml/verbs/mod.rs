@@ -15,6 +15,7 @@ mod record;
 mod redirect;
 mod refer;
 mod reject;
+mod sms;
 mod start;
 
 use std::collections::VecDeque;
@@ -44,6 +45,7 @@ use record::Record;
 use redirect::Redirect;
 use refer::Refer;
 use reject::Reject;
+use sms::Sms;
 use start::StartRecording;
 
 /// A verb that waits for its precondition or runs.
@@ -59,6 +61,7 @@ pub(super) enum Verb {
     Enqueue(Box<Enqueue>),
     Leave(Leave),
     Refer(Box<Refer>),
+    Sms(Box<Sms>),
     Redirect(Redirect),
     Hangup(Hangup),
     Reject(Reject),
@@ -225,6 +228,7 @@ impl Verb {
             },
             VerbSpec::Enqueue(verb) => Self::Enqueue(Box::new(Enqueue::new(*verb))),
             VerbSpec::Leave => Self::Leave(Leave),
+            VerbSpec::Sms(verb) => Self::Sms(Box::new(Sms::new(*verb))),
             VerbSpec::Refer(refer) => Self::Refer(Box::new(Refer::new(*refer))),
             VerbSpec::Redirect(redirect) => Self::Redirect(Redirect::new(redirect)),
             VerbSpec::Hangup => Self::Hangup(Hangup),
@@ -245,6 +249,7 @@ impl Verb {
             Self::Enqueue(_) => VerbName::Enqueue,
             Self::Leave(_) => VerbName::Leave,
             Self::Refer(_) => VerbName::Refer,
+            Self::Sms(_) => VerbName::Sms,
             Self::Redirect(_) => VerbName::Redirect,
             Self::Hangup(_) => VerbName::Hangup,
             Self::Reject(_) => VerbName::Reject,
@@ -265,6 +270,7 @@ impl Verb {
             Self::Enqueue(verb) => verb.as_mut(),
             Self::Leave(verb) => verb,
             Self::Refer(verb) => verb.as_mut(),
+            Self::Sms(verb) => verb.as_mut(),
             Self::Redirect(verb) => verb,
             Self::Hangup(verb) => verb,
             Self::Reject(verb) => verb,
@@ -287,6 +293,7 @@ impl Machine for Verb {
             Self::Enqueue(verb) => verb.precondition(),
             Self::Leave(verb) => verb.precondition(),
             Self::Refer(verb) => verb.precondition(),
+            Self::Sms(verb) => verb.precondition(),
             Self::Redirect(verb) => verb.precondition(),
             Self::Hangup(verb) => verb.precondition(),
             Self::Reject(verb) => verb.precondition(),
