@@ -115,6 +115,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "dialtone_outbound_attempts_total",
         "Outbound legs by trunk and outcome class (answered, busy, no_answer, rejected, failed, canceled).",
     ),
+    (
+        "dialtone_recording_storage_requests_total",
+        "What was asked of the bucket of recordings, by op (upload, download, delete) and outcome (ok, error).",
+    ),
     ("dialtone_callbacks_lost_total", "Status callbacks that were given up."),
     ("dialtone_usage_units_total", "Metered usage in the unit of the category (minutes, messages, bytes)."),
 ];

@@ -58,6 +58,35 @@ fn store_is_a_file_or_a_server_whose_password_is_not_shown() {
 }
 
 #[test]
+fn recordings_are_in_a_folder_or_in_a_bucket_whose_secret_is_not_shown() {
+    let read = |recordings: &str| {
+        let text = format!("[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\n[recordings]\n{recordings}\n");
+        Config::parse(&text, "f.toml").unwrap_or_else(|error| panic!("{error}")).recordings
+    };
+    let folder = read("folder = \"/srv/audio\"");
+    assert_eq!((folder.folder.as_path(), folder.bucket.is_none()), (Path::new("/srv/audio"), true));
+    let keys = "access_key_id = \"AKIA1\"\nsecret_access_key = \"s3cret\"";
+    let far = read(&format!("url = \"s3://audio/of/calls/\"\n{keys}"));
+    assert_eq!(far.folder, Path::new("./recordings"), "where they are until they are complete");
+    assert!(!format!("{far:?}").contains("s3cret") && !format!("{far:?}").contains("AKIA1"));
+    let bucket = far.bucket.unwrap();
+    assert_eq!((bucket.name.as_str(), bucket.prefix.as_str()), ("audio", "of/calls"));
+    assert_eq!((bucket.region.as_str(), bucket.endpoint), ("us-east-1", None));
+    assert_eq!((bucket.access_key_id.expose(), bucket.secret_access_key.expose()), ("AKIA1", "s3cret"));
+    for (more, endpoint) in [
+        ("endpoint = \"https://s3.example.com/\"", "https://s3.example.com"),
+        ("endpoint = \"http://127.0.0.1:9000\"", "http://127.0.0.1:9000"),
+        ("endpoint = \"http://[::1]:9000\"", "http://[::1]:9000"),
+        ("endpoint = \"http://localhost:9000\"", "http://localhost:9000"),
+        ("endpoint = \"http://s3.internal\"\nallow_http = true", "http://s3.internal"),
+    ] {
+        let bucket = read(&format!("url = \"s3://audio\"\n{keys}\nregion = \"eu-central-1\"\n{more}")).bucket.unwrap();
+        assert_eq!((bucket.endpoint.as_deref(), bucket.prefix.as_str()), (Some(endpoint), ""));
+        assert_eq!(bucket.region, "eu-central-1");
+    }
+}
+
+#[test]
 fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
     let account = "[[account]]\nsid = \"AC00000000000000000000000000000001\"\nauth_token = \"t\"\n";
     let base = format!("[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\n{account}");
@@ -128,6 +157,42 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
                 "{base}[[trunk]]\naccount = \"AC00000000000000000000000000000001\"\nname = \"t\"\nuri = \"sip:h;transport=tls\"\n"
             ),
             "f.toml:9: wrong value of `uri`: only udp and tcp are spoken",
+        ),
+        (
+            format!("{base}[recordings]\nurl = \"s3://audio\"\nfolder = \"audio\"\n"),
+            "f.toml:8: `folder` and `url` exclude each other: keep one",
+        ),
+        (
+            format!("{base}[recordings]\nurl = \"s3://audio\"\naccess_key_id = \"AKIA1\"\n"),
+            "f.toml:7: `secret_access_key` is missing: `url` needs `access_key_id` and `secret_access_key`",
+        ),
+        (
+            format!("{base}[recordings]\nurl = \"https://audio.example\"\n"),
+            "f.toml:7: wrong value of `url`: \"https://audio.example\" is not s3://BUCKET or s3://BUCKET/PREFIX",
+        ),
+        (format!("{base}[recordings]\nurl = \"s3://Audio\"\n"), "f.toml:7: wrong value of `url`"),
+        (format!("{base}[recordings]\nurl = \"s3://audio/../x\"\n"), "f.toml:7: wrong value of `url`"),
+        (format!("{base}[recordings]\nurl = \"s3://audio//x\"\n"), "f.toml:7: wrong value of `url`"),
+        (
+            format!("{base}[recordings]\nurl = \"s3://audio\"\nendpoint = \"http://s3.internal\"\n"),
+            "f.toml:8: wrong value of `endpoint`: recordings would go over the network as they are: give an https url, or \
+             say allow_http = true",
+        ),
+        (
+            format!("{base}[recordings]\nurl = \"s3://audio\"\nendpoint = \"s3.internal\"\n"),
+            "f.toml:8: wrong value of `endpoint`: \"s3.internal\" is not an http or https url",
+        ),
+        (
+            format!("{base}[recordings]\nurl = \"s3://audio\"\nregion = \"\"\n"),
+            "f.toml:8: wrong value of `region`: \"\" is not a name such as eu-central-1",
+        ),
+        (
+            format!("{base}[recordings]\nsecret_access_key = \"s3cret\"\n"),
+            "f.toml:7: `secret_access_key` says how to reach a bucket: `url` must name one, such as s3://BUCKET",
+        ),
+        (
+            format!("{base}[recordings]\nkeep_days = -1\n"),
+            "f.toml:7: wrong value of `keep_days`: invalid value: integer `-1`, expected u32",
         ),
         (format!("{base}{account}"), "f.toml:7: account AC00000000000000000000000000000001 stands twice"),
     ] {

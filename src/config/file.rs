@@ -83,7 +83,14 @@ pub(super) struct Store {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Recordings {
-    pub(super) folder: Option<String>,
+    pub(super) folder: Option<Spanned<String>>,
+    pub(super) url: Option<Spanned<String>>,
+    pub(super) endpoint: Option<Spanned<String>>,
+    pub(super) region: Option<Spanned<String>>,
+    pub(super) access_key_id: Option<Spanned<String>>,
+    pub(super) secret_access_key: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) allow_http: bool,
     pub(super) keep_days: Option<u32>,
 }
 

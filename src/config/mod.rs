@@ -6,6 +6,7 @@
 mod error;
 mod file;
 mod read;
+mod recordings;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -16,6 +17,7 @@ use dialtone_sip::digest::Algorithm;
 use dialtone_sip::transport::Listen;
 
 use crate::account::Directory;
+use crate::recordings::BucketSettings;
 use crate::secret::Secret;
 
 pub use error::ConfigError;
@@ -90,7 +92,9 @@ pub struct Store {
 /// Where the audio of recordings is kept, and for how long.
 #[derive(Clone, Debug)]
 pub struct Recordings {
+    /// They are written here while they run, and stay here where there is no bucket.
     pub folder: PathBuf,
+    pub bucket: Option<BucketSettings>,
     /// `None`: until somebody deletes it.
     pub keep: Option<Duration>,
 }

@@ -12,7 +12,7 @@ use dialtone_sip::transport::Listen;
 use toml::Spanned;
 
 use super::file::{self, File};
-use super::{Config, ConfigError, Http, Latching, Media, Recordings, Server, Sip, Store};
+use super::{Config, ConfigError, Http, Latching, Media, Server, Sip, Store};
 use crate::account::{Account, Application, Directory, DirectoryError, Number, Password, Source, Trunk, User};
 use crate::ids::AccountSid;
 use crate::secret::Secret;
@@ -26,7 +26,7 @@ const DEFAULT_LOG_LEVEL: &str = "info";
 const DEFAULT_REALM: &str = "dialtone";
 
 /// Makes faults of one file.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     text: &'a str,
     name: &'a str,
 }
@@ -45,7 +45,7 @@ pub(super) fn config(file: File, text: &str, name: &str) -> Result<Config, Confi
         sip: reader.sip(&file.sip, realm)?,
         http: reader.http(&file.http)?,
         media: reader.media(&file.media, &file.sip)?,
-        recordings: reader.recordings(&file.recordings, &store),
+        recordings: reader.recordings(&file.recordings, &store)?,
         store,
         server: reader.server(&file.server)?,
         directory,
@@ -57,7 +57,7 @@ impl Reader<'_> {
         ConfigError::at(self.name, self.text, span, message)
     }
 
-    fn fault<T>(&self, at: &Spanned<T>, message: impl Into<String>) -> ConfigError {
+    pub(super) fn fault<T>(&self, at: &Spanned<T>, message: impl Into<String>) -> ConfigError {
         self.error(at.span(), message)
     }
 
@@ -72,7 +72,7 @@ impl Reader<'_> {
         })
     }
 
-    fn secret(&self, written: &Spanned<String>, key: &str) -> Result<Secret, ConfigError> {
+    pub(super) fn secret(&self, written: &Spanned<String>, key: &str) -> Result<Secret, ConfigError> {
         let secret = Secret::resolve(written.get_ref())
             .map_err(|error| self.fault(written, format!("wrong value of `{key}`: {error}")))?;
         if secret.is_empty() { Err(self.fault(written, format!("`{key}` is empty"))) } else { Ok(secret) }
@@ -164,7 +164,7 @@ impl Reader<'_> {
         })
     }
 
-    fn http_url(&self, written: &Spanned<String>, key: &str) -> Result<String, ConfigError> {
+    pub(super) fn http_url(&self, written: &Spanned<String>, key: &str) -> Result<String, ConfigError> {
         let fault = || {
             self.fault(
                 written,
@@ -240,13 +240,6 @@ impl Reader<'_> {
         let folder = store.folder.clone().map_or(beside, PathBuf::from);
         let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
         Ok(Store { url, folder })
-    }
-
-    fn recordings(&self, recordings: &file::Recordings, store: &Store) -> Recordings {
-        let folder = recordings.folder.as_ref().map_or_else(|| store.folder.join("recordings"), PathBuf::from);
-        // 0 is for ever, as to leave it out is.
-        let days = recordings.keep_days.filter(|days| *days > 0);
-        Recordings { folder, keep: days.map(|days| Duration::from_secs(u64::from(days) * 24 * 3600)) }
     }
 
     fn server(&self, server: &file::Server) -> Result<Server, ConfigError> {

@@ -81,6 +81,11 @@ impl RecordingFact {
         self.status.callback_step().filter(|_| !self.is_resumed)
     }
 
+    /// Whether it is over and something of it is left: all of it, or what a full disk had room for.
+    pub fn has_audio(&self) -> bool {
+        self.status == RecordingStatus::Completed || (self.status == RecordingStatus::Failed && self.bytes > 0)
+    }
+
     /// Whole seconds, as the customer is told them.
     pub fn duration_s(&self) -> u64 {
         self.duration_ms.div_ceil(1000)

@@ -50,7 +50,7 @@ fn fact(sid: RecordingSid) -> RecordingFact {
 #[test]
 fn recording_of_a_process_that_died_is_finished_with_what_there_is() {
     let folder = Folder::new("finish");
-    let archive = Archive::new(folder.0.clone());
+    let archive = Archive::new(folder.0.clone(), None);
     let (there, gone) = (RecordingSid::new(1), RecordingSid::new(2));
     std::fs::write(archive.path(there, Form::Wav), unfinished_wav()).unwrap();
     let finished = archive.finish(fact(there));
@@ -60,23 +60,30 @@ fn recording_of_a_process_that_died_is_finished_with_what_there_is() {
     assert!(failed.error.contains("nothing of it is left"));
 }
 
+fn made(audio: Audio) -> PathBuf {
+    match audio {
+        Audio::File(path) => path,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn other_forms_are_made_once_and_deleted_with_the_rest() {
     let folder = Folder::new("forms");
-    let archive = Archive::new(folder.0.clone());
+    let archive = Archive::new(folder.0.clone(), None);
     let sid = RecordingSid::new(3);
     for form in Form::ALL {
-        assert!(matches!(archive.file(sid, form).await, Err(ArchiveError::NotFound)), "{form:?}");
+        assert!(matches!(archive.audio(sid, form).await, Err(ArchiveError::NotFound)), "{form:?}");
     }
     std::fs::write(archive.path(sid, Form::Wav), unfinished_wav()).unwrap();
     archive.finish(fact(sid));
     for (form, magic) in [(Form::Mp3, [&b"ID3"[..], b"\xFF"]), (Form::Opus, [b"OggS", b"OggS"])] {
-        let made = archive.file(sid, form).await.expect("lame is installed by tests/run");
-        let bytes = std::fs::read(&made).unwrap();
+        let file = made(archive.audio(sid, form).await.expect("lame is installed by tests/run"));
+        let bytes = std::fs::read(&file).unwrap();
         assert!(bytes.len() > 1000 && magic.iter().any(|magic| bytes.starts_with(magic)), "{form:?}");
-        let at = std::fs::metadata(&made).unwrap().modified().unwrap();
-        assert_eq!(archive.file(sid, form).await.unwrap(), made);
-        assert_eq!(std::fs::metadata(&made).unwrap().modified().unwrap(), at, "not made again");
+        let at = std::fs::metadata(&file).unwrap().modified().unwrap();
+        assert_eq!(made(archive.audio(sid, form).await.unwrap()), file);
+        assert_eq!(std::fs::metadata(&file).unwrap().modified().unwrap(), at, "not made again");
     }
     archive.delete(sid).await.unwrap();
     archive.delete(sid).await.unwrap();
@@ -86,11 +93,11 @@ async fn other_forms_are_made_once_and_deleted_with_the_rest() {
 #[tokio::test]
 async fn what_is_no_recording_becomes_no_opus_file_and_leaves_none() {
     let folder = Folder::new("no-opus");
-    let archive = Archive::new(folder.0.clone());
+    let archive = Archive::new(folder.0.clone(), None);
     let sid = RecordingSid::new(4);
     for wrong in [&b"RIFF"[..], &[b'x'; 200]] {
         std::fs::write(archive.path(sid, Form::Wav), wrong).unwrap();
-        assert!(matches!(archive.file(sid, Form::Opus).await, Err(ArchiveError::Encoder(_))));
+        assert!(matches!(archive.audio(sid, Form::Opus).await, Err(ArchiveError::Encoder(_))));
         assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1, "the wav alone");
     }
 }

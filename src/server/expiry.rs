@@ -81,7 +81,7 @@ mod tests {
             })),
         });
         store.write(&Batch { finished: Vec::new(), facts: facts.collect() }).await.unwrap();
-        let archive = Archive::new(folder.clone());
+        let archive = Archive::new(folder.clone(), None);
         let audio = |number: u128| folder.join(format!("{}.wav", RecordingSid::new(number)));
         std::fs::write(audio(0), "audio").unwrap();
         std::fs::write(audio(u128::from(old) + 1), "audio").unwrap();

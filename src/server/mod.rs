@@ -3,6 +3,7 @@
 mod expiry;
 mod observe;
 mod triggers;
+mod uploads;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ use crate::api;
 use crate::app::status::StatusCallbacks;
 use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard};
 use crate::config::{Config, ConfigError, Latching};
-use crate::events::{Outbox, Shelves};
+use crate::events::{Outbox, Shelves, Subscriber};
 use crate::hot::Bindings;
 use crate::ids::CallSid;
 use crate::provision::{Provisioning, QueueKeeper};
@@ -110,27 +111,26 @@ impl Server {
         let (subscriber, writer) = store::subscriber();
         let public_url = config.http.public_url.clone();
         let status = StatusCallbacks::new(callbacks.clone(), directory.clone(), public_url, runtime.clone());
-        let archive = Archive::new(config.recordings.folder.clone());
+        let archive = Archive::new(config.recordings.folder.clone(), config.recordings.bucket.as_ref());
+        let (complete, to_upload) = uploads::queue();
         let deleted = store.deleted_recordings().await.map_err(StartError::Store)?;
         let (shelves, sweeper) = (Shelves::default(), Sweeper::new(archive.clone(), runtime.clone()));
         let journal = config.store.folder.join("journal");
         let wall_ms = shard::wall_ms();
+        let mut subscribers: Vec<Box<dyn Subscriber>> = vec![
+            Box::new(shelves.clone()),
+            Box::new(subscriber),
+            Box::new(status),
+            Box::new(CallMetrics::default()),
+            Box::new(CallLog),
+            Box::new(sweeper),
+            Box::new(QueueKeeper::new(provisioning.clone(), runtime.clone())),
+        ];
+        if archive.has_bucket() {
+            subscribers.push(Box::new(complete));
+        }
         let outbox = tokio::task::block_in_place(|| {
-            Outbox::start(
-                &journal,
-                wall_ms,
-                vec![
-                    Box::new(shelves.clone()),
-                    Box::new(subscriber),
-                    Box::new(status),
-                    Box::new(CallMetrics::default()),
-                    Box::new(CallLog),
-                    Box::new(sweeper),
-                    Box::new(QueueKeeper::new(provisioning.clone(), runtime.clone())),
-                ],
-                &deleted,
-                |recording| archive.finish(recording),
-            )
+            Outbox::start(&journal, wall_ms, subscribers, &deleted, |recording| archive.finish(recording))
         })
         .map_err(|error| StartError::Journal { folder: journal, error })?;
         let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone()));
@@ -205,6 +205,9 @@ impl Server {
         tokio::spawn(api::serve(http, router));
         if let Some(listener) = metrics_http {
             tokio::spawn(api::serve(listener, api::metrics_router(view.clone())));
+        }
+        if archive.has_bucket() {
+            uploads::start(to_upload, store.clone(), archive.clone());
         }
         if let Some(keep) = config.recordings.keep {
             tokio::spawn(expiry::run(keep, store.clone(), archive.clone()));

@@ -305,6 +305,15 @@ impl Store {
         rows.iter().map(|row| sid(row, "sid")).collect()
     }
 
+    /// Whether a recording of any account is over and was not deleted.
+    pub async fn has_complete_recording(&self, sid: RecordingSid) -> Result<bool, StoreError> {
+        let text = format!(
+            "SELECT sid FROM records WHERE kind = '{RECORDING}' AND sid = $1 AND status IN ('completed', 'failed')"
+        );
+        let query = sqlx::query(AssertSqlSafe(text)).bind(sid.to_string());
+        Ok(query.fetch_optional(&self.database.reader).await?.is_some())
+    }
+
     /// Recordings of any account that began before a time and are over, the oldest first.
     pub async fn recordings_before(&self, created_ms: u64, limit: u32) -> Result<Vec<Recording>, StoreError> {
         let text = format!(

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod applications;
+mod audio;
 mod auth;
 mod call_events;
 mod caller_ids;

@@ -2,17 +2,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
-use tower::ServiceExt;
-use tower_http::services::ServeFile;
 
+use super::audio;
 use super::auth::Acting;
 use super::calls::{self, moment};
 use super::conferences;
@@ -24,7 +21,6 @@ use crate::api::View;
 use crate::call::{ConferenceRecord, RecordingChange, Update};
 use crate::events::{Recording, RecordingFact, RecordingStatus, rfc_2822};
 use crate::ids::{CallSid, ConferenceSid, RecordingSid};
-use crate::recordings::{ArchiveError, Form as AudioForm};
 use crate::shard::{ConferenceChange, ConferenceChanged, wall_ms};
 use crate::store::RecordingFilter;
 use crate::twiml::{RecordingCallback, RecordingEvent, RecordingSource, RecordingSpec, RecordingTrack};
@@ -120,55 +116,7 @@ pub(super) async fn fetch(
     if kind == "json" {
         return Ok(Json(resource(&view, &recording)).into_response());
     }
-    media(&view, &recording, if kind.is_empty() { "wav" } else { kind }, request).await
-}
-
-/// The audio: `wav` as it was recorded, or another form where the server can make it. Ranges are served as asked for.
-async fn media(view: &View, recording: &Recording, kind: &str, request: Request) -> Result<Response, Fault> {
-    let path = request.uri().path().to_owned();
-    let not_found = || Fault::not_found(&path);
-    let form = AudioForm::named(kind).ok_or_else(not_found)?;
-    let recording = when_complete(view, recording).await;
-    let status = recording.fact.status;
-    if status == RecordingStatus::Absent || (status == RecordingStatus::Failed && recording.fact.bytes == 0) {
-        return Err(not_found());
-    }
-    if !status.is_final() {
-        let text = "The recording is in progress: its audio is there when it is completed";
-        return Err(Fault::new(404, 20_404, text));
-    }
-    let file = match view.archive.file(recording.fact.sid, form).await {
-        Ok(file) => file,
-        Err(ArchiveError::NotFound) => return Err(not_found()),
-        Err(error @ ArchiveError::NoEncoder) => return Err(Fault::new(501, 20_001, error.to_string())),
-        Err(error) => {
-            tracing::error!(recording = %recording.fact.sid, %error, "the audio of a recording cannot be given out");
-            return Err(Fault::unavailable("The storage of recordings does not answer"));
-        }
-    };
-    let mime = form.content_type().parse().expect("a content type");
-    let response = ServeFile::new_with_mime(file, &mime).oneshot(request).await;
-    let mut response = response.map_err(|never| match never {})?.map(Body::new);
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("private"));
-    Ok(response)
-}
-
-/// That a recording is over may be known to whoever asks a moment before it is known here: it is waited for.
-async fn when_complete(view: &View, recording: &Recording) -> Recording {
-    const STEP: Duration = Duration::from_millis(20);
-    let mut latest = recording.clone();
-    for _ in 0..10 {
-        if latest.fact.status.is_final() {
-            break;
-        }
-        tokio::time::sleep(STEP).await;
-        let (account, sid) = (latest.account, latest.fact.sid);
-        latest = match view.recordings.get(account, sid) {
-            Some(recording) => recording,
-            None => view.store.recording(account, sid).await.ok().flatten().unwrap_or(latest),
-        };
-    }
-    latest
+    audio::serve(&view, &recording, if kind.is_empty() { "wav" } else { kind }, request).await
 }
 
 pub(super) async fn remove(
@@ -204,7 +152,7 @@ async fn delete(view: &View, account: &Account, name: &str, of: Of) -> Result<St
         return Err(Fault::parameter(20_001, "A recording that is in progress cannot be deleted: stop it first"));
     }
     // Its audio first: a row without audio is a nuisance, audio without a row nobody would ever delete.
-    view.archive.delete(sid).await.map_err(|_| Fault::unavailable("The storage of recordings does not answer"))?;
+    view.archive.delete(sid).await.map_err(|_| audio::storage_is_away())?;
     view.store.delete_recording(&recording).await.map_err(|_| Fault::store_is_away())?;
     view.recordings.forget_if(sid, |_| true);
     Ok(StatusCode::NO_CONTENT)
