@@ -5,43 +5,54 @@ use std::time::Duration;
 use dialtone_media::proto::{self, Hears, PlayKind};
 use serde::{Deserialize, Serialize};
 
-use super::effect::{BranchOrder, CancelCause, Effect, ParentInput};
+use super::effect::{BranchOrder, CancelCause, Effect, ParentInput, SipCommand};
 use super::leg::{ELSEWHERE, Signalling};
 use super::program::{DIGITS_PLAYER, hear};
 use super::{Call, Now};
 use crate::events::{CallStatus, EndedBy, EventKind};
 use crate::ids::{BranchId, CallSid};
-use crate::twiml::{AtEnd, BranchEvent, BranchFailure, BranchSpec, DocumentSource, NewDocument, SipOutcome, VerbInput};
+use crate::twiml::{
+    AtEnd, BranchEvent, BranchFailure, BranchSpec, DocumentSource, NewDocument, Referral, SipOutcome, VerbInput,
+};
 
 /// A leg that the parent's `<Dial>` has called.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Child {
     branch: BranchId,
     /// `None` until it exists.
-    sid: Option<CallSid>,
-    leg_id: u32,
+    leg: Option<ChildLeg>,
     is_answered: bool,
+}
+
+/// The call of a child, and its leg in the session of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChildLeg {
+    pub sid: CallSid,
+    pub leg_id: u32,
 }
 
 impl Call {
     pub(super) fn start_branch(&mut self, spec: BranchSpec, effects: &mut Vec<Effect>) {
-        let branch = spec.branch;
-        // Branches are numbered over the whole call, so no two legs of the session meet.
-        let leg_id = branch.0 + 1;
-        self.children.push(Child { branch, sid: None, leg_id, is_answered: false });
+        self.children.push(Child { branch: spec.branch, leg: None, is_answered: false });
         effects.push(Effect::Originate(Box::new(BranchOrder {
             spec,
-            leg_id,
             parent_from: self.opening.from.clone(),
             parent_to: self.opening.to.clone(),
         })));
+    }
+
+    /// The child of a branch exists.
+    pub(super) fn child_started(&mut self, branch: BranchId, leg: ChildLeg, now: Now, effects: &mut Vec<Effect>) {
+        if let Some(child) = self.children.iter_mut().find(|child| child.branch == branch) {
+            child.leg = Some(leg);
+            self.run(VerbInput::Branch { branch, event: BranchEvent::Started { call: leg.sid } }, now, effects);
+        }
     }
 
     /// A child tells what became of it.
     pub(super) fn branch_event(&mut self, branch: BranchId, event: BranchEvent, now: Now, effects: &mut Vec<Effect>) {
         let Some(at) = self.children.iter().position(|child| child.branch == branch) else { return };
         match &event {
-            BranchEvent::Started { call } => self.children[at].sid = Some(*call),
             BranchEvent::Answered => self.children[at].is_answered = true,
             BranchEvent::Failed { .. } | BranchEvent::Ended { .. } => {
                 self.children.remove(at);
@@ -50,7 +61,11 @@ impl Call {
                     hear(self.opening.leg_id, Hears::Silence(proto::Silence {}), effects);
                 }
             }
-            BranchEvent::Ringing | BranchEvent::EarlyMedia | BranchEvent::Accepted => {}
+            BranchEvent::Started { .. }
+            | BranchEvent::Ringing
+            | BranchEvent::EarlyMedia
+            | BranchEvent::Accepted
+            | BranchEvent::Referred(_) => {}
         }
         self.run(VerbInput::Branch { branch, event }, now, effects);
     }
@@ -63,20 +78,38 @@ impl Call {
         } else {
             CancelCause::NoAnswer
         };
-        if let Some(child) = self.child(branch).and_then(|child| child.sid) {
-            effects.push(Effect::ToChild { child, input: ParentInput::Cancel(cause) });
+        self.to_child(branch, ParentInput::Cancel(cause), effects);
+    }
+
+    pub(super) fn to_child(&self, branch: BranchId, input: ParentInput, effects: &mut Vec<Effect>) {
+        if let Some(leg) = self.child(branch) {
+            effects.push(Effect::ToChild { child: leg.sid, input });
         }
+    }
+
+    /// The leg's peer wants somebody else to be called in its place: that is for the `<Dial>` that joined it with another
+    /// to decide.
+    pub(super) fn referred(&mut self, referral: Referral, now: Now, effects: &mut Vec<Effect>) {
+        match self.parent.as_ref().filter(|parent| !parent.is_left) {
+            Some(_) => self.tell_parent(BranchEvent::Referred(referral), effects),
+            None => self.run(VerbInput::Referred(referral), now, effects),
+        }
+    }
+
+    pub(super) fn notify_refer(&self, status: u16, effects: &mut Vec<Effect>) {
+        let command = SipCommand::NotifyRefer { status };
+        effects.push(Effect::Sip { attempt: self.answered_attempt(), command });
     }
 
     /// Lets the caller hear what the callee sends before it answers.
     pub(super) fn early_media(&mut self, branch: BranchId, effects: &mut Vec<Effect>) {
-        let Some(leg_id) = self.child(branch).map(|child| child.leg_id) else { return };
+        let Some(ChildLeg { leg_id, .. }) = self.child(branch) else { return };
         self.progress_with_media(effects);
         hear(self.opening.leg_id, Hears::Leg(leg_id), effects);
     }
 
     pub(super) fn bridge(&mut self, branch: BranchId, now: Now, effects: &mut Vec<Effect>) {
-        let Some(leg_id) = self.child(branch).map(|child| child.leg_id) else { return };
+        let Some(ChildLeg { leg_id, .. }) = self.child(branch) else { return };
         self.answer(now, effects);
         self.bridged = Some(branch);
         hear(self.opening.leg_id, Hears::Leg(leg_id), effects);
@@ -86,17 +119,21 @@ impl Call {
     pub(super) fn unbridge(&mut self, effects: &mut Vec<Effect>) {
         let Some(branch) = self.bridged.take() else { return };
         hear(self.opening.leg_id, Hears::Silence(proto::Silence {}), effects);
-        if let Some(leg_id) = self.child(branch).map(|child| child.leg_id) {
+        if let Some(ChildLeg { leg_id, .. }) = self.child(branch) {
             hear(leg_id, Hears::Silence(proto::Silence {}), effects);
         }
     }
 
-    fn child(&self, branch: BranchId) -> Option<&Child> {
-        self.children.iter().find(|child| child.branch == branch)
+    fn child(&self, branch: BranchId) -> Option<ChildLeg> {
+        self.children.iter().find(|child| child.branch == branch)?.leg
     }
 
     pub(super) fn parent_input(&mut self, input: ParentInput, now: Now, effects: &mut Vec<Effect>) {
-        let ParentInput::Cancel(cause) = input;
+        let cause = match input {
+            ParentInput::Cancel(cause) => cause,
+            ParentInput::NotifyRefer { status } => return self.notify_refer(status, effects),
+            ParentInput::GoOn(document) => return self.go_on(document, now, effects),
+        };
         if !matches!(self.leg.signalling, Signalling::Outgoing { .. }) {
             self.hang_up(EndedBy::Application, 487, "", now, effects);
             return;
@@ -116,7 +153,7 @@ impl Call {
         if let Some(spec) = self.placing.as_mut().and_then(|placing| placing.record.take()) {
             self.start_recording(None, spec, effects);
         }
-        let dialled = self.parent.as_ref().and_then(|parent| parent.order.spec.send_digits.clone());
+        let dialled = self.parent.as_mut().and_then(|parent| parent.send_digits.take());
         let placed = self.placing.as_mut().and_then(|placing| placing.send_digits.take());
         match dialled.or(placed) {
             Some(digits) => self.play(DIGITS_PLAYER, vec![PlayKind::Digits(digits)], 1, effects),
@@ -126,7 +163,7 @@ impl Call {
 
     pub(super) fn callee_ready(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.tell_parent(BranchEvent::Answered, effects);
-        if let Some(whisper) = self.parent.as_ref().and_then(|parent| parent.order.spec.whisper.clone()) {
+        if let Some(whisper) = self.parent.as_mut().and_then(|parent| parent.whisper.take()) {
             let document = NewDocument { source: DocumentSource::Url(whisper), fallback: None, at_end: AtEnd::Accept };
             self.run(VerbInput::Replace(document), now, effects);
         }
@@ -135,8 +172,13 @@ impl Call {
         }
     }
 
-    /// The leg gets a program of its own: for the parent it is as if it had hung up.
-    pub(super) fn leave_parent(&mut self, now: Now, effects: &mut Vec<Effect>) {
+    /// The leg goes on with a document of its own: for the parent it is as if it had hung up.
+    pub(super) fn go_on(&mut self, document: NewDocument, now: Now, effects: &mut Vec<Effect>) {
+        self.leave_parent(now, effects);
+        self.run(VerbInput::Replace(document), now, effects);
+    }
+
+    fn leave_parent(&mut self, now: Now, effects: &mut Vec<Effect>) {
         let event = match self.end_for_parent(CallStatus::Completed, 200, now) {
             BranchEvent::Ended { sip, .. } => BranchEvent::Ended { duration: None, sip },
             event => event,

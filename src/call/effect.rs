@@ -4,12 +4,12 @@ use bytes::Bytes;
 use dialtone_media::proto::{CommandKind, MediaEventKind};
 use serde::{Deserialize, Serialize};
 
-use super::Update;
+use super::{ChildLeg, Update};
 use crate::events::EventKind;
 use crate::ids::{BranchId, CallSid, MessageSid, RecordingSid};
 use crate::twiml::{
     AudioFailure, AudioSource, BranchEvent, BranchSpec, ClipRef, ConferenceSpec, DequeueSpec, Endpoint, EnqueueSpec,
-    FetchFailure, FetchOrder, Fetched, Membership, Notice, Taking, Waiting,
+    FetchFailure, FetchOrder, Fetched, Membership, NewDocument, Notice, Referral, Taking, Waiting,
 };
 
 /// One of the INVITEs that a dialled call sends at once; an incoming call has only the first.
@@ -74,6 +74,11 @@ pub enum CallInput {
     Taking(Taking),
     /// A parent tells its child.
     Parent(ParentInput),
+    /// The child of a branch exists.
+    ChildStarted {
+        branch: BranchId,
+        leg: ChildLeg,
+    },
     /// Somebody outside changes the running call.
     Update(Update),
     /// The server ends now.
@@ -130,6 +135,8 @@ pub enum SipEvent {
     },
     /// A digit by SIP INFO.
     Digit(char),
+    /// The peer wants to be replaced; it waits for [`SipCommand::NotifyRefer`].
+    Referred(Referral),
     /// Our REFER got its final response, or none.
     ReferAnswered {
         status: u16,
@@ -146,6 +153,10 @@ pub enum SipEvent {
 pub enum ParentInput {
     /// End, in whatever state.
     Cancel(CancelCause),
+    /// What becomes of the REFER that the child told of.
+    NotifyRefer { status: u16 },
+    /// Leave, and go on with this.
+    GoOn(NewDocument),
 }
 
 /// Why a branch is taken back.
@@ -177,7 +188,7 @@ pub enum Effect {
         ticket: u32,
         source: AudioSource,
     },
-    /// Start a child; answered by [`CallInput::Branch`] with `Started` or `Failed`.
+    /// Start a child; answered by [`CallInput::ChildStarted`], or by [`CallInput::Branch`] with `Failed`.
     Originate(Box<BranchOrder>),
     ToParent {
         parent: CallSid,
@@ -253,14 +264,16 @@ pub enum SipCommand {
         uri: String,
         headers: Vec<(String, String)>,
     },
+    /// Tells the peer, by a final status, what became of its REFER.
+    NotifyRefer {
+        status: u16,
+    },
 }
 
 /// A branch of a `<Dial>` to be started, with what the parent's leg adds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BranchOrder {
     pub spec: BranchSpec,
-    /// The leg in the parent's session.
-    pub leg_id: u32,
     /// The parent's own caller, for the default caller id.
     pub parent_from: String,
     pub parent_to: String,

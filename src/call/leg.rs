@@ -324,6 +324,7 @@ impl Call {
                 self.leg_ended(status, ended_by, if lost { 408 } else { 200 }, now, effects);
             }
             SipEvent::Digit(digit) => self.run(VerbInput::Digit(digit), now, effects),
+            SipEvent::Referred(referral) => self.referred(referral, now, effects),
             SipEvent::ReferAnswered { status } => self.run(VerbInput::ReferAnswered { status }, now, effects),
             SipEvent::ReferNotified { status, is_last } => {
                 self.run(VerbInput::ReferNotified { status, is_last }, now, effects)

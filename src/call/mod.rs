@@ -33,9 +33,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::events::{CallStatus, Completed, Direction, EndedBy, EventKind, Initiated, LastRecording, Media};
 use crate::ids::{AccountSid, BranchId, CallSid};
-use crate::twiml::{Interpreter, NewDocument, Precondition, RecordingSpec, StatusCallback, VerbInput};
+use crate::twiml::{
+    BranchSpec, Endpoint, Interpreter, NewDocument, Precondition, RecordingSpec, StatusCallback, VerbInput,
+};
 
 use children::Child;
+pub use children::ChildLeg;
 pub use conference::{Conference, ConferenceEffect, ConferenceInput, ConferenceRecord, ParticipantChange, actor};
 pub use effect::{
     AttemptId, BranchOrder, CallInput, CancelCause, Effect, FetchOutcome, ParentInput, SipCommand, SipEvent,
@@ -148,7 +151,9 @@ pub struct Call {
 struct ParentLink {
     sid: CallSid,
     branch: BranchId,
-    order: BranchOrder,
+    /// What it hears before anything else, and then before it is bridged.
+    send_digits: Option<String>,
+    whisper: Option<Endpoint>,
     /// The leg has been given a program of its own: the parent has nothing to do with it any more.
     is_left: bool,
 }
@@ -175,8 +180,9 @@ impl Call {
     }
 
     /// A call that a parent's `<Dial>` makes: to `attempts` contacts at once. Begin it with [`CallInput::Begin`].
-    pub fn dialled(opening: Opening, parent: CallSid, order: BranchOrder, attempts: u8) -> Call {
-        let link = ParentLink { sid: parent, branch: order.spec.branch, order, is_left: false };
+    pub fn dialled(opening: Opening, parent: CallSid, spec: BranchSpec, attempts: u8) -> Call {
+        let BranchSpec { branch, send_digits, whisper, .. } = spec;
+        let link = ParentLink { sid: parent, branch, send_digits, whisper, is_left: false };
         Call { parent: Some(link), ..Call::new(opening, Leg::outgoing(attempts)) }
     }
 
@@ -281,6 +287,7 @@ impl Call {
             CallInput::MessageTaken { sid } => self.run(VerbInput::MessageTaken { sid }, now, effects),
             CallInput::Taking(event) => self.run(VerbInput::Taking(event), now, effects),
             CallInput::Membership(membership) => self.membership(membership, now, effects),
+            CallInput::ChildStarted { branch, leg } => self.child_started(branch, leg, now, effects),
             CallInput::Parent(input) => self.parent_input(input, now, effects),
             CallInput::Notice(notice) => self.publish(EventKind::Noticed(notice), effects),
             CallInput::Update(update) => self.update(update, now, effects),
@@ -401,8 +408,7 @@ impl Call {
             self.opening.document = Some(document);
             return;
         }
-        self.leave_parent(now, effects);
-        self.run(VerbInput::Replace(document), now, effects);
+        self.go_on(document, now, effects);
     }
 
     /// The leg is answered.

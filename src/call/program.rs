@@ -7,7 +7,7 @@ use dialtone_media::proto::{self, CommandKind, Hear, Hears, Play, PlayItem, Play
 use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
-use super::effect::{Effect, FetchOutcome, SipCommand};
+use super::effect::{Effect, FetchOutcome, ParentInput, SipCommand};
 use super::leg::Signalling;
 use super::{AttemptId, Call, Now, tones};
 use crate::events::{CallStatus, Direction, EndedBy, EventKind};
@@ -67,6 +67,11 @@ impl Call {
                 let command = SipCommand::Refer { uri, headers };
                 effects.push(Effect::Sip { attempt: self.answered_attempt(), command });
             }
+            VerbEffect::NotifyRefer { of: None, status } => self.notify_refer(status, effects),
+            VerbEffect::NotifyRefer { of: Some(branch), status } => {
+                self.to_child(branch, ParentInput::NotifyRefer { status }, effects)
+            }
+            VerbEffect::HandOver { branch, document } => self.to_child(branch, ParentInput::GoOn(document), effects),
             VerbEffect::LeaveQueue => effects.push(Effect::LeaveQueue),
             VerbEffect::Fetch(order) => self.fetch(order, now, effects),
             VerbEffect::CancelFetch(fetch) => {

@@ -154,7 +154,14 @@ fn sip_params(invite: &Message) -> Vec<(String, String)> {
     if let Some(user) = diversion.map(|uri| uri.user()).filter(|user| !user.is_empty()) {
         params.push(("ForwardedFrom".to_owned(), user.to_owned()));
     }
-    for (name, value) in invite.all_headers() {
+    params.extend(custom_headers(invite));
+    params
+}
+
+/// The headers of a request that the application is told of: `X-...` and User-to-User, each the first time.
+pub fn custom_headers(request: &Message) -> Vec<(String, String)> {
+    let mut params: Vec<(String, String)> = Vec::new();
+    for (name, value) in request.all_headers() {
         let custom = name.get(..2).is_some_and(|prefix| prefix.eq_ignore_ascii_case("X-"))
             || name.eq_ignore_ascii_case("User-to-User");
         if !custom {

@@ -24,11 +24,12 @@ use super::queues::Queues;
 use super::rooms::Rooms;
 use crate::account::Directory;
 use crate::app::Guard;
+use crate::call::route;
 use crate::call::{AttemptId, Call, CallInput, ConferenceInput, FetchOutcome, Now, SipEvent};
 use crate::events::{CallStatus, Completed, EndedBy, Event, EventKind, Media};
 use crate::hot::Bindings;
 use crate::ids::{CallSid, EventSid};
-use crate::twiml::{AudioFailure, AudioSource, BranchEvent, BranchFailure, ClipRef, FetchOrder};
+use crate::twiml::{AudioFailure, AudioSource, BranchEvent, BranchFailure, ClipRef, FetchOrder, Referral};
 
 /// What a shard needs to know.
 pub struct Settings {
@@ -117,7 +118,7 @@ pub struct Core {
     pub(super) calls: TokenMap<CallSid, Slot>,
     by_dialog: TokenMap<DialogId, (CallSid, AttemptId)>,
     /// Which call each leg of a session belongs to.
-    sessions: TokenMap<u64, Vec<(u32, CallSid)>>,
+    pub(super) sessions: TokenMap<u64, Vec<(u32, CallSid)>>,
     pub(super) resolving: TokenMap<u64, Resolving>,
     pub(super) messages: Vec<Sending>,
     pub(super) rooms: Rooms,
@@ -498,9 +499,14 @@ impl Core {
             Some(Method::Info) => dialtone_sip::dialog::info_digit(request).map(SipEvent::Digit),
             Some(Method::Notify) => dialtone_sip::dialog::refer_progress(request)
                 .map(|(status, is_last)| SipEvent::ReferNotified { status, is_last }),
+            Some(Method::Refer) => dialtone_sip::dialog::refer_target(request)
+                .map(|target| SipEvent::Referred(referral(request, target)))
+                .ok(),
             _ => None,
         };
         let reply = match request.method() {
+            // What becomes of it is told by NOTIFY.
+            Some(Method::Refer) => Reply::new(dialtone_sip::dialog::refer_target(request).err().unwrap_or(202)),
             Some(_) if event.is_some() => Reply::new(200),
             // Of REFER only (RFC 6665 s8.3.1).
             Some(Method::Notify) => Reply::new(489).named("Allow-Events", "refer".to_owned()),
@@ -517,6 +523,11 @@ impl Core {
             self.inputs.push_back((sid, CallInput::Sip { attempt, event }));
         }
     }
+}
+
+/// What a REFER asks for.
+fn referral(request: &Message, target: &str) -> Referral {
+    Referral { target: target.to_owned(), params: route::custom_headers(request) }
 }
 
 fn sdp_of(message: &Message) -> Bytes {

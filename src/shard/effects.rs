@@ -86,6 +86,7 @@ impl Core {
             SipCommand::Bye { reason } => self.stack.bye(dialog, &reason, now.mono),
             SipCommand::Reinvite { sdp } => self.stack.reinvite(dialog, sdp, now.mono),
             SipCommand::Refer { uri, headers } => self.stack.refer(dialog, &uri, &headers, now.mono),
+            SipCommand::NotifyRefer { status } => self.stack.notify_refer(dialog, status, now.mono),
             SipCommand::Invite { .. } => {}
         }
     }
@@ -115,7 +116,7 @@ impl Core {
                 let event = SipEvent::ReferAnswered { status: NOT_ALLOWED };
                 return self.inputs.push_back((sid, CallInput::Sip { attempt, event }));
             }
-            SipCommand::Invite { .. } | SipCommand::Reinvite { .. } => return,
+            SipCommand::Invite { .. } | SipCommand::Reinvite { .. } | SipCommand::NotifyRefer { .. } => return,
         };
         self.inputs.push_back((peer, CallInput::Sip { attempt, event }));
     }

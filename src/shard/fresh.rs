@@ -26,7 +26,7 @@ impl Core {
         match request.method() {
             Some(Method::Options) => self.options(flow, &request, now),
             Some(Method::Register | Method::Invite | Method::Message) => self.authenticated(flow, request, now),
-            Some(Method::Bye | Method::Info | Method::Update | Method::Prack | Method::Notify) => {
+            Some(Method::Bye | Method::Info | Method::Update | Method::Prack | Method::Notify | Method::Refer) => {
                 self.turn_away(flow, &request, Reply::new(481), 481, "no such dialog")
             }
             Some(Method::Other) | None => {

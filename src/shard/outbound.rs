@@ -13,7 +13,7 @@ use super::core::{Core, Output, Slot};
 use super::fresh::contact;
 use crate::account::{Aor, Application, Trunk, User};
 use crate::call::route::{self, Reach, Unreachable};
-use crate::call::{AttemptId, BranchOrder, Call, CallInput, Now, Opening, SipEvent};
+use crate::call::{AttemptId, BranchOrder, Call, CallInput, ChildLeg, Now, Opening, SipEvent};
 use crate::events::Direction;
 use crate::ids::{AccountSid, CallSid};
 use crate::twiml::{BranchEvent, BranchFailure, Notice, SipTarget, Target};
@@ -124,14 +124,21 @@ impl Core {
             params: Vec::new(),
             status_callback: order.spec.status_callback.clone(),
             session_id,
-            leg_id: order.leg_id,
+            leg_id: self.free_leg(session_id),
             link: plan.link(),
             document: None,
             answer_at_once: false,
         };
-        self.inputs
-            .push_back((parent, CallInput::Branch { branch, event: BranchEvent::Started { call: opening.sid } }));
-        self.launch(plan, |attempts| Call::dialled(opening, parent, order, attempts));
+        let leg = ChildLeg { sid: opening.sid, leg_id: opening.leg_id };
+        self.inputs.push_back((parent, CallInput::ChildStarted { branch, leg }));
+        self.launch(plan, |attempts| Call::dialled(opening, parent, order.spec, attempts));
+    }
+
+    /// A number for a further leg of a session.
+    fn free_leg(&self, session_id: u64) -> u32 {
+        let taken =
+            |leg: &u32| self.sessions.get(&session_id).is_some_and(|legs| legs.iter().any(|(other, _)| other == leg));
+        (0..).find(|leg| !taken(leg)).expect("a session has less legs than there are numbers")
     }
 
     /// Takes an outgoing call in and begins it, once its servers are known.

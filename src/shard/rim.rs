@@ -354,7 +354,7 @@ pub(crate) fn wall_ms() -> u64 {
 fn request_kind(reason: FetchReason) -> RequestKind {
     match reason {
         FetchReason::Document => RequestKind::Voice,
-        FetchReason::Action | FetchReason::Redirect => RequestKind::Action,
+        FetchReason::Action | FetchReason::Redirect | FetchReason::Transfer => RequestKind::Action,
         FetchReason::Fallback => RequestKind::Fallback,
     }
 }
@@ -364,6 +364,7 @@ fn reason_name(reason: FetchReason) -> &'static str {
         FetchReason::Document => "document",
         FetchReason::Action => "action",
         FetchReason::Redirect => "redirect",
+        FetchReason::Transfer => "transfer",
         FetchReason::Fallback => "fallback",
     }
 }

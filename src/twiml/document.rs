@@ -165,6 +165,8 @@ pub enum PromptSpec {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DialSpec {
+    /// What goes on when a party wants to be replaced by REFER.
+    pub refer: Option<(Link, Method)>,
     pub action: Option<Link>,
     pub method: Method,
     /// Ring time of all branches, or of each when they are called one after another.

@@ -121,6 +121,9 @@ impl Interpreter {
             VerbInput::Document { fetch, result } => self.document(fetch, result),
             VerbInput::Ready => self.ready(),
             VerbInput::PreconditionFailed => self.precondition_failed(),
+            VerbInput::Referred(_) if matches!(self.state, State::Fetching(_) | State::Waiting(_)) => {
+                self.context().refuse_refer(None)
+            }
             VerbInput::Audio { ticket, ref result } => {
                 self.shelf.put(ticket, result.clone());
                 self.tell_verb(&input);
@@ -155,6 +158,7 @@ impl Interpreter {
         self.end_reason = EndReason::Document;
         match document.source {
             DocumentSource::Url(endpoint) => self.fetch(endpoint, Vec::new(), FetchReason::Document),
+            DocumentSource::Transfer { endpoint, params } => self.fetch(endpoint, params, FetchReason::Transfer),
             DocumentSource::Twiml(text) => match parse(text.as_bytes(), Some("text/xml"), None) {
                 Ok(document) => self.load(document),
                 Err(error) => {

@@ -43,6 +43,11 @@ pub struct NewDocument {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DocumentSource {
     Url(Endpoint),
+    /// What a transfer leads to, and what the application is told of it.
+    Transfer {
+        endpoint: Endpoint,
+        params: Vec<(String, String)>,
+    },
     /// The text itself; relative URLs in it have nothing to resolve against and fail with 11100.
     Twiml(String),
 }
@@ -123,6 +128,8 @@ pub enum VerbInput {
     MessageTaken {
         sid: Option<MessageSid>,
     },
+    /// The leg's peer wants to be replaced; answered by [`VerbEffect::NotifyRefer`].
+    Referred(Referral),
     /// The final response to [`VerbEffect::Refer`]; 408 and 503 also where none came.
     ReferAnswered {
         status: u16,
@@ -210,6 +217,16 @@ pub enum VerbEffect {
     Refer {
         uri: String,
         headers: Vec<(String, String)>,
+    },
+    /// Tell the leg's peer, or that of a branch, by a final status what became of its REFER.
+    NotifyRefer {
+        of: Option<BranchId>,
+        status: u16,
+    },
+    /// Give the branch's leg a document of its own: it is no branch any more.
+    HandOver {
+        branch: BranchId,
+        document: NewDocument,
     },
     Fetch(FetchOrder),
     /// The answer to this fetch is no longer wanted.
@@ -437,6 +454,8 @@ pub enum BranchEvent {
     Answered,
     /// The whisper has ended without a hang-up: ready to bridge.
     Accepted,
+    /// The callee wants to be replaced; answered by [`VerbEffect::NotifyRefer`].
+    Referred(Referral),
     /// It was never answered.
     Failed {
         status: BranchFailure,
@@ -447,6 +466,15 @@ pub enum BranchEvent {
         duration: Option<Duration>,
         sip: Option<SipOutcome>,
     },
+}
+
+/// What a party asks for that wants to be replaced (RFC 3515).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Referral {
+    /// A URI, with what its `?` brings.
+    pub target: String,
+    /// Headers of the request, as the application is told of them: `SipHeader_X-...`.
+    pub params: Vec<(String, String)>,
 }
 
 /// Why a branch was not answered.
@@ -485,6 +513,8 @@ pub enum FetchReason {
     Document,
     Action,
     Redirect,
+    /// A party of a joined call wants to be replaced.
+    Transfer,
     Fallback,
 }
 

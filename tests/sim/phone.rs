@@ -53,6 +53,10 @@ pub enum Saw {
     Referred {
         to: String,
     },
+    /// What became of its own REFER: the status line.
+    Notified {
+        line: String,
+    },
     /// The final answer to its re-INVITE.
     Reanswered(u16),
     Ended {
@@ -216,6 +220,12 @@ impl Phone {
             Event::InDialog { transaction, request, .. } if request.method() == Some(Method::Refer) => {
                 self.stack.reply(transaction, &request, &Reply::new(self.refer_status), now);
                 Saw::Referred { to: request.other_header("Refer-To").unwrap_or_default().to_owned() }
+            }
+            Event::InDialog { transaction, request, .. } if request.method() == Some(Method::Notify) => {
+                self.stack.reply(transaction, &request, &Reply::new(200), now);
+                let state = request.other_header("Subscription-State").unwrap_or_default();
+                assert_eq!((request.header(HeaderName::Event), state), (Some("refer"), "terminated;reason=noresource"));
+                Saw::Notified { line: String::from_utf8_lossy(&request.body()).trim_end().to_owned() }
             }
             Event::ReofferCanceled { .. }
             | Event::Diverted { .. }

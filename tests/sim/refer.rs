@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::phone::Saw;
+use crate::phone::{Saw, Script};
 use crate::world::{Says, World};
 
 const TWIML: &str =
@@ -55,4 +55,81 @@ fn phone_that_goes_where_it_was_sent_hangs_up_here() {
     world.run_for(Duration::from_secs(2));
     assert_eq!(told(&world), ["completed", "202", ""]);
     world.close_books();
+}
+
+/// A caller (phone 0), whom a `<Dial>` has joined with phone 1. Phone 2 is another agent.
+fn joined(dial: &'static str) -> World {
+    let mut world = World::new(1, move |asked| match asked.url.as_str() {
+        "http://app/voice" => Says::Twiml(dial),
+        "http://app/on" => Says::Twiml("<Response><Dial>+15557777777</Dial></Response>"),
+        _ => Says::Twiml("<Response><Hangup/></Response>"),
+    });
+    world.add_phone("198.51.100.9:5060", Script::Answer(Duration::from_secs(1)));
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(4));
+    world
+}
+
+const DIAL: &str = "<Response><Dial referUrl=\"/on\" action=\"/after\">+15553334444</Dial></Response>";
+
+fn notified(line: &str) -> Saw {
+    Saw::Notified { line: line.to_owned() }
+}
+
+fn invitations(world: &World) -> Vec<Saw> {
+    world.saw(1).into_iter().filter(|saw| matches!(saw, Saw::Invited { .. })).collect()
+}
+
+#[test]
+fn callee_that_transfers_its_caller_is_out_and_the_caller_goes_on() {
+    let mut world = joined(DIAL);
+    world.refer(1, "<sip:+15557777777@pbx.example>");
+    world.run_for(Duration::from_secs(4));
+    let seen = world.saw(1);
+    let told = seen.iter().position(|saw| *saw == notified("SIP/2.0 200 OK")).expect("a NOTIFY");
+    let over = seen.iter().position(|saw| matches!(saw, Saw::Ended { .. })).expect("a BYE");
+    assert!(told < over, "{seen:?}");
+    assert_eq!(invitations(&world).len(), 2, "the caller's document calls the other");
+    let asked = world.asked.iter().find(|asked| asked.url == "http://app/on").expect("the document");
+    assert_eq!(
+        ["ReferTransferTarget", "SipHeader_X-Id", "Direction", "CallStatus"].map(|name| asked.get(name)),
+        ["sip:+15557777777@pbx.example", "7", "inbound", "in-progress"]
+    );
+    assert!(world.saw(0).iter().all(|saw| !matches!(saw, Saw::Ended { .. })), "the caller is still there");
+    assert!(world.asked.iter().all(|asked| asked.url != "http://app/after"), "no action: another document runs");
+    world.hang_up(0);
+    world.close_books();
+    assert_eq!(world.records().len(), 3);
+}
+
+#[test]
+fn caller_that_transfers_its_callee_is_out_and_the_callee_goes_on() {
+    let mut world = joined(DIAL);
+    world.refer(0, "<sip:+15557777777@pbx.example>");
+    world.run_for(Duration::from_secs(4));
+    assert!(world.saw(0).contains(&notified("SIP/2.0 200 OK")));
+    assert!(world.saw(0).iter().any(|saw| matches!(saw, Saw::Ended { .. })), "the caller is out");
+    let asked = world.asked.iter().find(|asked| asked.url == "http://app/on").expect("the document");
+    assert_eq!(
+        ["ReferTransferTarget", "Direction", "CallStatus"].map(|name| asked.get(name)),
+        ["sip:+15557777777@pbx.example", "outbound-dial", "in-progress"]
+    );
+    assert_eq!(invitations(&world).len(), 2, "the callee's document calls the other");
+    world.hang_up(1);
+    world.close_books();
+    assert_eq!(world.records().len(), 3);
+}
+
+#[test]
+fn who_may_not_transfer_is_told_so_and_the_call_goes_on() {
+    for phone in [0, 1] {
+        let mut world = joined("<Response><Dial>+15553334444</Dial></Response>");
+        world.refer(phone, "<sip:+15557777777@pbx.example>");
+        world.run_for(Duration::from_secs(2));
+        assert!(world.saw(phone).contains(&notified("SIP/2.0 603 Decline")), "{:?}", world.saw(phone));
+        assert_eq!(world.notices(), [13802]);
+        assert!(world.saw(1).iter().all(|saw| !matches!(saw, Saw::Ended { .. })), "they talk on");
+        world.hang_up(1 - phone);
+        world.close_books();
+    }
 }

@@ -316,6 +316,11 @@ impl World {
         self.send_inside(phone, Method::Notify, &headers, "message/sipfrag;version=2.0", line);
     }
 
+    /// The phone asks us to call somebody else in its place.
+    pub fn refer(&mut self, phone: usize, to: &str) {
+        self.send_inside(phone, Method::Refer, &[("Refer-To", to), ("X-Id", "7")], "", "");
+    }
+
     /// A request inside the phone's newest call.
     fn send_inside(&mut self, phone: usize, method: Method, headers: &[(&str, &str)], content_type: &str, body: &str) {
         let dialog = *self.phones[phone].dialogs.last().expect("the phone has a call");

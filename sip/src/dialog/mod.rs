@@ -13,7 +13,7 @@ use crate::flow::{Flow, Transport};
 use crate::msg::{Address, HeaderName, Message, Method, Uri, Writer};
 
 pub use digits::info_digit;
-pub use refer::refer_progress;
+pub use refer::{refer_progress, refer_target};
 
 /// Names a dialog inside its stack: the number in our tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use super::{ALLOW, Event, Stack};
 use crate::dialog::{Dialog, DialogId};
 use crate::digest::{self, Credentials};
 use crate::flow::Flow;
-use crate::msg::{HeaderName, MAGIC_COOKIE, Message, Method, Text, Writer};
+use crate::msg::{HeaderName, MAGIC_COOKIE, Message, Method, Text, Writer, reason_phrase};
 use crate::time::Mono;
 use crate::transaction::timers::PATIENCE;
 use crate::transaction::{ClientInvite, ClientNonInvite, Input, Transaction};
@@ -442,6 +442,30 @@ impl Stack {
         writer.header(HeaderName::UserAgent, &self.config.product);
         let bytes = writer.finish("", b"");
         self.open_client(flow, bytes, Key::Client { token, method: Method::Refer }, Owner::Refer(dialog), now);
+    }
+
+    /// Tells the peer of an answered dialog what became of its last REFER, by a final status: nothing more will be told
+    /// (RFC 3515 s2.4.4). What it answers changes nothing.
+    pub fn notify_refer(&mut self, dialog: DialogId, status: u16, now: Mono) {
+        let token = self.tokens.next_u64();
+        let Some(flow) = self.usages.get(&dialog).map(|usage| usage.dialog.flow) else { return };
+        let via = self.via(flow, token);
+        let Some(usage) = self.usages.get_mut(&dialog).filter(|usage| usage.phase == Phase::Confirmed) else { return };
+        let Some((first, last)) = usage.refers else { return };
+        let cseq = usage.dialog.next_cseq();
+        let mut writer = usage.dialog.request(Method::Notify, cseq, &via);
+        writer.header(HeaderName::Contact, &usage.dialog.contact);
+        // Several in a dialog are told apart by their numbers; some phones know no number of the first (s2.4.6).
+        if first == last {
+            writer.header(HeaderName::Event, "refer");
+        } else {
+            writer.header(HeaderName::Event, format_args!("refer;id={last}"));
+        }
+        writer.named("Subscription-State", "terminated;reason=noresource");
+        writer.header(HeaderName::UserAgent, &self.config.product);
+        let body = format!("SIP/2.0 {status} {}\r\n", reason_phrase(status));
+        let bytes = writer.finish("message/sipfrag;version=2.0", body.as_bytes());
+        self.open_client(flow, bytes, Key::Client { token, method: Method::Notify }, Owner::Nobody, now);
     }
 
     /// Sends a MESSAGE outside any dialog (RFC 3428). Its end comes as [`Event::Responded`] with the number returned.

@@ -40,7 +40,7 @@ use table::{Owner, Table, Timer};
 use usage::Usage;
 
 /// Methods that we understand, for Allow.
-pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, MESSAGE, NOTIFY, REGISTER";
+pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, MESSAGE, NOTIFY, REFER, REGISTER";
 
 /// What a stack needs to know of itself.
 #[derive(Clone, Debug)]

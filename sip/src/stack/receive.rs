@@ -150,6 +150,10 @@ impl Stack {
             Method::Bye => self.receive_bye(dialog, flow, message, now),
             Method::Invite => self.receive_reinvite(dialog, flow, message, now),
             _ => {
+                if let Some(usage) = self.usages.get_mut(&dialog).filter(|_| method == Method::Refer) {
+                    let first = usage.refers.map_or(number, |(first, _)| first);
+                    usage.refers = Some((first, number));
+                }
                 let transaction = self.open_server(flow, &message);
                 self.tell(Event::InDialog { dialog, transaction, request: message });
             }

@@ -37,6 +37,8 @@ pub(super) struct Usage {
     pub(super) bye: Option<OpenBye>,
     /// The deadline that stands in the queue for this dialog.
     pub(super) armed: Option<Mono>,
+    /// The CSeq numbers of the peer's first and last REFER.
+    pub(super) refers: Option<(u32, u32)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +134,7 @@ impl Usage {
             bye_wanted: None,
             bye: None,
             armed: None,
+            refers: None,
         }
     }
 

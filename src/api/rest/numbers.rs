@@ -284,7 +284,7 @@ pub(super) fn detail(number: &Number) -> Map<String, Value> {
     }
     let document = match &number.application.document.source {
         DocumentSource::Url(endpoint) => Some(endpoint),
-        DocumentSource::Twiml(_) => None,
+        DocumentSource::Twiml(_) | DocumentSource::Transfer { .. } => None,
     };
     let (fallback, callback) =
         (number.application.fallback(), number.application.status_callback.as_ref().map(|callback| &callback.endpoint));

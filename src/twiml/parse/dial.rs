@@ -30,8 +30,9 @@ pub(super) fn read(element: &Element, scope: &mut Scope<'_>) -> Result<DialSpec,
     let caller_id = attributes.text("callerId").map(str::trim).filter(|text| !text.is_empty());
     let action = attributes.text("action");
     let record = record::of_dial(&mut attributes, scope.base, notices);
-    attributes.accept(&["referMethod", "events", "passports"]);
-    attributes.not_yet(&["referUrl"], notices);
+    let refer_method = attributes.method("referMethod", Method::Post, notices);
+    let refer = attributes.text("referUrl").filter(|text| !text.trim().is_empty());
+    attributes.accept(&["events", "passports"]);
     attributes.finish(notices);
 
     let Nouns { mut nouns, conference, queue } = nouns(element, scope)?;
@@ -43,6 +44,7 @@ pub(super) fn read(element: &Element, scope: &mut Scope<'_>) -> Result<DialSpec,
     Ok(DialSpec {
         action: action.map(|text| scope.link(text)),
         method,
+        refer: refer.map(|text| (scope.link(text), refer_method)),
         timeout: Duration::from_secs(u64::from(timeout)),
         time_limit: Duration::from_secs(u64::from(time_limit)),
         caller_id: caller_id.map(str::to_owned),

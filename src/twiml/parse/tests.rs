@@ -159,6 +159,7 @@ fn verbs_have_the_defaults_of_the_table() {
         prompts: Vec::new(),
     };
     let dial = DialSpec {
+        refer: None,
         record: None,
         conference: None,
         queue: None,

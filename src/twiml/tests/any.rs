@@ -11,6 +11,7 @@ const BODIES: &[&str] = &[
     "<Gather numDigits=\"2\" actionOnEmptyResult=\"true\"><Say loop=\"2\">c</Say><Pause/><Play>d</Play></Gather><Echo/>",
     "<Dial action=\"x\" hangupOnStar=\"true\"><Number url=\"w\">+1555</Number><Client>bob</Client></Dial><Redirect/>",
     "<Dial sequential=\"true\" answerOnBridge=\"true\"><Sip>sip:a@b</Sip><Number>+1555</Number></Dial><Reject/>",
+    "<Dial referUrl=\"/on\" record=\"true\">+1555</Dial><Echo/>",
     "<Redirect>y</Redirect>",
     "<Reject/>",
     "<Refer action=\"z\"><Sip>sip:c@d</Sip></Refer><Echo/>",
@@ -25,6 +26,7 @@ fn branch_event() -> impl Strategy<Value = BranchEvent> {
         Just(BranchEvent::EarlyMedia),
         Just(BranchEvent::Answered),
         Just(BranchEvent::Accepted),
+        Just(BranchEvent::Referred(super::refer::referral())),
         Just(failed(BranchFailure::Busy)),
         Just(ended(3)),
     ]
@@ -55,6 +57,7 @@ fn input() -> impl Strategy<Value = VerbInput> {
         3 => prop::sample::select(vec!['1', '2', '#', '*', 'A']).prop_map(VerbInput::Digit),
         3 => Just(VerbInput::Timer),
         2 => any::<bool>().prop_map(|good| VerbInput::MessageTaken { sid: good.then(|| MessageSid::new(3)) }),
+        1 => Just(VerbInput::Referred(super::refer::referral())),
         2 => (100..600u16).prop_map(|status| VerbInput::ReferAnswered { status }),
         2 => (100..600u16, any::<bool>()).prop_map(|(status, is_last)| VerbInput::ReferNotified { status, is_last }),
         6 => (1..4u32, branch_event()).prop_map(|(id, event)| VerbInput::Branch { branch: BranchId(id), event }),

@@ -158,6 +158,8 @@ fn show(effect: &VerbEffect) -> String {
         VerbEffect::LeaveQueue => "leave queue".into(),
         VerbEffect::SendMessage(spec) => format!("sms {:?} {:?} {}", spec.to, spec.from, spec.body),
         VerbEffect::Refer { uri, headers } => format!("refer {uri} {headers:?}"),
+        VerbEffect::NotifyRefer { of, status } => format!("notify {:?} {status}", of.map(|branch| branch.0)),
+        VerbEffect::HandOver { branch, document } => format!("hand over {} {:?}", branch.0, document.source),
         VerbEffect::Fetch(order) => show_fetch(order),
         VerbEffect::CancelFetch(fetch) => format!("cancel fetch {fetch}"),
         VerbEffect::Reject(reason) => format!("reject {reason:?}"),

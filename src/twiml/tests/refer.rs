@@ -80,3 +80,62 @@ fn without_an_action_the_document_goes_on_and_without_a_target_the_verb_is_skipp
         assert_eq!(effects, ["Warning 13201", "+Hangup", "-Hangup", "hangup Verb"]);
     }
 }
+
+/// What a party asks for that wants to be replaced.
+pub(super) fn referral() -> Referral {
+    let params = vec![("SipHeader_X-Id".to_owned(), "7".to_owned())];
+    Referral { target: "sip:carol@pbx.example".to_owned(), params }
+}
+
+/// A Dial that has joined the caller with branch 1.
+fn joined(attributes: &str) -> Driver {
+    let (mut driver, _) = Driver::new(&format!("<Dial action=\"/after\" {attributes}>+15550001</Dial><Echo/>"));
+    driver.give(VerbInput::Ready);
+    driver.started(1);
+    let joined = driver.branch(1, BranchEvent::Answered);
+    assert!(joined.contains(&"bridge 1".to_owned()), "{joined:?}");
+    driver
+}
+
+const TOLD: &str = "ReferTransferTarget=sip:carol@pbx.example SipHeader_X-Id=7";
+
+#[test]
+fn callee_that_is_replaced_leaves_the_caller_with_the_new_document() {
+    let mut driver = joined("referUrl=\"/on\" referMethod=\"GET\" record=\"true\"");
+    let on = format!("fetch 2 GET https://app.example/on Transfer {TOLD}");
+    assert_eq!(
+        driver.branch(1, BranchEvent::Referred(referral())),
+        ["notify Some(1) 200", "stop recording 1", "unbridge", "timer off", "cancel 1", "-Dial", on.as_str()]
+    );
+    assert_eq!(driver.branch(1, ended(3)), [""; 0], "its action is not asked");
+    assert_eq!(driver.document(2, "<Hangup/>"), ["+Hangup", "-Hangup", "hangup Verb"]);
+}
+
+#[test]
+fn caller_that_is_replaced_leaves_the_callee_with_the_new_document() {
+    let mut driver = joined("referUrl=\"/on\"");
+    let effects = driver.give(VerbInput::Referred(referral()));
+    assert_eq!(effects[..3], ["notify None 200", "unbridge", "timer off"]);
+    assert!(effects[3].starts_with("hand over 1 Transfer { endpoint: Endpoint { url: \"https://app.example/on\""));
+    assert!(effects[3].contains("(\"ReferTransferTarget\", \"sip:carol@pbx.example\"), (\"SipHeader_X-Id\", \"7\")"));
+    assert_eq!(effects[4..], ["-Dial", "hangup Verb"]);
+}
+
+#[test]
+fn nobody_is_replaced_where_nobody_is_joined_or_no_url_says_what_then() {
+    let refused = |of: &str| vec!["Error 13802".to_owned(), format!("notify {of} 603")];
+    let mut driver = joined("");
+    assert_eq!(driver.branch(1, BranchEvent::Referred(referral())), refused("Some(1)"));
+    assert_eq!(driver.give(VerbInput::Referred(referral())), refused("None"));
+    assert_eq!(driver.branch(1, ended(3))[..2], ["unbridge", "timer off"], "they talk on");
+    let (mut driver, _) = Driver::new("<Dial referUrl=\"/on\"><Number url=\"/w\">+15550001</Number></Dial>");
+    assert_eq!(driver.give(VerbInput::Referred(referral())), refused("None"), "it waits to be answered");
+    driver.give(VerbInput::Ready);
+    assert_eq!(driver.give(VerbInput::Referred(referral())), refused("None"), "it rings");
+    driver.started(1);
+    driver.branch(1, BranchEvent::Answered);
+    assert_eq!(driver.branch(1, BranchEvent::Referred(referral())), refused("Some(1)"), "it hears its whisper");
+    let (mut driver, _) = Driver::new("<Echo/>");
+    driver.give(VerbInput::Ready);
+    assert_eq!(driver.give(VerbInput::Referred(referral())), refused("None"), "there is no Dial");
+}

@@ -25,10 +25,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::BranchId;
 use crate::twiml::document::{Link, Segment, VerbSpec};
-use crate::twiml::notice::Notice;
+use crate::twiml::notice::{Notice, code};
 use crate::twiml::port::{
-    AudioFailure, AudioSource, ClipRef, FetchReason, Method, Precondition, RejectReason, VerbEffect, VerbInput,
-    VerbName,
+    AudioFailure, AudioSource, ClipRef, FetchReason, Method, Precondition, Referral, RejectReason, VerbEffect,
+    VerbInput, VerbName,
 };
 use crate::twiml::shelf::Shelf;
 use dial::Dial;
@@ -47,6 +47,9 @@ use refer::Refer;
 use reject::Reject;
 use sms::Sms;
 use start::StartRecording;
+
+/// What the peer of a REFER is told that came to nothing.
+const DECLINED: u16 = 603;
 
 /// A verb that waits for its precondition or runs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +82,12 @@ pub(super) trait Machine {
 
     /// Takes an input that the interpreter has not taken itself. One that means nothing to the verb is `Running`.
     fn handle(&mut self, input: &VerbInput, context: &mut Context<'_>) -> Step;
+
+    /// The leg's peer wants to be replaced: only where it is joined with somebody is there anybody to hand over.
+    fn referred(&mut self, _referral: &Referral, context: &mut Context<'_>) -> Step {
+        context.refuse_refer(None);
+        Step::Running
+    }
 
     /// Undoes what still goes on. The verb is dropped afterwards.
     fn cancel(&mut self, context: &mut Context<'_>);
@@ -164,6 +173,13 @@ impl<'a> Context<'a> {
 
     pub fn notify(&mut self, notice: Notice) {
         self.push(VerbEffect::Notify(notice));
+    }
+
+    /// Nobody is handed over to somebody else, and the application is told why.
+    pub fn refuse_refer(&mut self, of: Option<BranchId>) {
+        let text = "a REFER came to a call that is joined with nobody by a Dial with referUrl: refused";
+        self.notify(Notice::error(code::DIAL_NO_REFER_URL, text));
+        self.push(VerbEffect::NotifyRefer { of, status: DECLINED });
     }
 
     pub fn set_timer(&mut self, after: Duration) {
@@ -308,7 +324,10 @@ impl Machine for Verb {
     }
 
     fn handle(&mut self, input: &VerbInput, context: &mut Context<'_>) -> Step {
-        self.machine().handle(input, context)
+        match input {
+            VerbInput::Referred(referral) => self.machine().referred(referral, context),
+            _ => self.machine().handle(input, context),
+        }
     }
 
     fn cancel(&mut self, context: &mut Context<'_>) {

@@ -26,8 +26,8 @@ use crate::ids::{BranchId, CallSid, RecordingSid};
 use crate::twiml::document::{DialSpec, Link, NounSpec};
 use crate::twiml::notice::{Notice, code};
 use crate::twiml::port::{
-    BranchEvent, BranchFailure, BranchSpec, Endpoint, FetchReason, Method, Precondition, RecordingSource, Ringback,
-    StatusCallback, VerbEffect, VerbInput,
+    AtEnd, BranchEvent, BranchFailure, BranchSpec, DocumentSource, Endpoint, FetchReason, Method, NewDocument,
+    Precondition, RecordingSource, Referral, Ringback, StatusCallback, VerbEffect, VerbInput,
 };
 use crate::twiml::verbs::{Context, Machine, Step, Transfer};
 use branch::{BranchState, Branches};
@@ -125,6 +125,7 @@ impl Dial {
             BranchEvent::EarlyMedia => self.early_media(id, context),
             BranchEvent::Answered => self.answered(id, context),
             BranchEvent::Accepted => self.accepted(id, context),
+            BranchEvent::Referred(referral) => self.callee_refers(id, referral, context),
             BranchEvent::Failed { status, .. } => self.branch_failed(id, *status, context),
             BranchEvent::Ended { duration, .. } => self.branch_ended(id, *duration, context),
         }
@@ -195,6 +196,17 @@ impl Dial {
         context.set_timer(self.spec.time_limit);
         self.record(false, context);
         Step::Running
+    }
+
+    /// The callee wants to be replaced: it goes, and the caller goes on with what the application says.
+    fn callee_refers(&mut self, id: BranchId, referral: &Referral, context: &mut Context<'_>) -> Step {
+        let Some((link, method)) = self.spec.refer.clone().filter(|_| self.phase == Phase::Bridged(id)) else {
+            context.refuse_refer(Some(id));
+            return Step::Running;
+        };
+        context.push(VerbEffect::NotifyRefer { of: Some(id), status: 200 });
+        self.cancel(context);
+        Step::Transfer(Transfer { link, method, params: transfer_params(referral), reason: FetchReason::Transfer })
     }
 
     /// Begins to record, if this is the moment for it.
@@ -360,6 +372,23 @@ impl Machine for Dial {
         }
     }
 
+    /// The caller wants to be replaced: it goes, and the callee goes on with what the application says.
+    fn referred(&mut self, referral: &Referral, context: &mut Context<'_>) -> Step {
+        let refer = self.spec.refer.clone().and_then(|(link, method)| endpoint(link, method, context));
+        let (Phase::Bridged(branch), Some(endpoint)) = (self.phase, refer) else {
+            context.refuse_refer(None);
+            return Step::Running;
+        };
+        context.push(VerbEffect::NotifyRefer { of: None, status: 200 });
+        self.stop_recording(context);
+        context.push(VerbEffect::Unbridge);
+        context.clear_timer();
+        let source = DocumentSource::Transfer { endpoint, params: transfer_params(referral) };
+        let document = NewDocument { source, fallback: None, at_end: AtEnd::HangUp };
+        context.push(VerbEffect::HandOver { branch, document });
+        Step::Hangup
+    }
+
     fn cancel(&mut self, context: &mut Context<'_>) {
         self.end_ringback(context);
         self.stop_recording(context);
@@ -387,6 +416,12 @@ impl Machine for Dial {
             }
         }
     }
+}
+
+/// What the application is told of a transfer.
+fn transfer_params(referral: &Referral) -> Vec<(String, String)> {
+    let target = ("ReferTransferTarget".to_owned(), referral.target.clone());
+    std::iter::once(target).chain(referral.params.iter().cloned()).collect()
 }
 
 /// An endpoint, or a notice that its URL is none.
