@@ -47,6 +47,7 @@ impl Call {
             VerbEffect::Unbridge => self.unbridge(effects),
             VerbEffect::StartRecording { recording, spec } => self.start_recording(Some(recording), *spec, effects),
             VerbEffect::StopRecording(recording) => self.stop_recording(recording, effects),
+            VerbEffect::StopStartedRecordings => self.stop_started_recordings(effects),
             VerbEffect::JoinConference(spec) => effects.push(Effect::JoinConference(spec)),
             VerbEffect::LeaveConference => self.leave_conference(effects),
             VerbEffect::Enqueue(spec) => effects.push(Effect::Enqueue(spec)),

@@ -115,6 +115,14 @@ impl Call {
         }
     }
 
+    /// Stops what `<Start>` has begun; what has no name yet is not begun at all.
+    pub(super) fn stop_started_recordings(&mut self, effects: &mut Vec<Effect>) {
+        let is_started = |it: &Recording| it.spec.source == RecordingSource::StartCallRecordingTwiML;
+        self.recordings.retain(|it| it.sid.is_some() || !is_started(it));
+        let numbers = self.recordings.iter().filter(|it| is_started(it)).map(|it| it.number);
+        effects.extend(numbers.map(|number| Effect::Media(CommandKind::StopRecording(self.recorder_id(number)))));
+    }
+
     /// Whether there is such a recording to be changed, and a leg to be recorded.
     pub(super) fn takes_recording(&self, change: &RecordingChange) -> bool {
         match change {

@@ -51,6 +51,8 @@ pub enum VerbSpec {
     Sms(Box<SmsVerb>),
     /// `<Start><Recording>`: records while the document goes on.
     StartRecording(Box<KeptSpec>),
+    /// `<Stop><Recording>`.
+    StopRecording,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

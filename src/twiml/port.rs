@@ -197,6 +197,8 @@ pub enum VerbEffect {
         spec: Box<RecordingSpec>,
     },
     StopRecording(u32),
+    /// Stop what `<Start>` has begun to record.
+    StopStartedRecordings,
     /// Make the leg a member; answered by [`VerbInput::Conference`].
     JoinConference(Box<ConferenceSpec>),
     /// Answered by [`Membership::Left`], if it is a member.
@@ -573,6 +575,7 @@ pub enum VerbName {
     Echo,
     Record,
     Start,
+    Stop,
     Enqueue,
     Leave,
     Refer,
@@ -602,6 +605,7 @@ impl VerbName {
             Self::Echo => "Echo",
             Self::Record => "Record",
             Self::Start => "Start",
+            Self::Stop => "Stop",
             Self::Enqueue => "Enqueue",
             Self::Leave => "Leave",
             Self::Refer => "Refer",

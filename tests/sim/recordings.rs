@@ -125,6 +125,44 @@ fn dial_is_recorded_from_the_answer_and_its_action_is_told_where() {
 }
 
 #[test]
+fn stop_ends_what_start_began_and_only_that() {
+    for (pause, wanted) in [
+        (0, &[RecordingStatus::InProgress, RecordingStatus::Completed][..]),
+        (
+            4,
+            &[
+                RecordingStatus::InProgress,
+                RecordingStatus::InProgress,
+                RecordingStatus::Completed,
+                RecordingStatus::Completed,
+            ],
+        ),
+    ] {
+        let recording = "<Recording trim=\"do-not-trim\"/>";
+        let between = if pause > 0 { format!("<Pause length=\"{pause}\"/>") } else { String::new() };
+        let text = format!(
+            "<Response><Start>{recording}</Start>{between}<Stop>{recording}</Stop><Pause length=\"3\"/></Response>"
+        );
+        let mut world = World::new(1, |_| Says::Twiml("<Response/>"));
+        world.restarts = true;
+        world.add_phone(CARRIER, Script::Answer(Duration::from_secs(1)));
+        let source = DocumentSource::Twiml(text);
+        world.place(PlaceOrder {
+            document: NewDocument { source, fallback: None, at_end: AtEnd::HangUp },
+            ..order(Some(RecordingSpec { trim: false, ..spec() }))
+        });
+        world.close_books();
+        assert_eq!(statuses(&world), wanted, "{pause} s between");
+        let lengths: Vec<u64> = facts(&world)
+            .iter()
+            .filter(|fact| fact.source == RecordingSource::StartCallRecordingTwiML && fact.status.is_final())
+            .map(|fact| fact.duration_ms / 1000)
+            .collect();
+        assert_eq!(lengths, if pause > 0 { vec![pause] } else { Vec::new() });
+    }
+}
+
+#[test]
 fn api_starts_pauses_resumes_and_stops() {
     let mut world = placed(None);
     assert!(!change(&mut world, RecordingChange::Start { sid: RECORDING, spec: spec() }), "nobody has answered");

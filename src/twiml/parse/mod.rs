@@ -232,10 +232,9 @@ fn response(root: &Element, url: Option<&str>) -> Result<Document, MarkupError> 
         match node {
             Node::Element(element) => {
                 scope.count_verb()?;
-                if element.name == "Start" {
-                    verbs.extend(record::start(element, &mut scope)?);
-                } else {
-                    verbs.extend(verb(element, &mut scope)?);
+                match element.name.as_str() {
+                    "Start" | "Stop" => verbs.extend(record::start_or_stop(element, &mut scope)?),
+                    _ => verbs.extend(verb(element, &mut scope)?),
                 }
             }
             Node::Text(text) if text.trim().is_empty() => {}
@@ -365,7 +364,7 @@ fn quote(text: &str) -> String {
 const MAX_SECONDS: u32 = 86_400;
 
 /// Verbs that Twilio has and Dialtone has not yet.
-const NOT_YET: &[&str] = &["Connect", "Pay", "Prompt", "Queue", "Stop"];
+const NOT_YET: &[&str] = &["Connect", "Pay", "Prompt", "Queue"];
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! `<Record>`, `<Start><Recording>`, and what `<Dial record>` shares with them.
+//! `<Record>`, `<Start><Recording>`, `<Stop><Recording>`, and what `<Dial record>` shares with them.
 
 use std::time::Duration;
 
@@ -40,8 +40,9 @@ pub(super) fn read(element: &Element, scope: &mut Scope<'_>) -> RecordSpec {
     }
 }
 
-/// Reads a `<Start>`: its nouns, one after another.
-pub(super) fn start(element: &Element, scope: &mut Scope<'_>) -> Result<Vec<VerbSpec>, MarkupError> {
+/// Reads a `<Start>` or a `<Stop>`: its nouns, one after another.
+pub(super) fn start_or_stop(element: &Element, scope: &mut Scope<'_>) -> Result<Vec<VerbSpec>, MarkupError> {
+    let verb = element.name.as_str();
     let mut attributes = Attributes::of(element);
     attributes.accept(&["action", "method"]);
     attributes.finish(&mut scope.notices);
@@ -49,11 +50,15 @@ pub(super) fn start(element: &Element, scope: &mut Scope<'_>) -> Result<Vec<Verb
     for inner in element.elements() {
         scope.count_verb()?;
         match inner.name.as_str() {
+            "Recording" if verb == "Stop" => {
+                leaf(inner, Attributes::of(inner), scope);
+                verbs.push(VerbSpec::StopRecording);
+            }
             "Recording" => verbs.push(VerbSpec::StartRecording(Box::new(recording(inner, scope)))),
             "Stream" | "Siprec" | "Transcription" => {
-                scope.notices.schema(format!("noun {} of Start is not implemented yet: skipped", inner.name))
+                scope.notices.schema(format!("noun {} of {verb} is not implemented yet: skipped", inner.name))
             }
-            name => scope.notices.schema(format!("unknown element {} in Start: skipped", quote(name))),
+            name => scope.notices.schema(format!("unknown element {} in {verb}: skipped", quote(name))),
         }
     }
     Ok(verbs)

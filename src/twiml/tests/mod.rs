@@ -148,6 +148,7 @@ fn show(effect: &VerbEffect) -> String {
             let source = source.as_str();
             format!("record {recording} {source} {} x{channels} trim={trim} {longest}s/{silence}s", track.as_str())
         }
+        VerbEffect::StopStartedRecordings => "stop started".into(),
         VerbEffect::StopRecording(recording) => format!("stop recording {recording}"),
         VerbEffect::JoinConference(spec) => format!("join {}", spec.name),
         VerbEffect::LeaveConference => "leave".into(),

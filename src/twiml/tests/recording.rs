@@ -85,6 +85,12 @@ fn start_records_while_the_document_goes_on() {
 }
 
 #[test]
+fn stop_ends_what_start_began_and_warns_of_what_it_cannot_stop() {
+    let (_, effects) = Driver::new("<Stop><Recording/><Stream name=\"a\"/></Stop><Pause/>");
+    assert_eq!(effects, ["Warning 12200", "+Stop", "stop started", "-Stop", "+Pause", "timer 1s"]);
+}
+
+#[test]
 fn dial_stops_its_recording_and_tells_where_it_is() {
     let (mut driver, _) = Driver::new("<Dial action=\"/after\" record=\"record-from-answer-dual\">+15551</Dial>");
     driver.give(VerbInput::Ready);

@@ -46,7 +46,7 @@ use redirect::Redirect;
 use refer::Refer;
 use reject::Reject;
 use sms::Sms;
-use start::StartRecording;
+use start::{StartRecording, StopRecording};
 
 /// What the peer of a REFER is told that came to nothing.
 const DECLINED: u16 = 603;
@@ -71,6 +71,7 @@ pub(super) enum Verb {
     Echo(Echo),
     Record(Box<Record>),
     StartRecording(StartRecording),
+    StopRecording(StopRecording),
 }
 
 /// What every verb is.
@@ -252,6 +253,7 @@ impl Verb {
             VerbSpec::Echo => Self::Echo(Echo),
             VerbSpec::Record(record) => Self::Record(Box::new(Record::new(*record))),
             VerbSpec::StartRecording(kept) => Self::StartRecording(StartRecording::new(*kept)),
+            VerbSpec::StopRecording => Self::StopRecording(StopRecording),
         }
     }
 
@@ -272,6 +274,7 @@ impl Verb {
             Self::Echo(_) => VerbName::Echo,
             Self::Record(_) => VerbName::Record,
             Self::StartRecording(_) => VerbName::Start,
+            Self::StopRecording(_) => VerbName::Stop,
         }
     }
 
@@ -293,6 +296,7 @@ impl Verb {
             Self::Echo(verb) => verb,
             Self::Record(verb) => verb.as_mut(),
             Self::StartRecording(verb) => verb,
+            Self::StopRecording(verb) => verb,
         }
     }
 }
@@ -316,6 +320,7 @@ impl Machine for Verb {
             Self::Echo(verb) => verb.precondition(),
             Self::Record(verb) => verb.precondition(),
             Self::StartRecording(verb) => verb.precondition(),
+            Self::StopRecording(verb) => verb.precondition(),
         }
     }
 

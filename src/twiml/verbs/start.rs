@@ -1,4 +1,4 @@
-//! `<Start><Recording>`: begins to record, and the document goes on at once.
+//! `<Start><Recording>` and `<Stop><Recording>`: begins to record and ends it, and the document goes on at once.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,26 @@ impl Machine for StartRecording {
         let recording = context.next_recording();
         let spec = self.kept.clone().spec(RecordingSource::StartCallRecordingTwiML, context);
         context.push(VerbEffect::StartRecording { recording, spec: Box::new(spec) });
+        Step::Next
+    }
+
+    fn handle(&mut self, _: &VerbInput, _: &mut Context<'_>) -> Step {
+        Step::Next
+    }
+
+    fn cancel(&mut self, _: &mut Context<'_>) {}
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(in crate::twiml) struct StopRecording;
+
+impl Machine for StopRecording {
+    fn precondition(&self) -> Precondition {
+        Precondition::None
+    }
+
+    fn start(&mut self, context: &mut Context<'_>) -> Step {
+        context.push(VerbEffect::StopStartedRecordings);
         Step::Next
     }
 
