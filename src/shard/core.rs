@@ -115,7 +115,8 @@ pub struct Core {
     pub(super) stack: Stack,
     pub(super) gate: Gate,
     pub(super) tokens: Tokens,
-    pub(super) calls: TokenMap<CallSid, Slot>,
+    /// Boxed: a table has up to twice the places that it needs, and is copied when it grows.
+    pub(super) calls: TokenMap<CallSid, Box<Slot>>,
     by_dialog: TokenMap<DialogId, (CallSid, AttemptId)>,
     /// Which call each leg of a session belongs to.
     pub(super) sessions: TokenMap<u64, Vec<(u32, CallSid)>>,
@@ -418,7 +419,8 @@ impl Core {
                 self.by_dialog.insert(*dialog, (sid, AttemptId(attempt as u8)));
             }
         }
-        self.calls.insert(sid, Slot { call, dialogs, invitations, peer: None, inside: None, armed: None });
+        let slot = Slot { call, dialogs, invitations, peer: None, inside: None, armed: None };
+        self.calls.insert(sid, Box::new(slot));
         sid
     }
 

@@ -60,8 +60,9 @@ impl Core {
 
     /// Changes a running call. False: there is none of that account, or it is not in a state for this.
     pub fn update(&mut self, sid: CallSid, account: AccountSid, change: Update, now: Now) -> bool {
-        let takes = |slot: &super::core::Slot| slot.call.account() == account && slot.call.takes(&change);
-        if !self.calls.get(&sid).is_some_and(takes) {
+        let is_taken =
+            self.calls.get(&sid).is_some_and(|slot| slot.call.account() == account && slot.call.takes(&change));
+        if !is_taken {
             return false;
         }
         self.inputs.push_back((sid, CallInput::Update(change)));

@@ -286,11 +286,7 @@ impl Rim {
                     crate::app::Method::POST
                 },
                 params,
-                kind: if order.reason == FetchReason::Document {
-                    RequestKind::Voice
-                } else {
-                    request_kind(order.reason)
-                },
+                kind: request_kind(order.reason),
             };
             let result = client.fetch(request).await;
             let answered = Instant::now();

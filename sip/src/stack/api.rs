@@ -135,7 +135,7 @@ impl Stack {
         }
         let mut usage = Usage::new(dialog);
         usage.incoming = Some(Incoming { transaction, invite, source: flow });
-        self.usages.insert(id, usage);
+        self.usages.insert(id, Box::new(usage));
         id
     }
 
@@ -271,7 +271,7 @@ impl Stack {
         let mut usage = Usage::new(dialog);
         usage.credentials = invitation.credentials;
         usage.alternatives = invitation.alternatives.into();
-        self.usages.insert(id, usage);
+        self.usages.insert(id, Box::new(usage));
         self.send_invite(id, invitation.headers, invitation.sdp, Vec::new(), now);
         id
     }
@@ -354,7 +354,7 @@ impl Stack {
 
     /// A CANCEL repeats the INVITE's Request-URI, Via, To, From, Call-ID and Route (RFC 3261 s9.1).
     pub(super) fn send_cancel(&mut self, dialog: DialogId, now: Mono) {
-        let Some(outgoing) = self.usages.get_mut(&dialog).and_then(Usage::open_invite_mut) else { return };
+        let Some(outgoing) = self.usages.get_mut(&dialog).and_then(|usage| usage.open_invite_mut()) else { return };
         let Cancel::Wanted(reason) = outgoing.canceled.clone() else { return };
         outgoing.canceled = Cancel::Until(now + PATIENCE);
         let transaction = outgoing.transaction;

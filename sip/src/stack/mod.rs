@@ -115,7 +115,8 @@ pub struct Stack {
     keys: Keys,
     tokens: Tokens,
     table: Table,
-    usages: TokenMap<DialogId, Usage>,
+    /// Boxed: a table has up to twice the places that it needs, and is copied when it grows.
+    usages: TokenMap<DialogId, Box<Usage>>,
     /// INVITEs that are being handled, by what a merged copy shares with them (RFC 3261 s8.2.2.2).
     merging: TokenMap<ServerKey, TransactionId>,
     out: VecDeque<Output>,

@@ -104,6 +104,8 @@ fn nouns(element: &Element, scope: &mut Scope<'_>) -> Result<Nouns, MarkupError>
         scope.notices.schema(format!("more than {MAX_BRANCHES} nouns in Dial: {}", nouns.len()));
         nouns.truncate(MAX_BRANCHES);
     }
+    // It lives as long as the call.
+    nouns.shrink_to_fit();
     Ok(Nouns { nouns, conference, queue })
 }
 

@@ -213,7 +213,7 @@ fn leg_that_hears_silence_costs_its_reports_and_nothing_else() {
         wakes += 1;
     }
     assert_eq!(world.take_sent(), vec![]);
-    assert!((8..=26).contains(&world.reports), "{} reports", world.reports);
+    assert!((3..=9).contains(&world.reports), "{} reports", world.reports);
     assert_eq!(wakes, world.reports, "no other wake-up");
 }
 
