@@ -1,8 +1,9 @@
-//! Which port a leg gets: the one that has been free the longest.
+//! Which port a leg gets: of those that have rested, the one that was freed the longest ago.
 //!
-//! A port that was just freed may still receive the last caller's packets. It goes to the end of the queue, so
-//! that in a range that is not nearly used up it rests for minutes; in one that is, never less than 1 s. A port
-//! that another program holds goes to the end as well. Knows nothing of sockets.
+//! A port that was just freed may still receive the last caller's packets. It rests for 30 s while there are ports that
+//! nobody has used yet; in a range that is used up, never less than 1 s. One that has rested is better than a new one:
+//! its socket may still be open. A port that another program holds is as one that was just freed. Knows nothing of
+//! sockets.
 
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -10,21 +11,23 @@ use std::time::Duration;
 
 use crate::time::Mono;
 
-/// The free even ports of a shard, in the order in which they were freed.
+/// The free even ports of a shard.
 pub(super) struct PortPool {
-    free: VecDeque<(u16, Option<Mono>)>,
+    unused: VecDeque<u16>,
+    /// In the order in which they were freed.
+    freed: VecDeque<(u16, Mono)>,
 }
 
 impl PortPool {
     /// Pairs whose odd port lies in the range too.
     pub fn new(ports: RangeInclusive<u16>) -> PortPool {
         let is_pair = |port: &u16| port.is_multiple_of(2) && *port != 0 && *port < *ports.end();
-        PortPool { free: ports.clone().filter(is_pair).map(|port| (port, None)).collect() }
+        PortPool { unused: ports.clone().filter(is_pair).collect(), freed: VecDeque::new() }
     }
 
     /// How many legs still find a port, once it has rested.
     pub fn free(&self) -> usize {
-        self.free.len()
+        self.unused.len() + self.freed.len()
     }
 
     /// Takes the next port for which `bind` succeeds, with what that made.
@@ -32,12 +35,10 @@ impl PortPool {
     /// A port that cannot be bound is as one that was just freed: it is not tried again for a second.
     pub fn take<T>(&mut self, now: Mono, mut bind: impl FnMut(u16) -> Option<T>) -> Option<(u16, T)> {
         loop {
-            let (port, freed) = *self.free.front()?;
-            if freed.is_some_and(|at| now.since(at) < SHORTEST_REST) {
-                // Those behind it were freed later still.
-                return None;
-            }
-            self.free.pop_front();
+            let port = self
+                .rested(LONG_REST, now)
+                .or_else(|| self.unused.pop_front())
+                .or_else(|| self.rested(SHORTEST_REST, now))?;
             match bind(port) {
                 Some(bound) => return Some((port, bound)),
                 None => self.give_back(port, now),
@@ -45,11 +46,18 @@ impl PortPool {
         }
     }
 
+    /// The one that was freed the longest ago, if it has rested so long.
+    fn rested(&mut self, rest: Duration, now: Mono) -> Option<u16> {
+        self.freed.front().filter(|(_, freed)| now.since(*freed) >= rest)?;
+        self.freed.pop_front().map(|(port, _)| port)
+    }
+
     pub fn give_back(&mut self, port: u16, now: Mono) {
-        self.free.push_back((port, Some(now)));
+        self.freed.push_back((port, now));
     }
 }
 
+const LONG_REST: Duration = Duration::from_secs(30);
 const SHORTEST_REST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -61,13 +69,15 @@ mod tests {
     }
 
     #[test]
-    fn port_freed_the_longest_ago_comes_first() {
-        let mut pool = PortPool::new(4000..=4009);
-        assert_eq!([0; 3].map(|_| take(&mut pool, 0)), [Some(4000), Some(4002), Some(4006)]);
+    fn port_freed_the_longest_ago_comes_first_once_it_has_rested() {
+        let mut pool = PortPool::new(4000..=4011);
+        assert_eq!([0; 3].map(|_| take(&mut pool, 0)), [Some(4000), Some(4002), Some(4006)], "another holds 4004");
         pool.give_back(4002, Mono(0));
-        pool.give_back(4000, Mono(1));
-        let next = [take(&mut pool, 60), take(&mut pool, 60), take(&mut pool, 60)];
-        assert_eq!(next, [Some(4008), Some(4002), Some(4000)], "4004 is held by another program");
+        pool.give_back(4000, Mono(1_000_000));
+        assert_eq!(take(&mut pool, 29), Some(4008), "a new one while it rests");
+        // The second look at the port that another program holds comes before its turn.
+        let next = [take(&mut pool, 31), take(&mut pool, 31), take(&mut pool, 31)];
+        assert_eq!(next, [Some(4002), Some(4000), Some(4010)]);
     }
 
     #[test]
