@@ -70,6 +70,7 @@ class Resources:
         by_phone = messages.list(to="client:bob")[0]
         equal((by_phone.direction, by_phone.from_, by_phone.body), ("inbound", "sip:bob@dialtone", "to myself"), "a phone's message")
         self.scenario.check(messages(by_phone.sid).delete(), "delete")
+        self.conversation(bob)
         for to in ("+15557777777", "client:nobody", "sip:x@192.0.2.1"):
             self.rest.refused(21612, lambda: messages.create(to=to, from_="+15552000", body="x"))
         for code, wrong in ((21602, {"body": ""}), (21606, {"from_": "+4930"}), (21617, {"body": "x" * 1601}), (20001, {"media_url": [self.url]})):
@@ -82,6 +83,26 @@ class Resources:
         equal([one.body for one in messages.list(to="client:bob")], ["no", ""], "messages from the store")
         self.scenario.check(messages(read.sid).delete(), "delete")
         self.rest.refused(20404, messages(read.sid).fetch)
+
+    def conversation(self, bob):
+        """A phone writes to a number, whose application answers with the official package."""
+        equal, messages = self.scenario.equal, self.client.messages
+        number = self.client.incoming_phone_numbers.create(phone_number="+15552009", sms_url=f"{self.url}/sms")
+        equal((number.sms_url, number.capabilities["sms"]), (f"{self.url}/sms", True), "a number for texts")
+        answer, _ = bob.authorized("MESSAGE", "sip:+15552009@dialtone", body="Öffnungszeiten?", content_type="text/plain")
+        equal(answer.status, 202, "the answer to a text to a number")
+        got = bob.transport.wait(lambda m: m.is_request and m.method == "MESSAGE", 5, "the application's answer")
+        equal((got.body.decode(), "+15552009" in got.header("from")), ("You said: Öffnungszeiten?", True), "the application's answer")
+        bob.transport.send(reply(got, 200), got.source)
+        asked = wait_for(lambda: self.rest.app.to("/sms"), 5, "the application to be asked")[0]
+        equal((asked["From"], asked["To"], asked["SmsStatus"]), ("sip:bob@dialtone", "+15552009", "received"), "what it is told")
+        came = messages(asked["MessageSid"]).fetch()
+        equal((came.status, came.direction, came.body, came.error_code), ("received", "inbound", "Öffnungszeiten?", None), "the text")
+        sent = wait_for(lambda: [one for one in messages.list(to="sip:bob@dialtone") if one.status == "delivered"], 5, "the answer to be delivered")[0]
+        equal((sent.direction, sent.from_, sent.body), ("outbound-reply", "+15552009", "You said: Öffnungszeiten?"), "the answer")
+        for sid in (came.sid, sent.sid):
+            self.scenario.check(messages(sid).delete(), "delete")
+        self.scenario.check(number.delete(), "delete of the number")
 
     def numbers(self):
         """A number is answered from the moment that it is made; one of the file can be changed."""

@@ -13,6 +13,7 @@ import requests
 from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.request_validator import RequestValidator
 from twilio.rest import Client
+from twilio.twiml.messaging_response import MessagingResponse
 from twilio.twiml.voice_response import Dial, VoiceResponse
 
 from lib.rtp import Rtp
@@ -56,7 +57,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         form = dict(urllib.parse.parse_qsl(body, keep_blank_values=True))
         form["valid"] = self.server.validator.validate(URL + self.path, form, self.headers.get("X-Twilio-Signature", ""))
         response = VoiceResponse()
-        if self.path == "/dial":
+        if self.path == "/sms":
+            response = MessagingResponse()
+            response.message(f"You said: {form['Body']}")
+        elif self.path == "/dial":
             dial = Dial(action="/dialled")
             dial.client("bob")
             response.append(dial)

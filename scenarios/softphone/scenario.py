@@ -9,11 +9,12 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from lib.baresip import Baresip
+from lib.document import Document
 from lib.rtp import correlation, noise, ulaw_decode
 from lib.scenario import Scenario, wait_for
 from lib.server import Server
 
-SIP, HTTP, RTP = "127.0.0.1:12060", "127.0.0.1:12040", "12100-12299"
+SIP, HTTP, RTP, APP = "127.0.0.1:12060", "127.0.0.1:12040", "12100-12299", 12045
 ENOUGH = 0.9
 PROMPTS = pathlib.Path(__file__).resolve().parent.parent.parent / "src/speech/prompts"
 
@@ -30,7 +31,7 @@ class Dev(Server):
         self.config_file.unlink()
         began = time.monotonic()
         out = open(self.folder / "greeting", "wb")
-        argv = [scenario.dialtone, "dev", "--sip", SIP, "--http", HTTP, "--rtp", RTP, "--json"]
+        argv = [scenario.dialtone, "dev", "--sip", SIP, "--http", HTTP, "--rtp", RTP, "--app", f"http://127.0.0.1:{APP}/voice", "--json"]
         self.process = scenario.start(argv, cwd=self.folder, stdout=out, stderr=open(self.log_file, "wb"))
         wait_for(self._answers, 10, "the server to be ready")
         self.ready_after = time.monotonic() - began
@@ -125,6 +126,28 @@ class Phones:
             media = call["completed"]["media"]
             self.scenario.check(media["packets_sent"] > 100 and media["packets_lost"] == 0, f"media of {user}: {media}")
 
+    def transfer(self):
+        """Desk transfers its caller by its own command: the caller hears what the application says next."""
+        dial = "<Response><Dial referUrl='/next' action='/over'><Client>desk</Client></Dial></Response>"
+        application = Document(APP, lambda request: request.document("<Response><Echo/></Response>" if request.path == "/next" else dial))
+        before = len(self.mobile.heard())
+        self.mobile.dial("+15557654321")
+        self.desk.says("Incoming call from")
+        self.desk.command("/accept\n")
+        wait_for(lambda: any(call["to"] == "client:desk" and call["status"] == "in-progress" for call in self.dev.calls()), 5, "desk's leg")
+        self.desk.command("/transfer sip:+15550000009@carrier.example\n")
+        told = application.wait("/next ")
+        self.scenario.check("ReferTransferTarget=sip%3A%2B15550000009%40carrier.example" in told and "Direction=inbound" in told, told)
+        # The NOTIFY says that it is taken, and then desk is hung up.
+        self.dev.ended(lambda call: call["to"] == "client:desk")
+        wait_for(lambda: correlation(self.sent, self.mobile.heard()[before:]) >= ENOUGH, 8, "the caller's echo after the transfer", every=0.25)
+        self.told["after the transfer"] = correlation(self.sent, self.mobile.heard()[before:])
+        self.mobile.command("/hangup\n")
+        caller = self.dev.ended(lambda call: call["to"] == "+15557654321")
+        self.scenario.equal((caller["status"], caller["completed"]["ended_by"]), ("completed", "peer"), "the caller")
+        self.scenario.check(not any(path.startswith("/over") for path in application.seen), f"the action was asked: {application.seen}")
+        return f"correlation {self.told['after the transfer']:.3f}"
+
     def unregister(self):
         for phone in (self.desk, self.mobile):
             phone.process.send_signal(signal.SIGTERM)
@@ -136,7 +159,7 @@ class Phones:
 def main():
     with Scenario(__file__) as scenario:
         phones = Phones(scenario)
-        for part in (phones.start, phones.menu, phones.echo, phones.check_can_fail, phones.hang_up, phones.unregister):
+        for part in (phones.start, phones.menu, phones.echo, phones.check_can_fail, phones.hang_up, phones.transfer, phones.unregister):
             scenario.step(part.__name__.replace("_", " "), part)
         told = ", ".join(f"{name} {value:.3f}" for name, value in phones.told.items())
         scenario.summary = f"baresip registered, called and pressed a key; correlation: {told}"

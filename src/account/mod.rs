@@ -113,13 +113,22 @@ pub struct Application {
 impl Application {
     /// A document of our own making, for a call that nobody's application is asked about.
     pub fn of_twiml(twiml: String) -> Application {
-        let document = NewDocument { source: DocumentSource::Twiml(twiml), fallback: None, at_end: AtEnd::HangUp };
+        let document =
+            NewDocument { source: DocumentSource::Twiml(twiml.into()), fallback: None, at_end: AtEnd::HangUp };
         Application { document, status_callback: None, answer_at_once: false }
     }
 
     pub fn fallback(&self) -> Option<&Endpoint> {
         self.document.fallback.as_ref()
     }
+}
+
+/// Who is asked about a text that comes to a number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Messaging {
+    pub asks: Endpoint,
+    /// Asked with `ErrorCode` and `ErrorUrl` when there is no answer.
+    pub fallback: Option<Endpoint>,
 }
 
 /// A telephone number, or another SIP user part that may be called.
@@ -129,14 +138,21 @@ pub struct Number {
     pub number: String,
     pub account: AccountSid,
     pub application: Application,
+    /// `None`: it takes no texts.
+    pub messaging: Option<Messaging>,
     /// What the API wrote of it; `None` of one of the configuration file that the API has not changed.
     pub row: Option<Arc<Row>>,
 }
 
 impl Number {
     /// A number of the configuration file.
-    pub fn configured(number: String, account: AccountSid, application: Application) -> Number {
-        Number { sid: Number::derived_sid(account, &number), number, account, application, row: None }
+    pub fn configured(
+        number: String,
+        account: AccountSid,
+        application: Application,
+        messaging: Option<Messaging>,
+    ) -> Number {
+        Number { sid: Number::derived_sid(account, &number), number, account, application, messaging, row: None }
     }
 
     /// Made of the account and the number: a number of the configuration file has no other name.

@@ -124,6 +124,10 @@ pub(super) struct Number {
     pub(super) voice_fallback_method: Option<Spanned<String>>,
     pub(super) status_callback: Option<Spanned<String>>,
     pub(super) status_callback_method: Option<Spanned<String>>,
+    pub(super) sms_url: Option<Spanned<String>>,
+    pub(super) sms_method: Option<Spanned<String>>,
+    pub(super) sms_fallback_url: Option<Spanned<String>>,
+    pub(super) sms_fallback_method: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -13,10 +13,14 @@ use toml::Spanned;
 
 use super::file::{self, File};
 use super::{Config, ConfigError, Http, Latching, Media, Server, Sip, Store};
-use crate::account::{Account, Application, Directory, DirectoryError, Number, Password, Source, Trunk, User};
+use crate::account::{
+    Account, Application, Directory, DirectoryError, Messaging, Number, Password, Source, Trunk, User,
+};
 use crate::ids::AccountSid;
 use crate::secret::Secret;
-use crate::twiml::{AtEnd, CallbackEvent, DocumentSource, Endpoint, Method, NewDocument, StatusCallback};
+use crate::twiml::{
+    AtEnd, CallbackEvent, DocumentSource, Endpoint, InlineDocument, Method, NewDocument, StatusCallback,
+};
 
 const DEFAULT_PORTS: RangeInclusive<u16> = 20_000..=29_999;
 const DEFAULT_HTTP: &str = "127.0.0.1:4040";
@@ -351,7 +355,7 @@ impl Reader<'_> {
                 format!("number {text} has neither `voice_url` nor `twiml`: nothing would answer it"),
             )
         })?;
-        Ok(Number::configured(text.clone(), self.account(&number.account)?, application))
+        Ok(Number::configured(text.clone(), self.account(&number.account)?, application, self.messaging(number)?))
     }
 
     fn user(&self, user: &file::User, realm: &str) -> Result<User, ConfigError> {
@@ -459,6 +463,25 @@ impl Reader<'_> {
         })
     }
 
+    /// Who is asked about texts that come to a number.
+    fn messaging(&self, number: &file::Number) -> Result<Option<Messaging>, ConfigError> {
+        let fallback = number
+            .sms_fallback_url
+            .as_ref()
+            .map(|url| self.endpoint(url, "sms_fallback_url", &number.sms_fallback_method, "sms_fallback_method"))
+            .transpose()?;
+        match (&number.sms_url, &number.sms_fallback_url) {
+            (Some(url), _) => {
+                let asks = self.endpoint(url, "sms_url", &number.sms_method, "sms_method")?;
+                Ok(Some(Messaging { asks, fallback }))
+            }
+            (None, Some(alone)) => {
+                Err(self.fault(alone, "`sms_fallback_url` is what is asked when `sms_url` fails: give that too"))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
     fn application(&self, keys: &Keys<'_>) -> Result<Option<Application>, ConfigError> {
         let fallback = keys
             .fallback_url
@@ -519,9 +542,10 @@ impl Reader<'_> {
         Ok(Endpoint { url: self.http_url(url, url_key)?, method })
     }
 
-    fn twiml(&self, written: &Spanned<String>) -> Result<String, ConfigError> {
-        match crate::twiml::parse::parse(written.get_ref().as_bytes(), Some("text/xml"), None) {
-            Ok(_) => Ok(written.get_ref().clone()),
+    fn twiml(&self, written: &Spanned<String>) -> Result<InlineDocument, ConfigError> {
+        let document = InlineDocument::from(written.get_ref().as_str());
+        match document.read() {
+            Ok(_) => Ok(document),
             Err(error) => Err(self.fault(written, format!("wrong value of `twiml`: {error} (error {})", error.code()))),
         }
     }

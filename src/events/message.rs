@@ -25,6 +25,26 @@ pub struct MessageFact {
     pub callback: Option<Endpoint>,
 }
 
+/// What one segment of a text holds; one of many holds seven less. With letters beyond ASCII: 70 and 67.
+const SEGMENT_CHARS: usize = 160;
+const WIDE_SEGMENT_CHARS: usize = 70;
+
+impl MessageFact {
+    /// How many messages of a mobile network it would be.
+    pub fn segments(&self) -> usize {
+        segments(&self.body)
+    }
+}
+
+fn segments(body: &str) -> usize {
+    let (whole, part) = match body.is_ascii() {
+        true => (SEGMENT_CHARS, SEGMENT_CHARS - 7),
+        false => (WIDE_SEGMENT_CHARS, WIDE_SEGMENT_CHARS - 3),
+    };
+    let units = if body.is_ascii() { body.len() } else { body.encode_utf16().count() };
+    if units <= whole { 1 } else { units.div_ceil(part) }
+}
+
 /// Who had it sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -32,6 +52,8 @@ pub enum MessageDirection {
     OutboundApi,
     /// The document of a call.
     OutboundCall,
+    /// What an application answers to a text.
+    OutboundReply,
     /// A user's device.
     Inbound,
 }
@@ -41,6 +63,7 @@ impl MessageDirection {
         match self {
             MessageDirection::OutboundApi => "outbound-api",
             MessageDirection::OutboundCall => "outbound-call",
+            MessageDirection::OutboundReply => "outbound-reply",
             MessageDirection::Inbound => "inbound",
         }
     }
@@ -58,6 +81,8 @@ pub enum MessageStatus {
     Undelivered,
     /// It was never sent.
     Failed,
+    /// It came to a number, whose application is asked about it.
+    Received,
 }
 
 impl MessageStatus {
@@ -68,6 +93,7 @@ impl MessageStatus {
             MessageStatus::Delivered => "delivered",
             MessageStatus::Undelivered => "undelivered",
             MessageStatus::Failed => "failed",
+            MessageStatus::Received => "received",
         }
     }
 
@@ -81,4 +107,27 @@ impl MessageStatus {
 pub struct Message {
     pub account: AccountSid,
     pub fact: MessageFact,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_are_counted_as_in_gsm() {
+        for (body, count) in [
+            ("a".repeat(160), 1),
+            ("a".repeat(161), 2),
+            ("a".repeat(306), 2),
+            ("a".repeat(307), 3),
+            ("ж".repeat(70), 1),
+            ("ж".repeat(71), 2),
+            ("ж".repeat(134), 2),
+            ("ж".repeat(135), 3),
+            ("😀".repeat(35), 1),
+            ("😀".repeat(36), 2),
+        ] {
+            assert_eq!(segments(&body), count, "{}", body.chars().count());
+        }
+    }
 }

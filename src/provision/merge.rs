@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::account::{
-    Account, AccountStatus, ApiKey, Application, Dated, Directory, Domain, DomainAnswer, Number, Password, QueueEntry,
-    Row, SecretHash, User,
+    Account, AccountStatus, ApiKey, Application, Dated, Directory, Domain, DomainAnswer, Messaging, Number, Password,
+    QueueEntry, Row, SecretHash, User,
 };
 use crate::ids::AccountSid;
 use crate::secret::Secret;
@@ -48,6 +48,28 @@ impl Voice {
     }
 }
 
+/// What a text that comes in asks, under the names that the API has for it.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Sms {
+    sms_url: Option<String>,
+    sms_method: Option<String>,
+    sms_fallback_url: Option<String>,
+    sms_fallback_method: Option<String>,
+}
+
+impl Sms {
+    /// `None` without a URL to ask.
+    pub fn messaging(&self) -> Option<Messaging> {
+        let asks = endpoint(&self.sms_url, &self.sms_method)?;
+        Some(Messaging { asks, fallback: endpoint(&self.sms_fallback_url, &self.sms_fallback_method) })
+    }
+}
+
+fn named(sid: &Option<String>) -> Option<String> {
+    sid.clone().filter(|sid| !sid.is_empty())
+}
+
 fn endpoint(url: &Option<String>, method: &Option<String>) -> Option<Endpoint> {
     let method = if method.as_deref() == Some("GET") { Method::Get } else { Method::Post };
     url.clone().filter(|url| !url.is_empty()).map(|url| Endpoint { url, method })
@@ -66,14 +88,25 @@ struct KeyDetail {
 }
 
 #[derive(Deserialize)]
+struct ApplicationDetail {
+    #[serde(flatten)]
+    voice: Voice,
+    #[serde(flatten)]
+    sms: Sms,
+}
+
+#[derive(Deserialize)]
 struct NumberDetail {
     phone_number: String,
     /// What the configuration file said when the API changed its number.
     over: Option<String>,
     voice_application_sid: Option<String>,
     trunk_sid: Option<String>,
+    sms_application_sid: Option<String>,
     #[serde(flatten)]
     voice: Voice,
+    #[serde(flatten)]
+    sms: Sms,
 }
 
 #[derive(Deserialize)]
@@ -126,7 +159,7 @@ pub struct ReadRow {
 enum Detail {
     Account(AccountDetail),
     Key(KeyDetail),
-    Application(Voice),
+    Application(Box<ApplicationDetail>),
     Number(Box<NumberDetail>, Arc<Row>),
     CallerId(CallerIdDetail),
     /// Of a domain, and of a trunk.
@@ -144,7 +177,7 @@ impl ReadRow {
         let detail = match row.kind {
             Kind::Account => read(&row).map(Detail::Account),
             Kind::Key => read(&row).map(Detail::Key),
-            Kind::Application => read(&row).map(Detail::Application),
+            Kind::Application => read(&row).map(|detail| Detail::Application(Box::new(detail))),
             Kind::Number => {
                 let shown = Arc::new(Row { detail: row.detail.clone(), dated: dated(&row) });
                 read(&row).map(|detail| Detail::Number(Box::new(detail), shown))
@@ -167,7 +200,7 @@ impl ReadRow {
 struct Rows<'a> {
     by_kind: HashMap<Kind, Vec<&'a ReadRow>>,
     by_parent: HashMap<Kind, HashMap<&'a str, Vec<&'a ReadRow>>>,
-    applications: HashMap<&'a str, (&'a str, &'a Voice)>,
+    applications: HashMap<&'a str, (&'a str, &'a ApplicationDetail)>,
 }
 
 /// The configuration with the rows added. Configured entries stay; only a number may be changed by a row.
@@ -189,8 +222,8 @@ pub fn directory<'a>(configured: &Directory, rows: impl Iterator<Item = &'a Read
         directory.add_queue(account, detail.friendly_name.clone(), QueueEntry { sid, max_size: detail.max_size });
     }
     for ReadRow { row, detail } in rows.of(Kind::Application).iter().copied() {
-        let (Detail::Application(voice), Some(account)) = (detail, account(row)) else { continue };
-        if let Some(application) = voice.application() {
+        let (Detail::Application(detail), Some(account)) = (detail, account(row)) else { continue };
+        if let Some(application) = detail.voice.application() {
             directory.add_application(account, row.sid.clone(), application);
         }
     }
@@ -257,6 +290,7 @@ impl<'a> Rows<'a> {
             sid,
             account,
             application: self.answering(row, detail, configured.as_deref()),
+            messaging: self.messaging(row, detail),
             number: detail.phone_number.clone(),
             row: Some(shown.clone()),
         };
@@ -279,7 +313,6 @@ impl<'a> Rows<'a> {
     /// A trunk goes before an application, and that before a URL, as at Twilio. Without any a number of the file is answered
     /// as the file says, and another refuses its calls.
     fn answering(&self, number: &Resource, detail: &NumberDetail, configured: Option<&Number>) -> Application {
-        let named = |sid: &Option<String>| sid.clone().filter(|sid| !sid.is_empty());
         if let Some(trunk) = named(&detail.trunk_sid) {
             // Of a trunk that was deleted nothing is left but its name.
             if self.of(Kind::Trunk).iter().any(|ReadRow { row, .. }| row.sid == trunk && row.account == number.account)
@@ -288,10 +321,7 @@ impl<'a> Rows<'a> {
             }
         }
         let application = match named(&detail.voice_application_sid) {
-            Some(sid) => {
-                let own = self.applications.get(sid.as_str()).filter(|(account, _)| *account == number.account);
-                own.and_then(|(_, voice)| voice.application())
-            }
+            Some(sid) => self.application(number, &sid).and_then(|application| application.voice.application()),
             None => detail.voice.application(),
         };
         let configured = configured.map(|number| number.application.clone());
@@ -302,6 +332,20 @@ impl<'a> Rows<'a> {
             (Some(application), None) | (None, Some(application)) => application,
             (None, None) => refusing(),
         }
+    }
+
+    /// Who is asked about texts: an application goes before a URL.
+    fn messaging(&self, number: &Resource, detail: &NumberDetail) -> Option<Messaging> {
+        match named(&detail.sms_application_sid) {
+            Some(sid) => self.application(number, &sid)?.sms.messaging(),
+            None => detail.sms.messaging(),
+        }
+    }
+
+    /// One of the same account.
+    fn application(&self, number: &Resource, sid: &str) -> Option<&'a ApplicationDetail> {
+        let (_, detail) = self.applications.get(sid).filter(|(account, _)| *account == number.account)?;
+        Some(detail)
     }
 
     /// The URLs of the trunk one after another, until one takes the call: the least priority first, of those with the same

@@ -21,6 +21,7 @@ use super::gate::Gate;
 use super::messages::Sending;
 use super::outbound::Resolving;
 use super::queues::Queues;
+use super::replies::Asked;
 use super::rooms::Rooms;
 use crate::account::Directory;
 use crate::app::Guard;
@@ -122,6 +123,7 @@ pub struct Core {
     pub(super) sessions: TokenMap<u64, Vec<(u32, CallSid)>>,
     pub(super) resolving: TokenMap<u64, Resolving>,
     pub(super) messages: Vec<Sending>,
+    pub(super) asked: TokenMap<CallSid, Asked>,
     pub(super) rooms: Rooms,
     pub(super) queues: Queues,
     deadlines: BinaryHeap<Reverse<(Mono, CallSid)>>,
@@ -149,6 +151,7 @@ impl Core {
             sessions: TokenMap::default(),
             resolving: TokenMap::default(),
             messages: Vec::new(),
+            asked: TokenMap::default(),
             rooms: Rooms::default(),
             queues: Queues::default(),
             deadlines: BinaryHeap::new(),
@@ -293,6 +296,9 @@ impl Core {
     }
 
     pub fn handle_document(&mut self, call: CallSid, fetch: u32, outcome: FetchOutcome, now: Now) {
+        if self.answered(call, fetch, &outcome, now) {
+            return self.work(now);
+        }
         match self.rooms.of_actor(call) {
             Some(conference) => {
                 self.give_conference(conference, ConferenceInput::Document { fetch, outcome }, now);

@@ -1,33 +1,39 @@
 //! Text messages to the account's own users, from the API, from documents and from each other: one SIP MESSAGE to each
 //! device, and what becomes of them (RFC 3428).
 
+use std::sync::Arc;
+
 use dialtone_sip::flow::Flow;
 use dialtone_sip::msg::{HeaderName, Message};
 use dialtone_sip::stack::{Reply, Request};
 
 use super::core::{Core, Output};
 use super::outbound::from_header;
-use crate::account::{Aor, Origin, User};
+use super::replies::MAX_ASKED;
+use crate::account::{Aor, Number, Origin, User};
 use crate::call::Now;
 use crate::call::route::{self, Reach};
 use crate::events::{Event, EventKind, MessageDirection, MessageFact, MessageStatus};
 use crate::ids::{AccountSid, CallSid, EventSid, MessageSid};
-use crate::twiml::{Endpoint, Notice, Target, parse};
+use crate::twiml::{Endpoint, MAX_MESSAGE_CHARS, Notice, Target, parse};
 
 /// Twilio's numbers for a message that is not delivered.
 const UNREACHABLE: u32 = 30_003;
 const UNKNOWN_DESTINATION: u32 = 30_005;
 const UNKNOWN_ERROR: u32 = 30_008;
 
-/// Twilio's limit.
-const MAX_BODY_CHARS: usize = 1_600;
-
-/// Twilio's numbers for an `<Sms>` that cannot be sent.
+/// Twilio's numbers for a text of a document that cannot be sent.
 const INVALID_TO: u32 = 14_101;
 const INVALID_FROM: u32 = 14_102;
 
 /// A message over UDP is to fit into a datagram that nobody cuts (RFC 3428 s8).
 const MAX_UDP_BODY_BYTES: usize = 1_000;
+
+/// To whom a device sends a text.
+enum Recipient {
+    User(Target),
+    Number(Arc<Number>),
+}
 
 /// A message that devices have not answered yet.
 pub(super) struct Sending {
@@ -51,13 +57,21 @@ impl Core {
         }
     }
 
-    /// A text that a user's device sends to another user. It is taken with 202 (RFC 3428 s7), and its steps are told as those
-    /// of any other; where nobody's device is there, the sender is told so.
+    /// A text that a user's device sends to another user, or to a number whose application is asked about it. It is taken with
+    /// 202 (RFC 3428 s7), and its steps are told as those of any other; where nobody's device is there, the sender is told so.
     pub(super) fn messaged(&mut self, flow: Flow, request: &Message, origin: &Origin, now: Now) {
         let transaction = self.stack.accept_request(flow, request);
         let reply = match self.read_message(request, origin, now) {
             Err(reply) => reply,
-            Ok((target, fact)) => {
+            Ok((Recipient::Number(number), fact)) => match &number.messaging {
+                Some(_) if self.asked.len() >= MAX_ASKED => self.unavailable(),
+                Some(messaging) => {
+                    self.ask_about(number.account, fact, messaging, now);
+                    Reply::new(202)
+                }
+                None => Reply::new(404),
+            },
+            Ok((Recipient::User(target), fact)) => {
                 let (account, sid) = (origin.account(), fact.sid);
                 self.tell_message(account, fact.clone(), now);
                 self.send(account, &target, fact, now);
@@ -68,32 +82,43 @@ impl Core {
         self.stack.reply(transaction, request, &reply, now.mono);
     }
 
-    fn read_message(&mut self, request: &Message, origin: &Origin, now: Now) -> Result<(Target, MessageFact), Reply> {
+    fn read_message(
+        &mut self,
+        request: &Message,
+        origin: &Origin,
+        now: Now,
+    ) -> Result<(Recipient, MessageFact), Reply> {
         let Origin::User(user) = origin else { return Err(Reply::new(403)) };
-        let target = Target::Client { identity: route::called(request), parameters: Vec::new() };
-        if !route::takes_messages(&target, user.account, &self.settings.directory) {
+        let called = route::called(request);
+        let target = Target::Client { identity: called.clone(), parameters: Vec::new() };
+        let directory = &self.settings.directory;
+        let (recipient, to, status) = if route::takes_messages(&target, user.account, directory) {
+            (Recipient::User(target), format!("client:{called}"), MessageStatus::Queued)
+        } else if let Some(number) = directory.number(user.account, &called) {
+            (Recipient::Number(number.clone()), called, MessageStatus::Received)
+        } else {
             return Err(Reply::new(404));
-        }
+        };
         if request.content_type().as_deref() != Some("text/plain") {
             return Err(Reply::new(415).header(HeaderName::Accept, "text/plain".to_owned()));
         }
         let body = String::from_utf8(request.body().to_vec()).map_err(|_| Reply::new(400).reason("Not UTF-8"))?;
-        if body.chars().count() > MAX_BODY_CHARS {
+        if body.chars().count() > MAX_MESSAGE_CHARS {
             return Err(Reply::new(413));
         }
         let fact = MessageFact {
             sid: MessageSid::at(now.wall_ms, self.tokens.next_u128()),
             from: format!("sip:{}@{}", user.username, user.domain),
-            to: format!("client:{}", route::called(request)),
+            to,
             body,
             direction: MessageDirection::Inbound,
-            status: MessageStatus::Queued,
+            status,
             error_code: 0,
             created_ms: now.wall_ms,
             sent_ms: 0,
             callback: None,
         };
-        Ok((target, fact))
+        Ok((recipient, fact))
     }
 
     /// The text of a call's document; `None`, with a notice, if it cannot be sent.
@@ -101,22 +126,42 @@ impl Core {
         &mut self,
         call: CallSid,
         account: AccountSid,
-        (from, to): (String, String),
+        parties: (String, String),
         body: String,
         callback: Option<Endpoint>,
         now: Now,
     ) -> Option<MessageSid> {
+        match self.send_as(account, parties, body, MessageDirection::OutboundCall, callback, now) {
+            Ok(sid) => Some(sid),
+            Err(notice) => {
+                self.notice(call, notice);
+                None
+            }
+        }
+    }
+
+    /// Sends a text that a document wants sent.
+    ///
+    /// # Errors
+    /// What is wrong with who is to get it, or from whom.
+    pub(super) fn send_as(
+        &mut self,
+        account: AccountSid,
+        (from, to): (String, String),
+        body: String,
+        direction: MessageDirection,
+        callback: Option<Endpoint>,
+        now: Now,
+    ) -> Result<MessageSid, Notice> {
         let directory = self.settings.directory.clone();
         let target = parse::target(&to, None, None).filter(|to| route::takes_messages(to, account, &directory));
         let Some(target) = target else {
-            let text = format!("Sms to {to} cannot be sent: only users of the account take messages");
-            self.notice(call, Notice::warning(INVALID_TO, text));
-            return None;
+            let text = format!("a text to {to} cannot be sent: only users of the account take some");
+            return Err(Notice::warning(INVALID_TO, text));
         };
         if !route::may_send_as(&from, account, &directory) {
-            let text = format!("Sms from {from} cannot be sent: it is no number and no user of the account");
-            self.notice(call, Notice::warning(INVALID_FROM, text));
-            return None;
+            let text = format!("a text from {from} cannot be sent: it is no number and no user of the account");
+            return Err(Notice::warning(INVALID_FROM, text));
         }
         let sid = MessageSid::at(now.wall_ms, self.tokens.next_u128());
         let fact = MessageFact {
@@ -124,7 +169,7 @@ impl Core {
             from,
             to,
             body,
-            direction: MessageDirection::OutboundCall,
+            direction,
             status: MessageStatus::Queued,
             error_code: 0,
             created_ms: now.wall_ms,
@@ -133,7 +178,7 @@ impl Core {
         };
         self.tell_message(account, fact.clone(), now);
         self.send(account, &target, fact, now);
-        Some(sid)
+        Ok(sid)
     }
 
     fn send_to_devices(&mut self, account: AccountSid, user: &User, fact: MessageFact, now: Now) {
@@ -182,7 +227,7 @@ impl Core {
         self.tell_message(account, MessageFact { status, error_code: code, ..fact }, now);
     }
 
-    fn tell_message(&mut self, account: AccountSid, fact: MessageFact, now: Now) {
+    pub(super) fn tell_message(&mut self, account: AccountSid, fact: MessageFact, now: Now) {
         let id = EventSid::at(now.wall_ms, self.tokens.next_u128());
         let kind = EventKind::Message(Box::new(fact));
         // It is about no call.

@@ -10,6 +10,7 @@ mod names;
 mod orders;
 mod outbound;
 mod queues;
+mod replies;
 mod rim;
 mod rooms;
 mod traffic;

@@ -79,11 +79,24 @@ pub struct ReferSpec {
     pub method: Method,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What an application answers to a text that came in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reply {
+    pub verbs: Vec<ReplyVerb>,
+    pub notices: Vec<Notice>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum ReplyVerb {
+    Message(Box<SmsVerb>),
+    Redirect(RedirectSpec),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SmsVerb {
-    /// `None`: whoever calls.
+    /// `None`: whoever calls, or has sent the text that is answered.
     pub to: Option<String>,
-    /// `None`: what was called.
+    /// `None`: what was called, or the text was sent to.
     pub from: Option<String>,
     pub body: String,
     pub action: Option<Link>,

@@ -159,7 +159,7 @@ impl Interpreter {
         match document.source {
             DocumentSource::Url(endpoint) => self.fetch(endpoint, Vec::new(), FetchReason::Document),
             DocumentSource::Transfer { endpoint, params } => self.fetch(endpoint, params, FetchReason::Transfer),
-            DocumentSource::Twiml(text) => match parse(text.as_bytes(), Some("text/xml"), None) {
+            DocumentSource::Twiml(inline) => match inline.read() {
                 Ok(document) => self.load(document),
                 Err(error) => {
                     let failure = FetchFailure { code: error.code(), text: error.to_string(), url: String::new() };

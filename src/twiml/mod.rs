@@ -5,6 +5,7 @@
 
 pub mod conference;
 pub mod document;
+mod inline;
 pub mod interpreter;
 pub mod notice;
 pub mod parse;
@@ -15,6 +16,7 @@ mod shelf;
 mod verbs;
 
 pub use conference::*;
+pub use inline::InlineDocument;
 pub use interpreter::Interpreter;
 pub use notice::{Notice, Severity};
 pub use port::*;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::{BranchId, CallSid, MessageSid, RecordingSid};
 use crate::twiml::conference::{ConferenceSpec, Membership};
+use crate::twiml::inline::InlineDocument;
 use crate::twiml::notice::Notice;
 use crate::twiml::queue::{DequeueSpec, EnqueueSpec, Taking, Waiting};
 
@@ -49,7 +50,7 @@ pub enum DocumentSource {
         params: Vec<(String, String)>,
     },
     /// The text itself; relative URLs in it have nothing to resolve against and fail with 11100.
-    Twiml(String),
+    Twiml(InlineDocument),
 }
 
 /// What the end of a document means.
@@ -383,6 +384,9 @@ pub struct BranchSpec {
     /// DTMF sent to the callee when it has answered, before anything else.
     pub send_digits: Option<String>,
 }
+
+/// Twilio's limit for a text.
+pub const MAX_MESSAGE_CHARS: usize = 1_600;
 
 /// A text to be sent; what is `None` is the call's other end, and its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,9 +9,10 @@ use std::fs;
 use std::path::Path;
 
 use dialtone::api::Route;
-use dialtone::twiml::parse::parse;
+use dialtone::twiml::parse::{parse, reply};
 
 const TWIML: &str = include_str!("twiml.txt");
+const MESSAGING: &str = include_str!("messaging.txt");
 const REST: &str = include_str!("rest.txt");
 const PAGE: &str = "COMPATIBILITY.md";
 
@@ -19,8 +20,21 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What the parser remarks on a document of this element alone.
-fn remarks(element: &str, attribute: Option<(&str, &str)>, text: &str) -> Vec<String> {
+/// What a parser remarks on a document.
+type Reader = fn(&[u8]) -> Vec<String>;
+
+fn remarks_of_call(document: &[u8]) -> Vec<String> {
+    let parsed = parse(document, Some("text/xml"), Some("http://h/voice")).expect("well-formed");
+    parsed.notices.iter().map(|notice| notice.text.to_string()).collect()
+}
+
+fn remarks_of_reply(document: &[u8]) -> Vec<String> {
+    let parsed = reply(document, Some("text/xml"), Some("http://h/sms")).expect("well-formed");
+    parsed.notices.iter().map(|notice| notice.text.to_string()).collect()
+}
+
+/// What the reader remarks on a document of this element alone.
+fn remarks(reader: Reader, element: &str, attribute: Option<(&str, &str)>, text: &str) -> Vec<String> {
     let (verb, noun) = element.split_once('/').map_or((element, None), |(verb, noun)| (verb, Some(noun)));
     let verb = verb.split(':').next().unwrap();
     let attribute = attribute.map(|(name, value)| format!(" {name}=\"{value}\"")).unwrap_or_default();
@@ -28,14 +42,12 @@ fn remarks(element: &str, attribute: Option<(&str, &str)>, text: &str) -> Vec<St
         Some(noun) => format!("<{verb}><{noun}{attribute}>{text}</{noun}></{verb}>"),
         None => format!("<{verb}{attribute}>{text}</{verb}>"),
     };
-    let document = format!("<Response>{inner}</Response>");
-    let parsed = parse(document.as_bytes(), Some("text/xml"), Some("http://h/voice")).expect("well-formed");
-    parsed.notices.iter().map(|notice| notice.text.to_string()).collect()
+    reader(format!("<Response>{inner}</Response>").as_bytes())
 }
 
-fn twiml_table() -> String {
+fn twiml_table(lines: &str, reader: Reader) -> String {
     let mut table = "| element | yes | no effect | no |\n|---|---|---|---|\n".to_owned();
-    for line in TWIML.lines().filter(|line| !line.starts_with('#')) {
+    for line in lines.lines().filter(|line| !line.starts_with('#')) {
         let mut words = line.split(' ');
         let element = words.next().unwrap();
         let (mut attributes, mut text) = (Vec::new(), String::new());
@@ -46,12 +58,14 @@ fn twiml_table() -> String {
                 _ => attributes.push((name, value)),
             }
         }
-        let bare = remarks(element, None, &text);
-        let is_there =
-            !bare.iter().any(|remark| remark.contains("not implemented") || remark.contains("unknown element"));
+        let bare = remarks(reader, element, None, &text);
+        let is_there = !bare.iter().any(|remark| {
+            remark.contains("not implemented") || remark.contains("unknown element") || remark.contains("not available")
+        });
         // What is said of the element without it is not said of the attribute.
-        let is_taken =
-            |attribute| is_there && remarks(element, Some(attribute), &text).iter().all(|remark| bare.contains(remark));
+        let is_taken = |attribute| {
+            is_there && remarks(reader, element, Some(attribute), &text).iter().all(|remark| bare.contains(remark))
+        };
         let depends = element.contains(':').then(|| attributes[0]);
         let (mut yes, mut idle, mut no) = (Vec::new(), Vec::new(), Vec::new());
         for (name, value) in attributes {
@@ -130,8 +144,9 @@ fn page() -> String {
          ends the call with its error. A parameter under *kept* is stored and shown, and has no effect; one under *no* is passed over,\n\
          as Twilio passes over what it does not know, unless a call could not be what its program takes it for: `MachineDetection`,\n\
          `AsyncAmd`, `Byoc` and `CallToken` are refused with 20001.\n\n\
-         ## TwiML\n\n{}\n## REST API\n{}",
-        twiml_table(),
+         ## TwiML\n\n{}\n## TwiML that answers a text\n\n{}\n## REST API\n{}",
+        twiml_table(TWIML, remarks_of_call),
+        twiml_table(MESSAGING, remarks_of_reply),
         rest_table()
     )
 }
@@ -150,7 +165,7 @@ fn page_says_what_the_code_does() {
 
 #[test]
 fn page_tells_what_is_there_from_what_is_not() {
-    let twiml = twiml_table();
+    let twiml = twiml_table(TWIML, remarks_of_call);
     let line = |start: &str| twiml.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{start}"));
     assert_eq!(line("| `Echo`"), "| `Echo` | the element |  |  |");
     assert_eq!(line("| `Pay`"), "| `Pay` |  |  | the element |");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use dialtone::events::MessageDirection;
 use dialtone::events::MessageStatus::{self, Delivered, Failed, Sent, Undelivered};
 
 use crate::phone::{Saw, Script};
@@ -83,4 +84,126 @@ fn document_sends_a_text_and_its_action_is_told_which() {
         world.close_books();
         assert_eq!(world.notices(), notices, "{attributes}");
     }
+}
+
+/// A world whose application answers texts so; phone 1 is the only device of `desk`.
+fn answering(app: impl Fn(&str) -> Says + 'static) -> World {
+    let mut world = World::new(1, move |asked| app(&asked.url));
+    let desk = world.add_phone("203.0.113.20:5060", Script::Ring);
+    world.register(desk, "desk");
+    world
+}
+
+/// What the phone got.
+fn got(world: &World) -> Vec<(String, String)> {
+    let texts = world.phones[1].seen().into_iter().filter_map(|saw| match saw {
+        Saw::Message { from, body } => Some((from, body)),
+        _ => None,
+    });
+    texts.collect()
+}
+
+#[test]
+fn application_of_a_number_is_asked_about_a_text_and_its_answer_is_sent() {
+    let answer = "<Response><Message statusCallback=\"/told\"><Body>you said</Body></Message>\
+                  <Message to=\"client:desk\" from=\"client:desk\">hello</Message></Response>";
+    let mut world = answering(move |_| Says::Twiml(answer));
+    assert_eq!(world.text(1, "desk", "+15552000000", "Grüße"), 202);
+    world.run_for(Duration::from_secs(2));
+    let [asked] = &world.asked[..] else { panic!("{:?}", world.asked_urls()) };
+    let sid = asked.get("MessageSid");
+    assert!(sid.starts_with("SM"));
+    for (name, value) in [
+        ("SmsSid", sid),
+        ("SmsMessageSid", sid),
+        ("From", "sip:desk@dialtone"),
+        ("To", "+15552000000"),
+        ("Body", "Grüße"),
+        ("NumMedia", "0"),
+        ("NumSegments", "1"),
+        ("SmsStatus", "received"),
+        ("ApiVersion", "2010-04-01"),
+    ] {
+        assert_eq!(asked.get(name), value, "{name}");
+    }
+    let from_number = "sip:+15552000000@dialtone".to_owned();
+    assert_eq!(
+        got(&world),
+        [(from_number, "you said".to_owned()), ("sip:desk@dialtone".to_owned(), "hello".to_owned())]
+    );
+    let texts = world.texts();
+    assert_eq!((texts[0].status, texts[0].direction), (MessageStatus::Received, MessageDirection::Inbound));
+    let reply = texts.iter().find(|fact| fact.body == "you said" && fact.status == Delivered).expect("a delivery");
+    assert_eq!((reply.direction, reply.to.as_str()), (MessageDirection::OutboundReply, "sip:desk@dialtone"));
+    assert_eq!(reply.callback.as_ref().expect("a callback").url, "http://app/told");
+    world.close_books();
+}
+
+#[test]
+fn plain_text_is_an_answer_and_nothing_is_none() {
+    for (says, texts) in [(Says::Raw("text/plain", "as it is"), vec!["as it is"]), (Says::Twiml("<Response/>"), vec![])]
+    {
+        let mut world = answering(move |_| says.clone());
+        assert_eq!(world.text(1, "desk", "+15552000000", "a"), 202);
+        world.run_for(Duration::from_secs(2));
+        let bodies: Vec<String> = got(&world).into_iter().map(|(_, body)| body).collect();
+        assert_eq!(bodies, texts);
+        assert_eq!(world.texts()[0].error_code, 0);
+        world.close_books();
+    }
+}
+
+#[test]
+fn answer_may_lead_elsewhere_but_not_for_ever() {
+    let mut world = answering(|url| match url {
+        "http://app/sms" => {
+            Says::Twiml("<Response><Message action=\"/sent\">one</Message><Message>no</Message></Response>")
+        }
+        "http://app/sent" => Says::Twiml("<Response><Message>two</Message><Redirect>/round</Redirect></Response>"),
+        _ => Says::Twiml("<Response><Redirect>/round</Redirect></Response>"),
+    });
+    assert_eq!(world.text(1, "desk", "+15552000000", "a"), 202);
+    world.run_for(Duration::from_secs(5));
+    let bodies: Vec<String> = got(&world).into_iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies, ["one", "two"]);
+    let sent = world.asked.iter().find(|asked| asked.url == "http://app/sent").expect("the action");
+    assert_eq!(sent.get("MessageStatus"), "queued");
+    assert_ne!(sent.get("MessageSid"), sent.get("SmsMessageSid"), "the answer's, beside the text's own");
+    assert_eq!(world.asked.len(), 10, "ten documents, and no more");
+    assert_eq!(world.texts().last().expect("an error").error_code, 11_215);
+    world.close_books();
+}
+
+#[test]
+fn fallback_is_asked_once_and_what_is_wrong_stands_at_the_text() {
+    for (instead, code, asked) in [
+        (Says::Twiml("<Response><Message>sorry</Message></Response>"), 0, 2),
+        (Says::Fails(11_200), 11_200, 2),
+        (Says::Twiml("<Response><Message to=\"+4930\">x</Message></Response>"), 14_101, 2),
+        (Says::Twiml("<Response><Message><Media>http://a/b</Media></Message></Response>"), 12_200, 2),
+        (Says::Twiml("<Response>"), 12_100, 2),
+    ] {
+        let mut world = answering(move |url| match url {
+            "http://app/sms" => Says::Fails(11_200),
+            _ => instead.clone(),
+        });
+        assert_eq!(world.text(1, "desk", "+15552000000", "a"), 202);
+        world.run_for(Duration::from_secs(2));
+        assert_eq!(world.asked.len(), asked);
+        assert_eq!((world.asked[1].url.as_str(), world.asked[1].get("ErrorCode")), ("http://app/instead", "11200"));
+        let inbound = world.texts().into_iter().rfind(|fact| fact.status == MessageStatus::Received).unwrap();
+        assert_eq!(inbound.error_code, code);
+        world.close_books();
+    }
+}
+
+#[test]
+fn number_without_a_url_for_texts_and_a_number_of_nobody_take_none() {
+    let mut world = answering(|_| Says::Twiml("<Response/>"));
+    assert_eq!(world.text(1, "desk", "+15551000000", "a"), 404);
+    assert_eq!(world.text(1, "desk", "+4930", "a"), 404);
+    assert_eq!(world.text(1, "desk", "+15552000000", &"a".repeat(1_601)), 413);
+    assert_eq!(world.text(1, "desk", "mobile", "a"), 480, "nobody is registered");
+    assert_eq!(world.text(1, "desk", "desk", "to myself"), 202);
+    world.close_books();
 }

@@ -146,7 +146,7 @@ fn stop_ends_what_start_began_and_only_that() {
         let mut world = World::new(1, |_| Says::Twiml("<Response/>"));
         world.restarts = true;
         world.add_phone(CARRIER, Script::Answer(Duration::from_secs(1)));
-        let source = DocumentSource::Twiml(text);
+        let source = DocumentSource::Twiml(text.into());
         world.place(PlaceOrder {
             document: NewDocument { source, fallback: None, at_end: AtEnd::HangUp },
             ..order(Some(RecordingSpec { trim: false, ..spec() }))

@@ -24,8 +24,9 @@ use dialtone_media::proto::{Command, CommandKind, MediaEvent};
 use dialtone_media::recorder::{FileLength, FileOutcome, FileStep};
 use dialtone_media::session::{self, Ports, Session};
 use dialtone_media::worker::Latching;
+use dialtone_sip::digest::{self, Credentials};
 use dialtone_sip::flow::{Flow, Transport};
-use dialtone_sip::msg::{HeaderName, Message, Method};
+use dialtone_sip::msg::{HeaderName, Message, Method, Writer};
 use dialtone_sip::resolve::{Answer, Destination, Question, Resolution};
 use dialtone_sip::stack;
 use dialtone_sip::time::Mono;
@@ -51,6 +52,7 @@ impl Asked {
 }
 
 /// What the application says.
+#[derive(Clone)]
 pub enum Says {
     Twiml(&'static str),
     /// As it comes, with a content type.
@@ -156,6 +158,8 @@ status_callback = "http://app/status"
 account = "{ACCOUNT}"
 number = "+15552000000"
 twiml = "<Response><Echo/></Response>"
+sms_url = "http://app/sms"
+sms_fallback_url = "http://app/instead"
 [[user]]
 account = "{ACCOUNT}"
 username = "desk"
@@ -366,6 +370,48 @@ impl World {
     }
 
     /// The steps of messages, in order, with their error numbers.
+    /// A phone sends a text as a user; the final answer.
+    pub fn text(&mut self, phone: usize, user: &str, to: &str, body: &str) -> u16 {
+        let credentials = Credentials { username: user.into(), password: "secret".into(), realm: None };
+        let uri = format!("sip:{to}@dialtone");
+        let mut authorization = None;
+        for cseq in 1..=2 {
+            let address = self.phones[phone].address;
+            let mut writer = Writer::request("MESSAGE", &uri);
+            self.random();
+            writer.header(HeaderName::Via, format_args!("SIP/2.0/UDP {address};branch=z9hG4bK{:x}", self.random));
+            writer.header(HeaderName::From, format_args!("<sip:{user}@dialtone>;tag=1"));
+            writer.header(HeaderName::To, format_args!("<{uri}>"));
+            let call_id = format!("text{:x}", self.random);
+            writer.header(HeaderName::CallId, &call_id);
+            writer.header(HeaderName::CSeq, format_args!("{cseq} MESSAGE"));
+            writer.header(HeaderName::MaxForwards, "70");
+            if let Some(value) = authorization.take() {
+                writer.header(HeaderName::Authorization, &value as &String);
+            }
+            let request = writer.finish("text/plain", body.as_bytes());
+            self.send(address, SERVER.parse().unwrap(), request);
+            self.run_for(Duration::from_millis(20));
+            let answers = |message: &Message| !message.is_request() && message.call_id() == call_id;
+            let (_, _, response) = self.wire.iter().rev().find(|(_, _, message)| answers(message)).expect("an answer");
+            if response.status() != 401 {
+                return response.status();
+            }
+            let challenges = response.headers(HeaderName::WwwAuthenticate);
+            authorization = digest::answer(challenges, &credentials, "MESSAGE", &uri, "c", 1);
+        }
+        401
+    }
+
+    /// What became of every message, in order, with its text.
+    pub fn texts(&self) -> Vec<&MessageFact> {
+        let facts = self.events.iter().filter_map(|event| match &event.kind {
+            EventKind::Message(fact) => Some(fact.as_ref()),
+            _ => None,
+        });
+        facts.collect()
+    }
+
     pub fn message_steps(&self) -> Vec<(MessageStatus, u32)> {
         let facts = self.events.iter().filter_map(|event| match &event.kind {
             EventKind::Message(fact) => Some((fact.status, fact.error_code)),

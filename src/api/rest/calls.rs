@@ -313,7 +313,7 @@ fn document(form: &Form) -> Result<Option<NewDocument>, Fault> {
     let fallback = form.endpoint("FallbackUrl", "FallbackMethod", 21_205)?;
     let source = match (form.endpoint("Url", "Method", 21_205)?, form.text("Twiml")) {
         (Some(endpoint), _) => DocumentSource::Url(endpoint),
-        (None, Some(twiml)) if twiml.chars().count() <= MAX_TWIML_CHARS => DocumentSource::Twiml(twiml.to_owned()),
+        (None, Some(twiml)) if twiml.chars().count() <= MAX_TWIML_CHARS => DocumentSource::Twiml(twiml.into()),
         (None, Some(_)) => {
             return Err(Fault::parameter(
                 20_001,

@@ -241,7 +241,7 @@ pub(super) async fn create_participant(
         },
         Err(_) => conference,
     };
-    let source = DocumentSource::Twiml(document(&name, &form)?);
+    let source = DocumentSource::Twiml(document(&name, &form)?.into());
     let document = NewDocument { source, fallback: None, at_end: AtEnd::HangUp };
     let order = calls::order(&view, &account, &form, document, calls::status_callback(&form)?)?;
     let known = view.conferences.find(account.sid, |it| it.name == name && it.status != ConferenceStatus::Completed);

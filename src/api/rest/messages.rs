@@ -22,6 +22,7 @@ use crate::events::{Event, EventKind, Message, MessageDirection, MessageFact, Me
 use crate::ids::{CallSid, EventSid, MessageSid};
 use crate::shard::{Mail, wall_ms};
 use crate::store::MessageFilter;
+use crate::twiml::MAX_MESSAGE_CHARS;
 use crate::twiml::parse::target as parse_target;
 
 /// What a list of messages is filtered by.
@@ -29,12 +30,6 @@ pub(super) const FILTERS: &[&str] = &["To", "From", "DateSent", "DateSent<", "Da
 
 /// What a new message is, and who is told of it.
 pub(super) const NEW: &[&str] = &["To", "From", "Body", "StatusCallback", "StatusCallbackMethod"];
-
-/// Twilio's limit.
-const MAX_BODY_CHARS: usize = 1_600;
-/// What one segment of a text holds; one of many holds seven less. With letters beyond ASCII: 70 and 67.
-const SEGMENT_CHARS: usize = 160;
-const WIDE_SEGMENT_CHARS: usize = 70;
 
 pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
     let before = match &page.after {
@@ -79,8 +74,8 @@ pub(super) async fn create(State(view): State<View>, Acting(account): Acting, fo
     }
     let from = form.text("From").ok_or_else(|| Fault::parameter(21_603, "A 'From' phone number is required"))?;
     let body = form.text("Body").ok_or_else(|| Fault::parameter(21_602, "Message body is required"))?;
-    if body.chars().count() > MAX_BODY_CHARS {
-        return Err(Fault::parameter(21_617, format!("The body is longer than {MAX_BODY_CHARS} characters")));
+    if body.chars().count() > MAX_MESSAGE_CHARS {
+        return Err(Fault::parameter(21_617, format!("The body is longer than {MAX_MESSAGE_CHARS} characters")));
     }
     let directory = view.directory.load();
     if !route::may_send_as(from, account.sid, &directory) {
@@ -201,15 +196,6 @@ fn tell(view: &View, message: &Message) {
     }
 }
 
-fn segments(body: &str) -> usize {
-    let (whole, part) = match body.is_ascii() {
-        true => (SEGMENT_CHARS, SEGMENT_CHARS - 7),
-        false => (WIDE_SEGMENT_CHARS, WIDE_SEGMENT_CHARS - 3),
-    };
-    let units = if body.is_ascii() { body.len() } else { body.encode_utf16().count() };
-    if units <= whole { 1 } else { units.div_ceil(part) }
-}
-
 fn resource(Message { account, fact }: &Message) -> Value {
     let path = format!("/2010-04-01/Accounts/{account}/Messages/{}", fact.sid);
     let updated_ms = fact.sent_ms.max(fact.created_ms);
@@ -221,7 +207,7 @@ fn resource(Message { account, fact }: &Message) -> Value {
         "from": fact.from,
         "to": fact.to,
         "body": fact.body,
-        "num_segments": segments(&fact.body).to_string(),
+        "num_segments": fact.segments().to_string(),
         "num_media": "0",
         "direction": fact.direction.as_str(),
         "status": fact.status.as_str(),
@@ -242,29 +228,7 @@ fn why(code: u32) -> Option<&'static str> {
         0 => None,
         30_003 => Some("No device of the user is registered, or none answers"),
         30_005 => Some("The account has no such user any more"),
-        _ => Some("The user's devices do not take the message"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn segments_are_counted_as_in_gsm() {
-        for (body, count) in [
-            ("a".repeat(160), 1),
-            ("a".repeat(161), 2),
-            ("a".repeat(306), 2),
-            ("a".repeat(307), 3),
-            ("ж".repeat(70), 1),
-            ("ж".repeat(71), 2),
-            ("ж".repeat(134), 2),
-            ("ж".repeat(135), 3),
-            ("😀".repeat(35), 1),
-            ("😀".repeat(36), 2),
-        ] {
-            assert_eq!(segments(&body), count, "{}", body.chars().count());
-        }
+        30_008 => Some("The user's devices do not take the message"),
+        _ => Some("What the application of the number answered could not be had, or not be carried out"),
     }
 }

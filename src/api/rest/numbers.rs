@@ -40,11 +40,11 @@ pub(super) const FIELDS: &[Field] = &[
     idle("VoiceCallerIdLookup", "voice_caller_id_lookup", Shape::Flag, Usual::Flag(false)),
     field("VoiceReceiveMode", "voice_receive_mode", Shape::OneOf(&["voice"]), Usual::Text("voice")),
     field("TrunkSid", "trunk_sid", Shape::Sid(Kind::Trunk, 20_001), Usual::Null),
-    idle("SmsApplicationSid", "sms_application_sid", Shape::Sid(Kind::Application, 21_218), Usual::Null),
-    idle("SmsUrl", "sms_url", Shape::Url, Usual::Null),
-    idle("SmsMethod", "sms_method", Shape::Method, Usual::Text("POST")),
-    idle("SmsFallbackUrl", "sms_fallback_url", Shape::Url, Usual::Null),
-    idle("SmsFallbackMethod", "sms_fallback_method", Shape::Method, Usual::Text("POST")),
+    field("SmsApplicationSid", "sms_application_sid", Shape::Sid(Kind::Application, 21_218), Usual::Null),
+    field("SmsUrl", "sms_url", Shape::Url, Usual::Null),
+    field("SmsMethod", "sms_method", Shape::Method, Usual::Text("POST")),
+    field("SmsFallbackUrl", "sms_fallback_url", Shape::Url, Usual::Null),
+    field("SmsFallbackMethod", "sms_fallback_method", Shape::Method, Usual::Text("POST")),
     idle("EmergencyStatus", "emergency_status", Shape::OneOf(&["Active", "Inactive"]), Usual::Text("Inactive")),
     idle("EmergencyAddressSid", "emergency_address_sid", Shape::Text(34), Usual::Null),
     idle("AddressSid", "address_sid", Shape::Text(34), Usual::Null),
@@ -288,6 +288,7 @@ pub(super) fn detail(number: &Number) -> Map<String, Value> {
     };
     let (fallback, callback) =
         (number.application.fallback(), number.application.status_callback.as_ref().map(|callback| &callback.endpoint));
+    let messaging = number.messaging.as_ref();
     let mut detail = fields::read(&Form::default(), FIELDS, None).unwrap_or_default();
     let mut put = |key: &str, value: Value| detail.insert(key.to_owned(), value);
     put("friendly_name", json!(number.number));
@@ -295,6 +296,8 @@ pub(super) fn detail(number: &Number) -> Map<String, Value> {
         (document, "voice_url", "voice_method"),
         (fallback, "voice_fallback_url", "voice_fallback_method"),
         (callback, "status_callback", "status_callback_method"),
+        (messaging.map(|messaging| &messaging.asks), "sms_url", "sms_method"),
+        (messaging.and_then(|messaging| messaging.fallback.as_ref()), "sms_fallback_url", "sms_fallback_method"),
     ] {
         let Some(Endpoint { url: text, method: by }) = endpoint else { continue };
         put(url, json!(text));
@@ -312,7 +315,7 @@ pub(super) fn resource(number: &Number) -> Value {
         "sid": sid,
         "account_sid": account.to_string(),
         "phone_number": number.number,
-        "capabilities": { "voice": true, "sms": false, "mms": false, "fax": false },
+        "capabilities": { "voice": true, "sms": true, "mms": false, "fax": false },
         "address_requirements": "none",
         "emergency_address_status": "unregistered",
         "beta": false,

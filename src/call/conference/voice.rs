@@ -65,7 +65,7 @@ impl Conference {
     pub(super) fn play_held(&mut self, call: CallSid, now: Now, effects: &mut Vec<ConferenceEffect>) {
         let Some(member) = self.members.iter().find(|member| member.call == call) else { return };
         let source = member.hold_source.clone();
-        let source = source.unwrap_or_else(|| DocumentSource::Twiml(HOLD_MUSIC.to_owned()));
+        let source = source.unwrap_or_else(|| DocumentSource::Twiml(HOLD_MUSIC.into()));
         self.play(member.leg_id, Purpose::Held, source, now, effects);
     }
 

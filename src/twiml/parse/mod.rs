@@ -12,11 +12,13 @@ mod link;
 mod queue;
 mod record;
 mod refer;
+mod reply;
 mod say;
 mod sms;
 mod target;
 mod xml;
 
+pub use reply::reply;
 pub use target::target;
 
 use std::borrow::Cow;

@@ -110,7 +110,7 @@ impl Driver {
 }
 
 fn inline(body: &str, at_end: AtEnd) -> VerbInput {
-    let source = DocumentSource::Twiml(format!("<Response>{body}</Response>"));
+    let source = DocumentSource::Twiml(format!("<Response>{body}</Response>").into());
     VerbInput::Replace(NewDocument { source, fallback: None, at_end })
 }
 

@@ -22,7 +22,7 @@ impl WaitSpec {
     /// What plays; `None` is silence.
     pub(in crate::twiml) fn source(self, context: &mut Context<'_>) -> Option<DocumentSource> {
         match self {
-            WaitSpec::Music => Some(DocumentSource::Twiml(HOLD_MUSIC.to_owned())),
+            WaitSpec::Music => Some(DocumentSource::Twiml(HOLD_MUSIC.into())),
             WaitSpec::Silence => None,
             WaitSpec::Document(link, method) => endpoint(link, method, context).map(DocumentSource::Url),
         }
