@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dialtone_sip::digest::{Hashes, Proof};
 use ipnet::IpNet;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -164,7 +165,10 @@ impl Number {
     /// Names what the configuration file says of a number: it changes with that.
     pub fn fingerprint(&self) -> String {
         let Application { document, status_callback, answer_at_once } = &self.application;
-        let text = serde_json::json!([document, status_callback, answer_at_once]).to_string();
+        let mut said = vec![json!(document), json!(status_callback), json!(answer_at_once)];
+        // What nothing is said of leaves the name as it was.
+        said.extend(self.messaging.as_ref().map(|messaging| json!([messaging.asks, messaging.fallback])));
+        let text = Value::Array(said).to_string();
         SecretHash::of(&text).0
     }
 }

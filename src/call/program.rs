@@ -8,7 +8,6 @@ use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
 use super::effect::{Effect, FetchOutcome, ParentInput, SipCommand};
-use super::leg::Signalling;
 use super::{AttemptId, Call, Now, tones};
 use crate::events::{CallStatus, Direction, EndedBy, EventKind};
 use crate::twiml::{
@@ -148,11 +147,10 @@ impl Call {
 
     /// What the caller is told of the callee's ringing: 180 before the answer, a tone after it.
     fn ringback(&mut self, ringback: &Ringback, effects: &mut Vec<Effect>) {
-        if !matches!(self.leg.signalling, Signalling::Answered { .. }) {
-            return;
-        }
         match tones::ringback(ringback) {
-            Some(tone) => self.play(RINGBACK_PLAYER, vec![PlayKind::Tone(tone)], 1, effects),
+            Some(tone) if self.leg.is_answered() => self.play(RINGBACK_PLAYER, vec![PlayKind::Tone(tone)], 1, effects),
+            Some(_) => {}
+            // Also where it is a callee's own that was heard before the answer.
             None => self.hear(Hears::Silence(proto::Silence {}), effects),
         }
     }

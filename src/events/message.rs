@@ -14,6 +14,7 @@ pub struct MessageFact {
     pub to: String,
     /// Empty when it was redacted.
     pub body: String,
+    #[serde(default)]
     pub direction: MessageDirection,
     pub status: MessageStatus,
     /// Why it was not delivered, by Twilio's number; 0: nothing is wrong.
@@ -46,9 +47,10 @@ fn segments(body: &str) -> usize {
 }
 
 /// Who had it sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MessageDirection {
+    #[default]
     OutboundApi,
     /// The document of a call.
     OutboundCall,
@@ -82,6 +84,8 @@ pub enum MessageStatus {
     /// It was never sent.
     Failed,
     /// It came to a number, whose application is asked about it.
+    Receiving,
+    /// It came to a number, and what its application answered was carried out; or it says why not.
     Received,
 }
 
@@ -93,12 +97,13 @@ impl MessageStatus {
             MessageStatus::Delivered => "delivered",
             MessageStatus::Undelivered => "undelivered",
             MessageStatus::Failed => "failed",
+            MessageStatus::Receiving => "receiving",
             MessageStatus::Received => "received",
         }
     }
 
     pub fn is_final(self) -> bool {
-        !matches!(self, MessageStatus::Queued | MessageStatus::Sent)
+        !matches!(self, MessageStatus::Queued | MessageStatus::Sent | MessageStatus::Receiving)
     }
 }
 

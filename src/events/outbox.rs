@@ -420,8 +420,11 @@ fn ends_of_lost_messages(left: &[Event], wall_ms: u64) -> Vec<Event> {
         }
     }
     let ends = last.into_values().filter(|(_, fact)| !fact.status.is_final()).map(|(event, fact)| {
-        let end =
-            MessageFact { status: MessageStatus::Undelivered, error_code: UNKNOWN_ERROR, ..fact.as_ref().clone() };
+        let status = match fact.status {
+            MessageStatus::Receiving => MessageStatus::Received,
+            _ => MessageStatus::Undelivered,
+        };
+        let end = MessageFact { status, error_code: UNKNOWN_ERROR, ..fact.as_ref().clone() };
         let id = EventSid::new(event.id.bits() ^ u128::MAX);
         Event { id, at_ms: wall_ms, kind: EventKind::Message(Box::new(end)), ..event.clone() }
     });

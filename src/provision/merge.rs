@@ -290,7 +290,7 @@ impl<'a> Rows<'a> {
             sid,
             account,
             application: self.answering(row, detail, configured.as_deref()),
-            messaging: self.messaging(row, detail),
+            messaging: self.messaging(row, detail).or_else(|| configured.as_ref()?.messaging.clone()),
             number: detail.phone_number.clone(),
             row: Some(shown.clone()),
         };

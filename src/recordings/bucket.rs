@@ -16,8 +16,8 @@ use object_store::{GetOptions, GetRange, GetResult, MultipartUpload, ObjectStore
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
-use super::Form;
 use super::http::Connector;
+use super::{ArchiveError, Form};
 use crate::ids::RecordingSid;
 use crate::secret::Secret;
 
@@ -87,6 +87,19 @@ const PART_BYTES: usize = 5 << 20;
 
 type Cause = Box<dyn Error + Send + Sync>;
 
+/// Why a file is not stored.
+enum Unsent {
+    /// It cannot be read.
+    File(std::io::Error),
+    Refused(Cause),
+}
+
+impl From<object_store::Error> for Unsent {
+    fn from(error: object_store::Error) -> Unsent {
+        Unsent::Refused(error.into())
+    }
+}
+
 impl Bucket {
     /// Asks nobody yet.
     ///
@@ -117,30 +130,40 @@ impl Bucket {
     }
 
     /// Stores a file, in the place of what may be there. It is stored when this says so, and the storage says how long it is.
-    pub async fn put(&self, sid: RecordingSid, mut file: File) -> Result<(), BucketError> {
+    ///
+    /// # Errors
+    /// Also of the file, which are nothing of the storage's.
+    pub async fn put(&self, sid: RecordingSid, mut file: File) -> Result<(), ArchiveError> {
         let path = self.path(sid);
-        let stored: Result<(), Cause> = async {
+        let stored = async {
             let bytes = self.send(&path, &mut file).await?;
             let there = self.storage.head(&path).await?.size;
-            if there == bytes { Ok(()) } else { Err(format!("{there} of {bytes} bytes are stored").into()) }
+            if there == bytes {
+                Ok(())
+            } else {
+                Err(Unsent::Refused(format!("{there} of {bytes} bytes are stored").into()))
+            }
+        };
+        match stored.await {
+            Err(Unsent::File(error)) => Err(ArchiveError::Io(error)),
+            Err(Unsent::Refused(cause)) => Ok(self.told(Op::Upload, Err::<(), Cause>(cause))?),
+            Ok(()) => Ok(self.told(Op::Upload, Ok::<(), Cause>(()))?),
         }
-        .await;
-        self.told(Op::Upload, stored)
     }
 
     /// In one request, or in parts. Gives the bytes that were sent.
-    async fn send(&self, path: &Path, file: &mut File) -> Result<u64, Cause> {
-        let mut part = next_part(file).await?;
+    async fn send(&self, path: &Path, file: &mut File) -> Result<u64, Unsent> {
+        let mut part = next_part(file).await.map_err(Unsent::File)?;
         let mut bytes = part.len() as u64;
         if part.len() < PART_BYTES {
             self.storage.put(path, part.into()).await?;
             return Ok(bytes);
         }
         let mut upload = self.storage.put_multipart(path).await?;
-        let sent: Result<u64, Cause> = async {
+        let sent: Result<u64, Unsent> = async {
             while !part.is_empty() {
                 upload.put_part(std::mem::take(&mut part).into()).await?;
-                part = next_part(file).await?;
+                part = next_part(file).await.map_err(Unsent::File)?;
                 bytes += part.len() as u64;
             }
             upload.complete().await?;

@@ -182,12 +182,23 @@ impl Archive {
     /// Moves a recording that is complete into the bucket, if it is not there yet: the file goes when the object is there.
     pub async fn upload(&self, sid: RecordingSid) -> Result<(), ArchiveError> {
         let (Some(bucket), Some(upload)) = (&self.bucket, self.uploads.begin(sid)) else { return Ok(()) };
+        if upload.is_unwanted() {
+            bucket.delete(sid).await?;
+            return Ok(upload.end());
+        }
         let wav = match tokio::fs::File::open(self.path(sid, Form::Wav)).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(upload.end()),
             wav => wav?,
         };
-        bucket.put(sid, wav).await?;
-        if upload.end() { Ok(bucket.delete(sid).await?) } else { Ok(self.discard(sid).await?) }
+        let stored = bucket.put(sid, wav).await;
+        // Stored or not: the storage may have it for all that we know.
+        if upload.is_unwanted() {
+            bucket.delete(sid).await?;
+        } else {
+            stored?;
+            self.discard(sid).await?;
+        }
+        Ok(upload.end())
     }
 
     /// Deletes every form, wherever it is; what is not there is no error.

@@ -1,62 +1,62 @@
 //! Which recordings are on their way into the bucket, so that none goes twice at once, and none that is deleted meanwhile
 //! stays there.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ids::RecordingSid;
 
-/// True: deleted since it set out.
-type Travellers = HashMap<RecordingSid, bool>;
-
 /// All that are on their way; clones share it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Uploads(Arc<Mutex<Travellers>>);
+pub(super) struct Uploads(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    under_way: HashSet<RecordingSid>,
+    /// Deleted while they were on their way: their objects must go, should there be any.
+    unwanted: HashSet<RecordingSid>,
+}
 
 impl Uploads {
     /// `None`: it is on its way already.
     pub fn begin(&self, sid: RecordingSid) -> Option<Upload> {
-        let mut all = self.all();
-        if all.contains_key(&sid) {
-            return None;
-        }
-        all.insert(sid, false);
-        Some(Upload { all: self.clone(), sid, has_ended: false })
+        self.known().under_way.insert(sid).then(|| Upload { all: self.clone(), sid })
     }
 
     /// Its file is deleted. Said before its object is, so that one of the two sees the other's.
     pub fn deleted(&self, sid: RecordingSid) {
-        if let Some(is_deleted) = self.all().get_mut(&sid) {
-            *is_deleted = true;
+        let mut known = self.known();
+        if known.under_way.contains(&sid) {
+            known.unwanted.insert(sid);
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, Travellers> {
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// One that is on its way, until this is dropped.
+/// One that is on its way, until this is dropped. One that fails may set out again.
 pub(super) struct Upload {
     all: Uploads,
     sid: RecordingSid,
-    has_ended: bool,
 }
 
 impl Upload {
-    /// It has arrived. True: it was deleted meanwhile, and its object must go.
-    pub fn end(mut self) -> bool {
-        self.has_ended = true;
-        self.all.all().remove(&self.sid).unwrap_or_default()
+    /// It was deleted since it first set out.
+    pub fn is_unwanted(&self) -> bool {
+        self.all.known().unwanted.contains(&self.sid)
+    }
+
+    /// Nothing of it is left to do.
+    pub fn end(self) {
+        self.all.known().unwanted.remove(&self.sid);
     }
 }
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        // Another of that sid may be on its way by now.
-        if !self.has_ended {
-            self.all.all().remove(&self.sid);
-        }
+        self.all.known().under_way.remove(&self.sid);
     }
 }
 
@@ -70,11 +70,16 @@ mod tests {
         let first = uploads.begin(sid).expect("nobody is on the way");
         assert!(uploads.begin(sid).is_none());
         uploads.deleted(RecordingSid::new(2));
-        assert!(!first.end());
-        let second = uploads.begin(sid).expect("the first has arrived");
+        assert!(!first.is_unwanted());
         uploads.deleted(sid);
-        assert!(second.end());
-        drop(uploads.begin(sid).expect("the second has arrived"));
-        assert!(uploads.begin(sid).is_some(), "one that failed may set out again");
+        assert!(first.is_unwanted());
+        // It failed, and sets out again.
+        drop(first);
+        let second = uploads.begin(sid).expect("the first is not on its way any more");
+        assert!(second.is_unwanted(), "what the storage may have is still to be deleted");
+        second.end();
+        assert!(!uploads.begin(sid).expect("the second has ended").is_unwanted());
+        let third = uploads.begin(RecordingSid::new(2)).expect("it was not on its way when it was deleted");
+        assert!(!third.is_unwanted());
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use crate::events::{CallRecord, Event, EventKind, Subscriber};
 use crate::ids::RecordingSid;
-use crate::recordings::Archive;
+use crate::recordings::{Archive, ArchiveError};
 use crate::store::Store;
 
 const QUEUE: usize = 1_024;
@@ -68,7 +68,15 @@ async fn upload(
         match archive.upload(sid).await {
             Ok(()) => pause = PAUSES.0,
             Err(error) => {
-                tracing::debug!(recording = %sid, %error, "a recording is not uploaded yet");
+                match error {
+                    // The log has it already.
+                    ArchiveError::Away => tracing::debug!(recording = %sid, "a recording is not uploaded yet"),
+                    error => tracing::error!(
+                        recording = %sid,
+                        %error,
+                        "a recording cannot be moved into the bucket: see that its file can be read and deleted; it is tried again"
+                    ),
+                }
                 let _ = again.try_send(sid);
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSES.1);

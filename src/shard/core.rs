@@ -11,7 +11,7 @@ use bytes::Bytes;
 use dialtone_media::proto::{CommandKind, MediaEvent, MediaEventKind};
 use dialtone_sip::dialog::DialogId;
 use dialtone_sip::flow::{ConnectionId, Flow};
-use dialtone_sip::msg::Message;
+use dialtone_sip::msg::{HeaderName, Message, Method};
 use dialtone_sip::resolve::Resolution;
 use dialtone_sip::stack::{self, Event as StackEvent, Invitation, Received, Reply, Stack, Transmit};
 use dialtone_sip::time::Mono;
@@ -21,7 +21,7 @@ use super::gate::Gate;
 use super::messages::Sending;
 use super::outbound::Resolving;
 use super::queues::Queues;
-use super::replies::Asked;
+use super::replies::Asking;
 use super::rooms::Rooms;
 use crate::account::Directory;
 use crate::app::Guard;
@@ -120,10 +120,10 @@ pub struct Core {
     pub(super) calls: TokenMap<CallSid, Box<Slot>>,
     by_dialog: TokenMap<DialogId, (CallSid, AttemptId)>,
     /// Which call each leg of a session belongs to.
-    pub(super) sessions: TokenMap<u64, Vec<(u32, CallSid)>>,
+    pub(super) sessions: TokenMap<u64, SessionLegs>,
     pub(super) resolving: TokenMap<u64, Resolving>,
-    pub(super) messages: Vec<Sending>,
-    pub(super) asked: TokenMap<CallSid, Asked>,
+    pub(super) sending: Sending,
+    pub(super) asked: Asking,
     pub(super) rooms: Rooms,
     pub(super) queues: Queues,
     deadlines: BinaryHeap<Reverse<(Mono, CallSid)>>,
@@ -150,8 +150,8 @@ impl Core {
             by_dialog: TokenMap::default(),
             sessions: TokenMap::default(),
             resolving: TokenMap::default(),
-            messages: Vec::new(),
-            asked: TokenMap::default(),
+            sending: Sending::default(),
+            asked: Asking::default(),
             rooms: Rooms::default(),
             queues: Queues::default(),
             deadlines: BinaryHeap::new(),
@@ -197,15 +197,15 @@ impl Core {
         self.calls.values().map(|slot| &slot.call)
     }
 
-    /// Whether nothing is left of any call.
+    /// Whether nothing is left of any call, nor of a text that an application is asked about.
     pub fn has_no_calls(&self) -> bool {
-        self.calls.is_empty() && self.rooms.is_empty() && self.queues.is_empty()
+        self.calls.is_empty() && self.rooms.is_empty() && self.queues.is_empty() && self.asked.is_empty()
     }
 
     /// Whether no look-up is under way and no session is known: with no calls, nothing at all is left.
     pub fn is_settled(&self) -> bool {
         self.resolving.is_empty()
-            && self.messages.is_empty()
+            && self.sending.is_empty()
             && self.sessions.is_empty()
             && self.by_dialog.is_empty()
             && self.inputs.is_empty()
@@ -287,8 +287,8 @@ impl Core {
 
     /// The worker took nothing of this: the call is told so.
     pub fn handle_media_lost(&mut self, session_id: u64, now: Now) {
-        let legs = self.sessions.get(&session_id).cloned().unwrap_or_default();
-        self.inputs.extend(legs.into_iter().map(|(_, sid)| (sid, CallInput::MediaLost)));
+        let legs = self.sessions.get(&session_id).into_iter().flat_map(|session| &session.legs);
+        self.inputs.extend(legs.map(|(_, sid)| (*sid, CallInput::MediaLost)));
         if let Some(conference) = self.rooms.of_session(session_id) {
             self.give_conference(conference, ConferenceInput::MediaLost, now);
         }
@@ -296,9 +296,7 @@ impl Core {
     }
 
     pub fn handle_document(&mut self, call: CallSid, fetch: u32, outcome: FetchOutcome, now: Now) {
-        if self.answered(call, fetch, &outcome, now) {
-            return self.work(now);
-        }
+        let Some(outcome) = self.answered(call, fetch, outcome, now) else { return self.work(now) };
         match self.rooms.of_actor(call) {
             Some(conference) => {
                 self.give_conference(conference, ConferenceInput::Document { fetch, outcome }, now);
@@ -419,7 +417,9 @@ impl Core {
         invitations: Vec<Invitation>,
     ) -> CallSid {
         let sid = call.sid();
-        self.sessions.entry(call.session_id()).or_default().push((call.leg_id(), sid));
+        let session = self.sessions.entry(call.session_id()).or_default();
+        session.legs.push((call.leg_id(), sid));
+        session.given = session.given.max(call.leg_id() + 1);
         for (attempt, dialog) in dialogs.iter().enumerate() {
             if let Some(dialog) = dialog {
                 self.by_dialog.insert(*dialog, (sid, AttemptId(attempt as u8)));
@@ -436,9 +436,9 @@ impl Core {
             self.by_dialog.remove(&dialog);
         }
         let session = slot.call.session_id();
-        if let Some(legs) = self.sessions.get_mut(&session) {
-            legs.retain(|(_, owner)| *owner != sid);
-            if legs.is_empty() {
+        if let Some(known) = self.sessions.get_mut(&session) {
+            known.legs.retain(|(_, owner)| *owner != sid);
+            if known.legs.is_empty() {
                 self.sessions.remove(&session);
                 let command = CommandKind::Release(dialtone_media::proto::Release {});
                 self.out.push_back(Output::Media { session_id: session, command });
@@ -456,7 +456,7 @@ impl Core {
     }
 
     fn call_of_leg(&self, session_id: u64, leg_id: u32) -> Option<CallSid> {
-        self.sessions.get(&session_id)?.iter().find(|(leg, _)| *leg == leg_id).map(|(_, sid)| *sid)
+        self.sessions.get(&session_id)?.legs.iter().find(|(leg, _)| *leg == leg_id).map(|(_, sid)| *sid)
     }
 
     fn stack_event(&mut self, event: StackEvent, now: Now) {
@@ -502,20 +502,17 @@ impl Core {
 
     /// A request inside a dialog other than INVITE, ACK and BYE.
     fn in_dialog(&mut self, dialog: DialogId, transaction: stack::TransactionId, request: &Message, now: Now) {
-        use dialtone_sip::msg::{HeaderName, Method};
         let event = match request.method() {
             Some(Method::Info) => dialtone_sip::dialog::info_digit(request).map(SipEvent::Digit),
             Some(Method::Notify) => dialtone_sip::dialog::refer_progress(request)
                 .map(|(status, is_last)| SipEvent::ReferNotified { status, is_last }),
-            Some(Method::Refer) => dialtone_sip::dialog::refer_target(request)
-                .map(|target| SipEvent::Referred(referral(request, target)))
-                .ok(),
+            Some(Method::Refer) => return self.referred(dialog, transaction, request, now),
             _ => None,
         };
         let reply = match request.method() {
-            // What becomes of it is told by NOTIFY.
-            Some(Method::Refer) => Reply::new(dialtone_sip::dialog::refer_target(request).err().unwrap_or(202)),
             Some(_) if event.is_some() => Reply::new(200),
+            // Texts are taken outside of calls.
+            Some(Method::Message) => Reply::new(403),
             // Of REFER only (RFC 6665 s8.3.1).
             Some(Method::Notify) => Reply::new(489).named("Allow-Events", "refer".to_owned()),
             Some(Method::Options) => Reply::new(200).header(HeaderName::Allow, stack::ALLOW.to_owned()),
@@ -531,11 +528,29 @@ impl Core {
             self.inputs.push_back((sid, CallInput::Sip { attempt, event }));
         }
     }
+
+    /// What becomes of a REFER is told by NOTIFY; here it is only whether it can be read (RFC 3515 s2.4.2).
+    fn referred(&mut self, dialog: DialogId, transaction: stack::TransactionId, request: &Message, now: Now) {
+        let target = dialtone_sip::dialog::refer_target(request);
+        let mut reply = Reply::new(target.err().unwrap_or(202));
+        if let (Ok(_), Some(own)) = (target, self.stack.dialog(dialog)) {
+            reply = reply.header(HeaderName::Contact, own.contact.clone());
+        }
+        self.stack.reply(transaction, request, &reply, now.mono);
+        if let (Ok(target), Some((sid, attempt))) = (target, self.by_dialog.get(&dialog).copied()) {
+            let referral = Referral { target: target.to_owned(), params: route::custom_headers(request) };
+            self.inputs.push_back((sid, CallInput::Sip { attempt, event: SipEvent::Referred(referral) }));
+        }
+    }
 }
 
-/// What a REFER asks for.
-fn referral(request: &Message, target: &str) -> Referral {
-    Referral { target: target.to_owned(), params: route::custom_headers(request) }
+/// The legs of a media session.
+#[derive(Default)]
+pub(super) struct SessionLegs {
+    /// And whose they are.
+    pub(super) legs: Vec<(u32, CallSid)>,
+    /// The number of the next. None is given twice: others may still hear by the number of one that is over.
+    pub(super) given: u32,
 }
 
 fn sdp_of(message: &Message) -> Bytes {

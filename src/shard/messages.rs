@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use dialtone_sip::flow::Flow;
-use dialtone_sip::msg::{HeaderName, Message};
+use dialtone_sip::msg::{HeaderName, Message, SipUri};
 use dialtone_sip::stack::{Reply, Request};
+use dialtone_sip::tokens::TokenMap;
 
 use super::core::{Core, Output};
 use super::outbound::from_header;
-use super::replies::MAX_ASKED;
 use crate::account::{Aor, Number, Origin, User};
 use crate::call::Now;
 use crate::call::route::{self, Reach};
@@ -29,18 +29,41 @@ const INVALID_FROM: u32 = 14_102;
 /// A message over UDP is to fit into a datagram that nobody cuts (RFC 3428 s8).
 const MAX_UDP_BODY_BYTES: usize = 1_000;
 
+/// Messages that devices have not answered yet; with as many a further one fails, and a device that sends one is told 503.
+const MAX_SENDING: usize = 10_000;
+
+/// Twilio's number for a message that finds no room.
+const QUEUE_OVERFLOW: u32 = 30_001;
+
 /// To whom a device sends a text.
 enum Recipient {
     User(Target),
     Number(Arc<Number>),
 }
 
-/// A message that devices have not answered yet.
+/// The messages that devices have not answered yet.
+#[derive(Default)]
 pub(super) struct Sending {
+    messages: TokenMap<MessageSid, Sent>,
+    /// Whose the open requests are.
+    requests: TokenMap<u64, MessageSid>,
+}
+
+struct Sent {
     account: AccountSid,
     fact: MessageFact,
-    /// Its requests that are open.
-    open: Vec<u64>,
+    /// How many requests are open.
+    open: usize,
+}
+
+impl Sending {
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.messages.len() >= MAX_SENDING
+    }
 }
 
 impl Core {
@@ -52,6 +75,7 @@ impl Core {
 
     fn send(&mut self, account: AccountSid, target: &Target, fact: MessageFact, now: Now) {
         match route::outbound(target, account, &self.settings.directory) {
+            _ if self.sending.is_full() => self.end_message(account, fact, MessageStatus::Failed, QUEUE_OVERFLOW, now),
             Ok(Reach::User(user)) => self.send_to_devices(account, &user, fact, now),
             _ => self.end_message(account, fact, MessageStatus::Failed, UNKNOWN_DESTINATION, now),
         }
@@ -62,9 +86,10 @@ impl Core {
     pub(super) fn messaged(&mut self, flow: Flow, request: &Message, origin: &Origin, now: Now) {
         let transaction = self.stack.accept_request(flow, request);
         let reply = match self.read_message(request, origin, now) {
+            _ if self.draining || !self.admits || self.sending.is_full() => self.unavailable(),
             Err(reply) => reply,
             Ok((Recipient::Number(number), fact)) => match &number.messaging {
-                Some(_) if self.asked.len() >= MAX_ASKED => self.unavailable(),
+                Some(_) if self.asked.is_full(number.account) => self.unavailable(),
                 Some(messaging) => {
                     self.ask_about(number.account, fact, messaging, now);
                     Reply::new(202)
@@ -75,8 +100,7 @@ impl Core {
                 let (account, sid) = (origin.account(), fact.sid);
                 self.tell_message(account, fact.clone(), now);
                 self.send(account, &target, fact, now);
-                let is_sent = self.messages.iter().any(|sending| sending.fact.sid == sid);
-                Reply::new(if is_sent { 202 } else { 480 })
+                Reply::new(if self.sending.messages.contains_key(&sid) { 202 } else { 480 })
             }
         };
         self.stack.reply(transaction, request, &reply, now.mono);
@@ -89,15 +113,10 @@ impl Core {
         now: Now,
     ) -> Result<(Recipient, MessageFact), Reply> {
         let Origin::User(user) = origin else { return Err(Reply::new(403)) };
-        let called = route::called(request);
-        let target = Target::Client { identity: called.clone(), parameters: Vec::new() };
-        let directory = &self.settings.directory;
-        let (recipient, to, status) = if route::takes_messages(&target, user.account, directory) {
-            (Recipient::User(target), format!("client:{called}"), MessageStatus::Queued)
-        } else if let Some(number) = directory.number(user.account, &called) {
-            (Recipient::Number(number.clone()), called, MessageStatus::Received)
-        } else {
-            return Err(Reply::new(404));
+        let (recipient, to) = self.recipient(request, user).ok_or_else(|| Reply::new(404))?;
+        let status = match recipient {
+            Recipient::User(_) => MessageStatus::Queued,
+            Recipient::Number(_) => MessageStatus::Receiving,
         };
         if request.content_type().as_deref() != Some("text/plain") {
             return Err(Reply::new(415).header(HeaderName::Accept, "text/plain".to_owned()));
@@ -119,6 +138,31 @@ impl Core {
             callback: None,
         };
         Ok((recipient, fact))
+    }
+
+    /// Who is meant, and how the customer writes it: a user of a SIP domain by the whole URI, others and numbers by the user
+    /// part.
+    fn recipient(&self, request: &Message, sender: &User) -> Option<(Recipient, String)> {
+        let directory = &self.settings.directory;
+        let called = route::called(request);
+        let domain = SipUri::parse(request.request_uri()).ok().and_then(|uri| directory.sip_domain(uri.host.host));
+        let (target, written) = match domain {
+            Some(domain) => {
+                let uri = format!("sip:{called}@{}", domain.name);
+                (parse::target(&uri, None, None)?, uri)
+            }
+            None => {
+                let written = format!("client:{called}");
+                (Target::Client { identity: called.clone(), parameters: Vec::new() }, written)
+            }
+        };
+        match route::outbound(&target, sender.account, directory) {
+            Ok(Reach::User(_)) => Some((Recipient::User(target), written)),
+            _ => {
+                let number = directory.number(sender.account, &called)?;
+                Some((Recipient::Number(number.clone()), number.number.clone()))
+            }
+        }
     }
 
     /// The text of a call's document; `None`, with a notice, if it cannot be sent.
@@ -203,24 +247,28 @@ impl Core {
         if requests.is_empty() {
             return self.end_message(account, fact, MessageStatus::Undelivered, UNKNOWN_ERROR, now);
         }
-        let open = requests.into_iter().map(|request| self.stack.message(request, now.mono)).collect();
+        let open: Vec<u64> = requests.into_iter().map(|request| self.stack.message(request, now.mono)).collect();
         let fact = MessageFact { status: MessageStatus::Sent, sent_ms: now.wall_ms, ..fact };
         self.tell_message(account, fact.clone(), now);
-        self.messages.push(Sending { account, fact, open });
+        self.sending.requests.extend(open.iter().map(|request| (*request, fact.sid)));
+        self.sending.messages.insert(fact.sid, Sent { account, fact, open: open.len() });
     }
 
     /// A device has answered, or did not. The first that takes it decides; else the last that does not.
     pub(super) fn message_answered(&mut self, request: u64, status: u16, now: Now) {
-        let Some(at) = self.messages.iter().position(|sending| sending.open.contains(&request)) else { return };
-        self.messages[at].open.retain(|open| *open != request);
-        if status < 300 {
-            let Sending { account, fact, .. } = self.messages.swap_remove(at);
-            self.end_message(account, fact, MessageStatus::Delivered, 0, now);
-        } else if self.messages[at].open.is_empty() {
-            let Sending { account, fact, .. } = self.messages.swap_remove(at);
-            let code = if matches!(status, 408 | 480 | 503) { UNREACHABLE } else { UNKNOWN_ERROR };
-            self.end_message(account, fact, MessageStatus::Undelivered, code, now);
+        let Some(sid) = self.sending.requests.remove(&request) else { return };
+        let Some(sent) = self.sending.messages.get_mut(&sid) else { return };
+        sent.open -= 1;
+        if status >= 300 && sent.open > 0 {
+            return;
         }
+        let Some(Sent { account, fact, .. }) = self.sending.messages.remove(&sid) else { return };
+        let (end, code) = match status {
+            ..300 => (MessageStatus::Delivered, 0),
+            408 | 480 | 503 => (MessageStatus::Undelivered, UNREACHABLE),
+            _ => (MessageStatus::Undelivered, UNKNOWN_ERROR),
+        };
+        self.end_message(account, fact, end, code, now);
     }
 
     fn end_message(&mut self, account: AccountSid, fact: MessageFact, status: MessageStatus, code: u32, now: Now) {

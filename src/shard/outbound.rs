@@ -124,7 +124,7 @@ impl Core {
             params: Vec::new(),
             status_callback: order.spec.status_callback.clone(),
             session_id,
-            leg_id: self.free_leg(session_id),
+            leg_id: self.sessions.get(&session_id).map_or(0, |session| session.given),
             link: plan.link(),
             document: None,
             answer_at_once: false,
@@ -132,13 +132,6 @@ impl Core {
         let leg = ChildLeg { sid: opening.sid, leg_id: opening.leg_id };
         self.inputs.push_back((parent, CallInput::ChildStarted { branch, leg }));
         self.launch(plan, |attempts| Call::dialled(opening, parent, order.spec, attempts));
-    }
-
-    /// A number for a further leg of a session.
-    fn free_leg(&self, session_id: u64) -> u32 {
-        let taken =
-            |leg: &u32| self.sessions.get(&session_id).is_some_and(|legs| legs.iter().any(|(other, _)| other == leg));
-        (0..).find(|leg| !taken(leg)).expect("a session has less legs than there are numbers")
     }
 
     /// Takes an outgoing call in and begins it, once its servers are known.

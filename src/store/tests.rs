@@ -72,7 +72,10 @@ async fn postgres_database() -> String {
     );
     let name = format!("store_{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
     let admin = connect(&server).await;
-    sqlx::query(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&admin).await.unwrap();
+    // A server that is used again may have one of a process of the same number.
+    for text in [format!("DROP DATABASE IF EXISTS {name}"), format!("CREATE DATABASE {name}")] {
+        sqlx::query(AssertSqlSafe(text)).execute(&admin).await.unwrap();
+    }
     admin.close().await;
     format!("{}/{name}", server.rsplit_once('/').unwrap().0)
 }

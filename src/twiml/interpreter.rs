@@ -121,7 +121,7 @@ impl Interpreter {
             VerbInput::Document { fetch, result } => self.document(fetch, result),
             VerbInput::Ready => self.ready(),
             VerbInput::PreconditionFailed => self.precondition_failed(),
-            VerbInput::Referred(_) if matches!(self.state, State::Fetching(_) | State::Waiting(_)) => {
+            VerbInput::Referred(_) if matches!(self.state, State::Idle | State::Fetching(_) | State::Waiting(_)) => {
                 self.context().refuse_refer(None)
             }
             VerbInput::Audio { ticket, ref result } => {

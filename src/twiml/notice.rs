@@ -48,12 +48,14 @@ pub mod code {
     pub const SCHEMA_WARNING: u32 = 12200;
     pub const INVALID_CONTENT_TYPE: u32 = 12300;
     pub const INTERNAL: u32 = 12400;
-    /// A REFER on a call whose Dial has no referUrl.
-    pub const DIAL_NO_REFER_URL: u32 = 13802;
     pub const DIAL_INVALID_NOUN: u32 = 13201;
     pub const DIAL_INVALID_CALLER_ID: u32 = 13214;
     pub const DIAL_INVALID_NUMBER: u32 = 13223;
-    pub const SMS_BODY: u32 = 14103;
     pub const GATHER_INVALID_FINISH_ON_KEY: u32 = 13310;
     pub const SAY_INVALID_TEXT: u32 = 13520;
+    /// A REFER on a call whose Dial has no referUrl.
+    pub const DIAL_NO_REFER_URL: u32 = 13802;
+    pub const SMS_BODY: u32 = 14103;
+    /// A text is answered by more messages than may be.
+    pub const MESSAGE_RATE: u32 = 14107;
 }

@@ -59,10 +59,10 @@ fn nobody_registered_nobody_known_and_a_text_too_long_for_a_datagram() {
 #[test]
 fn document_sends_a_text_and_its_action_is_told_which() {
     for (attributes, told, notices) in [
-        ("to=\"client:desk\"", "queued", vec![]),
-        ("to=\"client:desk\" from=\"client:desk\"", "queued", vec![]),
-        ("", "failed", vec![14_101]),
-        ("to=\"client:desk\" from=\"+4930\"", "failed", vec![14_102]),
+        ("to=\"client:desk\"", "sending", vec![]),
+        ("to=\"client:desk\" from=\"client:desk\"", "sending", vec![]),
+        ("", "invalid", vec![14_101]),
+        ("to=\"client:desk\" from=\"+4930\"", "invalid", vec![14_102]),
     ] {
         let document: &'static str = Box::leak(
             format!("<Response><Sms {attributes} action=\"/after\">on my way</Sms></Response>").into_boxed_str(),
@@ -77,8 +77,8 @@ fn document_sends_a_text_and_its_action_is_told_which() {
         world.run_for(Duration::from_secs(3));
         let after = world.asked.iter().find(|asked| asked.url == "http://app/after").expect("the action");
         assert_eq!(after.get("SmsStatus"), told, "{attributes}");
-        assert_eq!(after.get("SmsSid").starts_with("SM"), told == "queued");
-        let queued = told == "queued";
+        assert_eq!(after.get("SmsSid").starts_with("SM"), told == "sending");
+        let queued = told == "sending";
         assert_eq!(world.phones[desk].seen().len(), usize::from(queued));
         assert_eq!(world.message_steps().last(), queued.then_some(&(Delivered, 0)));
         world.close_books();
@@ -132,7 +132,9 @@ fn application_of_a_number_is_asked_about_a_text_and_its_answer_is_sent() {
         [(from_number, "you said".to_owned()), ("sip:desk@dialtone".to_owned(), "hello".to_owned())]
     );
     let texts = world.texts();
-    assert_eq!((texts[0].status, texts[0].direction), (MessageStatus::Received, MessageDirection::Inbound));
+    assert_eq!((texts[0].status, texts[0].direction), (MessageStatus::Receiving, MessageDirection::Inbound));
+    let last = texts.iter().rfind(|fact| fact.direction == MessageDirection::Inbound).expect("the text");
+    assert_eq!((last.status, last.error_code), (MessageStatus::Received, 0));
     let reply = texts.iter().find(|fact| fact.body == "you said" && fact.status == Delivered).expect("a delivery");
     assert_eq!((reply.direction, reply.to.as_str()), (MessageDirection::OutboundReply, "sip:desk@dialtone"));
     assert_eq!(reply.callback.as_ref().expect("a callback").url, "http://app/told");

@@ -76,6 +76,13 @@ fn notified(line: &str) -> Saw {
     Saw::Notified { line: line.to_owned() }
 }
 
+/// The numbers of the legs that are there.
+fn legs(world: &World) -> Vec<u32> {
+    let mut legs: Vec<u32> = world.core.calls().map(|call| call.leg_id()).collect();
+    legs.sort_unstable();
+    legs
+}
+
 fn invitations(world: &World) -> Vec<Saw> {
     world.saw(1).into_iter().filter(|saw| matches!(saw, Saw::Invited { .. })).collect()
 }
@@ -97,6 +104,7 @@ fn callee_that_transfers_its_caller_is_out_and_the_caller_goes_on() {
     );
     assert!(world.saw(0).iter().all(|saw| !matches!(saw, Saw::Ended { .. })), "the caller is still there");
     assert!(world.asked.iter().all(|asked| asked.url != "http://app/after"), "no action: another document runs");
+    assert_eq!(legs(&world), [0, 2], "no number is given twice");
     world.hang_up(0);
     world.close_books();
     assert_eq!(world.records().len(), 3);
@@ -115,6 +123,7 @@ fn caller_that_transfers_its_callee_is_out_and_the_callee_goes_on() {
         ["sip:+15557777777@pbx.example", "outbound-dial", "in-progress"]
     );
     assert_eq!(invitations(&world).len(), 2, "the callee's document calls the other");
+    assert_eq!(legs(&world), [1, 2]);
     world.hang_up(1);
     world.close_books();
     assert_eq!(world.records().len(), 3);

@@ -146,6 +146,11 @@ impl Stack {
             self.refuse(&message, flow, &Reply::new(500).reason("CSeq Out Of Order"));
             return;
         }
+        // Before the answer there is nobody to be replaced, and no way to tell what becomes of it.
+        if method == Method::Refer && self.usages.get(&dialog).is_some_and(|usage| usage.phase == Phase::Early) {
+            self.refuse(&message, flow, &Reply::new(403).reason("Not Answered Yet"));
+            return;
+        }
         match method {
             Method::Bye => self.receive_bye(dialog, flow, message, now),
             Method::Invite => self.receive_reinvite(dialog, flow, message, now),

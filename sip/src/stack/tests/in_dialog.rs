@@ -446,3 +446,28 @@ fn dialog_has_one_timer_in_the_queue_however_often_it_is_armed() {
     world.receive(Ask::inside("BYE", &tag, 12).text());
     world.finish();
 }
+
+#[test]
+fn what_became_of_a_refer_is_told_by_notify_and_of_a_later_one_by_its_number() {
+    let mut world = World::new(udp());
+    let (dialog, tag) = world.incoming();
+    world.command(|stack, now| stack.notify_refer(dialog, 200, now));
+    assert!(world.take_sent().is_empty(), "nobody asked");
+    for (cseq, status, event, line) in
+        [(11, 603, "refer", "SIP/2.0 603 Decline\r\n"), (12, 200, "refer;id=12", "SIP/2.0 200 OK\r\n")]
+    {
+        world.receive(Ask::inside("REFER", &tag, cseq).text());
+        let Event::InDialog { transaction, request, .. } = world.take_event() else { panic!("not told") };
+        world.command(|stack, now| stack.reply(transaction, &request, &Reply::new(202), now));
+        assert_eq!(world.take_lines(), ["202 REFER"]);
+        world.command(|stack, now| stack.notify_refer(dialog, status, now));
+        let notify = world.take_one();
+        assert_eq!((header(&notify, HeaderName::Event), notify.body().as_ref()), (event, line.as_bytes()));
+        assert_eq!(notify.other_header("Subscription-State"), Some("terminated;reason=noresource"));
+        assert_eq!(notify.content_type().as_deref(), Some("message/sipfrag"));
+        assert!(header(&notify, HeaderName::Contact).starts_with("<sip:"));
+        world.receive(answer(&notify, 200, &tag));
+    }
+    world.receive(Ask::inside("BYE", &tag, 13).text());
+    world.finish();
+}

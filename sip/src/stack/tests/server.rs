@@ -207,6 +207,20 @@ fn bye_of_the_caller_in_an_early_dialog_ends_it_with_487() {
 }
 
 #[test]
+fn refer_before_the_answer_is_refused() {
+    let mut world = World::new(udp());
+    let dialog = world.ringing();
+    let tag = world.take_one().to_tag().unwrap().to_owned();
+    world.receive(Ask::inside("REFER", &tag, 11).text());
+    assert_eq!(world.take_lines(), ["403 REFER"]);
+    assert!(world.events.is_empty(), "nobody is told");
+    world.command(|stack, now| stack.notify_refer(dialog, 200, now));
+    assert!(world.take_sent().is_empty());
+    world.command(|stack, now| stack.decline(dialog, &Reply::new(486), now));
+    world.finish();
+}
+
+#[test]
 fn bye_of_ours_before_the_answer_is_a_refusal() {
     let mut world = World::new(udp());
     let dialog = world.ringing();

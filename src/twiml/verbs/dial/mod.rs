@@ -200,13 +200,20 @@ impl Dial {
 
     /// The callee wants to be replaced: it goes, and the caller goes on with what the application says.
     fn callee_refers(&mut self, id: BranchId, referral: &Referral, context: &mut Context<'_>) -> Step {
-        let Some((link, method)) = self.spec.refer.clone().filter(|_| self.phase == Phase::Bridged(id)) else {
+        let Some(Endpoint { url, method }) = self.transfer(context).filter(|_| self.phase == Phase::Bridged(id)) else {
             context.refuse_refer(Some(id));
             return Step::Running;
         };
         context.push(VerbEffect::NotifyRefer { of: Some(id), status: 200 });
         self.cancel(context);
-        Step::Transfer(Transfer { link, method, params: transfer_params(referral), reason: FetchReason::Transfer })
+        let (link, params) = (Link::Absolute(url), transfer_params(referral));
+        Step::Transfer(Transfer { link, method, params, reason: FetchReason::Transfer })
+    }
+
+    /// Who is asked what comes after a transfer, if two are joined.
+    fn transfer(&self, context: &mut Context<'_>) -> Option<Endpoint> {
+        let (link, method) = self.spec.refer.clone().filter(|_| matches!(self.phase, Phase::Bridged(_)))?;
+        endpoint(link, method, context)
     }
 
     /// Begins to record, if this is the moment for it.
@@ -374,8 +381,7 @@ impl Machine for Dial {
 
     /// The caller wants to be replaced: it goes, and the callee goes on with what the application says.
     fn referred(&mut self, referral: &Referral, context: &mut Context<'_>) -> Step {
-        let refer = self.spec.refer.clone().and_then(|(link, method)| endpoint(link, method, context));
-        let (Phase::Bridged(branch), Some(endpoint)) = (self.phase, refer) else {
+        let (Phase::Bridged(branch), Some(endpoint)) = (self.phase, self.transfer(context)) else {
             context.refuse_refer(None);
             return Step::Running;
         };
