@@ -27,7 +27,7 @@ use crate::events::{Event, EventKind, RecordingFact, RecordingStatus, Subscriber
 use crate::ids::RecordingSid;
 use bucket::{Bucket, BucketError};
 use temporary::Temporary;
-use upload::Uploads;
+use upload::{Upload, Uploads};
 
 pub use bucket::BucketSettings;
 pub use form::Form;
@@ -182,23 +182,26 @@ impl Archive {
     /// Moves a recording that is complete into the bucket, if it is not there yet: the file goes when the object is there.
     pub async fn upload(&self, sid: RecordingSid) -> Result<(), ArchiveError> {
         let (Some(bucket), Some(upload)) = (&self.bucket, self.uploads.begin(sid)) else { return Ok(()) };
+        self.carry(sid, bucket, &upload).await?;
+        upload.end();
+        Ok(())
+    }
+
+    async fn carry(&self, sid: RecordingSid, bucket: &Bucket, upload: &Upload) -> Result<(), ArchiveError> {
         if upload.is_unwanted() {
-            bucket.delete(sid).await?;
-            return Ok(upload.end());
+            return Ok(bucket.delete(sid).await?);
         }
         let wav = match tokio::fs::File::open(self.path(sid, Form::Wav)).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(upload.end()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             wav => wav?,
         };
         let stored = bucket.put(sid, wav).await;
         // Stored or not: the storage may have it for all that we know.
         if upload.is_unwanted() {
-            bucket.delete(sid).await?;
-        } else {
-            stored?;
-            self.discard(sid).await?;
+            return Ok(bucket.delete(sid).await?);
         }
-        Ok(upload.end())
+        stored?;
+        Ok(self.discard(sid).await?)
     }
 
     /// Deletes every form, wherever it is; what is not there is no error.
