@@ -358,8 +358,7 @@ async fn start_shard(
     let directory = settings.directory.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let body = move || {
-        let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, async move {
+        runtime.block_on(async move {
             let transports = Transports::bind(&listen).map_err(|(listen, error)| StartError::Listen {
                 what: format!("{}://{}", listen.transport, listen.bind),
                 error,

@@ -44,7 +44,7 @@ const GRID_US: u64 = 10_000;
 /// Letters taken at once.
 const LETTERS: usize = 256;
 
-/// Runs a shard until it is told to stop. Call inside a current-thread runtime with a `LocalSet`.
+/// Runs a shard until it is told to stop. Call inside a current-thread runtime.
 pub async fn run(
     core: Core,
     transports: Transports,

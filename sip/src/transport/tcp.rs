@@ -1,10 +1,9 @@
 //! TCP connections: accepted and opened, one reading task and one writing task each.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,7 +39,8 @@ pub(super) struct Writer {
 
 #[derive(Clone)]
 pub(super) struct Connections {
-    shared: Rc<RefCell<Shared>>,
+    /// Of one thread: the lock is never waited for.
+    shared: Arc<Mutex<Shared>>,
     inbound: mpsc::Sender<Inbound>,
 }
 
@@ -69,17 +69,21 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 impl Connections {
     pub(super) fn new(inbound: mpsc::Sender<Inbound>) -> Connections {
-        Connections { shared: Rc::default(), inbound }
+        Connections { shared: Arc::default(), inbound }
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.shared.borrow().writers.len()
+        self.shared().writers.len()
     }
 
     /// Accepts connections as long as the runtime lives.
     pub(super) fn listen(&self, listener: TcpListener, local: SocketAddr) {
         let connections = self.clone();
-        tokio::task::spawn_local(async move {
+        tokio::spawn(async move {
             loop {
                 match listener.accept().await {
                     Ok((stream, remote)) => connections.accepted(stream, local, remote),
@@ -92,7 +96,7 @@ impl Connections {
 
     fn accepted(&self, stream: TcpStream, local: SocketAddr, remote: SocketAddr) {
         let full = {
-            let shared = self.shared.borrow();
+            let shared = self.shared();
             shared.writers.len() >= CONNECTIONS
                 || shared.per_address.get(&remote.ip()).is_some_and(|count| *count >= PER_ADDRESS)
         };
@@ -105,7 +109,7 @@ impl Connections {
     /// Gives a connection its number and its queue.
     fn register(&self, local: SocketAddr, remote: SocketAddr) -> (Flow, mpsc::Receiver<Bytes>) {
         let (queue, receiver) = mpsc::channel(WRITE_QUEUE);
-        let mut shared = self.shared.borrow_mut();
+        let mut shared = self.shared();
         shared.next += 1;
         let id = ConnectionId(shared.next);
         shared.writers.insert(id, Writer { queue, remote });
@@ -117,8 +121,8 @@ impl Connections {
         let _ = stream.set_nodelay(true);
         let (reader, writer) = stream.into_split();
         let connections = self.clone();
-        let writing = tokio::task::spawn_local(write(writer, queue));
-        tokio::task::spawn_local(async move {
+        let writing = tokio::spawn(write(writer, queue));
+        tokio::spawn(async move {
             connections.read(reader, flow).await;
             // Dropping the queue lets the writing task finish what it holds.
             connections.close(&flow);
@@ -167,7 +171,7 @@ impl Connections {
     /// Sends by the flow's connection, by another one to the same address, or by a new one.
     pub(super) fn send(&self, flow: Flow, bytes: Bytes) {
         let existing = {
-            let shared = self.shared.borrow();
+            let shared = self.shared();
             let own = flow.connection.and_then(|id| shared.writers.get_key_value(&id));
             let found = own.or_else(|| shared.writers.iter().find(|(_, writer)| writer.remote == flow.remote));
             found.map(|(id, writer)| (*id, writer.queue.try_send(bytes.clone()).is_ok()))
@@ -183,7 +187,7 @@ impl Connections {
         let (opened, queue) = self.register(flow.local, flow.remote);
         self.send(opened, bytes);
         let connections = self.clone();
-        tokio::task::spawn_local(async move {
+        tokio::spawn(async move {
             match timeout(CONNECT, TcpStream::connect(flow.remote)).await {
                 Ok(Ok(stream)) => connections.run(stream, opened, queue),
                 _ => {
@@ -196,7 +200,7 @@ impl Connections {
 
     fn close(&self, flow: &Flow) {
         let Some(id) = flow.connection else { return };
-        let mut shared = self.shared.borrow_mut();
+        let mut shared = self.shared();
         let Some(writer) = shared.writers.remove(&id) else { return };
         let ip = writer.remote.ip();
         if let Some(count) = shared.per_address.get_mut(&ip) {
