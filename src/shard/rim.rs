@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use dialtone_media::proto::{Audio, CommandKind, MediaEvent};
 use dialtone_sip::resolve::Resolution;
+use dialtone_sip::stack::Transmit;
 use dialtone_sip::time::Mono;
 use dialtone_sip::transport::{Inbound, Transports};
 use tokio::sync::{mpsc, oneshot};
@@ -65,6 +66,7 @@ pub async fn run(
         started: Instant::now(),
         traffic: Traffic::default(),
         effects: 0,
+        transmits: Vec::new(),
         drained: None,
         stopping: false,
     };
@@ -84,6 +86,8 @@ struct Rim {
     traffic: Traffic,
     /// How many messages were sent and commands given to the media.
     effects: u64,
+    /// SIP messages that wait for the end of the turn.
+    transmits: Vec<Transmit>,
     drained: Option<oneshot::Sender<()>>,
     stopping: bool,
 }
@@ -122,6 +126,7 @@ impl Rim {
                 self.guarded(|rim| rim.core.handle_timeout(now), now);
             }
             self.flush(now);
+            self.send();
             self.traffic.publish(&self.core, self.transports.connections(), now.mono);
             if self.core.has_no_calls()
                 && let Some(drained) = self.drained.take()
@@ -183,6 +188,7 @@ impl Rim {
                 let effects = self.effects;
                 self.core.handle_document(call, fetch, outcome, now);
                 self.flush(now);
+                self.send();
                 if self.effects > effects {
                     metrics::histogram!("dialtone_document_effect_delay_seconds")
                         .record(answered.elapsed().as_secs_f64());
@@ -229,12 +235,20 @@ impl Rim {
         }
     }
 
+    /// Sends what has come together. Each message wakes its peer, which takes the processor when it is on the same one: so it
+    /// comes when the work is done.
+    fn send(&mut self) {
+        for transmit in self.transmits.drain(..) {
+            self.traffic.sent(&transmit.bytes, transmit.flow.transport);
+            self.transports.send(transmit);
+        }
+    }
+
     fn carry_out(&mut self, output: Output) {
         match output {
             Output::Transmit(transmit) => {
                 self.effects += 1;
-                self.traffic.sent(&transmit.bytes, transmit.flow.transport);
-                self.transports.send(transmit);
+                self.transmits.push(transmit);
             }
             Output::Media { session_id, command } => {
                 self.effects += 1;
