@@ -281,6 +281,9 @@ class Rest:
         form = calls["post"]["requestBody"]["content"]["application/x-www-form-urlencoded"]["schema"]["properties"]
         self.scenario.check({"To", "From", "Twiml", "Url", "StatusCallback", "Record"} <= form.keys(), f"parameters of a call: {sorted(form)}")
         self.scenario.check("ParentCallSid" in {one["name"] for one in calls["get"]["parameters"]}, "filters of calls")
+        page = requests.get(f"http://{HTTP}/compatibility", timeout=5)
+        self.scenario.equal(page.headers["Content-Type"], "text/html; charset=utf-8", "the page's type")
+        self.scenario.check("<td><code>Echo</code></td><td>the element</td>" in page.text and page.text.count("<table>") > 20, "the page's tables")
 
     def pages(self):
         """More calls than a page holds, made in a burst: all are there, in order, once; from memory and from the store."""

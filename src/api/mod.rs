@@ -1,6 +1,7 @@
 //! HTTP: health, metrics, and what the command line asks a running server.
 
 mod calls;
+mod compatibility;
 mod demo;
 mod health;
 mod rest;
@@ -67,6 +68,7 @@ pub fn router(view: View) -> Router {
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::guarded_metrics))
+        .route("/compatibility", get(compatibility::page))
         .route("/dialtone/v1/calls", get(calls::list))
         .route("/dialtone/v1/calls/{sid}", get(calls::show))
         .merge(rest::router(&view))
