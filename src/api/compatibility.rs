@@ -13,7 +13,8 @@ const HEAD: &str = r#"<!doctype html>
 <style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 76rem; margin: 2rem auto; padding: 0 1rem; color: #1c1e21; }
 table { border-collapse: collapse; width: 100%; margin: 1rem 0 2rem; }
-th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid #dcdfe4; overflow-wrap: anywhere; }
+th, td { text-align: left; vertical-align: top; padding: .4rem .6rem; border-bottom: 1px solid #dcdfe4; }
+td:first-child { min-width: 16rem; overflow-wrap: anywhere; }
 th { position: sticky; top: 0; background: #f4f5f7; }
 tr:hover td { background: #fafbfc; }
 code { font: 13px ui-monospace, monospace; background: #f0f1f3; border-radius: 3px; padding: 0 .25em; }
