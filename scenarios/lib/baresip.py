@@ -3,6 +3,8 @@
 import glob
 import os
 import socket
+import struct
+import subprocess
 import time
 import wave
 
@@ -14,28 +16,28 @@ def write_wave(path, samples):
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(8000)
-        file.writeframes(b"".join(int(sample).to_bytes(2, "little", signed=True) for sample in samples))
+        file.writeframes(struct.pack(f"<{len(samples)}h", *map(int, samples)))
 
 
 def read_wave(path):
     """Samples of a file that may still grow: its header's length is not believed."""
-    data = path.read_bytes()
-    start = data.find(b"data") + 8
-    data = data[start : start + (len(data) - start) // 2 * 2]
-    return [int.from_bytes(data[at : at + 2], "little", signed=True) for at in range(0, len(data), 2)]
+    samples = path.read_bytes().partition(b"data")[2][4:]
+    count = len(samples) // 2
+    return list(struct.unpack(f"<{count}h", samples[: 2 * count]))
 
 
 class Baresip:
-    """One baresip. `sip` is its own port, `console` takes its commands, `rtp` is a pair of ports."""
+    """One baresip. `sip` is its own port (it takes the next one too), `console` takes its commands, `rtp` is a pair of ports.
+    It plays `plays` in each call, from the beginning, and hangs up at the end of it; `writes_to` is the user or number that its texts go to."""
 
-    def __init__(self, scenario, name, server, username, password, sip, console, rtp, plays):
-        self.name, self.console, self.server = name, console, server
+    def __init__(self, scenario, name, server, username, password, sip, console, rtp, plays, writes_to=None):
+        self.name, self.console, self.server, self.mark = name, console, server, 0
         self.folder = scenario.folder / name
         self.folder.mkdir()
         write_wave(self.folder / "plays.wav", plays)
         modules = next(path for path in ("/usr/lib/baresip/modules", *glob.glob("/usr/lib/*/baresip/modules")) if os.path.isdir(path))
         (self.folder / "accounts").write_text(f"<sip:{username}@{server}>;auth_pass={password};regint=60\n")
-        (self.folder / "contacts").write_text("")
+        (self.folder / "contacts").write_text(f'"{writes_to}" <sip:{writes_to}@{server}>\n' if writes_to else "")
         (self.folder / "config").write_text(f"""
 poll_method epoll
 sip_listen 127.0.0.1:{sip}
@@ -50,15 +52,19 @@ call_local_timeout 60
 cons_listen 127.0.0.1:{console}
 snd_path {self.folder}
 module_path {modules}
+statmode_default off
+module stdio.so
 module g711.so
 module aufile.so
 module aubridge.so
 module sndfile.so
 module_app account.so
+module_app contact.so
 module_app menu.so
 module cons.so
 """)
-        self.process = scenario.start(["baresip", "-f", self.folder], log=f"{name}.log")
+        # Texts are shown by `stdio`, which wants a standard input that stays open.
+        self.process = scenario.start(["baresip", "-f", self.folder], log=f"{name}.log", stdin=subprocess.PIPE)
         self.log_file = scenario.folder / f"{name}.log"
         scenario.on_failure(lambda: f"--- {name}\n{self.log()[-3000:]}")
 
@@ -66,9 +72,10 @@ module cons.so
         return self.log_file.read_text(errors="replace")
 
     def says(self, text, seconds=8):
-        """Waits until it has printed this."""
-        wait_for(lambda: text in self.log() or self.process.poll() is not None, seconds, f"{self.name} to say {text!r}")
-        if text not in self.log():
+        """Waits until it has printed this since `forget`."""
+        is_said = lambda: text in self.log()[self.mark :]
+        wait_for(lambda: is_said() or self.process.poll() is not None, seconds, f"{self.name} to say {text!r}")
+        if not is_said():
             raise RuntimeError(f"baresip ended\n{self.log()}")
 
     def command(self, text):
@@ -79,6 +86,16 @@ module cons.so
     def dial(self, user):
         self.command(f"/dial sip:{user}@{self.server}\n")
 
+    def accept(self):
+        self.command("/accept\n")
+
+    def hang_up(self):
+        self.command("/hangup\n")
+
+    def write(self, text):
+        """Sends a text to whom it writes to."""
+        self.command(f"/message {text}\n")
+
     def press(self, key, seconds=0.12):
         """Holds a key down for a while, then releases it."""
         self.command(key)
@@ -86,6 +103,12 @@ module cons.so
         self.command("\x04")
 
     def heard(self):
-        """Samples of what it has heard so far in its calls."""
+        """Samples of what it has heard in its calls since `forget`. Two calls that begin in the same second are heard as one."""
         files = sorted(self.folder.glob("dump-*-dec.wav"))
         return [sample for file in files for sample in read_wave(file)]
+
+    def forget(self):
+        """What it has heard and printed so far does not count any more."""
+        self.mark = len(self.log())
+        for file in self.folder.glob("dump-*.wav"):
+            file.unlink()

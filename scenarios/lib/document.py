@@ -26,7 +26,7 @@ class Document:
             do_GET = do_POST
 
             def document(self, text, content_type="text/xml", status=200):
-                data = text.encode()
+                data = text if isinstance(text, bytes) else text.encode()
                 self.send_response(status)
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(data)))
