@@ -1,7 +1,5 @@
 //! `Accounts`: the account that asks, and those that it has made.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -35,16 +33,9 @@ pub(super) async fn list(
             && page.query.text("FriendlyName").is_none_or(|name| name == one.name)
             && page.query.text("Status").is_none_or(|status| status == one.status.as_str())
     };
-    let mut found: BTreeMap<Reverse<AccountSid>, &Arc<Account>> =
-        directory.accounts().filter(|one| wanted(one)).map(|one| (Reverse(one.sid), one)).collect();
-    if let Some(after) = &page.after {
-        let after: AccountSid = after.parse().map_err(|_| invalid("PageToken", after, "a token of ours"))?;
-        found = found.split_off(&Reverse(after));
-        found.remove(&Reverse(after));
-    }
-    let follows = found.len() > page.size as usize;
-    let found: Vec<&Arc<Account>> = found.into_values().take(page.size as usize).collect();
-    let last = found.last().filter(|_| follows).map(|one| one.sid.to_string());
+    let before = page.before()?;
+    let found = directory.accounts().filter(|one| before.is_none_or(|before| one.sid < before) && wanted(one));
+    let (found, last) = page.newest(Vec::new(), found.collect(), |one| one.sid, |_| true);
     let items = found.into_iter().map(|one| resource(one, &account)).collect();
     Ok(Json(page.envelope("accounts", items, last, "/2010-04-01/Accounts.json")).into_response())
 }

@@ -1,7 +1,5 @@
 //! `Calls`: made, found, changed and deleted.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use axum::Json;
@@ -88,17 +86,10 @@ fn refuse_what_is_not_yet(form: &Form) -> Result<(), Fault> {
 
 pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
     let filter = filter(&page)?;
-    // One more than the page holds: whether another page follows.
-    let wanted = page.size as usize + 1;
-    // The live ones first: a call that goes to the store meanwhile is seen twice, and not missed.
     let live = live(&view, &account, |record| filter.takes(record)).await?;
-    let stored = view.store.find_calls(account.sid, &filter, wanted as u32).await;
+    let stored = view.store.find_calls(account.sid, &filter, page.wanted()).await;
     let stored = stored.map_err(|_| Fault::store_is_away())?;
-    let found: BTreeMap<Reverse<CallSid>, CallRecord> =
-        stored.into_iter().chain(live).map(|record| (Reverse(record.sid), record)).collect();
-    let follows = found.len() >= wanted;
-    let records: Vec<CallRecord> = found.into_values().take(page.size as usize).collect();
-    let last = records.last().filter(|_| follows).map(|record| record.sid.to_string());
+    let (records, last) = page.newest(live, stored, |record| record.sid, |_| true);
     let path = format!("/2010-04-01/Accounts/{}/Calls.json", account.sid);
     Ok(Json(page.envelope("calls", records.iter().map(resource).collect(), last, &path)))
 }
@@ -351,10 +342,6 @@ fn digits(form: &Form) -> Result<Option<String>, Fault> {
 
 fn filter(page: &Page) -> Result<CallFilter, Fault> {
     let query = &page.query;
-    let before = match &page.after {
-        None => None,
-        Some(key) => Some(key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"))?),
-    };
     let parent = match query.text("ParentCallSid") {
         None => None,
         Some(text) => Some(text.parse().map_err(|_| invalid("ParentCallSid", text, "the sid of a call"))?),
@@ -368,7 +355,7 @@ fn filter(page: &Page) -> Result<CallFilter, Fault> {
         from: query.text("From").map(str::to_owned),
         status,
         parent,
-        before,
+        before: page.before()?,
         started: moment(query, "StartTime")?,
         ended: moment(query, "EndTime")?,
     })

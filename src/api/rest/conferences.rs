@@ -1,7 +1,5 @@
 //! `Conferences` and their `Participants`: found, changed, ended; called, muted, held, coached and removed.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use axum::Json;
@@ -74,10 +72,6 @@ pub(super) const MEMBERSHIP: &[&str] = &[
 ];
 
 pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
-    let before = match &page.after {
-        None => None,
-        Some(key) => Some(key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"))?),
-    };
     let status = match page.query.text("Status") {
         None => None,
         Some(text) => {
@@ -89,25 +83,14 @@ pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page
     let filter = ConferenceFilter {
         name: page.query.text("FriendlyName").map(str::to_owned),
         status,
-        before,
+        before: page.before()?,
         created: moment(&page.query, "DateCreated")?,
         updated: moment(&page.query, "DateUpdated")?,
     };
-    let wanted = page.size as usize + 1;
-    let stored = view.store.find_conferences(account.sid, &filter, wanted as u32).await;
+    let live = view.conferences.find(account.sid, |_| true);
+    let stored = view.store.find_conferences(account.sid, &filter, page.wanted()).await;
     let stored = stored.map_err(|_| Fault::store_is_away())?;
-    let mut all: BTreeMap<Reverse<ConferenceSid>, Conference> =
-        stored.into_iter().map(|conference| (Reverse(conference.sid), conference)).collect();
-    // What is live is newer than its row, and may no longer be what is asked for.
-    for conference in view.conferences.find(account.sid, |_| true) {
-        all.remove(&Reverse(conference.sid));
-        if filter.takes(&conference) {
-            all.insert(Reverse(conference.sid), conference);
-        }
-    }
-    let follows = all.len() >= wanted;
-    let shown: Vec<Conference> = all.into_values().take(page.size as usize).collect();
-    let last = shown.last().filter(|_| follows).map(|conference| conference.sid.to_string());
+    let (shown, last) = page.newest(live, stored, |conference| conference.sid, |conference| filter.takes(conference));
     let path = format!("/2010-04-01/Accounts/{}/Conferences.json", account.sid);
     Ok(Json(page.envelope("conferences", shown.iter().map(resource).collect(), last, &path)))
 }

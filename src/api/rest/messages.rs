@@ -1,8 +1,5 @@
 //! `Messages`: texts to the account's own SIP users, which go to their devices by SIP MESSAGE.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -13,7 +10,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::auth::Acting;
 use super::calls::moment;
 use super::fault::Fault;
-use super::form::{Form, invalid};
+use super::form::Form;
 use super::page::Page;
 use crate::account::Account;
 use crate::api::View;
@@ -32,26 +29,16 @@ pub(super) const FILTERS: &[&str] = &["To", "From", "DateSent", "DateSent<", "Da
 pub(super) const NEW: &[&str] = &["To", "From", "Body", "StatusCallback", "StatusCallbackMethod"];
 
 pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
-    let before = match &page.after {
-        None => None,
-        Some(key) => Some(key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"))?),
-    };
     let filter = MessageFilter {
         to: page.query.text("To").map(str::to_owned),
         from: page.query.text("From").map(str::to_owned),
-        before,
+        before: page.before()?,
         created: moment(&page.query, "DateSent")?,
     };
-    let wanted = page.size as usize + 1;
-    let stored = view.store.find_messages(account.sid, &filter, wanted as u32).await;
+    let live = view.messages.find(account.sid, |_| true);
+    let stored = view.store.find_messages(account.sid, &filter, page.wanted()).await;
     let stored = stored.map_err(|_| Fault::store_is_away())?;
-    let mut all: BTreeMap<Reverse<MessageSid>, Message> =
-        stored.into_iter().map(|message| (Reverse(message.fact.sid), message)).collect();
-    let live = view.messages.find(account.sid, |message| filter.takes(message));
-    all.extend(live.into_iter().map(|message| (Reverse(message.fact.sid), message)));
-    let follows = all.len() >= wanted;
-    let shown: Vec<Message> = all.into_values().take(page.size as usize).collect();
-    let last = shown.last().filter(|_| follows).map(|message| message.fact.sid.to_string());
+    let (shown, last) = page.newest(live, stored, |message| message.fact.sid, |message| filter.takes(message));
     let path = format!("/2010-04-01/Accounts/{}/Messages.json", account.sid);
     Ok(Json(page.envelope("messages", shown.iter().map(resource).collect(), last, &path)))
 }

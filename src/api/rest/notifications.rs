@@ -1,9 +1,6 @@
 //! `Notifications` of a call and of an account, and `Alerts` of `monitor.v1`: the errors and warnings that documents and
 //! requests gave, in two forms.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
@@ -21,12 +18,11 @@ use crate::ids::NotificationSid;
 use crate::store::{Moment, NotificationFilter};
 use crate::twiml::Severity;
 
-/// Filtered by `Log` and `MessageDate`.
 /// What a list of notifications is filtered by.
 pub(super) const FILTERS: &[&str] = &["Log", "MessageDate", "MessageDate<", "MessageDate>"];
 
 pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
-    let (found, last) = page_of(find(&view, &account, &filter(&page)?, &page).await?, &page);
+    let (found, last) = find(&view, &account, &filter(&page)?, &page).await?;
     let path = format!("/2010-04-01/Accounts/{}/Notifications.json", account.sid);
     let items = found.iter().map(|one| resource(one, &format!("/2010-04-01/Accounts/{}", one.account))).collect();
     Ok(Json(page.envelope("notifications", items, last, &path)))
@@ -40,8 +36,8 @@ pub(super) async fn list_of_call(
 ) -> Result<Json<Value>, Fault> {
     let record = calls::find(&view, &account, names.get("sid")).await?;
     let filter = filter(&page)?;
-    let all = record.notifications().filter(|one| filter.takes(one)).map(|one| (Reverse(one.sid), one)).collect();
-    let (found, last) = page_of(all, &page);
+    let all = record.notifications().filter(|one| filter.takes(one)).collect();
+    let (found, last) = page.newest(Vec::new(), all, |one| one.sid, |_| true);
     let path = format!("/2010-04-01/Accounts/{}/Calls/{}", account.sid, record.sid);
     let items = found.iter().map(|one| resource(one, &path)).collect();
     Ok(Json(page.envelope("notifications", items, last, &format!("{path}/Notifications.json"))))
@@ -88,8 +84,8 @@ pub(super) async fn list_alerts(
         from_ms: calls::span(&page.query, "StartDate")?.map(|(first, _)| first),
         below_ms: calls::span(&page.query, "EndDate")?.map(|(_, end)| end),
     };
-    let filter = NotificationFilter { severity, before: before(&page)?, at };
-    let (found, last) = page_of(find(&view, &account, &filter, &page).await?, &page);
+    let filter = NotificationFilter { severity, before: page.before()?, at };
+    let (found, last) = find(&view, &account, &filter, &page).await?;
     let items = found.iter().map(|one| alert(one, &base)).collect();
     Ok(Json(page.envelope_v1("alerts", items, last, &format!("{base}/v1/Alerts"))))
 }
@@ -106,23 +102,21 @@ pub(super) async fn fetch_alert(
 fn filter(page: &Page) -> Result<NotificationFilter, Fault> {
     let severity = page.query.number("Log", 0..=1)?;
     let severity = severity.map(|log| if log == 0 { Severity::Error } else { Severity::Warning });
-    Ok(NotificationFilter { severity, before: before(page)?, at: moment(&page.query, "MessageDate")? })
+    Ok(NotificationFilter { severity, before: page.before()?, at: moment(&page.query, "MessageDate")? })
 }
 
-/// The last one of the page before.
-fn before(page: &Page) -> Result<Option<NotificationSid>, Fault> {
-    page.after.as_ref().map(|key| key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"))).transpose()
-}
-
-type Found = BTreeMap<Reverse<NotificationSid>, Notification>;
-
-/// Those of the store and of calls that it does not have yet, one more than the page holds.
-async fn find(view: &View, account: &Account, filter: &NotificationFilter, page: &Page) -> Result<Found, Fault> {
+/// Those of the store and of calls that it does not have yet: what the page holds, and the key of its last if more follow.
+async fn find(
+    view: &View,
+    account: &Account,
+    filter: &NotificationFilter,
+    page: &Page,
+) -> Result<(Vec<Notification>, Option<String>), Fault> {
     let live = calls::live(view, account, |record| record.notifications().next().is_some()).await?;
-    let stored = view.store.find_notifications(account.sid, filter, page.size + 1).await;
+    let stored = view.store.find_notifications(account.sid, filter, page.wanted()).await;
     let stored = stored.map_err(|_| Fault::store_is_away())?;
-    let live = live.iter().flat_map(|record| record.notifications()).filter(|one| filter.takes(one));
-    Ok(stored.into_iter().chain(live).map(|one| (Reverse(one.sid), one)).collect())
+    let live = live.iter().flat_map(|record| record.notifications()).collect();
+    Ok(page.newest(live, stored, |one| one.sid, |one| filter.takes(one)))
 }
 
 async fn find_one(view: &View, account: &Account, name: &str) -> Result<Notification, Fault> {
@@ -133,14 +127,6 @@ async fn find_one(view: &View, account: &Account, name: &str) -> Result<Notifica
     }
     let stored = view.store.notification(account.sid, sid).await.map_err(|_| Fault::store_is_away())?;
     stored.ok_or_else(|| Fault::not_found(name))
-}
-
-/// What the page holds, and the key of its last entry if more follow.
-fn page_of(found: Found, page: &Page) -> (Vec<Notification>, Option<String>) {
-    let follows = found.len() > page.size as usize;
-    let found: Vec<Notification> = found.into_values().take(page.size as usize).collect();
-    let last = found.last().filter(|_| follows).map(|one| one.sid.to_string());
-    (found, last)
 }
 
 /// `path` is that of what it is shown below.

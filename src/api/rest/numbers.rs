@@ -3,8 +3,6 @@
 //! A number of the file can be changed here too; what was changed counts until the file says something else of it. Such a
 //! number is not deleted here, since the next start would bring it back.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -63,19 +61,11 @@ pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page
         pattern.is_none_or(|pattern| matches(pattern, &number.number))
             && name.is_none_or(|name| detail(number).get("friendly_name").is_some_and(|known| known == name))
     };
-    let mut found: BTreeMap<Reverse<NumberSid>, Arc<Number>> = directory
+    let before = page.before()?;
+    let found = directory
         .numbers(account.sid)
-        .filter(|number| wanted(number))
-        .map(|one| (Reverse(one.sid), one.clone()))
-        .collect();
-    if let Some(after) = &page.after {
-        let after: NumberSid = after.parse().map_err(|_| invalid("PageToken", after, "a token of ours"))?;
-        found = found.split_off(&Reverse(after));
-        found.remove(&Reverse(after));
-    }
-    let follows = found.len() > page.size as usize;
-    let found: Vec<Arc<Number>> = found.into_values().take(page.size as usize).collect();
-    let last = found.last().filter(|_| follows).map(|number| number.sid.to_string());
+        .filter(|number| before.is_none_or(|before| number.sid < before) && wanted(number));
+    let (found, last) = page.newest(Vec::new(), found.collect(), |number| number.sid, |_| true);
     let path = format!("/2010-04-01/Accounts/{}/IncomingPhoneNumbers.json", account.sid);
     let items = found.iter().map(|number| resource(number)).collect();
     Ok(Json(page.envelope("incoming_phone_numbers", items, last, &path)))

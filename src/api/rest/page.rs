@@ -2,8 +2,11 @@
 //!
 //! The SDKs follow `next_page_uri` as it is and refuse an envelope with a key that they do not know.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::str::FromStr;
 
 use axum::extract::FromRequestParts;
 use axum::http::header::HOST;
@@ -47,6 +50,42 @@ impl Page {
             }
         };
         Ok(Page { size, number, after, query })
+    }
+
+    /// The sid that the last entry of the page before has; `None` for the first page.
+    pub fn before<K: FromStr>(&self) -> Result<Option<K>, Fault> {
+        let read = |key: &String| key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"));
+        self.after.as_ref().map(read).transpose()
+    }
+
+    /// How many are looked for: one more than the page holds says whether another page follows.
+    pub fn wanted(&self) -> u32 {
+        self.size + 1
+    }
+
+    /// The things of a page, the newest first, and the key of the last if more follow.
+    ///
+    /// `live` is read before `stored`: what goes to the store meanwhile is in both, and in none it is not. What is live goes
+    /// before its row, and may by now be none that is asked for, which `takes` says.
+    pub fn newest<K: Ord + fmt::Display, T>(
+        &self,
+        live: Vec<T>,
+        stored: Vec<T>,
+        sid: impl Fn(&T) -> K,
+        takes: impl Fn(&T) -> bool,
+    ) -> (Vec<T>, Option<String>) {
+        let has_more_rows = stored.len() >= self.wanted() as usize;
+        let mut found: BTreeMap<Reverse<K>, T> = stored.into_iter().map(|one| (Reverse(sid(&one)), one)).collect();
+        for one in live {
+            found.remove(&Reverse(sid(&one)));
+            if takes(&one) {
+                found.insert(Reverse(sid(&one)), one);
+            }
+        }
+        let follows = has_more_rows || found.len() > self.size as usize;
+        let shown: Vec<T> = found.into_values().take(self.size as usize).collect();
+        let last = shown.last().filter(|_| follows).map(|one| sid(one).to_string());
+        (shown, last)
     }
 
     /// The envelope. `last` is the key of the last entry if more follow; `path` is the list's own.
@@ -115,6 +154,23 @@ impl fmt::Display for Base {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a page of two shows of things that are a sid and a state each, if `done` ones are asked for.
+    fn newest(live: &[(u32, &'static str)], stored: &[u32]) -> (Vec<u32>, Option<String>) {
+        let page = Page::read(Form::read(b"PageSize=2")).unwrap();
+        let stored = stored.iter().map(|sid| (*sid, "done")).collect();
+        let (shown, last) = page.newest(live.to_vec(), stored, |one| one.0, |one| one.1 == "done");
+        (shown.into_iter().map(|(sid, _)| sid).collect(), last)
+    }
+
+    #[test]
+    fn newest_of_store_and_memory_come_once_and_say_whether_more_follow() {
+        assert_eq!(newest(&[], &[3, 1]), (vec![3, 1], None));
+        assert_eq!(newest(&[], &[3, 2, 1]), (vec![3, 2], Some("2".into())));
+        assert_eq!(newest(&[(4, "done"), (3, "done")], &[3, 1]), (vec![4, 3], Some("3".into())), "3 is in both");
+        assert_eq!(newest(&[(9, "runs")], &[3]), (vec![3], None), "one that runs was not asked for");
+        assert_eq!(newest(&[(3, "runs")], &[3, 2, 1]), (vec![2, 1], Some("1".into())), "there may be more rows");
+    }
 
     #[test]
     fn page_is_cut_to_what_is_allowed_and_carries_its_filters_on() {

@@ -1,8 +1,5 @@
 //! `Recordings`: those of an account and of a call; started, paused, stopped and deleted; and their audio.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
-
 use axum::Json;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
@@ -84,21 +81,11 @@ async fn found(
     page: &Page,
     path: &str,
 ) -> Result<Json<Value>, Fault> {
-    let before = match &page.after {
-        None => None,
-        Some(key) => Some(key.parse().map_err(|_| invalid("PageToken", key, "a token of ours"))?),
-    };
-    let filter = RecordingFilter { before, created: moment(&page.query, "DateCreated")?, ..of };
-    let wanted = page.size as usize + 1;
-    let stored = view.store.find_recordings(account.sid, &filter, wanted as u32).await;
+    let filter = RecordingFilter { before: page.before()?, created: moment(&page.query, "DateCreated")?, ..of };
+    let live = view.recordings.find(account.sid, |_| true);
+    let stored = view.store.find_recordings(account.sid, &filter, page.wanted()).await;
     let stored = stored.map_err(|_| Fault::store_is_away())?;
-    let mut all: BTreeMap<Reverse<RecordingSid>, Recording> =
-        stored.into_iter().map(|recording| (Reverse(recording.fact.sid), recording)).collect();
-    let live = view.recordings.find(account.sid, |recording| filter.takes(recording));
-    all.extend(live.into_iter().map(|recording| (Reverse(recording.fact.sid), recording)));
-    let follows = all.len() >= wanted;
-    let shown: Vec<Recording> = all.into_values().take(page.size as usize).collect();
-    let last = shown.last().filter(|_| follows).map(|recording| recording.fact.sid.to_string());
+    let (shown, last) = page.newest(live, stored, |recording| recording.fact.sid, |recording| filter.takes(recording));
     Ok(Json(page.envelope("recordings", shown.iter().map(|it| resource(view, it)).collect(), last, path)))
 }
 

@@ -187,16 +187,11 @@ async fn list_numbers(
 ) -> Result<Json<Value>, Fault> {
     let trunk = trunk(&view, &account, &names).await?.sid;
     let directory = view.directory.load();
-    let mut found: Vec<_> =
-        directory.numbers(account.sid).filter(|number| numbers::trunk_of(number).as_deref() == Some(&trunk)).collect();
-    found.sort_by_key(|number| std::cmp::Reverse(number.sid));
-    if let Some(after) = &page.after {
-        let after: NumberSid = after.parse().map_err(|_| invalid("PageToken", after, "a token of ours"))?;
-        found.retain(|number| number.sid < after);
-    }
-    let follows = found.len() > page.size as usize;
-    found.truncate(page.size as usize);
-    let last = found.last().filter(|_| follows).map(|number| number.sid.to_string());
+    let before = page.before()?;
+    let found = directory.numbers(account.sid).filter(|number| {
+        before.is_none_or(|before| number.sid < before) && numbers::trunk_of(number).as_deref() == Some(&trunk)
+    });
+    let (found, last) = page.newest(Vec::new(), found.collect(), |number| number.sid, |_| true);
     let items = found.into_iter().map(|number| shown_number(number, &trunk, &base)).collect();
     Ok(Json(page.envelope_v1("phone_numbers", items, last, &format!("{base}/v1/Trunks/{trunk}/PhoneNumbers"))))
 }
