@@ -47,7 +47,9 @@ impl Resampler {
         assert!(rate_hz > 0, "audio has a rate");
         let divisor = greatest_common_divisor(rate_hz, CLIP_RATE_HZ);
         let (up, down) = (u64::from(CLIP_RATE_HZ / divisor), u64::from(rate_hz / divisor));
-        let cutoff = PASSED * (f64::from(CLIP_RATE_HZ) / f64::from(rate_hz)).min(1.0);
+        // At the rate that is wanted the kernel is one point: every sample stays what it is.
+        let passed = if rate_hz == CLIP_RATE_HZ { 1.0 } else { PASSED };
+        let cutoff = passed * (f64::from(CLIP_RATE_HZ) / f64::from(rate_hz)).min(1.0);
         let reach = (CROSSINGS as f64 / cutoff).ceil() as usize;
         let phases = (CLIP_RATE_HZ / divisor) as usize;
         let kept = if phases * 2 * reach <= MAX_KEPT_TAPS { vec![Vec::new(); phases] } else { Vec::new() };
@@ -165,6 +167,17 @@ mod tests {
     }
 
     const RATES: &[u32] = &[6_000, 7_990, 8_000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000, 95_990];
+
+    #[test]
+    fn audio_of_the_wanted_rate_stays_what_it_is() {
+        let mut input = sine(3_900.0, CLIP_RATE_HZ, 50);
+        input.extend([0.25, -0.5, 0.0, 0.75]);
+        let exact: Vec<i32> = input.iter().map(|sample| (f64::from(*sample) * 32_767.0).round() as i32).collect();
+        let out = resampled(&input, CLIP_RATE_HZ, 7);
+        assert_eq!(out.len(), exact.len());
+        let worst = out.iter().zip(&exact).map(|(sample, exact)| (i32::from(*sample) - exact).abs()).max();
+        assert!(worst <= Some(1), "off by {worst:?}");
+    }
 
     #[test]
     fn speech_comes_out_as_it_went_in_at_any_rate() {
