@@ -31,6 +31,9 @@ const SEGMENT_CHARS: usize = 160;
 const WIDE_SEGMENT_CHARS: usize = 70;
 
 impl MessageFact {
+    /// Twilio's number for a message of which nothing more is known.
+    pub const UNKNOWN_ERROR: u32 = 30_008;
+
     /// How many messages of a mobile network it would be.
     pub fn segments(&self) -> usize {
         segments(&self.body)

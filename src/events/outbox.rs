@@ -420,19 +420,19 @@ fn ends_of_lost_messages(left: &[Event], wall_ms: u64) -> Vec<Event> {
         }
     }
     let ends = last.into_values().filter(|(_, fact)| !fact.status.is_final()).map(|(event, fact)| {
-        let status = match fact.status {
-            MessageStatus::Receiving => MessageStatus::Received,
-            _ => MessageStatus::Undelivered,
+        let (status, error_code) = match fact.status {
+            MessageStatus::Receiving => (MessageStatus::Received, NO_ANSWER),
+            _ => (MessageStatus::Undelivered, MessageFact::UNKNOWN_ERROR),
         };
-        let end = MessageFact { status, error_code: UNKNOWN_ERROR, ..fact.as_ref().clone() };
+        let end = MessageFact { status, error_code, ..fact.as_ref().clone() };
         let id = EventSid::new(event.id.bits() ^ u128::MAX);
         Event { id, at_ms: wall_ms, kind: EventKind::Message(Box::new(end)), ..event.clone() }
     });
     ends.collect()
 }
 
-/// Twilio's number for a message of which nothing more is known.
-const UNKNOWN_ERROR: u32 = 30_008;
+/// Twilio's number for an application that gave no answer.
+const NO_ANSWER: u32 = 11_200;
 
 fn end_of_lost_recording(last: &Event, fact: RecordingFact, wall_ms: u64) -> Event {
     let id = EventSid::new(last.id.bits() ^ u128::MAX);

@@ -20,7 +20,6 @@ use crate::twiml::{Endpoint, MAX_MESSAGE_CHARS, Notice, Target, parse};
 /// Twilio's numbers for a message that is not delivered.
 const UNREACHABLE: u32 = 30_003;
 const UNKNOWN_DESTINATION: u32 = 30_005;
-const UNKNOWN_ERROR: u32 = 30_008;
 
 /// Twilio's numbers for a text of a document that cannot be sent.
 const INVALID_TO: u32 = 14_101;
@@ -245,7 +244,7 @@ impl Core {
             })
             .collect();
         if requests.is_empty() {
-            return self.end_message(account, fact, MessageStatus::Undelivered, UNKNOWN_ERROR, now);
+            return self.end_message(account, fact, MessageStatus::Undelivered, MessageFact::UNKNOWN_ERROR, now);
         }
         let open: Vec<u64> = requests.into_iter().map(|request| self.stack.message(request, now.mono)).collect();
         let fact = MessageFact { status: MessageStatus::Sent, sent_ms: now.wall_ms, ..fact };
@@ -266,7 +265,7 @@ impl Core {
         let (end, code) = match status {
             ..300 => (MessageStatus::Delivered, 0),
             408 | 480 | 503 => (MessageStatus::Undelivered, UNREACHABLE),
-            _ => (MessageStatus::Undelivered, UNKNOWN_ERROR),
+            _ => (MessageStatus::Undelivered, MessageFact::UNKNOWN_ERROR),
         };
         self.end_message(account, fact, end, code, now);
     }
