@@ -1,4 +1,4 @@
-//! Why a request to a customer's server came to nothing, with Twilio's numbers (`compat/webhooks.md` s5).
+//! Why a request to a customer's server came to nothing, with Twilio's numbers.
 
 use std::fmt;
 use std::net::IpAddr;

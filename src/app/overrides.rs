@@ -1,4 +1,4 @@
-//! Connection overrides in the fragment of a URL: `https://host/path#rc=2&rp=5xx,ct` (`compat/webhooks.md` s3).
+//! Connection overrides in the fragment of a URL: `https://host/path#rc=2&rp=5xx,ct`, as Twilio has them.
 //!
 //! The fragment is ours alone: it is neither signed nor sent.
 

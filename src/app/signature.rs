@@ -1,4 +1,4 @@
-//! `X-Twilio-Signature`: what lets a customer's server know that a request is ours (`compat/webhooks.md` s1).
+//! `X-Twilio-Signature`: what lets a customer's server know that a request is ours.
 //!
 //! HMAC-SHA1 of the URL and, for a form, of every parameter sorted by name, keyed by the account's auth token. The URL
 //! is signed byte for byte as it is asked for: with port, query and userinfo, without fragment.

@@ -180,7 +180,7 @@ pub(super) fn play_kind(part: PlayPart) -> PlayKind {
     }
 }
 
-/// Keeps a program that only redirects from spinning: after a burst, ten documents a second (THREATS 21).
+/// Keeps a program that only redirects from spinning: after a burst, ten documents a second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Throttle {
     /// When the bucket will be full again; each fetch moves it by [`INTERVAL`].

@@ -1,6 +1,6 @@
 //! A document as it was read: its verbs with every attribute typed, checked and defaulted.
 //!
-//! What a document may say and what is left out means is `compat/twiml.md`; after the parser nothing of it is
+//! What a document may say and what is left out means is in docs/twiml.md; after the parser nothing of it is
 //! checked again. A URL that cannot be resolved is kept as it is ([`Link::Unresolvable`]), because only the verb
 //! that needs it may fail of it.
 

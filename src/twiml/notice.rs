@@ -38,7 +38,7 @@ impl Notice {
     }
 }
 
-/// Twilio's numbers, as `compat/webhooks.md` s5 lists them.
+/// Twilio's numbers (twilio.com/docs/api/errors).
 pub mod code {
     pub const INVALID_URL: u32 = 11100;
     pub const TOO_MANY_REDIRECTS: u32 = 11215;

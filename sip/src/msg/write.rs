@@ -1,7 +1,7 @@
 //! Writes messages into one buffer.
 //!
 //! Values are checked at the last moment: a CR or LF in a value would begin a header of its own, so such a byte is
-//! written as a space (THREATS: header injection). Callers refuse bad input earlier; this is the second lock.
+//! written as a space (or a peer could inject headers). Callers refuse bad input earlier; this is the second lock.
 
 use std::fmt::{self, Write as _};
 

@@ -1,4 +1,4 @@
-//! Bytes and their content type to a [`Document`]: the document rules of `compat/twiml.md` s0.
+//! Bytes and their content type to a [`Document`]: Twilio's rules for documents.
 //!
 //! Total: any input gives a document or a [`MarkupError`], never a panic. What is wrong with the document as a
 //! whole is an error; what is wrong with one element, attribute or value is a notice, and reading goes on as if it
