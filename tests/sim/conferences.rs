@@ -133,6 +133,45 @@ fn music_goes_round_until_it_begins() {
 }
 
 #[test]
+fn who_waits_hears_its_own_music_and_that_may_be_changed() {
+    let first = "<Response><Dial><Conference startConferenceOnEnter=\"false\" participantLabel=\"anna\" \
+                 waitUrl=\"/wait\">room</Conference></Dial></Response>";
+    let second = "<Response><Dial><Conference startConferenceOnEnter=\"false\" participantLabel=\"bert\" \
+                  waitUrl=\"/other\">room</Conference></Dial></Response>";
+    let host = "<Response><Dial><Conference>room</Conference></Dial></Response>";
+    let mut world = world(&[first, second, host]);
+    let asked = |world: &World, url: &str| world.asked_urls().iter().filter(|asked| **asked == url).count();
+    call(&mut world);
+    call(&mut world);
+    assert!(asked(&world, "http://app/wait") > 0 && asked(&world, "http://app/other") > 0);
+    let silence = ParticipantChange { wait: Some(None), ..Default::default() };
+    change(&mut world, "anna", silence);
+    let news = Endpoint { url: "http://app/news".into(), method: Method::Get };
+    change(&mut world, "bert", ParticipantChange { wait: Some(Some(news)), ..Default::default() });
+    let before = [asked(&world, "http://app/wait"), asked(&world, "http://app/other")];
+    world.run_for(Duration::from_secs(8));
+    assert_eq!([asked(&world, "http://app/wait"), asked(&world, "http://app/other")], before, "nobody hears it now");
+    assert!(asked(&world, "http://app/news") >= 2, "it goes round");
+    assert_eq!(steps(&world).len(), 2, "no change that others are told of");
+    // On hold there is other music; afterwards what one waits with.
+    change(&mut world, "bert", ParticipantChange { hold: Some(true), ..Default::default() });
+    let before = asked(&world, "http://app/news");
+    world.run_for(Duration::from_secs(8));
+    assert_eq!(asked(&world, "http://app/news"), before);
+    change(&mut world, "bert", ParticipantChange { hold: Some(false), ..Default::default() });
+    world.run_for(Duration::from_secs(3));
+    assert!(asked(&world, "http://app/news") > before);
+    call(&mut world);
+    let before = asked(&world, "http://app/news");
+    world.run_for(Duration::from_secs(8));
+    assert_eq!(asked(&world, "http://app/news"), before, "it has begun");
+    let sid = conference(&world);
+    world.change_conference(sid, ConferenceChange::End);
+    world.run_for(Duration::from_secs(2));
+    world.close_books();
+}
+
+#[test]
 fn members_are_changed_and_removed_from_outside() {
     let first =
         "<Response><Dial action=\"/after\"><Conference participantLabel=\"anna\">room</Conference></Dial></Response>";

@@ -41,6 +41,8 @@ pub(super) const CHANGES: &[&str] = &[
     "Hold",
     "HoldUrl",
     "HoldMethod",
+    "WaitUrl",
+    "WaitMethod",
     "AnnounceUrl",
     "AnnounceMethod",
     "Coaching",
@@ -186,6 +188,10 @@ pub(super) async fn update_participant(
         muted: form.flag("Muted")?,
         hold: form.flag("Hold")?,
         hold_document: form.endpoint("HoldUrl", "HoldMethod", 21_205)?,
+        wait: match form.given("WaitUrl") {
+            None => None,
+            Some(_) => Some(form.endpoint("WaitUrl", "WaitMethod", 21_205)?),
+        },
         announce: form.endpoint("AnnounceUrl", "AnnounceMethod", 21_205)?,
         end_on_exit: form.flag("EndConferenceOnExit")?,
         beep_on_exit: form.flag("BeepOnExit")?,
@@ -226,7 +232,7 @@ pub(super) async fn create_participant(
     };
     let source = DocumentSource::Twiml(document(&name, &form)?.into());
     let document = NewDocument { source, fallback: None, at_end: AtEnd::HangUp };
-    let order = calls::order(&view, &account, &form, document, calls::status_callback(&form)?)?;
+    let order = calls::order(&view, &account, &form, document, calls::status_callback(&form)?).await?;
     let known = view.conferences.find(account.sid, |it| it.name == name && it.status != ConferenceStatus::Completed);
     let made = Participant {
         call: order.sid,

@@ -81,6 +81,8 @@ pub struct ParticipantChange {
     pub hold: Option<bool>,
     /// What a held member hears; without it, music of our own.
     pub hold_document: Option<Endpoint>,
+    /// What it hears until the conference begins; `Some(None)`: silence.
+    pub wait: Option<Option<Endpoint>>,
     pub announce: Option<Endpoint>,
     pub end_on_exit: Option<bool>,
     pub beep_on_exit: Option<bool>,
@@ -148,7 +150,6 @@ pub struct Conference {
     /// Its first member: what is told of all is told of this one.
     founder: CallSid,
     voices: Vec<Voice>,
-    wait: Option<DocumentSource>,
     max_participants: u32,
     callback: Option<ConferenceCallback>,
     /// From its beginning.
@@ -171,6 +172,8 @@ struct Member {
     hold: bool,
     /// What it hears while it is held; `None`: our music.
     hold_source: Option<DocumentSource>,
+    /// What it hears until the conference begins; `None`: silence.
+    wait: Option<DocumentSource>,
     coach: Option<CallSid>,
     start_on_enter: bool,
     end_on_exit: bool,
@@ -183,8 +186,6 @@ struct Member {
 const ANNOUNCER: u32 = 1;
 /// The tones at comings and goings.
 const BELL: u32 = 2;
-/// What those hear who wait for the beginning.
-const WAITING: u32 = 3;
 const FIRST_MEMBER: u32 = 16;
 /// The worker answers a release within this time, or is taken for lost.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -201,7 +202,6 @@ impl Conference {
             members: Vec::new(),
             founder,
             voices: Vec::new(),
-            wait: spec.wait.clone(),
             max_participants: spec.max_participants,
             callback: spec.callback.clone(),
             record: spec.record.clone(),
@@ -302,7 +302,7 @@ impl Conference {
         if self.members.is_empty() {
             effects.push(media(CommandKind::Open(SessionSpec {
                 session_id: self.session_id,
-                legs: vec![announcer(ANNOUNCER, true), announcer(BELL, true), announcer(WAITING, false)],
+                legs: vec![announcer(ANNOUNCER), announcer(BELL)],
                 ..SessionSpec::default()
             })));
         }
@@ -316,6 +316,7 @@ impl Conference {
             muted: spec.muted,
             hold: false,
             hold_source: None,
+            wait: spec.wait,
             coach: spec.coach,
             start_on_enter: spec.start_on_enter,
             end_on_exit: spec.end_on_exit,
@@ -343,8 +344,8 @@ impl Conference {
             let may_begin = self.members.len() > 1 && self.members.iter().any(|member| member.start_on_enter);
             if may_begin {
                 self.begin(call, effects);
-            } else if self.members.len() == 1 {
-                self.play_waiting(now, effects);
+            } else {
+                self.play_alone(call, now, effects);
             }
         }
     }
@@ -353,9 +354,12 @@ impl Conference {
     fn begin(&mut self, by: CallSid, effects: &mut Vec<ConferenceEffect>) {
         self.status = ConferenceStatus::InProgress;
         self.silence(|voice| voice.purpose == Purpose::Waiting, effects);
-        for call in self.members.iter().map(|member| member.call).collect::<Vec<_>>() {
+        for (call, leg_id) in self.members.iter().map(|member| (member.call, member.leg_id)).collect::<Vec<_>>() {
             self.set_mixing(call, effects);
-            self.set_hearing(call, effects);
+            // Whoever is played something hears it to its end.
+            if self.voices.iter().all(|voice| voice.leg_id != leg_id) {
+                self.set_hearing(call, effects);
+            }
         }
         self.note(ConferenceStep::ConferenceStart, by, None, None, effects);
         if let Some(ConferenceRecording { trim, callback }) = self.record.clone() {
@@ -432,13 +436,17 @@ impl Conference {
         }
         // Other music for one that is held: it hears that from now on.
         let has_other_music = after.hold && change.hold_document.is_some();
-        if before.hold != after.hold || has_other_music {
+        let waits_with_other_music = self.status == ConferenceStatus::Init && change.wait.is_some() && !after.hold;
+        if let Some(wait) = change.wait {
+            self.members[at].wait = wait.map(DocumentSource::Url);
+        }
+        if before.hold != after.hold || has_other_music || waits_with_other_music {
             self.silence(|voice| voice.leg_id == after.leg_id, effects);
             self.set_hearing(call, effects);
             if after.hold {
                 self.members[at].hold_source = change.hold_document.map(DocumentSource::Url);
-                self.play_held(call, now, effects);
             }
+            self.play_alone(call, now, effects);
         }
         for step in steps {
             self.note(step, call, Some(after.participant()), None, effects);
@@ -451,9 +459,8 @@ impl Conference {
     /// What a member hears now, but for what is played to it alone.
     fn hears(&self, member: &Member) -> Hears {
         match self.status {
-            ConferenceStatus::Init => Hears::Leg(WAITING),
-            _ if member.hold => Hears::Silence(proto::Silence {}),
-            _ => Hears::Mix(proto::Mix {}),
+            ConferenceStatus::InProgress if !member.hold => Hears::Mix(proto::Mix {}),
+            _ => Hears::Silence(proto::Silence {}),
         }
     }
 
@@ -586,7 +593,7 @@ fn media(command: CommandKind) -> ConferenceEffect {
     ConferenceEffect::Media(command)
 }
 
-fn announcer(leg_id: u32, heard: bool) -> LegSpec {
-    let mixing = heard.then_some(Mixing { heard, whispers_to: None, tells_speaking: false });
+fn announcer(leg_id: u32) -> LegSpec {
+    let mixing = Some(Mixing { heard: true, whispers_to: None, tells_speaking: false });
     LegSpec { leg_id, kind: Some(LegKind::Announcer(Announcer {})), mixing, ..LegSpec::default() }
 }

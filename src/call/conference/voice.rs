@@ -6,11 +6,11 @@ use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-use super::{Conference, ConferenceEffect, WAITING, media};
+use super::{Conference, ConferenceEffect, media};
 use crate::call::Now;
 use crate::call::effect::FetchOutcome;
 use crate::call::program::play_kind;
-use crate::events::{ConferenceReason, ConferenceStep};
+use crate::events::{ConferenceReason, ConferenceStatus, ConferenceStep};
 use crate::ids::CallSid;
 use crate::twiml::{
     AtEnd, AudioFailure, ClipRef, DocumentSource, Endpoint, HOLD_MUSIC, HangupReason, Interpreter, NewDocument,
@@ -35,7 +35,7 @@ pub(super) struct Voice {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum Purpose {
-    /// Over and over, until the conference begins.
+    /// Over and over to one who waits, until the conference begins.
     Waiting,
     /// Over and over, until the member is not held any more.
     Held,
@@ -55,18 +55,16 @@ impl Voice {
 }
 
 impl Conference {
-    pub(super) fn play_waiting(&mut self, now: Now, effects: &mut Vec<ConferenceEffect>) {
-        if let Some(source) = self.wait.clone() {
-            self.play(WAITING, Purpose::Waiting, source, now, effects);
-        }
-    }
-
-    /// Music for a held member: the customer's, or ours.
-    pub(super) fn play_held(&mut self, call: CallSid, now: Now, effects: &mut Vec<ConferenceEffect>) {
+    /// Music for a member that is held, be it the customer's or ours; or that waits for the beginning.
+    pub(super) fn play_alone(&mut self, call: CallSid, now: Now, effects: &mut Vec<ConferenceEffect>) {
         let Some(member) = self.members.iter().find(|member| member.call == call) else { return };
-        let source = member.hold_source.clone();
-        let source = source.unwrap_or_else(|| DocumentSource::Twiml(HOLD_MUSIC.into()));
-        self.play(member.leg_id, Purpose::Held, source, now, effects);
+        let (leg_id, held, waiting) = (member.leg_id, member.hold_source.clone(), member.wait.clone());
+        if member.hold {
+            let source = held.unwrap_or_else(|| DocumentSource::Twiml(HOLD_MUSIC.into()));
+            self.play(leg_id, Purpose::Held, source, now, effects);
+        } else if let Some(source) = waiting.filter(|_| self.status == ConferenceStatus::Init) {
+            self.play(leg_id, Purpose::Waiting, source, now, effects);
+        }
     }
 
     pub(super) fn announce(
@@ -222,8 +220,8 @@ impl Conference {
                 let participant = member.map(|member| member.participant());
                 let Some(call) = to.or(self.members.first().map(|member| member.call)) else { return };
                 self.note(step, call, participant, Some(ConferenceReason::Announcement { url }), effects);
-                if self.members.iter().any(|member| Some(member.call) == to && member.hold) {
-                    self.play_held(call, now, effects);
+                if let Some(to) = to {
+                    self.play_alone(to, now, effects);
                 }
             }
         }
