@@ -427,6 +427,11 @@ class Recordings:
                 equal(download(url + suffix).status_code, 404, f"{suffix} of a deleted recording")
             equal(list(self.files.glob(f"{sid}*")), [], "files of a deleted recording")
         equal(self.client.calls(call).recordings.list(), [], "recordings of the call")
+        self.scenario.check(not set(mine) & {one.sid for one in self.client.recordings.list()}, "deleted recordings are listed")
+        known = {one.sid: one for one in self.client.recordings.list(include_soft_deleted=True)}
+        equal([(known[sid].status, known[sid].call_sid) for sid in mine], [("deleted", call)] * 2, "deleted recordings, asked for")
+        equal(self.client.recordings.list(call_sid=call), [], "deleted recordings, not asked for")
+        equal(self.other.recordings.list(include_soft_deleted=True), [], "deleted recordings of the other account")
 
     # What goes wrong.
 

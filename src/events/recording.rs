@@ -46,6 +46,8 @@ pub enum RecordingStatus {
     /// Nobody said a word.
     Absent,
     Failed,
+    /// It was there.
+    Deleted,
 }
 
 impl RecordingStatus {
@@ -57,6 +59,7 @@ impl RecordingStatus {
             RecordingStatus::Completed => "completed",
             RecordingStatus::Absent => "absent",
             RecordingStatus::Failed => "failed",
+            RecordingStatus::Deleted => "deleted",
         }
     }
 
@@ -68,7 +71,7 @@ impl RecordingStatus {
     fn callback_step(self) -> Option<RecordingEvent> {
         match self {
             RecordingStatus::InProgress => Some(RecordingEvent::InProgress),
-            RecordingStatus::Paused => None,
+            RecordingStatus::Paused | RecordingStatus::Deleted => None,
             RecordingStatus::Completed | RecordingStatus::Failed => Some(RecordingEvent::Completed),
             RecordingStatus::Absent => Some(RecordingEvent::Absent),
         }

@@ -1,21 +1,29 @@
-//! Deletes recordings that have been kept for as long as `[recordings] keep_days` says.
+//! Deletes recordings that have been kept for as long as `[recordings] keep_days` says, and forgets those that were deleted.
 
 use std::time::Duration;
 
 use crate::recordings::Archive;
 use crate::shard::wall_ms;
-use crate::store::Store;
+use crate::store::{DELETED_ARE_KNOWN, Store};
 
 const EVERY: Duration = Duration::from_secs(3600);
 /// Deleted at once; the rest a moment later.
 const BATCH: u32 = 100;
 
-pub(super) async fn run(keep: Duration, store: Store, archive: Archive) {
+pub(super) async fn run(keep: Option<Duration>, store: Store, archive: Archive) {
     loop {
-        let before_ms = wall_ms().saturating_sub(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
-        while delete_some(before_ms, &store, &archive).await {}
+        if let Some(keep) = keep {
+            while delete_some(ago(keep), &store, &archive).await {}
+        }
+        if let Err(error) = store.forget_deleted_recordings(ago(DELETED_ARE_KNOWN)).await {
+            tracing::error!(%error, "deleted recordings cannot be forgotten: tried again in an hour");
+        }
         tokio::time::sleep(EVERY).await;
     }
+}
+
+fn ago(time: Duration) -> u64 {
+    wall_ms().saturating_sub(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// True: there may be more.
@@ -33,7 +41,7 @@ async fn delete_some(before_ms: u64, store: &Store, archive: &Archive) -> bool {
             tracing::error!(recording = %sid, %error, "an expired recording cannot be deleted: tried again in an hour");
             return false;
         }
-        if let Err(error) = store.delete_recording(recording).await {
+        if let Err(error) = store.delete_recording(recording, wall_ms()).await {
             tracing::error!(recording = %sid, %error, "an expired recording cannot be deleted: tried again in an hour");
             return false;
         }

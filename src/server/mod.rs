@@ -209,9 +209,7 @@ impl Server {
         if archive.has_bucket() {
             uploads::start(to_upload, store.clone(), archive.clone());
         }
-        if let Some(keep) = config.recordings.keep {
-            tokio::spawn(expiry::run(keep, store.clone(), archive.clone()));
-        }
+        tokio::spawn(expiry::run(config.recordings.keep, store.clone(), archive.clone()));
         tokio::spawn(triggers::run(provisioning.clone(), callbacks.clone()));
         tokio::spawn(observe::run(observe::Observed {
             meter,

@@ -25,6 +25,8 @@ const LEDGER_COLUMNS: &str = "event, account, call, service, module, category, q
 #[derive(Serialize, Deserialize)]
 struct Detail<'a> {
     completed: Option<Cow<'a, Completed>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stir_verstat: Option<Cow<'a, str>>,
     events: Cow<'a, [Told]>,
 }
 
@@ -43,6 +45,7 @@ impl Store {
             for Finished { record, .. } in chunk {
                 let detail = Detail {
                     completed: record.completed.as_deref().map(Cow::Borrowed),
+                    stir_verstat: record.stir_verstat.as_deref().map(Cow::Borrowed),
                     events: Cow::Borrowed(&record.events),
                 };
                 query = query
@@ -222,6 +225,7 @@ fn read_record(row: &AnyRow) -> Result<CallRecord, StoreError> {
         parent: row.try_get::<Option<&str>, _>("parent")?.map(read_text).transpose()?,
         via: row.try_get("via")?,
         sip_call_id: row.try_get("sip_call_id")?,
+        stir_verstat: detail.stir_verstat.map(Cow::into_owned),
         status: read(row, "status")?,
         started_ms: from_millis(row.try_get("started_ms")?),
         answered_ms: row.try_get::<Option<i64>, _>("answered_ms")?.map(from_millis),

@@ -10,7 +10,7 @@ use super::{StoreError, wall_ms};
 
 /// The steps, the oldest first. The version of a database is how many of them it has.
 const STEPS: &[&[&str]] =
-    &[CALLS_AND_LEDGER, RESOURCES, CALLS_BY_WHAT_IS_ASKED, RECORDS, NOTIFICATIONS, CHEAPER_TO_WRITE];
+    &[CALLS_AND_LEDGER, RESOURCES, CALLS_BY_WHAT_IS_ASKED, RECORDS, NOTIFICATIONS, CHEAPER_TO_WRITE, DELETED_BY_TIME];
 
 /// The version of a database that has all of them.
 pub(super) const NEWEST: usize = STEPS.len();
@@ -82,6 +82,9 @@ const CHEAPER_TO_WRITE: &[&str] = &[
     "INSERT INTO ledger SELECT event, account, call, service, module, category, quantity, unit, at_ms FROM ledger_before",
     "DROP TABLE ledger_before",
 ];
+
+/// What was deleted is found by when.
+const DELETED_BY_TIME: &[&str] = &["CREATE INDEX records_deleted ON records (kind, told_ms) WHERE status = 'deleted'"];
 
 /// From the first databases, which have a column `record`, to the second.
 const RENAMED: &[&str] = &[

@@ -30,7 +30,7 @@ pub use backup::{BackupError, backup, restore};
 pub use database::Backend;
 pub use filter::{CallFilter, Moment};
 pub use notifications::NotificationFilter;
-pub use records::{ConferenceFilter, MessageFilter, RecordingFilter};
+pub use records::{ConferenceFilter, DELETED_ARE_KNOWN, MessageFilter, RecordingFilter};
 pub use resources::{Kind, Listed, Resource};
 pub use writer::{StoreWriter, subscriber};
 

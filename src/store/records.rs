@@ -2,6 +2,7 @@
 //! fact that is told again, or late, changes nothing.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use sqlx::any::AnyRow;
@@ -9,7 +10,9 @@ use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::filter::{Moment, Value};
 use super::{Store, StoreError, from_millis, millis, unreadable};
-use crate::events::{Conference, ConferenceFact, ConferenceStatus, Event, EventKind, Message, Recording};
+use crate::events::{
+    Conference, ConferenceFact, ConferenceStatus, Event, EventKind, Message, Recording, RecordingFact, RecordingStatus,
+};
 use crate::ids::{AccountSid, CallSid, ConferenceSid, MessageSid, RecordingSid};
 
 /// Which recordings a list is to hold: the same rule for rows and for those that are not stored yet.
@@ -20,6 +23,8 @@ pub struct RecordingFilter {
     /// Only those older than this one: the next page.
     pub before: Option<RecordingSid>,
     pub created: Moment,
+    /// Those too that were deleted within [`DELETED_ARE_KNOWN`].
+    pub with_deleted: bool,
 }
 
 impl RecordingFilter {
@@ -74,6 +79,9 @@ impl MessageFilter {
 
 /// The status of a row that was deleted: what the journal tells again must find it taken.
 const DELETED: &str = "deleted";
+
+/// What is known of a recording that was deleted is forgotten after this time.
+pub const DELETED_ARE_KNOWN: Duration = Duration::from_secs(40 * 24 * 3600);
 
 const COLUMNS: &str = "kind, sid, account, call, conference, name, status, created_ms, told_ms, detail";
 const RECORDING: &str = "recording";
@@ -151,6 +159,17 @@ pub(super) async fn write(transaction: &mut Transaction<'static, Any>, facts: &[
     Ok(())
 }
 
+/// What is left of a row that was deleted.
+struct Deleted {
+    kind: &'static str,
+    sid: String,
+    account: AccountSid,
+    call: CallSid,
+    created_ms: u64,
+    now_ms: u64,
+    detail: String,
+}
+
 impl Store {
     /// An account's recordings that the filter takes, the newest first.
     pub async fn find_recordings(
@@ -165,6 +184,8 @@ impl Store {
             text("sid <", filter.before),
             time("created_ms >=", filter.created.from_ms),
             time("created_ms <", filter.created.below_ms),
+            // A deleted row of which nothing is known says nothing.
+            if filter.with_deleted { text("detail <>", Some("")) } else { text("status <>", Some(DELETED)) },
         ];
         self.find(RECORDING, account, tests, limit).await?.iter().map(read_recording).collect()
     }
@@ -184,6 +205,7 @@ impl Store {
             time("created_ms <", filter.created.below_ms),
             time("told_ms >=", filter.updated.from_ms),
             time("told_ms <", filter.updated.below_ms),
+            text("status <>", Some(DELETED)),
         ];
         self.find(CONFERENCE, account, tests, limit).await?.iter().map(read_conference).collect()
     }
@@ -202,6 +224,7 @@ impl Store {
                 text("sid <", before),
                 time("created_ms >=", filter.created.from_ms),
                 time("created_ms <", filter.created.below_ms),
+                text("status <>", Some(DELETED)),
             ];
             let rows = self.find(MESSAGE, account, tests, limit).await?;
             let read: Vec<Message> = rows.iter().map(read_message).collect::<Result<_, _>>()?;
@@ -227,8 +250,7 @@ impl Store {
         tests: impl IntoIterator<Item = Option<(&'static str, Value)>>,
         limit: u32,
     ) -> Result<Vec<AnyRow>, StoreError> {
-        let mut text =
-            format!("SELECT {COLUMNS} FROM records WHERE account = $1 AND kind = '{kind}' AND status <> '{DELETED}'");
+        let mut text = format!("SELECT {COLUMNS} FROM records WHERE account = $1 AND kind = '{kind}'");
         let mut values = Vec::new();
         for ((test, value), place) in tests.into_iter().flatten().zip(2..) {
             text.push_str(&format!(" AND {test} ${place}"));
@@ -263,34 +285,47 @@ impl Store {
         self.one(RECORDING, account, sid.to_string()).await?.as_ref().map(read_recording).transpose()
     }
 
-    pub async fn delete_recording(&self, recording: &Recording) -> Result<(), StoreError> {
-        let (sid, call) = (recording.fact.sid.to_string(), recording.call);
-        self.delete_record(RECORDING, sid, recording.account, call, recording.fact.started_ms).await
+    /// What it was is known for a while; not its audio.
+    pub async fn delete_recording(&self, recording: &Recording, now_ms: u64) -> Result<(), StoreError> {
+        let Recording { account, call, fact } = recording;
+        let known = RecordingFact { status: RecordingStatus::Deleted, callback: None, ..fact.clone() };
+        let detail = serde_json::to_string(&known).unwrap_or_default();
+        let (sid, created_ms) = (fact.sid.to_string(), fact.started_ms);
+        self.delete_record(Deleted { kind: RECORDING, sid, account: *account, call: *call, created_ms, now_ms, detail })
+            .await
     }
 
-    pub async fn delete_message(&self, message: &Message) -> Result<(), StoreError> {
-        let sid = message.fact.sid.to_string();
-        self.delete_record(MESSAGE, sid, message.account, CallSid::new(0), message.fact.created_ms).await
+    /// Forgets what is known of recordings that were deleted before a time.
+    pub async fn forget_deleted_recordings(&self, before_ms: u64) -> Result<(), StoreError> {
+        let text = format!(
+            "UPDATE records SET detail = '' WHERE kind = '{RECORDING}' AND status = '{DELETED}' AND told_ms < $1
+             AND detail <> ''"
+        );
+        sqlx::query(AssertSqlSafe(text)).bind(millis(before_ms)).execute(&self.database.durable).await?;
+        Ok(())
+    }
+
+    pub async fn delete_message(&self, message: &Message, now_ms: u64) -> Result<(), StoreError> {
+        let (sid, created_ms) = (message.fact.sid.to_string(), message.fact.created_ms);
+        let (account, call, detail) = (message.account, CallSid::new(0), String::new());
+        self.delete_record(Deleted { kind: MESSAGE, sid, account, call, created_ms, now_ms, detail }).await
     }
 
     /// Deletes a row, be it there yet or not: it stays as a sign that there is none.
-    async fn delete_record(
-        &self,
-        kind: &str,
-        sid: String,
-        account: AccountSid,
-        call: CallSid,
-        created_ms: u64,
-    ) -> Result<(), StoreError> {
+    async fn delete_record(&self, row: Deleted) -> Result<(), StoreError> {
         let text = format!(
-            "INSERT INTO records ({COLUMNS}) VALUES ('{kind}', $1, $2, $3, NULL, NULL, '{DELETED}', $4, $4, '')
-             ON CONFLICT (kind, sid) DO UPDATE SET status = '{DELETED}', name = NULL, detail = ''"
+            "INSERT INTO records ({COLUMNS}) VALUES ($1, $2, $3, $4, NULL, NULL, '{DELETED}', $5, $6, $7)
+             ON CONFLICT (kind, sid) DO UPDATE SET status = '{DELETED}', name = NULL, told_ms = excluded.told_ms,
+             detail = excluded.detail"
         );
         sqlx::query(AssertSqlSafe(text))
-            .bind(sid)
-            .bind(account.to_string())
-            .bind(call.to_string())
-            .bind(millis(created_ms))
+            .bind(row.kind)
+            .bind(row.sid)
+            .bind(row.account.to_string())
+            .bind(row.call.to_string())
+            .bind(millis(row.created_ms))
+            .bind(millis(row.now_ms))
+            .bind(row.detail)
             .execute(&self.database.durable)
             .await?;
         Ok(())

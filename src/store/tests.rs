@@ -108,6 +108,7 @@ fn finished(number: u128) -> Finished {
         parent: None,
         via: "carrier".into(),
         sip_call_id: "a@b".into(),
+        stir_verstat: Some("TN-Validation-Passed-A".into()),
         status: CallStatus::Completed,
         started_ms: 1_000,
         answered_ms: Some(2_000),
