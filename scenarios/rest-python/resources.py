@@ -12,8 +12,8 @@ DOMAIN, PASSWORD = "office.sip.test", "Secret-Of-Alice-1"
 
 
 class Resources:
-    def __init__(self, rest, sip, url, carrier):
-        self.rest, self.scenario, self.sip, self.url, self.carrier = rest, rest.scenario, sip, url, carrier
+    def __init__(self, rest, sip, url, carrier, far):
+        self.rest, self.scenario, self.sip, self.url, self.carrier, self.far = rest, rest.scenario, sip, url, carrier, far
 
     @property
     def client(self):
@@ -230,6 +230,7 @@ class Resources:
         incoming.accept(sdp("127.0.0.1", 9))
         call.accepted().bye()
         incoming.wait_bye()
+        self.recorded_and_rescued(trunk.sid, phone, pbx, busy)
         trunking.trunks(trunk.sid).phone_numbers(number.sid).delete()
         access = self.client.sip.ip_access_control_lists.create(friendly_name="pbx")
         self.client.sip.ip_access_control_lists(access.sid).ip_addresses.create(friendly_name="here", ip_address="127.0.0.1")
@@ -240,10 +241,68 @@ class Resources:
         call.bye()
         equal(trunking.trunks(trunk.sid).fetch().auth_type, "IP_ACL", "the trunk")
         equal(len(trunking.trunks.list(page_size=1)), 1, "trunks")
-        equal(trunking.trunks(trunk.sid).recordings().update(mode="record-from-answer").mode, "record-from-answer", "recording")
         for part in (trunking.trunks(trunk.sid), self.client.sip.ip_access_control_lists(access.sid), self.client.incoming_phone_numbers(number.sid)):
             self.scenario.check(part.delete(), "delete")
         for part in (phone, pbx, busy, inside):
+            part.close()
+
+    def recorded_and_rescued(self, trunk, phone, pbx, busy):
+        """What the trunk says of recording holds for its calls; where its URLs fail, the one of disaster recovery is asked."""
+        equal, trunks = self.scenario.equal, self.client.trunking.v1.trunks
+        equal(trunks(trunk).recordings().update(mode="record-from-answer-dual").mode, "record-from-answer-dual", "recording")
+        trunks(trunk).update(disaster_recovery_url=f"{self.url}/disaster", disaster_recovery_method="POST")
+        call = phone.invite("+15552003", sdp("127.0.0.1", 9))
+        busy.wait_invite().respond(503)
+        incoming = pbx.wait_invite()
+        incoming.accept(sdp("127.0.0.1", 9))
+        call.accepted()
+        running = self.client.calls.list(to="+15552003", status="in-progress")[0].sid
+        wait_for(lambda: self.client.calls(running).recordings.list(), 5, "the recording of the trunk's call")
+        incoming.bye()
+        call.wait_bye()
+        self.rest.becomes(running, "completed")
+        recording = self.client.calls(running).recordings.list()[0]
+        equal((recording.channels, recording.source), (2, "DialVerb"), "the recording")
+        equal(self.rest.app.to("/disaster"), [], "a call that was taken needs no rescue")
+        call = phone.invite("+15552003", sdp("127.0.0.1", 9))
+        busy.wait_invite().respond(503)
+        pbx.wait_invite().respond(503)
+        call.accepted()
+        asked = self.rest.app.to("/disaster")
+        equal([(one["To"], one["From"], one["valid"]) for one in asked], [("+15552003", "+15559000", True)], "what is asked")
+        call.bye()
+
+    def forwarded(self):
+        """The number of a caller whom the carrier vouches for is shown to whom the program calls, by the token of the call."""
+        equal = self.scenario.equal
+        far = Phone(self.sip, "far", local=self.far)
+        access = self.client.incoming_phone_numbers.create(phone_number="+15552004", voice_url=f"{self.url}/forward")
+        signed = "eyJhbGciOiJFUzI1NiJ9.eyJvcmlnIjp7InRuIjoiMTU1NTkwMDEifX0.c2ln"
+        caller = Phone(self.sip, "+15559001", local=(self.carrier, 0))
+        asserted = "P-Asserted-Identity: <sip:+15559001@carrier.test;verstat=TN-Validation-Passed-A>"
+        call = caller.invite("+15552004", sdp("127.0.0.1", 9), headers=[asserted, f"Identity: {signed};info=<https://cert.test/c>;alg=ES256"])
+        call.accepted()
+        asked = self.rest.app.to("/forward")[0]
+        equal((asked["StirVerstat"], asked["StirPassportToken"]), ("TN-Validation-Passed-A", signed), "what the carrier says")
+        place = lambda **more: self.client.calls.create(to="+15554567", twiml="<Response/>", **more)
+        self.rest.refused(21210, lambda: place(from_="+15559001"))
+        self.rest.refused(20001, lambda: place(from_="+15559002", call_token=asked["CallToken"]))
+        self.rest.refused(20001, lambda: place(from_="+15559001", call_token="CA" + "0" * 32))
+        doubtful = caller.invite("+15552004", sdp("127.0.0.1", 9), headers=[asserted.replace("Passed-A", "Failed")])
+        doubtful.accepted()
+        other = self.rest.app.to("/forward")[1]
+        equal((other["StirVerstat"], "CallToken" in other), ("TN-Validation-Failed", False), "of one whose number may be another's")
+        self.rest.refused(20001, lambda: place(from_="+15559001", call_token=other["CallSid"]))
+        doubtful.bye()
+        equal(self.client.calls(asked["CallSid"]).fetch().stir_verstat, "TN-Validation-Passed-A", "the call")
+        made = place(from_="+15559001", call_token=asked["CallToken"])
+        incoming = far.wait_invite()
+        self.scenario.check("+15559001@" in incoming.invite.header("from"), f"From: {incoming.invite.header('from')}")
+        incoming.respond(486)
+        self.rest.becomes(made.sid, "busy")
+        call.bye()
+        self.client.incoming_phone_numbers(access.sid).delete()
+        for part in (far, caller):
             part.close()
 
     def records(self):

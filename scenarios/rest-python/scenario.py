@@ -26,6 +26,7 @@ from resources import Resources
 SIP, HTTP, APP, TRUNK = ("127.0.0.1", 10060), "127.0.0.1:10040", 10030, "127.0.0.2"
 URL = f"http://127.0.0.1:{APP}"
 OTHER, MINE = "AC" + "f" * 32, "+15552000"
+FAR = "127.0.0.1", 10069
 
 CONFIG = base_config(
     f"{SIP[0]}:{SIP[1]}",
@@ -33,7 +34,7 @@ CONFIG = base_config(
     "10100-10299",
     more=number(MINE, voice_url=f"{URL}/dial")
     + user("bob", "secret-of-bob")
-    + trunk("carrier", **{"from": [f"{TRUNK}/32"]})
+    + trunk("carrier", **{"from": [f"{TRUNK}/32"]}, uri=f"sip:{FAR[0]}:{FAR[1]}", prefixes=["+15554"])
     + f'\n[[account]]\nsid = "{OTHER}"\nauth_token = "of-the-other"\n',
 )
 
@@ -310,9 +311,9 @@ class Rest:
 def main():
     with Scenario(__file__) as scenario:
         rest = Rest(scenario)
-        made = Resources(rest, SIP, URL, TRUNK)
+        made = Resources(rest, SIP, URL, TRUNK, FAR)
         calls = (rest.start, rest.whole_call, rest.referred, rest.failures, rest.leg_of_a_dial, rest.errors, rest.tenants, rest.numbers, rest.described, rest.pages)
-        resources = (made.applications, made.messages, made.numbers, made.accounts, made.keys, made.domains, made.trunks, made.records, made.backup)
+        resources = (made.applications, made.messages, made.numbers, made.accounts, made.keys, made.domains, made.trunks, made.forwarded, made.records, made.backup)
         kills = Kills(rest, URL)
         for part in (*calls, *resources, kills.threat_28, made.triggers, rest.signatures):
             scenario.step(part.__name__.replace("_", " "), part)

@@ -69,6 +69,8 @@ pub struct Opening {
     pub sip_call_id: String,
     /// Further parameters of each request to the application: `SipDomain`, `SipHeader_X-...`, `CallerName`.
     pub params: Vec<(String, String)>,
+    /// What the carrier says of the caller's number.
+    pub stir_verstat: Option<String>,
     pub status_callback: Option<StatusCallback>,
     pub session_id: u64,
     pub leg_id: u32,
@@ -305,6 +307,7 @@ impl Call {
             parent: self.parent.as_ref().map(|parent| parent.sid),
             via: self.opening.via.clone(),
             sip_call_id: self.opening.sip_call_id.clone(),
+            stir_verstat: self.opening.stir_verstat.clone(),
             status_callback: self.opening.status_callback.clone(),
         };
         self.publish(EventKind::Initiated(Box::new(initiated)), effects);

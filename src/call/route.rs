@@ -18,6 +18,8 @@ pub struct Inbound {
     pub to: String,
     pub via: String,
     pub params: Vec<(String, String)>,
+    /// What the carrier says of the caller's number: `verstat` of 3GPP TS 24.229.
+    pub stir_verstat: Option<String>,
     pub application: Application,
 }
 
@@ -47,8 +49,14 @@ pub fn inbound(origin: &Origin, invite: &Message, directory: &Directory) -> Resu
     }
     let (application, number) = application(origin, &called, directory).ok_or(NoRoute::NotFound)?;
     let mut params = sip_params(invite);
+    let mut stir_verstat = None;
     let (from, via) = match origin {
-        Origin::Trunk(trunk) => (caller(invite), trunk.name.clone()),
+        Origin::Trunk(trunk) => {
+            stir_verstat = verdict(invite);
+            params.extend(stir_verstat.iter().map(|verdict| ("StirVerstat".to_owned(), verdict.clone())));
+            params.extend(passport(invite).map(|token| ("StirPassportToken".to_owned(), token)));
+            (caller(invite), trunk.name.clone())
+        }
         Origin::User(user) => {
             params.push(("SipUsername".to_owned(), user.username.clone()));
             (format!("sip:{}@{}", user.username, user.domain), user.username.clone())
@@ -61,7 +69,7 @@ pub fn inbound(origin: &Origin, invite: &Message, directory: &Directory) -> Resu
         (None, Origin::User(user)) => format!("sip:{called}@{}", user.domain),
         (None, Origin::Domain(domain)) => format!("sip:{called}@{}", domain.name),
     };
-    Ok(Inbound { account: origin.account(), from, to, via, params, application })
+    Ok(Inbound { account: origin.account(), from, to, via, params, stir_verstat, application })
 }
 
 /// From a trunk: the account's number, else the trunk's own application. From a user: the account's number, else the
@@ -130,6 +138,20 @@ fn caller(invite: &Message) -> String {
     }
 }
 
+/// The carrier's verdict on the caller's number.
+fn verdict(invite: &Message) -> Option<String> {
+    let asserted = invite.values(HeaderName::PAssertedIdentity).next();
+    let (_, rest) = asserted.or_else(|| invite.header(HeaderName::From))?.split_once("verstat=")?;
+    let word: String = rest.chars().take_while(|letter| letter.is_ascii_alphanumeric() || *letter == '-').collect();
+    (!word.is_empty()).then_some(word)
+}
+
+/// The signature of the caller's number (RFC 8224).
+fn passport(invite: &Message) -> Option<String> {
+    let token = unfold(invite.other_header("Identity")?.split(';').next().unwrap_or_default());
+    Some(token.trim().chars().take(PASSPORT_CHARS).collect())
+}
+
 pub fn is_number(text: &str) -> bool {
     let digits = text.strip_prefix('+').unwrap_or(text);
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
@@ -137,6 +159,8 @@ pub fn is_number(text: &str) -> bool {
 
 /// Headers that a customer may see; a header longer than this is cut.
 const HEADER_CHARS: usize = 1_024;
+/// So is a signature.
+const PASSPORT_CHARS: usize = 4_096;
 
 fn sip_params(invite: &Message) -> Vec<(String, String)> {
     let mut params = vec![("SipCallId".to_owned(), invite.call_id().to_owned())];

@@ -28,7 +28,7 @@ pub use message::{Message, MessageDirection, MessageFact, MessageStatus};
 pub use notification::Notification;
 pub use outbox::{Outbox, Publisher, Subscriber};
 pub use queue::{Queue, QueueFact, QueueStep};
-pub use record::{CallRecord, Told};
+pub use record::{CallRecord, Told, is_passed};
 pub use recording::{Recording, RecordingFact, RecordingStatus, recording_url};
 pub use shelf::{Shelf, Shelves};
 
@@ -110,6 +110,9 @@ pub struct Initiated {
     /// The trunk or the user by which the call came or goes, empty if neither.
     pub via: String,
     pub sip_call_id: String,
+    /// What the carrier says of the caller's number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stir_verstat: Option<String>,
     pub status_callback: Option<StatusCallback>,
 }
 

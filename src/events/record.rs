@@ -17,6 +17,8 @@ pub struct CallRecord {
     pub parent: Option<CallSid>,
     pub via: String,
     pub sip_call_id: String,
+    /// What the carrier says of the caller's number.
+    pub stir_verstat: Option<String>,
     pub status: CallStatus,
     pub started_ms: u64,
     pub answered_ms: Option<u64>,
@@ -39,6 +41,11 @@ pub struct Told {
     pub kind: EventKind,
 }
 
+/// Whether a verdict on a caller's number is that it is the caller's (ATIS-1000074 s5.3.1).
+pub fn is_passed(verstat: &str) -> bool {
+    verstat.starts_with("TN-Validation-Passed")
+}
+
 /// Events kept of one call; a document in a loop must not fill the memory.
 const EVENTS: usize = 500;
 
@@ -55,6 +62,7 @@ impl CallRecord {
             parent: initiated.parent,
             via: initiated.via.clone(),
             sip_call_id: initiated.sip_call_id.clone(),
+            stir_verstat: initiated.stir_verstat.clone(),
             status: if initiated.direction == Direction::Inbound { CallStatus::Ringing } else { CallStatus::Initiated },
             started_ms: event.at_ms,
             answered_ms: None,
@@ -64,6 +72,11 @@ impl CallRecord {
             callbacks: 0,
             events: Vec::new(),
         })
+    }
+
+    /// Whether the carrier vouches for the caller's number: whom the call is forwarded to may see it.
+    pub fn is_attested(&self) -> bool {
+        self.stir_verstat.as_deref().is_some_and(is_passed)
     }
 
     /// Adds a later event.

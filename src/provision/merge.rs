@@ -121,6 +121,8 @@ struct DomainDetail {
     sip_registration: bool,
     #[serde(flatten)]
     voice: Voice,
+    #[serde(flatten)]
+    trunk: TrunkDetail,
 }
 
 #[derive(Deserialize)]
@@ -148,6 +150,23 @@ struct OriginationDetail {
 struct QueueDetail {
     friendly_name: String,
     max_size: u32,
+}
+
+/// What a trunk does beside what a domain does.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TrunkDetail {
+    recording: TrunkRecording,
+    disaster_recovery_url: Option<String>,
+    disaster_recovery_method: Option<String>,
+}
+
+/// In the words of `<Dial record>`, and `do-not-record`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct TrunkRecording {
+    mode: Option<String>,
+    trim: Option<String>,
 }
 
 /// A row whose detail was read: once, for all directories that are made of it.
@@ -313,11 +332,11 @@ impl<'a> Rows<'a> {
     /// A trunk goes before an application, and that before a URL, as at Twilio. Without any a number of the file is answered
     /// as the file says, and another refuses its calls.
     fn answering(&self, number: &Resource, detail: &NumberDetail, configured: Option<&Number>) -> Application {
-        if let Some(trunk) = named(&detail.trunk_sid) {
+        if let Some(sid) = named(&detail.trunk_sid) {
+            let of_number = |trunk: &&&ReadRow| trunk.row.sid == sid && trunk.row.account == number.account;
             // Of a trunk that was deleted nothing is left but its name.
-            if self.of(Kind::Trunk).iter().any(|ReadRow { row, .. }| row.sid == trunk && row.account == number.account)
-            {
-                return self.origination(&trunk, &detail.phone_number);
+            if let Some(ReadRow { detail: Detail::Domain(trunk), .. }) = self.of(Kind::Trunk).iter().find(of_number) {
+                return self.origination(&sid, &trunk.trunk, &detail.phone_number);
             }
         }
         let application = match named(&detail.voice_application_sid) {
@@ -349,9 +368,9 @@ impl<'a> Rows<'a> {
     }
 
     /// The URLs of the trunk one after another, until one takes the call: the least priority first, of those with the same
-    /// the greatest weight.
-    fn origination(&self, trunk: &str, number: &str) -> Application {
-        let urls = self.below(Kind::OriginationUrl, trunk).iter().filter_map(|known| match &known.detail {
+    /// the greatest weight. Where none does the URL of disaster recovery is asked.
+    fn origination(&self, sid: &str, trunk: &TrunkDetail, number: &str) -> Application {
+        let urls = self.below(Kind::OriginationUrl, sid).iter().filter_map(|known| match &known.detail {
             Detail::Origination(url) => Some(url),
             _ => None,
         });
@@ -360,12 +379,24 @@ impl<'a> Rows<'a> {
         let uris = urls.into_iter().filter_map(|url| with_user(&url.sip_url, number)).take(MOST_URLS);
         let nouns: String =
             uris.map(|uri| format!("<Sip>{}</Sip>", uri.replace('&', "&amp;").replace('<', "&lt;"))).collect();
-        match nouns.as_str() {
-            "" => refusing(),
-            _ => Application::of_twiml(format!(
-                "<Response><Dial answerOnBridge=\"true\" sequential=\"true\">{nouns}</Dial></Response>"
-            )),
-        }
+        let recovery = endpoint(&trunk.disaster_recovery_url, &trunk.disaster_recovery_method);
+        let source = match (nouns.as_str(), recovery.clone()) {
+            ("", None) => return refusing(),
+            ("", Some(recovery)) => DocumentSource::Url(recovery),
+            _ => {
+                let record = match trunk.recording.mode.as_deref() {
+                    None | Some("do-not-record") => String::new(),
+                    Some(mode) => {
+                        let trim = trunk.recording.trim.as_deref().unwrap_or("do-not-trim");
+                        format!(" record=\"{mode}\" trim=\"{trim}\"")
+                    }
+                };
+                let dial = format!("<Dial answerOnBridge=\"true\" sequential=\"true\"{record}>{nouns}</Dial>");
+                DocumentSource::Twiml(format!("<Response>{dial}</Response>").into())
+            }
+        };
+        let document = NewDocument { source, fallback: recovery, at_end: AtEnd::Rescue };
+        Application { document, status_callback: None, answer_at_once: false }
     }
 
     /// A SIP domain, or the domain of a trunk, with its users.

@@ -12,7 +12,7 @@ use super::gate::Verdict;
 use crate::account::{Aor, Origin, User};
 use crate::call::route::{self, Inbound};
 use crate::call::{Call, CallInput, Now, Opening};
-use crate::events::Direction;
+use crate::events::{Direction, is_passed};
 use crate::ids::CallSid;
 
 /// Extensions that we know of, for Supported.
@@ -138,8 +138,13 @@ impl Core {
     fn begin_inbound(&mut self, flow: Flow, invite: Message, inbound: Inbound, now: Now) {
         let mut params = inbound.params;
         params.push(("SipSourceIp".to_owned(), flow.remote.ip().to_string()));
+        let sid = CallSid::at(now.wall_ms, self.tokens.next_u128());
+        if inbound.stir_verstat.as_deref().is_some_and(is_passed) {
+            // By this the caller's number may be shown to whom the call is forwarded.
+            params.push(("CallToken".to_owned(), sid.to_string()));
+        }
         let opening = Opening {
-            sid: CallSid::at(now.wall_ms, self.tokens.next_u128()),
+            sid,
             account: inbound.account,
             direction: Direction::Inbound,
             from: inbound.from,
@@ -147,6 +152,7 @@ impl Core {
             via: inbound.via,
             sip_call_id: invite.call_id().to_owned(),
             params,
+            stir_verstat: inbound.stir_verstat,
             status_callback: inbound.application.status_callback,
             session_id: self.tokens.next_u64(),
             leg_id: 0,

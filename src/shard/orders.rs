@@ -16,6 +16,8 @@ pub struct PlaceOrder {
     pub from: String,
     pub to: String,
     pub target: Target,
+    /// `from` is that of a call that came in, which is forwarded: it may be shown, whosever number it is.
+    pub forwards: bool,
     pub document: NewDocument,
     pub status_callback: Option<StatusCallback>,
     pub placing: Placing,
@@ -32,6 +34,7 @@ impl Core {
             caller_id: Some(order.from.clone()),
             parent_from: &order.from,
             parent_to: &order.to,
+            forwards: order.forwards,
         };
         let plan = match self.plan(order.account, &whom, now) {
             Ok(plan) => plan,
@@ -46,6 +49,7 @@ impl Core {
             via: plan.via.clone(),
             sip_call_id: String::new(),
             params: Vec::new(),
+            stir_verstat: None,
             status_callback: order.status_callback,
             session_id: self.tokens.next_u64(),
             leg_id: 0,
@@ -89,6 +93,7 @@ impl Core {
             parent: None,
             via: String::new(),
             sip_call_id: String::new(),
+            stir_verstat: None,
             status_callback: order.status_callback,
         };
         let completed = Completed {

@@ -67,6 +67,8 @@ pub(super) struct Whom<'a> {
     pub(super) parent_from: &'a str,
     /// Whom the calling call has called.
     pub(super) parent_to: &'a str,
+    /// The caller id is that of a call that came in, which is forwarded.
+    pub(super) forwards: bool,
 }
 
 /// What the outgoing leg is to look like, before it exists.
@@ -103,7 +105,8 @@ impl Core {
             return;
         };
         let BranchOrder { spec, parent_from, parent_to, .. } = &order;
-        let whom = Whom { target: &spec.target, caller_id: spec.caller_id.clone(), parent_from, parent_to };
+        let caller_id = spec.caller_id.clone();
+        let whom = Whom { target: &spec.target, caller_id, parent_from, parent_to, forwards: false };
         let plan = match self.plan(account, &whom, now) {
             Ok(plan) => plan,
             Err(notice) => {
@@ -122,6 +125,7 @@ impl Core {
             via: plan.via.clone(),
             sip_call_id: String::new(),
             params: Vec::new(),
+            stir_verstat: None,
             status_callback: order.spec.status_callback.clone(),
             session_id,
             leg_id: self.sessions.get(&session_id).map_or(0, |session| session.given),
@@ -186,12 +190,15 @@ impl Core {
 
     pub(super) fn plan(&mut self, account: AccountSid, whom: &Whom<'_>, now: Now) -> Result<Plan, Notice> {
         let directory = self.settings.directory.clone();
-        let Whom { target, caller_id, parent_from, parent_to } = whom;
+        let Whom { target, caller_id, parent_from, parent_to, forwards } = whom;
         let reach = route::outbound(target, account, &directory).map_err(|why| unreachable(why, target))?;
         let caller_id = caller_id.clone();
         match reach {
             Reach::Trunk { trunk, uri } => {
-                let from = self.caller_id(account, caller_id, parent_from, &trunk)?;
+                let from = match caller_id {
+                    Some(forwarded) if *forwards => forwarded,
+                    wanted => self.caller_id(account, wanted, parent_from, &trunk)?,
+                };
                 self.plan_trunk(&trunk, &uri, from, target)
             }
             Reach::Number(number) => {
@@ -396,6 +403,7 @@ impl Core {
             via: String::new(),
             sip_call_id: String::new(),
             params: inside.params,
+            stir_verstat: None,
             status_callback: inside.application.status_callback,
             session_id: self.tokens.next_u64(),
             leg_id: 0,

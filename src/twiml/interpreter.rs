@@ -13,7 +13,7 @@ use crate::twiml::port::{
     Precondition, VerbEffect, VerbInput,
 };
 use crate::twiml::shelf::Shelf;
-use crate::twiml::verbs::{Context, Machine, Numbers, Step, Transfer, Verb};
+use crate::twiml::verbs::{Context, Machine, Numbers, Reached, Step, Transfer, Verb};
 
 /// Documents of one call; the next one ends it.
 pub const MAX_DOCUMENTS: u32 = 1_000;
@@ -63,16 +63,6 @@ enum State {
     Waiting(Verb),
     Running(Verb),
     Finished,
-}
-
-/// How far a leg has come. It never goes back: an answered leg stays answered, and where its media is lost the call sees
-/// to it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-enum Reached {
-    #[default]
-    Nothing,
-    Answer,
-    Media,
 }
 
 impl Reached {
@@ -349,7 +339,7 @@ impl Interpreter {
         self.effects.extend(document.notices.into_iter().map(VerbEffect::Notify));
         self.verbs = document.verbs.into();
         let (may_stand, why): (fn(&VerbSpec) -> bool, _) = match self.at_end {
-            AtEnd::HangUp => (|_| true, ""),
+            AtEnd::HangUp | AtEnd::Rescue => (|_| true, ""),
             AtEnd::Accept => (may_whisper, "Dial is not allowed before a dialled call is bridged: skipped"),
             AtEnd::Silence => (may_play, "a room hears Say, Play, Pause and Redirect only: other verbs are skipped"),
             AtEnd::Wait => (
@@ -390,12 +380,20 @@ impl Interpreter {
     }
 
     fn end_of_document(&mut self) {
-        match (self.end_reason, self.at_end) {
-            (EndReason::ApplicationError, _) => self.hang_up(HangupReason::ApplicationError),
-            (EndReason::Document, AtEnd::HangUp | AtEnd::Silence | AtEnd::Wait) => {
-                self.hang_up(HangupReason::EndOfDocument)
-            }
-            (EndReason::Document, AtEnd::Accept) => {
+        if self.end_reason == EndReason::ApplicationError {
+            return self.hang_up(HangupReason::ApplicationError);
+        }
+        match self.at_end {
+            AtEnd::HangUp | AtEnd::Silence | AtEnd::Wait => self.hang_up(HangupReason::EndOfDocument),
+            // Once: what comes then ends as every other document.
+            AtEnd::Rescue => match self.fallback.clone().filter(|_| self.reached == Reached::Nothing) {
+                Some(fallback) => {
+                    self.at_end = AtEnd::HangUp;
+                    self.fetch(fallback, Vec::new(), FetchReason::Fallback);
+                }
+                None => self.hang_up(HangupReason::EndOfDocument),
+            },
+            AtEnd::Accept => {
                 self.effects.push_back(VerbEffect::Accept);
                 self.state = State::Finished;
             }
@@ -423,7 +421,7 @@ impl Interpreter {
     }
 
     fn context(&mut self) -> Context<'_> {
-        Context::new(&mut self.effects, &mut self.shelf, &mut self.numbers, self.now_ms)
+        Context::new(&mut self.effects, &mut self.shelf, &mut self.numbers, &mut self.reached, self.now_ms)
     }
 }
 

@@ -59,6 +59,8 @@ pub enum AtEnd {
     /// The call is hung up: every ordinary leg.
     #[default]
     HangUp,
+    /// As `HangUp`, but a caller whom nobody has answered goes on with the fallback first: calls of a trunk.
+    Rescue,
     /// The leg is ready to be bridged ([`VerbEffect::Accept`]): the whisper on a dialled leg.
     Accept,
     /// What was to be played has been played ([`HangupReason::EndOfDocument`]): music and announcements in a room, of

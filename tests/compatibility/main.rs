@@ -142,8 +142,9 @@ fn page() -> String {
          What there is of Twilio's voice surface, made by `tests/compatibility` of the parser's own remarks and of the table of routes\n\
          with what each reads. An element or attribute under *no* is skipped with a warning, which the call's notifications show, or\n\
          ends the call with its error. A parameter under *kept* is stored and shown, and has no effect; one under *no* is passed over,\n\
-         as Twilio passes over what it does not know, unless a call could not be what its program takes it for: `MachineDetection`,\n\
-         `AsyncAmd`, `Byoc` and `CallToken` are refused with 20001.\n\n\
+         as Twilio passes over what it does not know, unless a call or a text could not be what its program takes it for: `MachineDetection`,\n\
+         `AsyncAmd`, `Byoc`, `MediaUrl`, `ContentSid`, `MessagingServiceSid`, `ScheduleType`, `SendAt`, `ContentRetention` and\n\
+         `AddressRetention` are refused with 20001.\n\n\
          ## TwiML\n\n{}\n## TwiML that answers a text\n\n{}\n## REST API\n{}",
         twiml_table(TWIML, remarks_of_call),
         twiml_table(MESSAGING, remarks_of_reply),

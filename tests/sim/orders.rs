@@ -42,6 +42,7 @@ fn order(to: &str) -> PlaceOrder {
         from: "+15551000000".into(),
         to: to.into(),
         target: target(to, None, None).expect("somebody"),
+        forwards: false,
         document: document("http://app/placed"),
         status_callback: None,
         placing: Placing {
@@ -50,6 +51,19 @@ fn order(to: &str) -> PlaceOrder {
             time_limit: Duration::from_secs(3600),
             send_digits: Some("12".into()),
         },
+    }
+}
+
+#[test]
+fn a_number_of_somebody_else_is_shown_where_its_call_is_forwarded_and_else_not() {
+    for forwards in [false, true] {
+        let (mut world, _) = world(Script::Answer(Duration::from_secs(1)));
+        let from = "+15559990000".to_owned();
+        world.place(PlaceOrder { from, forwards, ..order("+15552223333") });
+        world.run_for(Duration::from_secs(3));
+        assert_eq!(world.asked_urls().contains(&"http://app/placed"), forwards);
+        world.update(SID, hang_up());
+        world.close_books();
     }
 }
 

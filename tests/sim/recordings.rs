@@ -47,6 +47,7 @@ fn order(record: Option<RecordingSpec>) -> PlaceOrder {
         from: "+15551000000".into(),
         to: "+15553334444".into(),
         target: target("+15553334444", None, None).expect("somebody"),
+        forwards: false,
         document: NewDocument {
             source: DocumentSource::Twiml("<Response><Pause length=\"20\"/></Response>".into()),
             fallback: None,

@@ -34,7 +34,7 @@ const FIELDS: &[Field] = &[
     field("SmsMethod", "sms_method", Shape::Method, Usual::Text("POST")),
     field("SmsFallbackUrl", "sms_fallback_url", Shape::Url, Usual::Null),
     field("SmsFallbackMethod", "sms_fallback_method", Shape::Method, Usual::Text("POST")),
-    idle("SmsStatusCallback", "sms_status_callback", Shape::Url, Usual::Null),
-    idle("MessageStatusCallback", "message_status_callback", Shape::Url, Usual::Null),
+    field("SmsStatusCallback", "sms_status_callback", Shape::Url, Usual::Null),
+    field("MessageStatusCallback", "message_status_callback", Shape::Url, Usual::Null),
     idle("PublicApplicationConnectEnabled", "public_application_connect_enabled", Shape::Flag, Usual::Flag(false)),
 ];

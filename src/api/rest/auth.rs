@@ -58,7 +58,7 @@ impl FromRequestParts<View> for Authenticated {
             return Err(Fault::inactive());
         }
         // Whoever asks has perhaps just been told of something by a webhook: the answer knows of it too. A new call asks
-        // for nothing.
+        // for nothing, but by its token.
         if parts.method != Method::POST || !parts.uri.path().ends_with("/Calls.json") {
             view.publisher.catch_up().await;
         }

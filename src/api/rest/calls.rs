@@ -63,6 +63,7 @@ pub(super) const PLACING: &[&str] = &[
     "To",
     "From",
     "CallerId",
+    "CallToken",
     "SipAuthUsername",
     "SipAuthPassword",
     "Timeout",
@@ -75,7 +76,7 @@ pub(super) const PLACING: &[&str] = &[
 ];
 
 /// Parameters of a new call whose engine there is not yet: refused, so that nothing is accepted silently.
-const NOT_YET: &[&str] = &["MachineDetection", "AsyncAmd", "Byoc", "CallToken"];
+const NOT_YET: &[&str] = &["MachineDetection", "AsyncAmd", "Byoc"];
 
 fn refuse_what_is_not_yet(form: &Form) -> Result<(), Fault> {
     match NOT_YET.iter().find(|name| form.refused(name).is_some_and(|value| value != "false")) {
@@ -105,13 +106,13 @@ pub(super) async fn fetch(
 /// 201 at once: the call is queued. What becomes of it is told by its status, and by callbacks.
 pub(super) async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -> Result<Response, Fault> {
     let (document, status_callback) = program(&view, &account, &form).await?;
-    let order = order(&view, &account, &form, document, status_callback)?;
+    let order = order(&view, &account, &form, document, status_callback).await?;
     let body = place(&view, order)?;
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
 /// The call that a form asks for, with the program that it is to run.
-pub(super) fn order(
+pub(super) async fn order(
     view: &View,
     account: &Account,
     form: &Form,
@@ -125,13 +126,15 @@ pub(super) fn order(
     let from = form.text("CallerId").unwrap_or(from);
     let target = parse_target(to, form.text("SipAuthUsername"), form.text("SipAuthPassword"))
         .ok_or_else(|| Fault::parameter(21_211, format!("The 'To' number {to} is not a valid phone number")))?;
-    check_from(view, account, from, &target)?;
+    let forwards = forwards(view, account, form, from).await?;
+    check_from(view, account, from, &target, forwards)?;
     Ok(PlaceOrder {
         sid: next_sid(view),
         account: account.sid,
         from: from.to_owned(),
         to: to.to_owned(),
         target,
+        forwards,
         document,
         status_callback,
         placing: Placing {
@@ -263,8 +266,28 @@ fn not_in_progress(record: &CallRecord) -> Fault {
     Fault::parameter(21_220, text)
 }
 
-/// Whoever is called by a trunk is shown a number of the account only; others are shown what the program says.
-fn check_from(view: &View, account: &Account, from: &str, target: &Target) -> Result<(), Fault> {
+/// Whether the call forwards one that came in, whose token says so: the name of that call.
+async fn forwards(view: &View, account: &Account, form: &Form, from: &str) -> Result<bool, Fault> {
+    let Some(token) = form.text("CallToken") else { return Ok(false) };
+    let not_it = || {
+        invalid(
+            "CallToken",
+            token,
+            "the token of a call that came in today from that number, for which its carrier vouches",
+        )
+    };
+    view.publisher.catch_up().await;
+    let record = find(view, account, token).await.map_err(|fault| match fault.is_not_found() {
+        true => not_it(),
+        false => fault,
+    })?;
+    let is_it = record.is_attested() && record.from == from;
+    if is_it && wall_ms().saturating_sub(record.started_ms) < DAY_MS { Ok(true) } else { Err(not_it()) }
+}
+
+/// Whoever is called by a trunk is shown a number of the account only, or that of a call that is forwarded; others are
+/// shown what the program says.
+fn check_from(view: &View, account: &Account, from: &str, target: &Target, forwards: bool) -> Result<(), Fault> {
     if from.chars().any(|letter| letter.is_control() || matches!(letter, '<' | '>' | '"')) || from.len() > 255 {
         return Err(Fault::parameter(
             21_212,
@@ -273,7 +296,7 @@ fn check_from(view: &View, account: &Account, from: &str, target: &Target) -> Re
     }
     let directory = view.directory.load();
     match route::outbound(target, account.sid, &directory) {
-        Ok(Reach::Trunk { .. }) if !directory.owns_caller_id(account.sid, from) => Err(Fault::parameter(
+        Ok(Reach::Trunk { .. }) if !forwards && !directory.owns_caller_id(account.sid, from) => Err(Fault::parameter(
             21_210,
             format!(
                 "The source phone number {from} is not a number of this account: add it as a [[number]], or to a trunk's numbers"
@@ -410,6 +433,7 @@ fn queued(order: &PlaceOrder) -> CallRecord {
         parent: None,
         via: String::new(),
         sip_call_id: String::new(),
+        stir_verstat: None,
         status: CallStatus::Queued,
         started_ms: wall_ms(),
         answered_ms: None,
@@ -451,7 +475,7 @@ fn resource(record: &CallRecord) -> Value {
         "group_sid": Value::Null,
         "caller_name": Value::Null,
         "queue_time": "0",
-        "stir_verstat": Value::Null,
+        "stir_verstat": record.stir_verstat,
         "trunk_sid": Value::Null,
         "uri": format!("{uri}.json"),
         "subresource_uris": {

@@ -36,6 +36,10 @@ impl Fault {
         Fault::new(404, 20_404, format!("The requested resource {path} was not found"))
     }
 
+    pub fn is_not_found(&self) -> bool {
+        self.status == 404
+    }
+
     /// 400 with the error number of the parameter, or 20001.
     pub fn parameter(code: u32, message: impl Into<String>) -> Fault {
         Fault::new(400, code, message)

@@ -12,21 +12,33 @@ use super::calls::moment;
 use super::fault::Fault;
 use super::form::Form;
 use super::page::Page;
+use super::resources;
 use crate::account::Account;
 use crate::api::View;
 use crate::call::route;
 use crate::events::{Event, EventKind, Message, MessageDirection, MessageFact, MessageStatus, rfc_2822};
 use crate::ids::{CallSid, EventSid, MessageSid};
 use crate::shard::{Mail, wall_ms};
-use crate::store::MessageFilter;
-use crate::twiml::MAX_MESSAGE_CHARS;
+use crate::store::{Kind, MessageFilter};
 use crate::twiml::parse::target as parse_target;
+use crate::twiml::{Endpoint, MAX_MESSAGE_CHARS, Method};
 
 /// What a list of messages is filtered by.
 pub(super) const FILTERS: &[&str] = &["To", "From", "DateSent", "DateSent<", "DateSent>"];
 
 /// What a new message is, and who is told of it.
-pub(super) const NEW: &[&str] = &["To", "From", "Body", "StatusCallback", "StatusCallbackMethod"];
+pub(super) const NEW: &[&str] = &["To", "From", "Body", "StatusCallback", "StatusCallbackMethod", "ApplicationSid"];
+
+/// What would make another message of it than the program means, each with the value that changes nothing.
+const NOT_HERE: &[(&str, &str)] = &[
+    ("MediaUrl", ""),
+    ("MessagingServiceSid", ""),
+    ("ContentSid", ""),
+    ("ScheduleType", ""),
+    ("SendAt", ""),
+    ("ContentRetention", "retain"),
+    ("AddressRetention", "retain"),
+];
 
 pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
     let filter = MessageFilter {
@@ -54,9 +66,8 @@ pub(super) async fn fetch(
 /// 201 at once: the message is queued. What becomes of it is told by its status, and by callbacks.
 pub(super) async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -> Result<Response, Fault> {
     let to = form.text("To").ok_or_else(|| Fault::parameter(21_604, "A 'To' phone number is required"))?;
-    if let Some(name) =
-        ["MediaUrl", "MessagingServiceSid", "ContentSid"].iter().find(|name| form.refused(name).is_some())
-    {
+    let refused = |(name, harmless): &&(&str, &str)| form.refused(name).is_some_and(|value| value != *harmless);
+    if let Some((name, _)) = NOT_HERE.iter().find(refused) {
         return Err(Fault::parameter(20_001, format!("{name} is not available on this server")));
     }
     let from = form.text("From").ok_or_else(|| Fault::parameter(21_603, "A 'From' phone number is required"))?;
@@ -86,7 +97,7 @@ pub(super) async fn create(State(view): State<View>, Acting(account): Acting, fo
         error_code: 0,
         created_ms: now,
         sent_ms: 0,
-        callback: form.endpoint("StatusCallback", "StatusCallbackMethod", 21_609)?,
+        callback: callback(&view, &account, &form).await?,
     };
     let message = Message { account: account.sid, fact };
     let letter = Mail::Message { account: account.sid, target, fact: Box::new(message.fact.clone()) };
@@ -102,6 +113,19 @@ pub(super) async fn create(State(view): State<View>, Acting(account): Acting, fo
             })
         }
     }
+}
+
+/// Who is told of its steps: an application's own say goes before what the form says.
+async fn callback(view: &View, account: &Account, form: &Form) -> Result<Option<Endpoint>, Fault> {
+    let given = form.endpoint("StatusCallback", "StatusCallbackMethod", 21_609)?;
+    let Some(sid) = form.text("ApplicationSid") else { return Ok(given) };
+    let row = resources::find(view, account, Kind::Application, "", sid).await?;
+    let row =
+        row.ok_or_else(|| Fault::parameter(21_218, format!("ApplicationSid {sid} is no application of this account")))?;
+    let detail = resources::detail(&row);
+    let urls = ["message_status_callback", "sms_status_callback"].map(|key| detail.get(key).and_then(Value::as_str));
+    let own = urls.into_iter().flatten().find(|url| !url.is_empty());
+    Ok(own.map(|url| Endpoint { url: url.to_owned(), method: Method::Post }).or(given))
 }
 
 /// An empty body takes the text away; nothing else of a message can be changed.
@@ -142,7 +166,7 @@ pub(super) async fn remove(
     if !message.fact.status.is_final() {
         return Err(Fault::parameter(20_009, "The message is on its way: it can be deleted later"));
     }
-    view.store.delete_message(&message).await.map_err(|_| Fault::store_is_away())?;
+    view.store.delete_message(&message, wall_ms()).await.map_err(|_| Fault::store_is_away())?;
     view.messages.forget_if(message.fact.sid, |_| true);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -155,6 +179,7 @@ pub(super) async fn list_media(
     page: Page,
 ) -> Result<Json<Value>, Fault> {
     let message = find(&view, &account, &name).await?;
+    moment(&page.query, "DateCreated")?;
     let path = format!("/2010-04-01/Accounts/{}/Messages/{}/Media.json", account.sid, message.fact.sid);
     Ok(Json(page.envelope("media_list", Vec::new(), None, &path)))
 }

@@ -51,14 +51,20 @@ pub(super) const FIELDS: &[Field] = &[
 ];
 
 const LONGEST_NUMBER: usize = 64;
+/// Every number is brought along from elsewhere.
+const ORIGIN: &str = "hosted";
 
 /// The newest first, those of the file behind them; filtered by `PhoneNumber` (with `*` for any digits) and
-/// `FriendlyName`.
+/// `FriendlyName`. None is in beta, and all are
+/// hosted.
 pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> Result<Json<Value>, Fault> {
     let (pattern, name) = (page.query.text("PhoneNumber"), page.query.text("FriendlyName"));
     let directory = view.directory.load();
+    let has_any =
+        !page.query.flag("Beta")?.unwrap_or(false) && page.query.text("Origin").is_none_or(|origin| origin == ORIGIN);
     let wanted = |number: &Arc<Number>| {
-        pattern.is_none_or(|pattern| matches(pattern, &number.number))
+        has_any
+            && pattern.is_none_or(|pattern| matches(pattern, &number.number))
             && name.is_none_or(|name| detail(number).get("friendly_name").is_some_and(|known| known == name))
     };
     let before = page.before()?;
@@ -309,7 +315,7 @@ pub(super) fn resource(number: &Number) -> Value {
         "address_requirements": "none",
         "emergency_address_status": "unregistered",
         "beta": false,
-        "origin": "hosted",
+        "origin": ORIGIN,
         "status": "in-use",
         "type": Value::Null,
         "date_created": dates.map(|dated| rfc_2822(dated.created_ms)),

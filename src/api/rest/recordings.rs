@@ -48,7 +48,9 @@ pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page
         None => None,
         Some(text) => Some(text.parse().map_err(|_| invalid("ConferenceSid", text, "the sid of a conference"))?),
     };
-    found(&view, &account, RecordingFilter { call, conference, ..RecordingFilter::default() }, &page, &path).await
+    let with_deleted = page.query.flag("IncludeSoftDeleted")?.unwrap_or(false);
+    let filter = RecordingFilter { call, conference, with_deleted, ..RecordingFilter::default() };
+    found(&view, &account, filter, &page, &path).await
 }
 
 pub(super) async fn list_of_call(
@@ -72,6 +74,18 @@ pub(super) async fn list_of_conference(
     let path = format!("/2010-04-01/Accounts/{}/Conferences/{conference}/Recordings.json", account.sid);
     let filter = RecordingFilter { conference: Some(conference), ..RecordingFilter::default() };
     found(&view, &account, filter, &page, &path).await
+}
+
+/// There are none: nobody transcribes here.
+pub(super) async fn list_transcriptions(
+    State(view): State<View>,
+    Acting(account): Acting,
+    Path((_, name)): Path<(String, String)>,
+    page: Page,
+) -> Result<Json<Value>, Fault> {
+    let sid = find(&view, &account, &name, Of::Account).await?.fact.sid;
+    let path = format!("/2010-04-01/Accounts/{}/Recordings/{sid}/Transcriptions.json", account.sid);
+    Ok(Json(page.envelope("transcriptions", Vec::new(), None, &path)))
 }
 
 async fn found(
@@ -140,7 +154,7 @@ async fn delete(view: &View, account: &Account, name: &str, of: Of) -> Result<St
     }
     // Its audio first: a row without audio is a nuisance, audio without a row nobody would ever delete.
     view.archive.delete(sid).await.map_err(|_| audio::storage_is_away())?;
-    view.store.delete_recording(&recording).await.map_err(|_| Fault::store_is_away())?;
+    view.store.delete_recording(&recording, wall_ms()).await.map_err(|_| Fault::store_is_away())?;
     view.recordings.forget_if(sid, |_| true);
     Ok(StatusCode::NO_CONTENT)
 }

@@ -29,8 +29,8 @@ static TRUNKS: Spec = Spec {
     fields: &[
         field("FriendlyName", "friendly_name", Shape::Text(64), Usual::Null),
         field("DomainName", "domain_name", Shape::Text(253), Usual::Null),
-        idle("DisasterRecoveryUrl", "disaster_recovery_url", Shape::Url, Usual::Null),
-        idle("DisasterRecoveryMethod", "disaster_recovery_method", Shape::Method, Usual::Text("POST")),
+        field("DisasterRecoveryUrl", "disaster_recovery_url", Shape::Url, Usual::Null),
+        field("DisasterRecoveryMethod", "disaster_recovery_method", Shape::Method, Usual::Text("POST")),
         idle("TransferMode", "transfer_mode", TRANSFER_MODES, Usual::Text("disable-all")),
         idle("TransferCallerId", "transfer_caller_id", TRANSFER_CALLER_IDS, Usual::Text("from-transferor")),
         idle("Secure", "secure", Shape::Flag, Usual::Flag(false)),
@@ -96,8 +96,8 @@ const TRANSFER_MODES: Shape = Shape::OneOf(&["disable-all", "enable-all", "sip-o
 const TRANSFER_CALLER_IDS: Shape = Shape::OneOf(&["from-transferee", "from-transferor"]);
 
 const RECORDING: &[Field] = &[
-    idle("Mode", "mode", Shape::OneOf(RECORDING_MODES), Usual::Text("do-not-record")),
-    idle("Trim", "trim", Shape::OneOf(&["trim-silence", "do-not-trim"]), Usual::Text("do-not-trim")),
+    field("Mode", "mode", Shape::OneOf(RECORDING_MODES), Usual::Text("do-not-record")),
+    field("Trim", "trim", Shape::OneOf(&["trim-silence", "do-not-trim"]), Usual::Text("do-not-trim")),
 ];
 
 const RECORDING_MODES: &[&str] = &[

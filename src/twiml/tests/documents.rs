@@ -153,6 +153,28 @@ fn whisper_ends_in_acceptance_or_in_a_hang_up() {
 }
 
 #[test]
+fn caller_whom_nobody_answers_is_rescued_once() {
+    const BODY: &str = "<Dial answerOnBridge=\"true\">+15550001</Dial>";
+    let begin = || {
+        let VerbInput::Replace(document) = inline(BODY, AtEnd::Rescue) else { unreachable!("it is made so") };
+        let fallback = Some(Endpoint { url: "https://rescue.example/".into(), method: Method::Post });
+        let mut driver = Driver { interpreter: Interpreter::new() };
+        driver.give(VerbInput::Replace(NewDocument { fallback, ..document }));
+        driver
+    };
+    let mut driver = begin();
+    let effects = driver.branch(1, failed(BranchFailure::Failed));
+    assert_eq!(effects, ["timer off", "-Dial", "fetch 1 POST https://rescue.example/ Fallback"]);
+    driver.document(1, BODY);
+    assert_eq!(driver.branch(2, failed(BranchFailure::Failed)), ["timer off", "-Dial", "hangup EndOfDocument"]);
+
+    let mut driver = begin();
+    driver.branch(1, BranchEvent::Answered);
+    let effects = driver.branch(1, ended(5));
+    assert_eq!(effects, ["unbridge", "timer off", "-Dial", "hangup EndOfDocument"]);
+}
+
+#[test]
 fn bridged_callee_can_be_given_a_document_of_its_own() {
     let (mut driver, effects) = Driver::inline("", AtEnd::Accept);
     assert_eq!(effects, ["accept"]);

@@ -126,7 +126,18 @@ pub(super) struct Context<'a> {
     effects: &'a mut VecDeque<VerbEffect>,
     shelf: &'a mut Shelf,
     numbers: &'a mut Numbers,
+    reached: &'a mut Reached,
     now_ms: u64,
+}
+
+/// How far a leg has come. It never goes back: an answered leg stays answered, and where its media is lost the call sees
+/// to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Reached {
+    #[default]
+    Nothing,
+    Answer,
+    Media,
 }
 
 /// Numbers given out once in the life of an interpreter.
@@ -158,9 +169,10 @@ impl<'a> Context<'a> {
         effects: &'a mut VecDeque<VerbEffect>,
         shelf: &'a mut Shelf,
         numbers: &'a mut Numbers,
+        reached: &'a mut Reached,
         now_ms: u64,
     ) -> Self {
-        Self { effects, shelf, numbers, now_ms }
+        Self { effects, shelf, numbers, reached, now_ms }
     }
 
     /// When the input that is handled came: wall clock, milliseconds since 1970.
@@ -174,6 +186,12 @@ impl<'a> Context<'a> {
 
     pub fn notify(&mut self, notice: Notice) {
         self.push(VerbEffect::Notify(notice));
+    }
+
+    /// Joins the leg with a branch, which answers it.
+    pub fn bridge(&mut self, branch: BranchId) {
+        *self.reached = Reached::max(*self.reached, Reached::Answer);
+        self.push(VerbEffect::Bridge(branch));
     }
 
     /// Nobody is handed over to somebody else, and the application is told why.

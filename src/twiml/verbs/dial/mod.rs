@@ -192,7 +192,7 @@ impl Dial {
     fn bridge(&mut self, id: BranchId, context: &mut Context<'_>) -> Step {
         self.phase = Phase::Bridged(id);
         self.end_ringback(context);
-        context.push(VerbEffect::Bridge(id));
+        context.bridge(id);
         context.set_timer(self.spec.time_limit);
         self.record(false, context);
         Step::Running
