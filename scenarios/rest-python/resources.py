@@ -122,9 +122,10 @@ class Resources:
         phone = Phone(self.sip, "+15559000", local=(self.carrier, 0))
         equal(phone.invite("+15552001", sdp("127.0.0.1", 9)).final().status, 404, "a number that was deleted")
         phone.close()
-        self.client.validation_requests.create(phone_number="+15558888", friendly_name="mobile")
+        self.client.validation_requests.create(phone_number="+15558888", friendly_name="mobile", status_callback=f"{self.url}/verified")
         own = self.client.outgoing_caller_ids.list(phone_number="+15558888")
         equal([one.friendly_name for one in own], ["mobile"], "caller ids")
+        wait_for(lambda: self.rest.app.to("/verified", VerificationStatus="success", OutgoingCallerIdSid=own[0].sid, valid=True), 5, "the callback")
         self.scenario.check(own[0].delete(), "delete of a caller id")
 
     def called(self, number, path):

@@ -7,6 +7,7 @@ use url::form_urlencoded;
 use crate::app::signature::{sign_form, sign_url};
 use crate::ids::{AccountSid, CallSid};
 use crate::secret::Secret;
+use crate::twiml;
 
 /// What a request is for: the `kind` label of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +22,15 @@ pub enum RequestKind {
     StatusCallback,
     /// Audio of a `<Play>`.
     Audio,
+}
+
+impl From<twiml::Method> for Method {
+    fn from(method: twiml::Method) -> Method {
+        match method {
+            twiml::Method::Get => Method::GET,
+            twiml::Method::Post => Method::POST,
+        }
+    }
 }
 
 impl RequestKind {

@@ -6,10 +6,10 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
 use crate::account::Directory;
-use crate::app::{CallbackRequest, Callbacks, Method};
+use crate::app::{CallbackRequest, Callbacks};
 use crate::events::{
-    CallRecord, ConferenceFact, ConferenceReason, ConferenceStep, Event, EventKind, MessageFact, MessageStatus,
-    RecordingFact, RecordingStatus, Subscriber, recording_url, rfc_2822,
+    CallRecord, CallerIdFact, ConferenceFact, ConferenceReason, ConferenceStep, Event, EventKind, MessageFact,
+    MessageStatus, RecordingFact, RecordingStatus, Subscriber, recording_url, rfc_2822,
 };
 use crate::ids::CallSid;
 use crate::twiml;
@@ -37,7 +37,7 @@ impl StatusCallbacks {
             call: queue,
             token: account.auth_token.clone(),
             url: endpoint.url.clone(),
-            method: if endpoint.method == twiml::Method::Get { Method::GET } else { Method::POST },
+            method: endpoint.method.into(),
             params,
         };
         let _inside = self.runtime.enter();
@@ -87,9 +87,25 @@ impl Subscriber for StatusCallbacks {
                     self.deliver(event, CallSid::new(fact.sid.bits()), endpoint, message_params(event, fact));
                 }
             }
+            EventKind::CallerId(fact) => {
+                self.deliver(event, CallSid::new(fact.sid.bits()), &fact.callback, caller_id_params(event, fact));
+            }
             _ => {}
         }
     }
+}
+
+/// What the callback of a validation says.
+fn caller_id_params(event: &Event, fact: &CallerIdFact) -> Vec<(String, String)> {
+    let params = [
+        ("AccountSid", event.account.to_string()),
+        ("ApiVersion", "2010-04-01".to_owned()),
+        ("To", fact.number.clone()),
+        ("Called", fact.number.clone()),
+        ("VerificationStatus", "success".to_owned()),
+        ("OutgoingCallerIdSid", fact.sid.to_string()),
+    ];
+    params.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }
 
 /// What a message's callback says.

@@ -447,12 +447,7 @@ impl Call {
         }
         let (failure, all_over) = (*failure, attempts.iter().all(|state| *state == Attempt::Over));
         if all_over {
-            let status = match failure {
-                486 | 600 | 603 => CallStatus::Busy,
-                408 | 480 | 487 => CallStatus::NoAnswer,
-                _ => CallStatus::Failed,
-            };
-            self.leg_ended(status, EndedBy::Peer, failure, now, effects);
+            self.leg_ended(refused(failure), EndedBy::Peer, failure, now, effects);
         }
     }
 
@@ -465,6 +460,15 @@ impl Call {
                 effects.push(Effect::Sip { attempt, command: SipCommand::Cancel { reason: reason.to_owned() } });
             }
         }
+    }
+}
+
+/// How a leg ended that was refused with this.
+pub(super) fn refused(status: u16) -> CallStatus {
+    match status {
+        486 | 600 | 603 => CallStatus::Busy,
+        408 | 480 | 487 => CallStatus::NoAnswer,
+        _ => CallStatus::Failed,
     }
 }
 

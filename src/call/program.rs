@@ -8,6 +8,7 @@ use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
 use super::effect::{Effect, FetchOutcome, ParentInput, SipCommand};
+use super::leg::refused;
 use super::{AttemptId, Call, Now, tones};
 use crate::events::{CallStatus, Direction, EndedBy, EventKind};
 use crate::twiml::{
@@ -93,6 +94,7 @@ impl Call {
     fn program_ended(&mut self, reason: HangupReason, now: Now, effects: &mut Vec<Effect>) {
         let (status, text) = match reason {
             HangupReason::Verb | HangupReason::EndOfDocument => (603, ""),
+            HangupReason::Unreached(status) => return self.refuse(status, refused(status), now, effects),
             HangupReason::ApplicationError => (500, "SIP;cause=500;text=\"application error\""),
             HangupReason::Unavailable => (503, ""),
         };
@@ -104,6 +106,10 @@ impl Call {
             RejectReason::Busy => (486, CallStatus::Busy),
             RejectReason::Rejected => (603, CallStatus::Failed),
         };
+        self.refuse(sip_status, status, now, effects);
+    }
+
+    fn refuse(&mut self, sip_status: u16, status: CallStatus, now: Now, effects: &mut Vec<Effect>) {
         if self.leg.is_unanswered_incoming() {
             let command = SipCommand::Decline { status: sip_status, reason: String::new() };
             effects.push(Effect::Sip { attempt: AttemptId::FIRST, command });

@@ -148,6 +148,7 @@ fn describe(kind: &EventKind) -> String {
         | EventKind::Recording(_)
         | EventKind::Conference(_)
         | EventKind::Message(_)
+        | EventKind::CallerId(_)
         | EventKind::Queue(_) => String::new(),
     }
 }

@@ -19,8 +19,8 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AccountSid, CallSid, ConferenceSid, EventSid, MessageSid, QueueSid, RecordingSid};
-use crate::twiml::{CallbackEvent, Notice, StatusCallback};
+use crate::ids::{AccountSid, CallSid, ConferenceSid, EventSid, MessageSid, NumberSid, QueueSid, RecordingSid};
+use crate::twiml::{CallbackEvent, Endpoint, Notice, StatusCallback};
 
 pub use conference::{Conference, ConferenceFact, ConferenceReason, ConferenceStatus, ConferenceStep, Participant};
 pub use live::Live;
@@ -97,8 +97,18 @@ pub enum EventKind {
     Message(Box<MessageFact>),
     /// A call came into a queue, or left it.
     Queue(Box<QueueFact>),
+    /// A number may be shown from now on.
+    CallerId(Box<CallerIdFact>),
     /// The call is over. Always the last of the call itself.
     Completed(Box<Completed>),
+}
+
+/// A number of somebody else that an account may show, and who is told of that.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallerIdFact {
+    pub sid: NumberSid,
+    pub number: String,
+    pub callback: Endpoint,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -244,7 +254,14 @@ impl EndedBy {
 impl EventKind {
     /// Whether it stands for itself: it is no part of its call's record, and may come when that is complete.
     pub fn stands_alone(&self) -> bool {
-        matches!(self, EventKind::Recording(_) | EventKind::Conference(_) | EventKind::Message(_) | EventKind::Queue(_))
+        matches!(
+            self,
+            EventKind::Recording(_)
+                | EventKind::Conference(_)
+                | EventKind::Message(_)
+                | EventKind::Queue(_)
+                | EventKind::CallerId(_)
+        )
     }
 
     /// The step that a status callback may ask for, if this is one.

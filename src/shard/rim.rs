@@ -23,7 +23,7 @@ use crate::call::{FetchOutcome, Now};
 use crate::events::Publisher;
 use crate::ids::{AccountSid, CallSid};
 use crate::speech::Speech;
-use crate::twiml::{AudioFailure, AudioSource, ClipRef, FetchFailure, FetchOrder, FetchReason, Fetched, Method};
+use crate::twiml::{AudioFailure, AudioSource, ClipRef, FetchFailure, FetchOrder, FetchReason, Fetched};
 use crate::workers::Worker;
 
 /// All that a shard reaches outside itself.
@@ -294,11 +294,7 @@ impl Rim {
                 call,
                 token,
                 url: order.endpoint.url,
-                method: if order.endpoint.method == Method::Get {
-                    crate::app::Method::GET
-                } else {
-                    crate::app::Method::POST
-                },
+                method: order.endpoint.method.into(),
                 params,
                 kind: request_kind(order.reason),
             };

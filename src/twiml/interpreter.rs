@@ -46,6 +46,8 @@ pub struct Interpreter {
     is_leaving: bool,
     /// What the leg has come to: it is not asked for again, so that verbs that end at once need no answers in between.
     reached: Reached,
+    /// What the last `<Dial>` that reached nobody leaves for the caller.
+    refusal: Option<u16>,
     shelf: Shelf,
     numbers: Numbers,
     /// When the input that is handled came: wall clock, milliseconds since 1970.
@@ -384,15 +386,20 @@ impl Interpreter {
             return self.hang_up(HangupReason::ApplicationError);
         }
         match self.at_end {
-            AtEnd::HangUp | AtEnd::Silence | AtEnd::Wait => self.hang_up(HangupReason::EndOfDocument),
-            // Once: what comes then ends as every other document.
-            AtEnd::Rescue => match self.fallback.clone().filter(|_| self.reached == Reached::Nothing) {
-                Some(fallback) => {
-                    self.at_end = AtEnd::HangUp;
-                    self.fetch(fallback, Vec::new(), FetchReason::Fallback);
+            AtEnd::Silence | AtEnd::Wait => self.hang_up(HangupReason::EndOfDocument),
+            AtEnd::HangUp | AtEnd::Rescue => {
+                let fallback = self.fallback.clone().filter(|_| self.at_end == AtEnd::Rescue);
+                let refusal = self.refusal.filter(|_| self.reached == Reached::Nothing);
+                match (refusal, fallback) {
+                    (None, _) => self.hang_up(HangupReason::EndOfDocument),
+                    (Some(status), None) => self.hang_up(HangupReason::Unreached(status)),
+                    (Some(_), Some(fallback)) => {
+                        // Once: what comes then ends as every other document.
+                        self.at_end = AtEnd::HangUp;
+                        self.fetch(fallback, Vec::new(), FetchReason::Fallback);
+                    }
                 }
-                None => self.hang_up(HangupReason::EndOfDocument),
-            },
+            }
             AtEnd::Accept => {
                 self.effects.push_back(VerbEffect::Accept);
                 self.state = State::Finished;
@@ -421,7 +428,8 @@ impl Interpreter {
     }
 
     fn context(&mut self) -> Context<'_> {
-        Context::new(&mut self.effects, &mut self.shelf, &mut self.numbers, &mut self.reached, self.now_ms)
+        let Self { effects, shelf, numbers, reached, refusal, now_ms, .. } = self;
+        Context::new(effects, shelf, numbers, reached, refusal, *now_ms)
     }
 }
 

@@ -561,6 +561,9 @@ pub enum HangupReason {
     /// `<Hangup>`, or `<Reject>` when it came too late.
     Verb,
     EndOfDocument,
+    /// The document is over, and nobody whom its `<Dial>`s called has answered; the SIP status for a caller who has not been
+    /// answered either.
+    Unreached(u16),
     /// A document could not be had or read, and neither could the fallback; the caller has been told.
     ApplicationError,
     /// A verb's precondition could not be met.

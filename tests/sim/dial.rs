@@ -146,6 +146,26 @@ fn sequential_nouns_come_one_after_another() {
 }
 
 #[test]
+fn caller_who_waits_hears_of_the_sip_status_why_nobody_answers() {
+    for (script, status, caller) in [
+        (Script::Refuse(486), 486, CallStatus::Busy),
+        (Script::Refuse(404), 404, CallStatus::Failed),
+        (Script::Refuse(603), 486, CallStatus::Busy),
+        (Script::Refuse(407), 480, CallStatus::NoAnswer),
+        (Script::Ring, 480, CallStatus::NoAnswer),
+    ] {
+        let twiml = "<Response><Dial timeout=\"10\" answerOnBridge=\"true\">+15553334444</Dial></Response>";
+        let mut world = dial(twiml);
+        world.add_phone(CARRIER, script.clone());
+        world.call("+15551000000");
+        world.run_for(Duration::from_secs(60));
+        world.close_books();
+        assert!(world.saw(0).contains(&Saw::Refused(status)), "{script:?}: {:?}", world.saw(0));
+        assert_eq!(world.records()[0].status, caller, "{script:?}");
+    }
+}
+
+#[test]
 fn every_failure_has_its_dial_call_status() {
     for (script, status, child) in [
         (Script::Refuse(486), "busy", CallStatus::Busy),

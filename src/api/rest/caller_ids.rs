@@ -13,7 +13,8 @@ use super::fields::{self, Field, Shape, Usual, field};
 use super::form::{Form, invalid};
 use super::resources::{Api, Spec, may_always_go, read_nothing_more, show_nothing_more};
 use crate::api::View;
-use crate::ids::fresh_sid;
+use crate::events::{CallerIdFact, Event, EventKind};
+use crate::ids::{CallSid, EventSid, NumberSid};
 use crate::shard::wall_ms;
 use crate::store::{Kind, Resource, StoreError};
 
@@ -39,7 +40,7 @@ fn name(row: &Resource, detail: &Map<String, Value>) -> Option<String> {
     Some(format!("{} {}", row.account, detail.get("phone_number")?.as_str()?))
 }
 
-/// A validation request. Its answer has a code, as the SDKs expect; nobody asks for it.
+/// A validation request, which succeeds at once, as its callback says. Its answer has a code, as the SDKs expect; nobody asks for it.
 pub(super) async fn validate(
     State(view): State<View>,
     asking: Authenticated,
@@ -55,16 +56,18 @@ pub(super) async fn validate(
     if digits.is_empty() || digits.len() > 20 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(invalid("PhoneNumber", number, "a number such as +15551234567"));
     }
+    let callback = form.endpoint("StatusCallback", "StatusCallbackMethod", 20_001)?;
     let mut detail = fields::read(&form, FIELDS, None)?;
     if detail["friendly_name"].is_null() {
         detail.insert("friendly_name".into(), json!(number));
     }
     detail.insert("phone_number".into(), json!(number));
     let now = wall_ms();
+    let sid = NumberSid::at(now, super::random());
     let mut row = Resource {
         kind: Kind::CallerId,
         parent: String::new(),
-        sid: fresh_sid(SPEC.prefix, now, super::random()),
+        sid: sid.to_string(),
         account: account.sid.to_string(),
         unique_name: None,
         detail: Value::Object(detail.clone()).to_string(),
@@ -72,10 +75,19 @@ pub(super) async fn validate(
         updated_ms: now,
     };
     row.unique_name = name(&row, &detail);
+    let validated = callback.map(|callback| CallerIdFact { sid, number: number.to_owned(), callback });
     view.provisioning.create(row).await.map_err(|error| match error {
         StoreError::Taken => Fault::parameter(21_450, format!("{number} is a caller id of the account already")),
         _ => Fault::store_is_away(),
     })?;
+    if let Some(fact) = validated {
+        let (id, kind) = (EventSid::at(now, super::random()), EventKind::CallerId(Box::new(fact)));
+        // It is about no call.
+        let event = Event { id, account: account.sid, call: CallSid::new(0), sequence: 0, at_ms: now, kind };
+        if !view.publisher.publish(event) {
+            tracing::error!("the outbox is full: nobody is told of a caller id");
+        }
+    }
     Ok(Json(json!({
         "account_sid": account.sid.to_string(),
         "call_sid": Value::Null,

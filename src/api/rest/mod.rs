@@ -164,7 +164,7 @@ pub(super) fn table() -> Table {
         .reads_fields(numbers::FIELDS)
         .on(delete, &below("/IncomingPhoneNumbers/{sid}"), numbers::remove)
         .on(post.clone(), &below("/OutgoingCallerIds.json"), caller_ids::validate)
-        .reads(&["PhoneNumber"])
+        .reads(&["PhoneNumber", "StatusCallback", "StatusCallbackMethod"])
         .reads_fields(caller_ids::FIELDS)
         .on(post.clone(), &below("/Keys.json"), keys::create)
         .reads_fields(keys::FIELDS)

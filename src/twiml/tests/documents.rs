@@ -166,7 +166,7 @@ fn caller_whom_nobody_answers_is_rescued_once() {
     let effects = driver.branch(1, failed(BranchFailure::Failed));
     assert_eq!(effects, ["timer off", "-Dial", "fetch 1 POST https://rescue.example/ Fallback"]);
     driver.document(1, BODY);
-    assert_eq!(driver.branch(2, failed(BranchFailure::Failed)), ["timer off", "-Dial", "hangup EndOfDocument"]);
+    assert_eq!(driver.branch(2, failed(BranchFailure::Failed)), ["timer off", "-Dial", "hangup Unreached(480)"]);
 
     let mut driver = begin();
     driver.branch(1, BranchEvent::Answered);

@@ -127,6 +127,7 @@ pub(super) struct Context<'a> {
     shelf: &'a mut Shelf,
     numbers: &'a mut Numbers,
     reached: &'a mut Reached,
+    refusal: &'a mut Option<u16>,
     now_ms: u64,
 }
 
@@ -170,9 +171,10 @@ impl<'a> Context<'a> {
         shelf: &'a mut Shelf,
         numbers: &'a mut Numbers,
         reached: &'a mut Reached,
+        refusal: &'a mut Option<u16>,
         now_ms: u64,
     ) -> Self {
-        Self { effects, shelf, numbers, reached, now_ms }
+        Self { effects, shelf, numbers, reached, refusal, now_ms }
     }
 
     /// When the input that is handled came: wall clock, milliseconds since 1970.
@@ -186,6 +188,11 @@ impl<'a> Context<'a> {
 
     pub fn notify(&mut self, notice: Notice) {
         self.push(VerbEffect::Notify(notice));
+    }
+
+    /// Nobody who was called answers: what a caller who waits for that is refused with.
+    pub fn refuse(&mut self, status: u16) {
+        *self.refusal = Some(status);
     }
 
     /// Joins the leg with a branch, which answers it.

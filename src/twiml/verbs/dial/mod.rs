@@ -260,7 +260,9 @@ impl Dial {
         if self.spec.sequential && self.ring(context) {
             return Step::Running;
         }
-        self.finish(Outcome::Failed(self.branches.failure()), context)
+        let failure = self.branches.failure();
+        context.refuse(refusal(failure, self.branches.last().and_then(|branch| branch.sip.as_ref()?.response_code)));
+        self.finish(Outcome::Failed(failure), context)
     }
 
     fn timer(&mut self, context: &mut Context<'_>) -> Step {
@@ -421,6 +423,16 @@ impl Machine for Dial {
                 self.finish(Outcome::Failed(BranchFailure::Canceled), context)
             }
         }
+    }
+}
+
+/// The SIP status that says to a caller what became of whom it called.
+fn refusal(failure: BranchFailure, status: Option<u16>) -> u16 {
+    match (failure, status) {
+        (BranchFailure::Busy, _) => 486,
+        // What concerned our own request (its credentials, its body) would mislead the caller.
+        (BranchFailure::Failed, Some(status @ (404 | 410 | 480 | 484 | 500 | 502..=504 | 603 | 604))) => status,
+        (BranchFailure::NoAnswer | BranchFailure::Failed | BranchFailure::Canceled, _) => 480,
     }
 }
 
