@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["events", "ids"]),
     ("twiml", &["ids"]),
     ("usage", &["events", "ids"]),
-    ("workers", &[]),
+    ("workers", &["ids"]),
 ];
 
 /// What decides is pure: no clock, no lock, no task, no socket.

@@ -265,6 +265,11 @@ impl Directory {
         self.number(account, number).is_some() || self.caller_ids.contains(&(account, number.to_owned())) || of_trunk()
     }
 
+    /// An account's trunk by its name.
+    pub fn trunk(&self, account: AccountSid, name: &str) -> Option<&Arc<Trunk>> {
+        self.trunks.iter().find(|trunk| trunk.account == account && trunk.name == name)
+    }
+
     /// The trunk whose URI has this host, for `<Dial><Sip>` to a configured peer.
     pub fn trunk_with_host(&self, account: AccountSid, host: &str) -> Option<&Arc<Trunk>> {
         let host_of = |uri: &str| dialtone_sip::msg::SipUri::parse(uri).ok().map(|uri| uri.host.host.to_owned());

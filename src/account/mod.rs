@@ -24,6 +24,8 @@ pub struct Account {
     pub auth_token: Secret,
     pub name: String,
     pub status: AccountStatus,
+    /// Calls that the API may make in a second; `None` is any number.
+    pub calls_per_second: Option<u32>,
     /// The account that made this one and may act for it; `None` of one of the configuration file.
     pub owner: Option<AccountSid>,
     /// When it was made and changed by the API, milliseconds since 1970.
@@ -33,7 +35,15 @@ pub struct Account {
 impl Account {
     /// An account of the configuration file.
     pub fn configured(sid: AccountSid, auth_token: Secret, name: String) -> Account {
-        Account { sid, auth_token, name, status: AccountStatus::Active, owner: None, dated: None }
+        Account {
+            sid,
+            auth_token,
+            name,
+            status: AccountStatus::Active,
+            calls_per_second: None,
+            owner: None,
+            dated: None,
+        }
     }
 }
 
@@ -272,6 +282,8 @@ pub struct Trunk {
     pub prefixes: Vec<String>,
     /// Lower is preferred among equal prefixes.
     pub priority: u32,
+    /// Calls that the API may make by it in a second; `None` is any number.
+    pub calls_per_second: Option<u32>,
     pub application: Option<Application>,
 }
 

@@ -71,6 +71,8 @@ pub struct Opening {
     pub params: Vec<(String, String)>,
     /// What the carrier says of the caller's number.
     pub stir_verstat: Option<String>,
+    /// How long it waited for its turn.
+    pub queue_ms: u64,
     pub status_callback: Option<StatusCallback>,
     pub session_id: u64,
     pub leg_id: u32,
@@ -308,6 +310,8 @@ impl Call {
             via: self.opening.via.clone(),
             sip_call_id: self.opening.sip_call_id.clone(),
             stir_verstat: self.opening.stir_verstat.clone(),
+            queue_ms: self.opening.queue_ms,
+            is_withdrawn: false,
             status_callback: self.opening.status_callback.clone(),
         };
         self.publish(EventKind::Initiated(Box::new(initiated)), effects);

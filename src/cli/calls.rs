@@ -149,6 +149,7 @@ fn describe(kind: &EventKind) -> String {
         | EventKind::Conference(_)
         | EventKind::Message(_)
         | EventKind::CallerId(_)
+        | EventKind::Order(_)
         | EventKind::Queue(_) => String::new(),
     }
 }

@@ -48,6 +48,7 @@ pub(super) struct Sip {
     pub(super) digest: Option<Vec<Spanned<String>>>,
     #[serde(default)]
     pub(super) name_servers: Vec<Spanned<String>>,
+    pub(super) emergency_numbers: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -109,6 +110,14 @@ pub(super) struct Account {
     pub(super) auth_token: Spanned<String>,
     #[serde(default)]
     pub(super) name: String,
+    #[serde(default)]
+    pub(super) limits: Limits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub(super) cps: Option<Spanned<u32>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -163,6 +172,7 @@ pub(super) struct Trunk {
     pub(super) prefixes: Option<Vec<String>>,
     #[serde(default)]
     pub(super) priority: u32,
+    pub(super) cps: Option<Spanned<u32>>,
     pub(super) voice_url: Option<Spanned<String>>,
     pub(super) twiml: Option<Spanned<String>>,
     pub(super) answer: Option<Spanned<String>>,

@@ -43,6 +43,8 @@ pub struct Sip {
     pub digest: Vec<Algorithm>,
     /// Asked for the servers of a host; empty: those of the system.
     pub name_servers: Vec<SocketAddr>,
+    /// Whoever is called so does not wait for a turn.
+    pub emergency_numbers: Vec<String>,
 }
 
 #[derive(Clone, Debug)]

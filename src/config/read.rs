@@ -22,6 +22,9 @@ use crate::twiml::{
     AtEnd, CallbackEvent, DocumentSource, Endpoint, InlineDocument, Method, NewDocument, StatusCallback,
 };
 
+/// Whoever is called so does not wait for a turn, unless the file says otherwise.
+const EMERGENCY_NUMBERS: &[&str] = &["112", "911", "999", "000"];
+const MOST_CPS: u32 = 10_000;
 const DEFAULT_PORTS: RangeInclusive<u16> = 20_000..=29_999;
 const DEFAULT_HTTP: &str = "127.0.0.1:4040";
 const DEFAULT_STORE: &str = "sqlite://dialtone.db";
@@ -113,7 +116,10 @@ impl Reader<'_> {
             .iter()
             .map(|server| self.parse(server, "name_servers", "IP:PORT"))
             .collect::<Result<_, _>>()?;
-        Ok(Sip { listen, realm, digest, name_servers })
+        let emergency_numbers = sip.emergency_numbers.clone();
+        let emergency_numbers =
+            emergency_numbers.unwrap_or_else(|| EMERGENCY_NUMBERS.iter().map(|number| (*number).to_owned()).collect());
+        Ok(Sip { listen, realm, digest, name_servers, emergency_numbers })
     }
 
     fn algorithm(&self, name: &Spanned<String>) -> Result<Algorithm, ConfigError> {
@@ -275,7 +281,10 @@ impl Reader<'_> {
             let sid = self.parse(&account.sid, "sid", "AC and 32 hexadecimal digits")?;
             let auth_token = self.secret(&account.auth_token, "auth_token")?;
             directory
-                .add_account(Account::configured(sid, auth_token, account.name.clone()))
+                .add_account(Account {
+                    calls_per_second: self.rate(&account.limits.cps)?,
+                    ..Account::configured(sid, auth_token, account.name.clone())
+                })
                 .map_err(|error| self.conflict(&account.sid, &error))?;
         }
         self.check_accounts(file, &directory)?;
@@ -434,8 +443,20 @@ impl Reader<'_> {
             numbers: trunk.numbers.iter().map(|number| number.get_ref().clone()).collect(),
             prefixes: trunk.prefixes.clone().unwrap_or_else(|| vec![String::new()]),
             priority: trunk.priority,
+            calls_per_second: self.rate(&trunk.cps)?,
             application: self.application(&keys)?,
         })
+    }
+
+    fn rate(&self, cps: &Option<Spanned<u32>>) -> Result<Option<u32>, ConfigError> {
+        match cps {
+            Some(cps) if !(1..=MOST_CPS).contains(cps.get_ref()) => {
+                let message =
+                    format!("wrong value of `cps`: {} is not 1 to {MOST_CPS} calls per second", cps.get_ref());
+                Err(self.fault(cps, message))
+            }
+            cps => Ok(cps.as_ref().map(|cps| *cps.get_ref())),
+        }
     }
 
     fn trunk_realm(&self, realm: &Spanned<String>, trunk: &file::Trunk) -> Result<String, ConfigError> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::CallRecord;
+use super::{CallRecord, CallStatus};
 use crate::ids::CallSid;
 
 /// Calls as their events tell: those that were ordered, those that live, and those that have just ended. The outbox
@@ -29,6 +29,13 @@ impl Live {
     /// place.
     pub fn expect(&self, record: CallRecord) {
         self.calls().insert(record.sid, record);
+    }
+
+    /// More is known of a call that was ordered, if none of its events has come meanwhile.
+    pub fn expect_later(&self, record: &CallRecord) {
+        if let Some(known) = self.calls().get_mut(&record.sid).filter(|known| known.status == CallStatus::Queued) {
+            known.clone_from(record);
+        }
     }
 
     /// The call was not made after all, or the store has it.

@@ -99,8 +99,27 @@ pub enum EventKind {
     Queue(Box<QueueFact>),
     /// A number may be shown from now on.
     CallerId(Box<CallerIdFact>),
+    /// An ordered call waits for its turn, or has had it.
+    Order(Box<OrderFact>),
     /// The call is over. Always the last of the call itself.
     Completed(Box<Completed>),
+}
+
+/// A call that was ordered and waits for its turn: kept, so that it is made whatever stops meanwhile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OrderFact {
+    /// Whose it is to make, where servers share a database.
+    pub node: String,
+    /// Wall clock, milliseconds since 1970.
+    pub queued_ms: u64,
+    /// The order, as whoever makes the call wrote it; empty when it waits no more.
+    pub order: String,
+}
+
+impl OrderFact {
+    pub fn waits(&self) -> bool {
+        !self.order.is_empty()
+    }
 }
 
 /// A number of somebody else that an account may show, and who is told of that.
@@ -123,6 +142,12 @@ pub struct Initiated {
     /// What the carrier says of the caller's number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stir_verstat: Option<String>,
+    /// How long it waited for its turn.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub queue_ms: u64,
+    /// It was taken back before it was dialled: nobody is told that it begins.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_withdrawn: bool,
     pub status_callback: Option<StatusCallback>,
 }
 
@@ -222,6 +247,11 @@ impl CallStatus {
     }
 }
 
+/// For what is written down only where it says something.
+pub(crate) fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// As Twilio writes times: `Wed, 25 Nov 2026 18:00:00 +0000`.
 pub fn rfc_2822(wall_ms: u64) -> String {
     let seconds = i64::try_from(wall_ms / 1000).unwrap_or(i64::MAX);
@@ -261,12 +291,14 @@ impl EventKind {
                 | EventKind::Message(_)
                 | EventKind::Queue(_)
                 | EventKind::CallerId(_)
+                | EventKind::Order(_)
         )
     }
 
     /// The step that a status callback may ask for, if this is one.
     pub fn callback_step(&self) -> Option<CallbackEvent> {
         match self {
+            EventKind::Initiated(initiated) if initiated.is_withdrawn => None,
             EventKind::Initiated(_) => Some(CallbackEvent::Initiated),
             EventKind::Ringing => Some(CallbackEvent::Ringing),
             EventKind::Answered => Some(CallbackEvent::Answered),

@@ -18,7 +18,7 @@ use super::journal::Journal;
 use super::live::Live;
 use super::{
     CallRecord, CallStatus, Completed, ConferenceFact, ConferenceStatus, ConferenceStep, EndedBy, Event, EventKind,
-    Media, MessageFact, MessageStatus, RecordingFact,
+    Media, MessageFact, MessageStatus, OrderFact, RecordingFact,
 };
 use crate::ids::{CallSid, EventSid, RecordingSid};
 
@@ -141,6 +141,7 @@ enum Message {
 pub struct Outbox {
     publisher: Publisher,
     live: Live,
+    orders: HashMap<CallSid, OrderFact>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -158,6 +159,7 @@ impl Outbox {
     ) -> io::Result<Outbox> {
         let (journal, mut left) = Journal::open(folder)?;
         left.retain(|event| !matches!(&event.kind, EventKind::Recording(fact) if deleted.contains(&fact.sid)));
+        let orders = last_of_orders(&left);
         let (queue, receiver) = sync_channel(QUEUE);
         let waiting = Arc::new(AtomicUsize::new(0));
         let hurry = Arc::new(AtomicBool::new(false));
@@ -176,7 +178,12 @@ impl Outbox {
         writer.recover(left, wall_ms, finish);
         let thread = thread::Builder::new().name("outbox".into()).spawn(move || writer.run(receiver))?;
         let publisher = Publisher { queue, waiting, stored, hurry, writer: thread.thread().clone() };
-        Ok(Outbox { publisher, live, thread: Some(thread) })
+        Ok(Outbox { publisher, live, orders, thread: Some(thread) })
+    }
+
+    /// The last that an earlier run told of each order, by its call; the store may know of others.
+    pub fn take_orders(&mut self) -> HashMap<CallSid, OrderFact> {
+        std::mem::take(&mut self.orders)
     }
 
     pub fn publisher(&self) -> Publisher {
@@ -372,6 +379,14 @@ impl Writer {
         let newest = self.journal.segment();
         let _ = self.journal.sync().and_then(|()| self.journal.release(newest));
     }
+}
+
+fn last_of_orders(left: &[Event]) -> HashMap<CallSid, OrderFact> {
+    let orders = left.iter().filter_map(|event| match &event.kind {
+        EventKind::Order(fact) => Some((event.call, fact.as_ref().clone())),
+        _ => None,
+    });
+    orders.collect()
 }
 
 /// The last that was told of each recording that has no end.

@@ -19,6 +19,8 @@ pub struct CallRecord {
     pub sip_call_id: String,
     /// What the carrier says of the caller's number.
     pub stir_verstat: Option<String>,
+    /// How long it waited for its turn, before it started.
+    pub queue_ms: u64,
     pub status: CallStatus,
     pub started_ms: u64,
     pub answered_ms: Option<u64>,
@@ -63,6 +65,7 @@ impl CallRecord {
             via: initiated.via.clone(),
             sip_call_id: initiated.sip_call_id.clone(),
             stir_verstat: initiated.stir_verstat.clone(),
+            queue_ms: initiated.queue_ms,
             status: if initiated.direction == Direction::Inbound { CallStatus::Ringing } else { CallStatus::Initiated },
             started_ms: event.at_ms,
             answered_ms: None,
@@ -72,6 +75,12 @@ impl CallRecord {
             callbacks: 0,
             events: Vec::new(),
         })
+    }
+
+    /// When it was ordered, or came in.
+    pub fn created_ms(&self) -> u64 {
+        // One that waits still has started with its wait; how long that is to be is a guess.
+        if self.status == CallStatus::Queued { self.started_ms } else { self.started_ms.saturating_sub(self.queue_ms) }
     }
 
     /// Whether the carrier vouches for the caller's number: whom the call is forwarded to may see it.

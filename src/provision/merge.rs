@@ -291,6 +291,7 @@ impl<'a> Rows<'a> {
                 auth_token: Secret::new(detail.auth_token.clone()),
                 name: detail.friendly_name.clone(),
                 status: AccountStatus::named(&detail.status).unwrap_or(AccountStatus::Suspended),
+                calls_per_second: None,
                 owner: Some(owner),
                 dated: Some(dated(row)),
             });

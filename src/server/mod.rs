@@ -2,6 +2,7 @@
 
 mod expiry;
 mod observe;
+mod orders;
 mod triggers;
 mod uploads;
 
@@ -116,6 +117,8 @@ impl Server {
         let deleted = store.deleted_recordings().await.map_err(StartError::Store)?;
         let (shelves, sweeper) = (Shelves::default(), Sweeper::new(archive.clone(), runtime.clone()));
         let journal = config.store.folder.join("journal");
+        let node = orders::node(&config.store.folder)
+            .map_err(|error| StartError::Journal { folder: config.store.folder.clone(), error })?;
         let wall_ms = shard::wall_ms();
         let mut subscribers: Vec<Box<dyn Subscriber>> = vec![
             Box::new(shelves.clone()),
@@ -129,10 +132,12 @@ impl Server {
         if archive.has_bucket() {
             subscribers.push(Box::new(complete));
         }
-        let outbox = tokio::task::block_in_place(|| {
+        let mut outbox = tokio::task::block_in_place(|| {
             Outbox::start(&journal, wall_ms, subscribers, &deleted, |recording| archive.finish(recording))
         })
         .map_err(|error| StartError::Journal { folder: journal, error })?;
+        let left = orders::left(&store, &node, outbox.take_orders()).await.map_err(StartError::Store)?;
+        left.iter().for_each(|(order, queued_ms)| outbox.live().expect(order.queued(*queued_ms)));
         let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone()));
 
         let http = bind_http(config.http.listen).await?;
@@ -171,9 +176,13 @@ impl Server {
             public_url: config.http.public_url.clone(),
             outbound: guard,
             max_calls: MAX_CALLS,
+            node: node.clone(),
+            emergency_numbers: config.sip.emergency_numbers.clone(),
         };
         let (shard, listening, meter) = start_shard(&config, settings, letters, mail.clone(), outside).await?;
 
+        // The queue has room: nobody else has its end yet.
+        let _ = mail.try_send(Mail::Resume(left));
         let draining = Arc::new(AtomicBool::new(false));
         let view = api::View {
             store: store.clone(),

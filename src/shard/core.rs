@@ -19,6 +19,7 @@ use dialtone_sip::tokens::{TokenMap, Tokens};
 
 use super::gate::Gate;
 use super::messages::Sending;
+use super::orders::Queued;
 use super::outbound::Resolving;
 use super::queues::Queues;
 use super::replies::Asking;
@@ -31,6 +32,7 @@ use crate::events::{CallStatus, Completed, EndedBy, Event, EventKind, Media};
 use crate::hot::Bindings;
 use crate::ids::{CallSid, EventSid};
 use crate::twiml::{AudioFailure, AudioSource, BranchEvent, BranchFailure, ClipRef, FetchOrder, Referral};
+use crate::workers::selection::Selection;
 
 /// What a shard needs to know.
 pub struct Settings {
@@ -46,6 +48,10 @@ pub struct Settings {
     pub outbound: Guard,
     /// Calls at once; one more is refused with 503.
     pub max_calls: usize,
+    /// This server among those that share its database.
+    pub node: String,
+    /// Whoever is called so does not wait for a turn.
+    pub emergency_numbers: Vec<String>,
 }
 
 /// What leaves a shard, in order.
@@ -126,6 +132,8 @@ pub struct Core {
     pub(super) asked: Asking,
     pub(super) rooms: Rooms,
     pub(super) queues: Queues,
+    /// Calls that were ordered and wait for their turn.
+    pub(super) selection: Selection<Queued>,
     deadlines: BinaryHeap<Reverse<(Mono, CallSid)>>,
     pub(super) inputs: VecDeque<(CallSid, CallInput)>,
     pub(super) out: VecDeque<Output>,
@@ -154,6 +162,7 @@ impl Core {
             asked: Asking::default(),
             rooms: Rooms::default(),
             queues: Queues::default(),
+            selection: Selection::default(),
             deadlines: BinaryHeap::new(),
             inputs: VecDeque::new(),
             out: VecDeque::new(),
@@ -170,7 +179,7 @@ impl Core {
     pub fn next_deadline(&mut self) -> Option<Mono> {
         let call = self.next_call_deadline().map(|(at, _)| at);
         let room = self.rooms.next_deadline().map(|(at, _)| at);
-        [call, room, self.stack.next_deadline()].into_iter().flatten().min()
+        [call, room, self.stack.next_deadline(), self.next_dispatch()].into_iter().flatten().min()
     }
 
     /// The head of the queue. What stands before it for calls that have got on, or are over, is dropped, so that nobody
@@ -336,8 +345,11 @@ impl Core {
                     stack::Output::Event(event) => self.stack_event(event, now),
                 }
             }
-            let Some((sid, input)) = self.inputs.pop_front() else { return };
-            self.give(sid, input, now);
+            match self.inputs.pop_front() {
+                Some((sid, input)) => self.give(sid, input, now),
+                None if self.dispatch(now) => {}
+                None => return,
+            }
         }
     }
 

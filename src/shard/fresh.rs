@@ -153,6 +153,7 @@ impl Core {
             sip_call_id: invite.call_id().to_owned(),
             params,
             stir_verstat: inbound.stir_verstat,
+            queue_ms: 0,
             status_callback: inbound.application.status_callback,
             session_id: self.tokens.next_u64(),
             leg_id: 0,

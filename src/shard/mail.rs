@@ -6,7 +6,7 @@ use std::time::Instant;
 use dialtone_sip::resolve::Destination;
 use tokio::sync::{mpsc, oneshot};
 
-use super::orders::PlaceOrder;
+use super::orders::{PlaceOrder, Placement};
 use super::rooms::{ConferenceChange, ConferenceChanged};
 use crate::account::Directory;
 use crate::call::{FetchOutcome, Update};
@@ -38,8 +38,10 @@ pub enum Mail {
         target: Target,
         fact: Box<MessageFact>,
     },
-    /// Make a call.
-    Place(Box<PlaceOrder>),
+    /// Make a call, when it is its turn; tell what becomes of it.
+    Place(Box<PlaceOrder>, oneshot::Sender<Placement>),
+    /// Orders that waited when the server last stopped, and since when.
+    Resume(Vec<(PlaceOrder, u64)>),
     /// Change a running call; tell whether it is in a state for that.
     Update {
         call: CallSid,

@@ -17,7 +17,7 @@ mod traffic;
 
 pub use mail::{Mail, MailBox, mail_box};
 pub use names::Names;
-pub use orders::PlaceOrder;
+pub use orders::{PlaceOrder, Placement};
 pub(crate) use rim::wall_ms;
 pub use rim::{Outside, run};
 pub use rooms::{ConferenceChange, ConferenceChanged};

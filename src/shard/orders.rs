@@ -1,14 +1,25 @@
 //! What the API orders of a shard: calls to be made, and changes to running ones.
+//!
+//! An order that cannot be carried out at once waits for its turn ([`Selection`]): until its account and trunk may make another
+//! call, and until there is room. What waits is told as a fact of its own, so that it is made after a restart too.
+
+use dialtone_sip::time::Mono;
+use serde::{Deserialize, Serialize};
 
 use super::core::{Core, Output};
 use super::outbound::Whom;
+use crate::account::Directory;
+use crate::call::route::{self, Reach};
 use crate::call::{Call, CallInput, Now, Opening, Placing, Update};
-use crate::events::{CallStatus, Completed, Direction, EndedBy, Event, EventKind, Initiated, Media};
+use crate::events::{
+    CallRecord, CallStatus, Completed, Direction, EndedBy, Event, EventKind, Initiated, Media, OrderFact,
+};
 use crate::ids::{AccountSid, CallSid, EventSid};
 use crate::twiml::{NewDocument, Notice, StatusCallback, Target};
+use crate::workers::selection::{Limits, QueueFull};
 
 /// A call that the API makes.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PlaceOrder {
     pub sid: CallSid,
     pub account: AccountSid,
@@ -23,12 +34,167 @@ pub struct PlaceOrder {
     pub placing: Placing,
 }
 
-impl Core {
-    /// Makes a call; where that cannot be, its record says so: it has an end all the same.
-    pub fn place(&mut self, order: PlaceOrder, now: Now) {
-        if let Some(notice) = self.refuses_orders() {
-            return self.never_placed(order, notice, now);
+impl PlaceOrder {
+    /// The record of the call before its first event.
+    pub fn queued(&self, queued_ms: u64) -> CallRecord {
+        CallRecord {
+            sid: self.sid,
+            account: self.account,
+            direction: Direction::OutboundApi,
+            from: self.from.clone(),
+            to: self.to.clone(),
+            parent: None,
+            via: String::new(),
+            sip_call_id: String::new(),
+            stir_verstat: None,
+            queue_ms: 0,
+            status: CallStatus::Queued,
+            started_ms: queued_ms,
+            answered_ms: None,
+            ended_ms: None,
+            completed: None,
+            status_callback: None,
+            callbacks: 0,
+            events: Vec::new(),
         }
+    }
+}
+
+/// What became of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// The call is being made, or has ended already.
+    Made,
+    /// It waits for about so long, in milliseconds, as far as the rates say.
+    Waits(u64),
+    Full,
+}
+
+/// An order that waits.
+#[derive(Debug)]
+pub(super) struct Queued {
+    order: PlaceOrder,
+    queued_ms: u64,
+    /// It was told as a fact.
+    is_told: bool,
+}
+
+/// An order that has not had its turn in this time is given up.
+const LONGEST_WAIT_MS: u64 = 24 * 3600 * 1000;
+/// Twilio's number of a queue that is too long, or too slow.
+const QUEUE_FULL: u32 = 22_005;
+
+impl Limits for Directory {
+    fn of_account(&self, account: AccountSid) -> Option<u32> {
+        self.account(account)?.calls_per_second
+    }
+
+    fn of_trunk(&self, account: AccountSid, trunk: &str) -> Option<u32> {
+        self.trunk(account, trunk)?.calls_per_second
+    }
+}
+
+impl Core {
+    /// Takes an order in. The call is made at once where it need not wait; one that cannot be made has an end all the same.
+    pub fn place(&mut self, order: PlaceOrder, now: Now) -> Placement {
+        if self.settings.emergency_numbers.contains(&order.to) {
+            self.make(order, 0, now);
+            self.work(now);
+            return Placement::Made;
+        }
+        let (sid, account) = (order.sid, order.account);
+        let trunk = self.trunk_of(&order);
+        let queued = Queued { order, queued_ms: now.wall_ms, is_told: false };
+        if self.line_up(&trunk, queued).is_err() {
+            return Placement::Full;
+        }
+        self.work(now);
+        let Some(text) = self.order_that_waits(account, sid) else { return Placement::Made };
+        self.tell_order(account, sid, now.wall_ms, text, now);
+        let directory = self.settings.directory.as_ref();
+        Placement::Waits(self.selection.wait_ms(account, &trunk, now.mono, directory))
+    }
+
+    /// Orders that waited when the server last stopped, the oldest first: each has the age that it had.
+    pub fn resume(&mut self, orders: Vec<(PlaceOrder, u64)>, now: Now) {
+        for (order, queued_ms) in orders {
+            let trunk = self.trunk_of(&order);
+            // There was room for all of them.
+            let _ = self.line_up(&trunk, Queued { order, queued_ms, is_told: true });
+        }
+        self.work(now);
+    }
+
+    fn line_up(&mut self, trunk: &str, queued: Queued) -> Result<(), QueueFull> {
+        let directory = self.settings.directory.clone();
+        let (account, sid) = (queued.order.account, queued.order.sid);
+        self.selection.offer(account, trunk, sid, queued, directory.as_ref())
+    }
+
+    /// By which trunk an order goes; empty if by none.
+    fn trunk_of(&self, order: &PlaceOrder) -> String {
+        match route::outbound(&order.target, order.account, &self.settings.directory) {
+            Ok(Reach::Trunk { trunk, .. }) => trunk.name.clone(),
+            _ => String::new(),
+        }
+    }
+
+    /// An order that was just taken in and not carried out, to be written down.
+    fn order_that_waits(&mut self, account: AccountSid, sid: CallSid) -> Option<String> {
+        let queued = self.selection.newest_mut(account).filter(|queued| queued.order.sid == sid)?;
+        queued.is_told = true;
+        Some(serde_json::to_string(&queued.order).unwrap_or_default())
+    }
+
+    fn tell_order(&mut self, account: AccountSid, call: CallSid, queued_ms: u64, order: String, now: Now) {
+        let id = EventSid::at(now.wall_ms, self.tokens.next_u128());
+        let node = self.settings.node.clone();
+        let kind = EventKind::Order(Box::new(OrderFact { node, queued_ms, order }));
+        self.out.push_back(Output::Publish(Event { id, account, call, sequence: 0, at_ms: now.wall_ms, kind }));
+    }
+
+    /// Makes the next call whose turn it is. False: there is none.
+    pub(super) fn dispatch(&mut self, now: Now) -> bool {
+        if self.selection.is_empty() {
+            return false;
+        }
+        let too_old = |queued: &Queued| now.wall_ms.saturating_sub(queued.queued_ms) > LONGEST_WAIT_MS;
+        for queued in self.selection.remove_while(too_old) {
+            let order = self.leaves(queued, now);
+            let notice =
+                Notice::error(QUEUE_FULL, "the call waited for a day: the rates of its account and trunk are too low");
+            self.never_placed(order, CallStatus::Failed, LONGEST_WAIT_MS, Some(notice), now);
+        }
+        if !self.has_room_for_orders() {
+            return false;
+        }
+        let directory = self.settings.directory.clone();
+        let Some(queued) = self.selection.next(now.mono, directory.as_ref()) else { return false };
+        let queue_ms = now.wall_ms.saturating_sub(queued.queued_ms);
+        let order = self.leaves(queued, now);
+        self.make(order, queue_ms, now);
+        true
+    }
+
+    /// When [`Core::dispatch`] may have something to do; without room it is the end of a call that gives some.
+    pub(super) fn next_dispatch(&self) -> Option<Mono> {
+        self.selection.next_deadline().filter(|_| self.has_room_for_orders())
+    }
+
+    /// Calls that come in have the last places for themselves.
+    fn has_room_for_orders(&self) -> bool {
+        !self.draining && self.admits && self.calls.len() < self.settings.max_calls / 20 * 19
+    }
+
+    fn leaves(&mut self, queued: Queued, now: Now) -> PlaceOrder {
+        let Queued { order, queued_ms, is_told } = queued;
+        if is_told {
+            self.tell_order(order.account, order.sid, queued_ms, String::new(), now);
+        }
+        order
+    }
+
+    fn make(&mut self, order: PlaceOrder, queue_ms: u64, now: Now) {
         let whom = Whom {
             target: &order.target,
             caller_id: Some(order.from.clone()),
@@ -38,7 +204,7 @@ impl Core {
         };
         let plan = match self.plan(order.account, &whom, now) {
             Ok(plan) => plan,
-            Err(notice) => return self.never_placed(order, notice, now),
+            Err(notice) => return self.never_placed(order, CallStatus::Failed, queue_ms, Some(notice), now),
         };
         let opening = Opening {
             sid: order.sid,
@@ -50,6 +216,7 @@ impl Core {
             sip_call_id: String::new(),
             params: Vec::new(),
             stir_verstat: None,
+            queue_ms,
             status_callback: order.status_callback,
             session_id: self.tokens.next_u64(),
             leg_id: 0,
@@ -59,11 +226,18 @@ impl Core {
         };
         let placing = order.placing;
         self.launch(plan, |attempts| Call::placed(opening, placing, attempts));
-        self.work(now);
     }
 
     /// Changes a running call. False: there is none of that account, or it is not in a state for this.
     pub fn update(&mut self, sid: CallSid, account: AccountSid, change: Update, now: Now) -> bool {
+        if change.hang_up
+            && let Some(queued) = self.selection.withdraw(account, sid)
+        {
+            let queue_ms = now.wall_ms.saturating_sub(queued.queued_ms);
+            let order = self.leaves(queued, now);
+            self.never_placed(order, CallStatus::Canceled, queue_ms, None, now);
+            return true;
+        }
         let is_taken =
             self.calls.get(&sid).is_some_and(|slot| slot.call.account() == account && slot.call.takes(&change));
         if !is_taken {
@@ -74,18 +248,8 @@ impl Core {
         true
     }
 
-    fn refuses_orders(&self) -> Option<Notice> {
-        let why = if self.draining {
-            "the server is shutting down: make the call at another one, or when it is back"
-        } else if !self.admits || self.calls.len() >= self.settings.max_calls {
-            "the server has no room for another call: make it later"
-        } else {
-            return None;
-        };
-        Some(Notice::error(super::outbound::UNREACHABLE, why))
-    }
-
-    fn never_placed(&mut self, order: PlaceOrder, notice: Notice, now: Now) {
+    /// The record of a call that was never dialled.
+    fn never_placed(&mut self, order: PlaceOrder, status: CallStatus, queue_ms: u64, notice: Option<Notice>, now: Now) {
         let initiated = Initiated {
             direction: Direction::OutboundApi,
             from: order.from,
@@ -94,21 +258,21 @@ impl Core {
             via: String::new(),
             sip_call_id: String::new(),
             stir_verstat: None,
+            queue_ms,
+            is_withdrawn: status == CallStatus::Canceled,
             status_callback: order.status_callback,
         };
         let completed = Completed {
-            status: CallStatus::Failed,
+            status,
             sip_status: 0,
-            ended_by: EndedBy::Server,
+            ended_by: if status == CallStatus::Canceled { EndedBy::Application } else { EndedBy::Server },
             media: Media::default(),
             recorded: None,
         };
-        let kinds = [
-            EventKind::Initiated(Box::new(initiated)),
-            EventKind::Noticed(notice),
-            EventKind::Completed(Box::new(completed)),
-        ];
-        for (sequence, kind) in (0..).zip(kinds) {
+        let begin = EventKind::Initiated(Box::new(initiated));
+        let end = EventKind::Completed(Box::new(completed));
+        let kinds = [Some(begin), notice.map(EventKind::Noticed), Some(end)];
+        for (sequence, kind) in (0..).zip(kinds.into_iter().flatten()) {
             let id = EventSid::at(now.wall_ms, self.tokens.next_u128());
             let (account, call, at_ms) = (order.account, order.sid, now.wall_ms);
             self.out.push_back(Output::Publish(Event { id, account, call, sequence, at_ms, kind }));

@@ -197,7 +197,10 @@ impl Rim {
             Mail::Audio { call, ticket, result } => self.core.handle_audio(call, ticket, result, now),
             Mail::Resolved { ticket, destinations } => self.core.handle_resolved(ticket, &destinations, now),
             Mail::Message { account, target, fact } => self.core.send_message(account, &target, *fact, now),
-            Mail::Place(order) => self.core.place(*order, now),
+            Mail::Place(order, done) => {
+                let _ = done.send(self.core.place(*order, now));
+            }
+            Mail::Resume(orders) => self.core.resume(orders, now),
             Mail::Update { call, account, change, done } => {
                 let _ = done.send(self.core.update(call, account, change, now));
             }

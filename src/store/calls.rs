@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Row};
 use super::database::Backend;
 use super::filter::{CallFilter, Value};
 use super::{Batch, Finished, Store, StoreError, from_millis, millis, notifications, records, unreadable};
-use crate::events::{CallRecord, Completed, Told};
+use crate::events::{CallRecord, Completed, Told, is_zero};
 use crate::ids::{AccountSid, CallSid};
 
 /// The status of a row whose call was deleted: no call has it.
@@ -27,6 +27,8 @@ struct Detail<'a> {
     completed: Option<Cow<'a, Completed>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stir_verstat: Option<Cow<'a, str>>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    queue_ms: u64,
     events: Cow<'a, [Told]>,
 }
 
@@ -46,6 +48,7 @@ impl Store {
                 let detail = Detail {
                     completed: record.completed.as_deref().map(Cow::Borrowed),
                     stir_verstat: record.stir_verstat.as_deref().map(Cow::Borrowed),
+                    queue_ms: record.queue_ms,
                     events: Cow::Borrowed(&record.events),
                 };
                 query = query
@@ -226,6 +229,7 @@ fn read_record(row: &AnyRow) -> Result<CallRecord, StoreError> {
         via: row.try_get("via")?,
         sip_call_id: row.try_get("sip_call_id")?,
         stir_verstat: detail.stir_verstat.map(Cow::into_owned),
+        queue_ms: detail.queue_ms,
         status: read(row, "status")?,
         started_ms: from_millis(row.try_get("started_ms")?),
         answered_ms: row.try_get::<Option<i64>, _>("answered_ms")?.map(from_millis),

@@ -1,7 +1,7 @@
 //! What facts tell that stand for themselves, one row each: recordings, conferences and messages. Written with the calls' batches; a
 //! fact that is told again, or late, changes nothing.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -11,7 +11,8 @@ use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 use super::filter::{Moment, Value};
 use super::{Store, StoreError, from_millis, millis, unreadable};
 use crate::events::{
-    Conference, ConferenceFact, ConferenceStatus, Event, EventKind, Message, Recording, RecordingFact, RecordingStatus,
+    Conference, ConferenceFact, ConferenceStatus, Event, EventKind, Message, OrderFact, Recording, RecordingFact,
+    RecordingStatus,
 };
 use crate::ids::{AccountSid, CallSid, ConferenceSid, MessageSid, RecordingSid};
 
@@ -87,6 +88,8 @@ const COLUMNS: &str = "kind, sid, account, call, conference, name, status, creat
 const RECORDING: &str = "recording";
 const CONFERENCE: &str = "conference";
 const MESSAGE: &str = "message";
+const ORDER: &str = "order";
+const QUEUED: &str = "queued";
 
 /// A row, but for its account, call and time of telling, which are the event's.
 struct Told {
@@ -129,6 +132,15 @@ fn told(event: &Event) -> Option<Told> {
             created_ms: fact.created_ms,
             detail: serde_json::to_string(fact).unwrap_or_default(),
         }),
+        EventKind::Order(fact) => Some(Told {
+            kind: ORDER,
+            sid: event.call.to_string(),
+            conference: None,
+            name: Some(fact.node.clone()),
+            status: if fact.waits() { QUEUED } else { DELETED },
+            created_ms: fact.queued_ms,
+            detail: serde_json::to_string(fact).unwrap_or_default(),
+        }),
         _ => None,
     }
 }
@@ -142,6 +154,12 @@ pub(super) async fn write(transaction: &mut Transaction<'static, Any>, facts: &[
          WHERE records.status <> '{DELETED}' AND records.told_ms <= excluded.told_ms"
     );
     for (event, row) in facts.iter().filter_map(|event| Some((event, told(event)?))) {
+        if row.kind == ORDER && row.status == DELETED {
+            // The journal tells it after the order itself, however often it tells both: no sign need stay.
+            let gone = format!("DELETE FROM records WHERE kind = '{ORDER}' AND sid = $1");
+            sqlx::query(AssertSqlSafe(gone)).bind(row.sid).execute(&mut **transaction).await?;
+            continue;
+        }
         sqlx::query(AssertSqlSafe(text.clone()))
             .bind(row.kind)
             .bind(row.sid)
@@ -338,6 +356,13 @@ impl Store {
         );
         let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(&self.database.reader).await?;
         rows.iter().map(|row| sid(row, "sid")).collect()
+    }
+
+    /// The orders of a server that wait for their turn, by their calls.
+    pub async fn queued_orders(&self, node: &str) -> Result<HashMap<CallSid, OrderFact>, StoreError> {
+        let text = format!("SELECT {COLUMNS} FROM records WHERE kind = '{ORDER}' AND name = $1");
+        let rows = sqlx::query(AssertSqlSafe(text)).bind(node.to_owned()).fetch_all(&self.database.reader).await?;
+        rows.iter().map(|row| Ok((sid(row, "call")?, detail(row)?))).collect()
     }
 
     /// Whether a recording of any account is over and was not deleted.

@@ -109,6 +109,7 @@ fn finished(number: u128) -> Finished {
         via: "carrier".into(),
         sip_call_id: "a@b".into(),
         stir_verstat: Some("TN-Validation-Passed-A".into()),
+        queue_ms: 1_500,
         status: CallStatus::Completed,
         started_ms: 1_000,
         answered_ms: Some(2_000),

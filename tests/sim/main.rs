@@ -15,5 +15,6 @@ mod queues;
 mod recordings;
 mod refer;
 mod reinvite;
+mod selection;
 mod servers;
 mod world;

@@ -181,6 +181,11 @@ impl World {
     }
 
     pub fn with_config(seed: u64, extra: &str, app: impl FnMut(&Asked) -> Says + 'static) -> World {
+        World::with_room(seed, extra, 1000, app)
+    }
+
+    /// A world in which only so many calls may run at once.
+    pub fn with_room(seed: u64, extra: &str, max_calls: usize, app: impl FnMut(&Asked) -> Says + 'static) -> World {
         let config = config(extra);
         let bindings = Arc::new(Bindings::default());
         let address: SocketAddr = SERVER.parse().unwrap();
@@ -194,7 +199,9 @@ impl World {
             listening: vec![Listen { transport: Transport::Udp, bind: address, advertise: address }],
             public_url: "https://api.example.com".into(),
             outbound: Guard::default(),
-            max_calls: 1000,
+            max_calls,
+            node: String::new(),
+            emergency_numbers: config.sip.emergency_numbers.clone(),
         };
         World {
             now: Mono(1_000_000),

@@ -20,10 +20,10 @@ use crate::account::Account;
 use crate::api::View;
 use crate::call::route::{self, Reach};
 use crate::call::{Placing, Update};
-use crate::events::{CallRecord, CallStatus, Direction, rfc_2822};
+use crate::events::{CallRecord, CallStatus, rfc_2822};
 use crate::ids::CallSid;
 use crate::provision::Voice;
-use crate::shard::{Mail, PlaceOrder, wall_ms};
+use crate::shard::{Mail, PlaceOrder, Placement, wall_ms};
 use crate::store::{CallFilter, Kind, Moment};
 use crate::twiml::{
     AtEnd, CallbackEvent, DocumentSource, NewDocument, StatusCallback, Target, parse::target as parse_target,
@@ -107,7 +107,7 @@ pub(super) async fn fetch(
 pub(super) async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -> Result<Response, Fault> {
     let (document, status_callback) = program(&view, &account, &form).await?;
     let order = order(&view, &account, &form, document, status_callback).await?;
-    let body = place(&view, order)?;
+    let body = place(&view, order).await?;
     Ok((StatusCode::CREATED, Json(body)).into_response())
 }
 
@@ -147,19 +147,37 @@ pub(super) async fn order(
 }
 
 /// Has the call made; what is known of it already.
-pub(super) fn place(view: &View, order: PlaceOrder) -> Result<Value, Fault> {
-    let record = queued(&order);
-    let (sid, body) = (order.sid, resource(&record));
+pub(super) async fn place(view: &View, order: PlaceOrder) -> Result<Value, Fault> {
+    let mut record = order.queued(wall_ms());
+    let sid = order.sid;
     // It can be asked for as soon as the answer is there, before its first event comes by.
-    view.live.expect(record);
-    if let Err(error) = view.mail.try_send(Mail::Place(Box::new(order))) {
+    view.live.expect(record.clone());
+    let (done, answer) = oneshot::channel();
+    if let Err(error) = view.mail.try_send(Mail::Place(Box::new(order), done)) {
         view.live.forget(sid);
         return Err(match error {
             TrySendError::Full(_) => Fault::new(429, 20_429, "Too many calls wait to be made: please try again"),
             TrySendError::Closed(_) => Fault::unavailable("The server is shutting down"),
         });
     }
-    Ok(body)
+    match answer.await {
+        Ok(Placement::Made) => {}
+        Ok(Placement::Waits(wait_ms)) => {
+            record.queue_ms = wait_ms;
+            view.live.expect_later(&record);
+            // It is made even if the server stops before it is its turn.
+            view.publisher.catch_up().await;
+        }
+        Ok(Placement::Full) => {
+            view.live.forget(sid);
+            return Err(Fault::new(429, 22_005, "Call queue full: more calls wait than can be made in a day"));
+        }
+        Err(_) => {
+            view.live.forget(sid);
+            return Err(Fault::unavailable("The server is shutting down"));
+        }
+    }
+    Ok(resource(&record))
 }
 
 /// Changes a call that is not over: another document takes the place of what runs, at once, or the call ends.
@@ -422,35 +440,11 @@ fn next_sid(view: &View) -> CallSid {
     *last
 }
 
-/// As the call is before its first event.
-fn queued(order: &PlaceOrder) -> CallRecord {
-    CallRecord {
-        sid: order.sid,
-        account: order.account,
-        direction: Direction::OutboundApi,
-        from: order.from.clone(),
-        to: order.to.clone(),
-        parent: None,
-        via: String::new(),
-        sip_call_id: String::new(),
-        stir_verstat: None,
-        status: CallStatus::Queued,
-        started_ms: wall_ms(),
-        answered_ms: None,
-        ended_ms: None,
-        completed: None,
-        status_callback: None,
-        callbacks: 0,
-        events: Vec::new(),
-    }
-}
-
 fn resource(record: &CallRecord) -> Value {
     let uri = format!("/2010-04-01/Accounts/{}/Calls/{}", record.account, record.sid);
     let below = |name: &str| format!("{uri}/{name}.json");
     // What a caller's program knows as queued until it rings.
     let status = if record.status == CallStatus::Initiated { CallStatus::Queued } else { record.status };
-    let created = rfc_2822(record.started_ms);
     json!({
         "sid": record.sid.to_string(),
         "account_sid": record.account.to_string(),
@@ -462,9 +456,9 @@ fn resource(record: &CallRecord) -> Value {
         "phone_number_sid": Value::Null,
         "status": status.as_str(),
         "direction": record.direction.as_str(),
-        "date_created": created,
+        "date_created": rfc_2822(record.created_ms()),
         "date_updated": rfc_2822(record.ended_ms.or(record.answered_ms).unwrap_or(record.started_ms)),
-        "start_time": created,
+        "start_time": (record.status != CallStatus::Queued).then(|| rfc_2822(record.started_ms)),
         "end_time": record.ended_ms.map(rfc_2822),
         "duration": record.ended_ms.map(|_| record.duration_s().to_string()),
         "price": Value::Null,
@@ -474,7 +468,7 @@ fn resource(record: &CallRecord) -> Value {
         "forwarded_from": Value::Null,
         "group_sid": Value::Null,
         "caller_name": Value::Null,
-        "queue_time": "0",
+        "queue_time": record.queue_ms.to_string(),
         "stir_verstat": record.stir_verstat,
         "trunk_sid": Value::Null,
         "uri": format!("{uri}.json"),

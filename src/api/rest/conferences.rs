@@ -244,7 +244,7 @@ pub(super) async fn create_participant(
         end_on_exit: form.flag("EndConferenceOnExit")?.unwrap_or(false),
         joined_ms: wall_ms(),
     };
-    calls::place(&view, order)?;
+    calls::place(&view, order).await?;
     // One that does not exist yet gets its sid with its first member.
     let body = match known.first() {
         Some(conference) => participant(conference, &made, "queued"),

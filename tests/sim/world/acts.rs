@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dialtone::call::Update;
 use dialtone::events::{MessageDirection, MessageFact, MessageStatus};
 use dialtone::ids::{CallSid, ConferenceSid, MessageSid};
-use dialtone::shard::{ConferenceChange, ConferenceChanged, PlaceOrder};
+use dialtone::shard::{ConferenceChange, ConferenceChanged, PlaceOrder, Placement};
 use dialtone::twiml::Target;
 use dialtone_sip::digest::{self, Credentials};
 use dialtone_sip::flow::{Flow, Transport};
@@ -199,13 +199,20 @@ impl World {
     }
 
     /// The API makes a call.
-    pub fn place(&mut self, order: PlaceOrder) {
+    pub fn place(&mut self, order: PlaceOrder) -> Placement {
         let wall = self.wall();
-        self.core.place(order, wall);
+        let placement = self.core.place(order, wall);
+        self.flush();
+        placement
+    }
+
+    /// Orders that waited when an earlier world ended.
+    pub fn resume(&mut self, orders: Vec<(PlaceOrder, u64)>) {
+        let wall = self.wall();
+        self.core.resume(orders, wall);
         self.flush();
     }
 
-    /// The API changes a call of the account; whether it is in a state for that.
     /// The media worker is gone, with every session.
     pub fn lose_media(&mut self) {
         let lost: Vec<u64> = self.sessions.drain().map(|(id, _)| id).collect();
@@ -215,6 +222,7 @@ impl World {
         self.flush();
     }
 
+    /// The API changes a call of the account; whether it is in a state for that.
     pub fn update(&mut self, call: CallSid, change: Update) -> bool {
         self.update_of(ACCOUNT, call, change)
     }
