@@ -68,9 +68,13 @@ pub fn start_metrics() -> Result<PrometheusHandle, String> {
 fn install_metrics() -> Result<PrometheusHandle, String> {
     let seconds = [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0];
     let own_delays = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0];
+    let waits = [0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0];
     let durations = [1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("dialtone_call_duration_seconds".to_owned()), &durations)
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Full("dialtone_call_queue_wait_seconds".to_owned()), &waits)
+        })
         .and_then(|builder| {
             builder
                 .set_buckets_for_metric(Matcher::Full("dialtone_document_effect_delay_seconds".to_owned()), &own_delays)
@@ -130,6 +134,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("dialtone_sip_connections", "Open stream connections."),
     ("dialtone_registrations", "Active contact bindings."),
     ("dialtone_calls", "Calls in progress on this node by state."),
+    ("dialtone_call_queue_depth", "Calls that the API ordered and that wait for their turn."),
     ("dialtone_media_sessions", "Media legs anchored on this worker."),
     ("dialtone_media_capacity_ratio", "Used share of the worker's ports, 0 to 1."),
     ("dialtone_store_up", "Whether the shared store answered the last probe."),
@@ -138,6 +143,7 @@ const GAUGES: &[(&str, &str)] = &[
 
 const HISTOGRAMS: &[(&str, &str)] = &[
     ("dialtone_call_duration_seconds", "Answered duration of ended calls."),
+    ("dialtone_call_queue_wait_seconds", "How long calls that the API ordered waited for their turn."),
     ("dialtone_post_dial_delay_seconds", "INVITE to first 180, 183 or 2xx on outbound legs."),
     ("dialtone_rtp_jitter_seconds", "Interarrival jitter (RFC 3550) of each leg at its end."),
     ("dialtone_webhook_duration_seconds", "Time from request sent to response body read."),
@@ -198,6 +204,7 @@ pub struct CallMetrics {
     by_account: HashMap<(AccountSid, Direction), AccountSeries>,
     by_trunk: HashMap<String, TrunkSeries>,
     jitter: Option<Histogram>,
+    queue_wait: Option<Histogram>,
 }
 
 struct AccountSeries {
@@ -280,7 +287,14 @@ impl Subscriber for CallMetrics {
             return;
         }
         match &event.kind {
-            EventKind::Initiated(_) => self.account(record).started.increment(1),
+            EventKind::Initiated(_) => {
+                self.account(record).started.increment(1);
+                if record.direction == Direction::OutboundApi {
+                    let wait =
+                        self.queue_wait.get_or_insert_with(|| metrics::histogram!("dialtone_call_queue_wait_seconds"));
+                    wait.record(record.queue_ms as f64 / 1000.0);
+                }
+            }
             EventKind::Ringing | EventKind::Answered if record.direction.is_outbound() => {
                 let progress = |told: &&Told| matches!(told.kind, EventKind::Ringing | EventKind::Answered);
                 if record.events.iter().filter(progress).count() == 1 {

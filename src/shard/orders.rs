@@ -125,6 +125,11 @@ impl Core {
         self.work(now);
     }
 
+    /// How many orders wait for their turn.
+    pub fn orders_waiting(&self) -> usize {
+        self.selection.len()
+    }
+
     fn line_up(&mut self, trunk: &str, queued: Queued) -> Result<(), QueueFull> {
         let directory = self.settings.directory.clone();
         let (account, sid) = (queued.order.account, queued.order.sid);

@@ -79,6 +79,7 @@ impl Traffic {
         for (kind, count) in core.stack().open_transactions() {
             metrics::gauge!("dialtone_sip_transactions", "kind" => kind).set(count as f64);
         }
+        metrics::gauge!("dialtone_call_queue_depth").set(core.orders_waiting() as f64);
         metrics::gauge!("dialtone_sip_connections", "transport" => "tcp").set(connections as f64);
     }
 }

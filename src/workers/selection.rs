@@ -27,12 +27,14 @@ pub struct Selection<T> {
     len: usize,
 }
 
-/// There are as many orders of the account as it could make in a day, or [`MOST`] in all.
+/// There are as many orders of the account as it could make in a day, or [`MOST_OF_ACCOUNT`], or [`MOST`] in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueFull;
 
 /// Orders of all accounts; each takes some 2 kB.
-pub const MOST: usize = 100_000;
+pub const MOST: usize = 400_000;
+/// One account leaves room for others.
+pub const MOST_OF_ACCOUNT: usize = 100_000;
 const DAY_S: u64 = 86_400;
 const SECOND_US: u64 = 1_000_000;
 
@@ -100,9 +102,9 @@ impl<T> Selection<T> {
         order: T,
         limits: &impl Limits,
     ) -> Result<(), QueueFull> {
-        let of_account = self.accounts.get(&account).map_or(0, |backlog| backlog.len) as u64;
+        let of_account = self.accounts.get(&account).map_or(0, |backlog| backlog.len);
         let day = limits.of_account(account).map_or(u64::MAX, |rate| DAY_S * u64::from(rate));
-        if self.len >= MOST || of_account >= day {
+        if self.len >= MOST || of_account >= MOST_OF_ACCOUNT || of_account as u64 >= day {
             return Err(QueueFull);
         }
         let virtual_time = self.virtual_time;
@@ -370,6 +372,9 @@ mod tests {
         offer(&mut selection, B, "", 7, &rates);
         assert!(selection.next(Mono(0), &rates).is_some());
         assert!(selection.offer(A, "", CallSid::new(1 << 40), 0, &rates).is_ok(), "there is a place again");
+        let more = (0..).find(|number| selection.offer(A, "", CallSid::new(*number), 0, &FREE).is_err());
+        assert_eq!(more, Some((MOST_OF_ACCOUNT as u64 - DAY_S).into()), "without a rate there is an end too");
+        offer(&mut selection, B, "", 8, &FREE);
     }
 
     #[test]

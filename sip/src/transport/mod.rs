@@ -165,8 +165,9 @@ impl Transports {
     fn send_datagram(&self, flow: Flow, bytes: &Bytes) {
         let by_family = || self.udp.iter().find(|udp| udp.local.is_ipv4() == flow.remote.is_ipv4());
         if let Some(udp) = self.udp.iter().find(|udp| udp.local == flow.local).or_else(by_family) {
-            // A full socket buffer drops the datagram, as the network may; SIP's timers send it again.
-            let _ = udp.socket.try_send_to(bytes, flow.remote);
+            // A full socket buffer drops the datagram, as the network may; SIP's timers send it again. Past the runtime, which
+            // takes a new socket for a full one until it has looked.
+            let _ = socket2::SockRef::from(&udp.socket).send_to(bytes, &flow.remote.into());
         }
     }
 
