@@ -198,7 +198,10 @@ impl Rim {
             Mail::Resolved { ticket, destinations } => self.core.handle_resolved(ticket, &destinations, now),
             Mail::Message { account, target, fact } => self.core.send_message(account, &target, *fact, now),
             Mail::Place(order, done) => {
-                let _ = done.send(self.core.place(*order, now));
+                let placement = self.core.place(*order, now);
+                // Whoever is told that it waits may rely on that being published.
+                self.flush(now);
+                let _ = done.send(placement);
             }
             Mail::Resume(orders) => self.core.resume(orders, now),
             Mail::Update { call, account, change, done } => {
