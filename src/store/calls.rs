@@ -191,7 +191,7 @@ struct Insert {
 }
 
 /// Rows of one statement, the largest first.
-const ROWS: [usize; 3] = [64, 8, 1];
+const ROWS: [usize; 4] = [256, 64, 8, 1];
 
 impl Inserts {
     pub(super) fn new(backend: Backend) -> Inserts {

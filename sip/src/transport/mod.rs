@@ -7,6 +7,7 @@
 //! too slowly for [`tcp::WRITE_QUEUE`] messages is closed; the inbound queue makes connections wait, never UDP.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod datagrams;
 pub(crate) mod framing;
 mod tcp;
 
@@ -17,13 +18,14 @@ use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use tokio::io::ReadBuf;
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use crate::flow::{ConnectionId, Flow, Transport};
 use crate::msg::{Malformed, Message};
 use crate::stack::Transmit;
+use datagrams::{Datagrams, PLACES};
 use tcp::Connections;
 
 /// Where to listen, and the address to write into Via and Contact.
@@ -53,8 +55,9 @@ pub enum Inbound {
     },
 }
 
-/// Datagrams read before the shard does other work.
+/// What is read before the shard does other work: messages of a stream, and so many rounds of datagrams.
 const BATCH: usize = 64;
+const ROUNDS: usize = BATCH / PLACES;
 const INBOUND_QUEUE: usize = 1024;
 /// Room for a burst at the kernel.
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -64,7 +67,7 @@ pub struct Transports {
     udp: Vec<Udp>,
     connections: Connections,
     inbound: mpsc::Receiver<Inbound>,
-    scratch: Box<[u8]>,
+    datagrams: Datagrams,
     listening: Vec<Listen>,
 }
 
@@ -84,7 +87,7 @@ impl Transports {
             udp: Vec::new(),
             connections: Connections::new(inbound_sender),
             inbound,
-            scratch: vec![0; 65_536].into_boxed_slice(),
+            datagrams: Datagrams::new(),
             listening: Vec::new(),
         };
         for one in listen {
@@ -128,15 +131,19 @@ impl Transports {
     }
 
     fn poll_receive(&mut self, context: &mut Context<'_>, batch: &mut Vec<Inbound>) -> Poll<()> {
-        for udp in &self.udp {
-            for _ in 0..BATCH {
-                let mut buffer = ReadBuf::new(&mut self.scratch);
-                match udp.socket.poll_recv_from(context, &mut buffer) {
-                    Poll::Ready(Ok(source)) => batch.extend(read_datagram(udp.local, source, buffer.filled())),
-                    // An ICMP error of an earlier datagram; the next call reads on.
-                    Poll::Ready(Err(_)) => {}
-                    Poll::Pending => break,
+        let datagrams = &mut self.datagrams;
+        for Udp { socket, local } in &self.udp {
+            for _ in 0..ROUNDS {
+                if socket.poll_recv_ready(context).is_pending() {
+                    break;
                 }
+                // An emptied socket is none that is ready: the next round waits for it. An ICMP error of an earlier datagram is
+                // passed over.
+                let _ = socket.try_io(Interest::READABLE, || match datagrams.take(socket)? {
+                    PLACES => Ok(()),
+                    _ => Err(io::Error::from(io::ErrorKind::WouldBlock)),
+                });
+                batch.extend(datagrams.iter().filter_map(|(source, bytes)| read_datagram(*local, source, bytes)));
             }
         }
         for _ in 0..BATCH {
