@@ -229,17 +229,21 @@ struct Writer {
 impl Writer {
     fn run(mut self, queue: Receiver<Message>) {
         let (mut batch, mut asking) = (Vec::new(), Vec::new());
-        let mut stop = false;
+        let (mut stop, mut is_busy) = (false, false);
         while !stop {
-            let first = match queue.recv_timeout(IDLE) {
-                Ok(message) => Some(message),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
+            // Where one batch follows another nobody is to be woken by the first event of the next: it is looked for.
+            let first = match is_busy {
+                true => None,
+                false => match queue.recv_timeout(IDLE) {
+                    Ok(message) => Some(message),
+                    Err(RecvTimeoutError::Timeout) => None,
+                    Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
+                },
             };
-            if let Some(first) = first {
+            if is_busy || first.is_some() {
                 self.gather();
-                let rest = std::iter::from_fn(|| queue.try_recv().ok()).take(BATCH - 1);
-                for message in std::iter::once(first).chain(rest) {
+                let rest = std::iter::from_fn(|| queue.try_recv().ok());
+                for message in first.into_iter().chain(rest).take(BATCH) {
                     match message {
                         Message::Event(event) => batch.push(*event),
                         Message::CatchUp(told) => asking.push(told),
@@ -248,6 +252,7 @@ impl Writer {
                 }
                 self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
                 self.write(&batch, false);
+                is_busy = !batch.is_empty();
                 batch.clear();
                 for told in asking.drain(..) {
                     // Who asked may have gone.
