@@ -42,6 +42,9 @@ const PURE: &[&str] = &[
     "src/shard/outbound.rs",
     "src/shard/effects.rs",
     "src/shard/fresh.rs",
+    "src/shard/orders.rs",
+    "src/workers/balancer.rs",
+    "src/workers/selection.rs",
 ];
 const IMPURE: &[&str] = &[
     "tokio::",

@@ -3,6 +3,7 @@
 //! The worker of this process runs on the shard's own thread: a command is a call, its answers are read right after it,
 //! and no thread wakes another. ARCHITECTURE.md has what that was measured to save.
 
+pub mod balancer;
 pub mod selection;
 
 use std::io;
