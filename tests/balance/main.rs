@@ -105,7 +105,7 @@ tried. `tests/balance` simulates that rule beside others and makes this page: ca
 
 ![The busiest worker under each rule](balance.svg)
 
-*First choice full*: the session had to be tried elsewhere. *Lost*: three workers refused it. *Busiest*: the mean use of the worker
+The bars are the busiest worker's use, the marks the mean of all; *missed* is *first choice full*: the session had to be tried elsewhere. *Lost*: three workers refused it. *Busiest*: the mean use of the worker
 that was used most, beside the mean of all.
 "
     .to_owned();
@@ -136,7 +136,7 @@ fn picture(outcomes: &Outcomes) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
-        LEFT + WIDTH + 130
+        LEFT + WIDTH + 170
     );
     let mut y = 10;
     for (setting, outcomes) in SETTINGS.iter().zip(outcomes) {
