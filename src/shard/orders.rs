@@ -16,7 +16,7 @@ use crate::events::{
 };
 use crate::ids::{AccountSid, CallSid, EventSid};
 use crate::twiml::{NewDocument, Notice, StatusCallback, Target};
-use crate::workers::selection::{Limits, QueueFull};
+use crate::workers::selection::Limits;
 
 /// A call that the API makes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,10 +104,10 @@ impl Core {
         }
         let (sid, account) = (order.sid, order.account);
         let trunk = self.trunk_of(&order);
-        let queued = Queued { order, queued_ms: now.wall_ms, is_told: false };
-        if self.line_up(&trunk, queued).is_err() {
+        if !self.selection.has_place(account, self.settings.directory.as_ref()) {
             return Placement::Full;
         }
+        self.selection.offer(account, &trunk, sid, Queued { order, queued_ms: now.wall_ms, is_told: false });
         self.work(now);
         let Some(text) = self.order_that_waits(account, sid) else { return Placement::Made };
         self.tell_order(account, sid, now.wall_ms, text, now);
@@ -119,8 +119,8 @@ impl Core {
     pub fn resume(&mut self, orders: Vec<(PlaceOrder, u64)>, now: Now) {
         for (order, queued_ms) in orders {
             let trunk = self.trunk_of(&order);
-            // There was room for all of them.
-            let _ = self.line_up(&trunk, Queued { order, queued_ms, is_told: true });
+            let (account, sid) = (order.account, order.sid);
+            self.selection.offer(account, &trunk, sid, Queued { order, queued_ms, is_told: true });
         }
         self.work(now);
     }
@@ -128,12 +128,6 @@ impl Core {
     /// How many orders wait for their turn.
     pub fn orders_waiting(&self) -> usize {
         self.selection.len()
-    }
-
-    fn line_up(&mut self, trunk: &str, queued: Queued) -> Result<(), QueueFull> {
-        let directory = self.settings.directory.clone();
-        let (account, sid) = (queued.order.account, queued.order.sid);
-        self.selection.offer(account, trunk, sid, queued, directory.as_ref())
     }
 
     /// By which trunk an order goes; empty if by none.

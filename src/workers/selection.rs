@@ -27,10 +27,6 @@ pub struct Selection<T> {
     len: usize,
 }
 
-/// There are as many orders of the account as it could make in a day, or [`MOST_OF_ACCOUNT`], or [`MOST`] in all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueFull;
-
 /// Orders of all accounts; each takes some 2 kB.
 pub const MOST: usize = 400_000;
 /// One account leaves room for others.
@@ -93,20 +89,15 @@ impl<T> Selection<T> {
         self.len
     }
 
-    /// Takes an order in; `trunk` is empty of one that goes by none.
-    pub fn offer(
-        &mut self,
-        account: AccountSid,
-        trunk: &str,
-        sid: CallSid,
-        order: T,
-        limits: &impl Limits,
-    ) -> Result<(), QueueFull> {
+    /// Whether another order of the account may be taken in: not where there are as many as it could make in a day.
+    pub fn has_place(&self, account: AccountSid, limits: &impl Limits) -> bool {
         let of_account = self.accounts.get(&account).map_or(0, |backlog| backlog.len);
         let day = limits.of_account(account).map_or(u64::MAX, |rate| DAY_S * u64::from(rate));
-        if self.len >= MOST || of_account >= MOST_OF_ACCOUNT || of_account as u64 >= day {
-            return Err(QueueFull);
-        }
+        self.len < MOST && of_account < MOST_OF_ACCOUNT && (of_account as u64) < day
+    }
+
+    /// Takes an order in; `trunk` is empty of one that goes by none.
+    pub fn offer(&mut self, account: AccountSid, trunk: &str, sid: CallSid, order: T) {
         let virtual_time = self.virtual_time;
         let backlog = self.accounts.entry(account).or_insert_with(Backlog::new);
         if backlog.len == 0 {
@@ -118,7 +109,6 @@ impl<T> Selection<T> {
         backlog.lanes.entry(trunk.to_owned()).or_default().push_back(entry);
         backlog.len += 1;
         self.len += 1;
-        Ok(())
     }
 
     /// The next order that may leave now.
@@ -280,7 +270,8 @@ mod tests {
     }
 
     fn offer(selection: &mut Selection<u64>, account: AccountSid, trunk: &str, number: u64, rates: &Rates) {
-        selection.offer(account, trunk, CallSid::new(number.into()), number, rates).expect("there is room");
+        assert!(selection.has_place(account, rates));
+        selection.offer(account, trunk, CallSid::new(number.into()), number);
     }
 
     #[test]
@@ -368,12 +359,14 @@ mod tests {
         let rates = Rates(Some(1), None);
         let mut selection = Selection::default();
         (0..DAY_S).for_each(|number| offer(&mut selection, A, "", number, &rates));
-        assert_eq!(selection.offer(A, "", CallSid::new(1 << 40), 0, &rates), Err(QueueFull));
+        assert!(!selection.has_place(A, &rates));
         offer(&mut selection, B, "", 7, &rates);
         assert!(selection.next(Mono(0), &rates).is_some());
-        assert!(selection.offer(A, "", CallSid::new(1 << 40), 0, &rates).is_ok(), "there is a place again");
-        let more = (0..).find(|number| selection.offer(A, "", CallSid::new(*number), 0, &FREE).is_err());
-        assert_eq!(more, Some((MOST_OF_ACCOUNT as u64 - DAY_S).into()), "without a rate there is an end too");
+        assert!(selection.has_place(A, &rates), "there is a place again");
+        while selection.has_place(A, &FREE) {
+            offer(&mut selection, A, "", 1 << 40, &FREE);
+        }
+        assert_eq!(selection.len(), MOST_OF_ACCOUNT + 1, "without a rate there is an end too");
         offer(&mut selection, B, "", 8, &FREE);
     }
 
@@ -419,7 +412,7 @@ mod tests {
                     0 | 1 => {
                         let order = number * 10 + account * 2 + u64::from(by_trunk);
                         let trunk = if by_trunk { "t" } else { "" };
-                        selection.offer(sid, trunk, CallSid::new(order.into()), order, &rates).unwrap();
+                        selection.offer(sid, trunk, CallSid::new(order.into()), order);
                         waiting.insert(order);
                         number += 1;
                     }
