@@ -10,7 +10,9 @@ use sqlx::any::AnyPoolOptions;
 use super::migrations::NEWEST;
 use super::writer::write_until_done;
 use super::*;
-use crate::events::{CallStatus, Completed, Direction, EndedBy, EventKind, Media, Notification, Told};
+use crate::events::{
+    CallStatus, Completed, Direction, EndedBy, Event, EventKind, Media, Notification, OrderFact, Told,
+};
 use crate::ids::{AccountSid, CallSid, EventSid};
 use crate::twiml::{Notice, Severity};
 use crate::usage::Used;
@@ -148,16 +150,39 @@ fn row(kind: Kind, parent: &str, sid: &str, name: Option<&str>) -> Resource {
 
 const STRANGER: &str = "AC00000000000000000000000000000002";
 
+fn order(call: u128, node: &str, text: &str) -> Event {
+    let fact = OrderFact { node: node.into(), queued_ms: 5, order: text.into() };
+    let kind = EventKind::Order(Box::new(fact));
+    let id = EventSid::new(call * 10 + u128::from(text.is_empty()));
+    Event { id, account: ACCOUNT, call: CallSid::new(call), sequence: 0, at_ms: 7, kind }
+}
+
 on_both! {
     calls_of_every_batch_size_are_read_back_as_they_were_and_written_once(url) {
         let store = Store::open(url).await.unwrap();
-        let all: Vec<Finished> = (1..=64 + 2 * 8 + 3).map(finished).collect();
+        let all: Vec<Finished> = (1..=256 + 64 + 2 * 8 + 3).map(finished).collect();
         store.write(&calls(&all)).await.unwrap();
         store.write(&calls(&all[40..])).await.unwrap();
         let read = store.calls(Some(ACCOUNT), 1_000).await.unwrap();
         assert!(read.iter().eq(all.iter().rev().map(|finished| &finished.record)), "the newest first");
         assert_eq!(store.ledger_lines().await.unwrap(), all.len() as u64);
         assert_eq!(store.calls(Some(AccountSid::new(2)), 10).await.unwrap(), []);
+    }
+
+    orders_wait_in_the_store_of_their_server_until_their_turn(url) {
+        let store = Store::open(url).await.unwrap();
+        let facts = |facts: &[Event]| Batch { finished: Vec::new(), facts: facts.to_vec() };
+        let (first, second, other) = (order(1, "here", "one"), order(2, "here", "two"), order(3, "there", "three"));
+        store.write(&facts(&[first.clone(), second.clone(), other])).await.unwrap();
+        let waiting = store.queued_orders("here").await.unwrap();
+        assert_eq!((waiting.len(), waiting[&CallSid::new(2)].order.as_str()), (2, "two"));
+        // Its turn has come; the journal tells all of it again.
+        let gone = order(1, "here", "");
+        store.write(&facts(&[gone.clone()])).await.unwrap();
+        store.write(&facts(&[first, second, gone])).await.unwrap();
+        let waiting = store.queued_orders("here").await.unwrap();
+        assert_eq!(waiting.keys().copied().collect::<Vec<_>>(), [CallSid::new(2)]);
+        assert_eq!(store.queued_orders("there").await.unwrap().len(), 1);
     }
 
     deleted_call_stays_deleted_though_the_journal_tells_it_again(url) {
@@ -495,6 +520,8 @@ async fn backup_of_a_store_in_use_is_whole_and_comes_back() {
         let (store, more) = (store.clone(), calls(1_000));
         async move { store.write(&more).await.unwrap() }
     });
+    let waiting = Batch { finished: Vec::new(), facts: vec![order(77, "here", "one")] };
+    store.write(&waiting).await.unwrap();
     backup(&file.url(), &copy.0).await.unwrap();
     writing.await.unwrap();
     use std::os::unix::fs::PermissionsExt;
@@ -507,6 +534,7 @@ async fn backup_of_a_store_in_use_is_whole_and_comes_back() {
     let before = File(restore(&file.url(), &copy.0).await.unwrap().unwrap());
     let store = Store::open(&file.url()).await.unwrap();
     assert_eq!(sids(&store).await, ["PN1"]);
+    assert!(store.queued_orders("here").await.unwrap().is_empty(), "what waited then is not made again");
     let found = store.calls(Some(ACCOUNT), 2_000).await.unwrap().len();
     assert!(found == 500 || found == 1_000, "all of a transaction or nothing: {found}");
     assert_eq!(store.ledger_lines().await.unwrap(), found as u64);
