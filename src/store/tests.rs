@@ -178,7 +178,7 @@ on_both! {
         assert_eq!((waiting.len(), waiting[&CallSid::new(2)].order.as_str()), (2, "two"));
         // Its turn has come; the journal tells all of it again.
         let gone = order(1, "here", "");
-        store.write(&facts(&[gone.clone()])).await.unwrap();
+        store.write(&facts(std::slice::from_ref(&gone))).await.unwrap();
         store.write(&facts(&[first, second, gone])).await.unwrap();
         let waiting = store.queued_orders("here").await.unwrap();
         assert_eq!(waiting.keys().copied().collect::<Vec<_>>(), [CallSid::new(2)]);
