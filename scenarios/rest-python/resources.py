@@ -301,6 +301,10 @@ class Resources:
         self.scenario.check("+15559001@" in incoming.invite.header("from"), f"From: {incoming.invite.header('from')}")
         incoming.respond(486)
         self.rest.becomes(made.sid, "busy")
+        reasoned = self.client.calls.create(to="client:nobody", from_="me", twiml="<Response/>", call_reason="a reason")
+        self.rest.becomes(reasoned.sid, "failed")
+        told = [one.message_text for one in self.client.calls(reasoned.sid).notifications.list(log=1)]
+        self.scenario.check(any("CallReason" in text for text in told), f"what is passed over is told: {told}")
         call.bye()
         self.client.incoming_phone_numbers(access.sid).delete()
         for part in (far, caller):

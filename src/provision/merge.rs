@@ -291,7 +291,8 @@ impl<'a> Rows<'a> {
                 auth_token: Secret::new(detail.auth_token.clone()),
                 name: detail.friendly_name.clone(),
                 status: AccountStatus::named(&detail.status).unwrap_or(AccountStatus::Suspended),
-                calls_per_second: None,
+                // As fast as the account that made it, until it has limits of its own.
+                calls_per_second: directory.account(owner).and_then(|owner| owner.calls_per_second),
                 owner: Some(owner),
                 dated: Some(dated(row)),
             });

@@ -134,6 +134,7 @@ pub struct Core {
     pub(super) queues: Queues,
     /// Calls that were ordered and wait for their turn.
     pub(super) selection: Selection<Queued>,
+    pub(super) old_orders_sought: Mono,
     deadlines: BinaryHeap<Reverse<(Mono, CallSid)>>,
     pub(super) inputs: VecDeque<(CallSid, CallInput)>,
     pub(super) out: VecDeque<Output>,
@@ -163,6 +164,7 @@ impl Core {
             rooms: Rooms::default(),
             queues: Queues::default(),
             selection: Selection::default(),
+            old_orders_sought: Mono(0),
             deadlines: BinaryHeap::new(),
             inputs: VecDeque::new(),
             out: VecDeque::new(),

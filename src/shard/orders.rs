@@ -3,6 +3,8 @@
 //! An order that cannot be carried out at once waits for its turn ([`Selection`]): until its account and trunk may make another
 //! call, and until there is room. What waits is told as a fact of its own, so that it is made after a restart too.
 
+use std::time::Duration;
+
 use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,9 @@ pub struct PlaceOrder {
     pub document: NewDocument,
     pub status_callback: Option<StatusCallback>,
     pub placing: Placing,
+    /// What the customer is to know of the order, among the notifications of the call.
+    #[serde(default)]
+    pub notices: Vec<Notice>,
 }
 
 impl PlaceOrder {
@@ -81,8 +86,11 @@ pub(super) struct Queued {
 
 /// An order that has not had its turn in this time is given up.
 const LONGEST_WAIT_MS: u64 = 24 * 3600 * 1000;
+const SEEK_OLD_EVERY: Duration = Duration::from_secs(60);
 /// Twilio's number of a queue that is too long, or too slow.
 const QUEUE_FULL: u32 = 22_005;
+/// Twilio's number of an account that is not active.
+const INACTIVE: u32 = 10_001;
 
 impl Limits for Directory {
     fn of_account(&self, account: AccountSid) -> Option<u32> {
@@ -157,13 +165,7 @@ impl Core {
         if self.selection.is_empty() {
             return false;
         }
-        let too_old = |queued: &Queued| now.wall_ms.saturating_sub(queued.queued_ms) > LONGEST_WAIT_MS;
-        for queued in self.selection.remove_while(too_old) {
-            let order = self.leaves(queued, now);
-            let notice =
-                Notice::error(QUEUE_FULL, "the call waited for a day: the rates of its account and trunk are too low");
-            self.never_placed(order, CallStatus::Failed, LONGEST_WAIT_MS, Some(notice), now);
-        }
+        self.give_up_old_orders(now);
         if !self.has_room_for_orders() {
             return false;
         }
@@ -171,8 +173,29 @@ impl Core {
         let Some(queued) = self.selection.next(now.mono, directory.as_ref()) else { return false };
         let queue_ms = now.wall_ms.saturating_sub(queued.queued_ms);
         let order = self.leaves(queued, now);
-        self.make(order, queue_ms, now);
+        match directory.is_active(order.account) {
+            true => self.make(order, queue_ms, now),
+            false => {
+                let notice = Notice::error(INACTIVE, "the account was suspended or closed while the call waited");
+                self.never_placed(order, CallStatus::Failed, queue_ms, Some(notice), now);
+            }
+        }
         true
+    }
+
+    /// Looked for once a minute: there may be many.
+    fn give_up_old_orders(&mut self, now: Now) {
+        if now.mono.since(self.old_orders_sought) < SEEK_OLD_EVERY {
+            return;
+        }
+        self.old_orders_sought = now.mono;
+        let too_old = |queued: &Queued| now.wall_ms.saturating_sub(queued.queued_ms) > LONGEST_WAIT_MS;
+        for queued in self.selection.remove_while(too_old) {
+            let order = self.leaves(queued, now);
+            let notice =
+                Notice::error(QUEUE_FULL, "the call waited for a day: the rates of its account and trunk are too low");
+            self.never_placed(order, CallStatus::Failed, LONGEST_WAIT_MS, Some(notice), now);
+        }
     }
 
     /// When [`Core::dispatch`] may have something to do; without room it is the end of a call that gives some.
@@ -225,6 +248,9 @@ impl Core {
         };
         let placing = order.placing;
         self.launch(plan, |attempts| Call::placed(opening, placing, attempts));
+        for notice in order.notices {
+            self.notice(order.sid, notice);
+        }
     }
 
     /// Changes a running call. False: there is none of that account, or it is not in a state for this.
@@ -270,8 +296,8 @@ impl Core {
         };
         let begin = EventKind::Initiated(Box::new(initiated));
         let end = EventKind::Completed(Box::new(completed));
-        let kinds = [Some(begin), notice.map(EventKind::Noticed), Some(end)];
-        for (sequence, kind) in (0..).zip(kinds.into_iter().flatten()) {
+        let notices = order.notices.into_iter().chain(notice).map(EventKind::Noticed);
+        for (sequence, kind) in (0..).zip([begin].into_iter().chain(notices).chain([end])) {
             let id = EventSid::at(now.wall_ms, self.tokens.next_u128());
             let (account, call, at_ms) = (order.account, order.sid, now.wall_ms);
             self.out.push_back(Output::Publish(Event { id, account, call, sequence, at_ms, kind }));

@@ -25,6 +25,8 @@ pub struct Selection<T> {
     /// Tells which of two came first.
     arrivals: u64,
     len: usize,
+    /// When the next may leave, or sooner: until then nobody is looked at.
+    due: Option<Mono>,
 }
 
 /// Orders of all accounts; each takes some 2 kB.
@@ -76,7 +78,7 @@ impl Pace {
 
 impl<T> Default for Selection<T> {
     fn default() -> Self {
-        Selection { accounts: BTreeMap::new(), virtual_time: 0, arrivals: 0, len: 0 }
+        Selection { accounts: BTreeMap::new(), virtual_time: 0, arrivals: 0, len: 0, due: None }
     }
 }
 
@@ -109,13 +111,23 @@ impl<T> Selection<T> {
         backlog.lanes.entry(trunk.to_owned()).or_default().push_back(entry);
         backlog.len += 1;
         self.len += 1;
+        let ready_at = backlog.pace.0.max(backlog.pace_of(trunk).0);
+        self.due = Some(self.due.map_or(ready_at, |due| due.min(ready_at)));
     }
 
     /// The next order that may leave now.
     pub fn next(&mut self, now: Mono, limits: &impl Limits) -> Option<T> {
-        if self.is_empty() {
+        if self.due.is_none_or(|due| due > now) {
             return None;
         }
+        let next = self.take_next(now, limits);
+        if next.is_none() {
+            self.due = self.accounts.values().filter_map(Backlog::ready_at).min();
+        }
+        next
+    }
+
+    fn take_next(&mut self, now: Mono, limits: &impl Limits) -> Option<T> {
         let ready = self.accounts.iter().filter_map(|(account, backlog)| {
             let (trunk, arrival) = backlog.ready(now)?;
             Some((backlog.start, arrival, *account, trunk))
@@ -136,9 +148,9 @@ impl<T> Selection<T> {
         Some(entry.order)
     }
 
-    /// When the next may leave, if there is room then.
+    /// When the next may leave, or sooner, if there is room then: [`Selection::next`] tells.
     pub fn next_deadline(&self) -> Option<Mono> {
-        self.accounts.values().filter_map(Backlog::ready_at).min()
+        self.due.filter(|_| !self.is_empty())
     }
 
     /// How long an order that came last has to wait, in milliseconds, as far as the rates say.

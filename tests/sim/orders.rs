@@ -43,6 +43,7 @@ fn order(to: &str) -> PlaceOrder {
         to: to.into(),
         target: target(to, None, None).expect("somebody"),
         forwards: false,
+        notices: Vec::new(),
         document: document("http://app/placed"),
         status_callback: None,
         placing: Placing {

@@ -48,6 +48,7 @@ fn order(record: Option<RecordingSpec>) -> PlaceOrder {
         to: "+15553334444".into(),
         target: target("+15553334444", None, None).expect("somebody"),
         forwards: false,
+        notices: Vec::new(),
         document: NewDocument {
             source: DocumentSource::Twiml("<Response><Pause length=\"20\"/></Response>".into()),
             fallback: None,

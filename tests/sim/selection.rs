@@ -53,6 +53,7 @@ fn order(number: u32, account: &str, to: &str) -> PlaceOrder {
         to: to.into(),
         target: target(to, None, None).expect("somebody"),
         forwards: false,
+        notices: Vec::new(),
         document: NewDocument { source: document, fallback: None, at_end: AtEnd::HangUp },
         status_callback: Some(StatusCallback {
             endpoint: told,
@@ -207,9 +208,22 @@ fn order_that_waits_for_a_day_is_given_up() {
     world.run_for(Duration::from_secs(86_400 - 1));
     world.place(order(1, ACCOUNT, "+15553334444"));
     assert!(world.records().is_empty());
-    world.run_for(Duration::from_secs(2));
+    world.run_for(Duration::from_secs(62));
     world.place(order(2, ACCOUNT, "+15553334444"));
     let ended: Vec<_> = world.records().iter().map(|record| (record.sid.bits(), record.status)).collect();
     assert_eq!(ended, [(0, CallStatus::Failed)]);
     assert_eq!(world.notices(), [22_005]);
+}
+
+#[test]
+fn order_of_an_account_that_is_gone_is_not_dialled() {
+    let mut world = world(1000, 1);
+    for number in 0..3 {
+        world.place(order(number, OTHER, "+15553334444"));
+    }
+    world.core.set_directory(dialtone::account::Directory::default().into());
+    world.run_for(Duration::from_secs(3));
+    let failed = world.records().iter().filter(|record| record.status == CallStatus::Failed).count();
+    assert_eq!((failed, world.notices()), (2, vec![10_001, 10_001]));
+    world.close_books();
 }

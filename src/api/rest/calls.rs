@@ -26,7 +26,8 @@ use crate::provision::Voice;
 use crate::shard::{Mail, PlaceOrder, Placement, wall_ms};
 use crate::store::{CallFilter, Kind, Moment};
 use crate::twiml::{
-    AtEnd, CallbackEvent, DocumentSource, NewDocument, StatusCallback, Target, parse::target as parse_target,
+    AtEnd, CallbackEvent, DocumentSource, NewDocument, Notice, StatusCallback, Target, notice::code,
+    parse::target as parse_target,
 };
 
 /// TwiML in a parameter.
@@ -77,6 +78,25 @@ pub(super) const PLACING: &[&str] = &[
 
 /// Parameters of a new call whose engine there is not yet: refused, so that nothing is accepted silently.
 const NOT_YET: &[&str] = &["MachineDetection", "AsyncAmd", "Byoc"];
+
+/// Parameters of a new call, or of a participant, that nothing here goes by: the call is made all the same, and its
+/// notifications say so.
+const PASSED_OVER: &[&str] = &[
+    "EarlyMedia",
+    "Region",
+    "JitterBufferSize",
+    "CallReason",
+    "Passports",
+    "ClientNotificationUrl",
+    "RecordingConfigurationId",
+    "CallerDisplayName",
+];
+
+fn notices(form: &Form) -> Vec<Notice> {
+    let given = PASSED_OVER.iter().filter(|name| form.refused(name).is_some());
+    let text = |name: &&str| format!("{name} is not available on this server: the call is made without it");
+    given.map(|name| Notice::warning(code::SCHEMA_WARNING, text(name))).collect()
+}
 
 fn refuse_what_is_not_yet(form: &Form) -> Result<(), Fault> {
     match NOT_YET.iter().find(|name| form.refused(name).is_some_and(|value| value != "false")) {
@@ -143,6 +163,7 @@ pub(super) async fn order(
             send_digits: digits(form)?,
             record: recordings::of_placed_call(form)?,
         },
+        notices: notices(form),
     })
 }
 
