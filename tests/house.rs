@@ -9,15 +9,30 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("account", &["ids", "secret", "twiml"]),
     (
         "api",
-        &["account", "call", "events", "ids", "provision", "recordings", "secret", "shard", "store", "twiml", "usage"],
+        &[
+            "account",
+            "call",
+            "events",
+            "ids",
+            "provision",
+            "recordings",
+            "secret",
+            "shard",
+            "store",
+            "twiml",
+            "usage",
+            "workers",
+        ],
     ),
     ("app", &["account", "events", "ids", "secret", "twiml"]),
     ("call", &["account", "events", "ids", "twiml"]),
-    ("cli", &["config", "events", "ids", "proxy", "server", "speech", "store", "telemetry"]),
+    ("cli", &["cluster", "config", "events", "ids", "keeper", "proxy", "server", "speech", "store", "telemetry"]),
+    ("cluster", &[]),
     ("config", &["account", "ids", "recordings", "secret", "twiml"]),
     ("events", &["ids", "twiml"]),
     ("hot", &["account"]),
     ("ids", &[]),
+    ("keeper", &[]),
     // What customers make is in the database, then in the directory, then with the shard.
     ("provision", &["account", "events", "ids", "secret", "shard", "store", "twiml"]),
     ("proxy", &[]),
@@ -29,7 +44,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("telemetry", &["events", "ids"]),
     ("twiml", &["ids"]),
     ("usage", &["events", "ids"]),
-    ("workers", &["ids"]),
+    ("workers", &["cluster", "ids"]),
 ];
 
 /// What decides is pure: no clock, no lock, no task, no socket.
@@ -44,6 +59,8 @@ const PURE: &[&str] = &[
     "src/shard/fresh.rs",
     "src/shard/orders.rs",
     "src/workers/balancer.rs",
+    "src/workers/book.rs",
+    "src/workers/pool.rs",
     "src/workers/selection.rs",
 ];
 const IMPURE: &[&str] = &[

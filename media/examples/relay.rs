@@ -36,6 +36,7 @@ fn main() -> io::Result<()> {
         kept_sockets: 100,
         max_sessions: 10_000,
         recordings: std::env::temp_dir(),
+        memory: None,
         seed: 1,
     };
     let worker = spawn(config, Box::new(move |event| drop(sender.send(event))))?;
@@ -47,8 +48,12 @@ fn main() -> io::Result<()> {
             let sdp = format!(
                 "v=0\r\nc=IN IP4 {LOCAL}\r\nm=audio {port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n"
             );
-            let rtp =
-                RtpLeg { remote_sdp: Bytes::from(sdp), local_sdp: Bytes::new(), signalled_from: LOCAL.to_string() };
+            let rtp = RtpLeg {
+                remote_sdp: Bytes::from(sdp),
+                local_sdp: Bytes::new(),
+                signalled_from: LOCAL.to_string(),
+                is_offer: false,
+            };
             let hears = Some(Source { from: Some(Hears::Leg(3 - leg_id)) });
             (port, LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears, ..LegSpec::default() })
         };

@@ -15,6 +15,8 @@
 //! Units: milliseconds in `*_ms`, samples at 8 kHz where a name says `samples`. Identifiers are chosen by the
 //! edge: `session_id` is unique in a cluster, `leg_id`, `player_id` and `recorder_id` in their session.
 
+pub mod link;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +74,9 @@ pub struct RtpLeg {
     /// The address that signals, an IP without port: NAT latching compares with it.
     #[prost(string, tag = "3")]
     pub signalled_from: String,
+    /// `local_sdp` was an offer: an answer to it may still come, or come again.
+    #[prost(bool, tag = "4")]
+    pub is_offer: bool,
 }
 
 /// A leg whose media is another session's: 20 ms frames between workers, a loopback inside one.
@@ -607,7 +612,7 @@ pub enum RecorderEnd {
     Failed = 4,
 }
 
-/// A worker's load, for the balancer.
+/// A worker's load, for the balancer and for whoever looks.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 pub struct LoadReport {
     #[prost(uint32, tag = "1")]
@@ -620,4 +625,47 @@ pub struct LoadReport {
     /// Worst lateness of a 20 ms tick since the last report.
     #[prost(uint32, tag = "4")]
     pub tick_lateness_us: u32,
+    /// What its legs take, in units of one leg of G.711.
+    #[prost(uint32, tag = "5")]
+    pub used: u32,
+    /// And what it can take, in the same units.
+    #[prost(uint32, tag = "6")]
+    pub capacity: u32,
+    /// It takes no new sessions.
+    #[prost(bool, tag = "7")]
+    pub is_draining: bool,
+    /// It waits to take the place of a worker of its machine that dies.
+    #[prost(bool, tag = "8")]
+    pub is_standby: bool,
+    #[prost(message, optional, tag = "9")]
+    pub totals: Option<Totals>,
+}
+
+/// What a worker has counted since it started.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Totals {
+    #[prost(uint64, tag = "1")]
+    pub packets_in: u64,
+    #[prost(uint64, tag = "2")]
+    pub packets_out: u64,
+    #[prost(uint64, tag = "3")]
+    pub bytes_in: u64,
+    #[prost(uint64, tag = "4")]
+    pub bytes_out: u64,
+    #[prost(uint64, tag = "5")]
+    pub lost: u64,
+    #[prost(uint64, tag = "6")]
+    pub late: u64,
+    /// By reason, in the order of [`crate::leg::Dropped::ALL`].
+    #[prost(uint64, repeated, tag = "7")]
+    pub dropped: Vec<u64>,
+    /// Legs now by codec, in the order of [`crate::codec::Codec::ALL`].
+    #[prost(uint64, repeated, tag = "8")]
+    pub legs_by_codec: Vec<u64>,
+    /// Legs that there are ports for.
+    #[prost(uint32, tag = "9")]
+    pub all_legs: u32,
+    /// Sessions that a bug ended.
+    #[prost(uint64, tag = "10")]
+    pub panics: u64,
 }

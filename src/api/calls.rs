@@ -56,7 +56,7 @@ pub(super) async fn show(State(view): State<View>, Path(sid): Path<String>, head
     record.map_or_else(not_found, |record| Json(record).into_response())
 }
 
-fn denied() -> Response {
+pub(super) fn denied() -> Response {
     error(StatusCode::UNAUTHORIZED, 20_003, "this needs the operator token: Authorization: Bearer TOKEN")
 }
 

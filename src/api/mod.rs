@@ -5,13 +5,14 @@ mod compatibility;
 mod demo;
 mod health;
 mod rest;
+mod workers;
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
@@ -25,6 +26,7 @@ use crate::recordings::Archive;
 use crate::secret::Secret;
 use crate::shard::MailBox;
 use crate::store::Store;
+use crate::workers::Roster;
 
 /// What the HTTP side sees of the server.
 #[derive(Clone)]
@@ -47,6 +49,7 @@ pub struct View {
     pub last_order: Arc<Mutex<CallSid>>,
     /// The way to the shard.
     pub mail: MailBox,
+    pub workers: Roster,
     pub operator_token: Secret,
     /// Whether `public_url` was said; where it was not, a request says by which name it came.
     pub is_named: bool,
@@ -71,6 +74,8 @@ pub fn router(view: View) -> Router {
         .route("/compatibility", get(compatibility::page))
         .route("/dialtone/v1/calls", get(calls::list))
         .route("/dialtone/v1/calls/{sid}", get(calls::show))
+        .route("/dialtone/v1/Workers", get(workers::list))
+        .route("/dialtone/v1/Workers/{id}", post(workers::change))
         .merge(rest::router(&view))
         .merge(demo)
         .with_state(view)

@@ -35,6 +35,10 @@ pub enum CallInput {
     Media(MediaEventKind),
     /// The worker is gone, or never took the leg.
     MediaLost,
+    /// The worker is gone, and another goes on with the leg at another address: our new offer.
+    MediaMoved {
+        sdp: Bytes,
+    },
     Document {
         fetch: u32,
         outcome: FetchOutcome,

@@ -29,6 +29,8 @@ pub(super) struct Leg {
     pending: VecDeque<Step>,
     waits_since: Option<Mono>,
     held: bool,
+    /// The party was told that its media is elsewhere, and has not said yes.
+    is_moving: bool,
     pub(super) has_rung: bool,
     pub(super) sip_call_id: String,
 }
@@ -105,6 +107,7 @@ impl Leg {
             pending: VecDeque::new(),
             waits_since: None,
             held: false,
+            is_moving: false,
             has_rung: false,
             sip_call_id: String::new(),
         }
@@ -136,7 +139,12 @@ impl Call {
             Some(key) => {
                 LegKind::Remote(proto::RemoteLeg { worker: String::new(), session_id: self.opening.session_id, key })
             }
-            None => LegKind::Rtp(proto::RtpLeg { remote_sdp: offer, local_sdp: Bytes::new(), signalled_from }),
+            None => LegKind::Rtp(proto::RtpLeg {
+                remote_sdp: offer,
+                local_sdp: Bytes::new(),
+                signalled_from,
+                is_offer: false,
+            }),
         };
         let leg = LegSpec { leg_id: self.opening.leg_id, kind: Some(kind), ..LegSpec::default() };
         let command = if self.parent.is_some() {
@@ -248,6 +256,20 @@ impl Call {
         self.hang_up(EndedBy::Server, 503, "SIP;cause=503;text=\"media lost\"", now, effects);
     }
 
+    /// Tells the party where its media is from now on. A call that is not answered yet is not worth that: its caller tries
+    /// again.
+    pub(super) fn media_moved(&mut self, sdp: Bytes, now: Now, effects: &mut Vec<Effect>) {
+        match self.leg.signalling {
+            Signalling::Answered { attempt } => {
+                self.leg.local_sdp = sdp.clone();
+                self.leg.is_moving = true;
+                effects.push(Effect::Sip { attempt, command: SipCommand::Reinvite { sdp } });
+            }
+            Signalling::Incoming | Signalling::Outgoing { .. } => self.media_lost(now, effects),
+            Signalling::Ended => {}
+        }
+    }
+
     /// Sends 200 as soon as our SDP is known.
     pub(super) fn answer(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.leg.wants_answer = true;
@@ -314,8 +336,12 @@ impl Call {
             SipEvent::Reoffered { sdp } => self.reoffered(sdp, now, effects),
             SipEvent::ReofferCanceled => self.withdraw_reoffer(),
             SipEvent::Reanswered { status, sdp } => {
+                let was_moving = std::mem::take(&mut self.leg.is_moving);
                 if (200..300).contains(&status) {
                     self.negotiate(SdpStep::RemoteAnswer, sdp, Step::LateAnswer, now, effects);
+                } else if was_moving {
+                    // It goes on sending to where nobody is.
+                    self.media_lost(now, effects);
                 }
             }
             SipEvent::Ended { lost } => {

@@ -281,6 +281,7 @@ impl Call {
             CallInput::Sip { attempt, event } => self.sip_event(attempt, event, now, effects),
             CallInput::Media(event) => self.media_event(event, now, effects),
             CallInput::MediaLost => self.media_lost(now, effects),
+            CallInput::MediaMoved { sdp } => self.media_moved(sdp, now, effects),
             CallInput::Document { fetch, outcome } => self.document(fetch, outcome, now, effects),
             CallInput::Audio { ticket, result } => self.run(VerbInput::Audio { ticket, result }, now, effects),
             CallInput::Branch { branch, event } => self.branch_event(branch, event, now, effects),

@@ -1,21 +1,14 @@
 //! `dialtone calls` and `dialtone call SID`: asks a running server over its HTTP address.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use bytes::Bytes;
 use clap::Args;
-use http_body_util::{BodyExt, Empty};
-use hyper::{Request, StatusCode, header};
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use super::find_config;
-use crate::config::Config;
+use super::ask::ask;
 use crate::events::{CallRecord, EventKind};
 
 #[derive(Args)]
@@ -159,40 +152,4 @@ fn clock(wall_ms: u64) -> String {
         .unwrap_or(OffsetDateTime::UNIX_EPOCH);
     time.format(format_description!("[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:3]Z"))
         .unwrap_or_default()
-}
-
-/// Asks the running server, with the operator token of its configuration.
-fn ask(config: Option<PathBuf>, path: &str) -> Result<Bytes, String> {
-    let file = find_config(config.as_deref())?;
-    let config = Config::load(&file).map_err(|error| error.to_string())?;
-    if config.http.operator_token.is_empty() {
-        return Err(format!("{} has no [http] operator_token, which this command needs", file.display()));
-    }
-    let mut address = config.http.listen;
-    if address.ip().is_unspecified() {
-        address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    }
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    runtime.block_on(async {
-        let request = Request::get(format!("http://{address}{path}"))
-            .header(header::AUTHORIZATION, format!("Bearer {}", config.http.operator_token.expose()))
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| error.to_string())?;
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        let response = client
-            .request(request)
-            .await
-            .map_err(|_| format!("no server answers at http://{address}: is it running?"))?;
-        let status = response.status();
-        let body = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
-        if status == StatusCode::OK { Ok(body) } else { Err(refusal(status, &body)) }
-    })
-}
-
-fn refusal(status: StatusCode, body: &[u8]) -> String {
-    let message = serde_json::from_slice::<serde_json::Value>(body)
-        .ok()
-        .and_then(|value| Some(value.get("message")?.as_str()?.to_owned()));
-    message.unwrap_or_else(|| format!("the server answered {status}"))
 }

@@ -89,7 +89,7 @@ impl Dev {
              [http]\nlisten = \"{http}\"\nallow_private_targets = true\noperator_token = \"{}\"\n\
              # Programs of the Twilio SDKs, unmodified: see `dialtone env`.\n\
              sdk_proxy = \"{proxy}\"\nsdk_proxy_tunnels = true\n\n\
-             [media]\nports = \"{}\"\n\n\
+             [media]\nports = \"{}\"\n# The one process moves media itself.\nworkers = 0\n\n\
              [store]\nurl = \"sqlite://{FOLDER}/dialtone.db\"\n\n\
              [server]\ndrain_timeout = 5\n\n\
              [[account]]\nsid = \"{account}\"\nauth_token = \"{}\"\nname = \"dev\"\n\n\

@@ -1,10 +1,13 @@
 //! The command line: what each command takes, and what it says.
 
+mod ask;
 mod backup;
 mod calls;
+mod cluster;
 mod dev;
 mod env;
 mod serve;
+mod workers;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -29,6 +32,12 @@ pub enum Command {
     Calls(calls::Calls),
     /// Show one call with its events
     Call(calls::Show),
+    /// List the media workers of a running server
+    Workers(workers::Workers),
+    /// Have a media worker take no new calls, and end with its last one
+    Drain(workers::Drain),
+    /// Make a cluster of several machines
+    Cluster(cluster::Cluster),
     /// Print what a shell needs so that unmodified Twilio programs reach this server
     Env(env::Env),
     /// Copy the database while the server runs
@@ -64,6 +73,9 @@ impl Command {
             Command::Check(check) => check.run(),
             Command::Calls(calls) => calls.run(),
             Command::Call(show) => show.run(),
+            Command::Workers(workers) => workers.run(),
+            Command::Drain(drain) => drain.run(),
+            Command::Cluster(cluster) => cluster.run(),
             Command::Env(env) => env.run(),
             Command::Backup(backup) => backup.run(),
             Command::Restore(restore) => restore.run(),

@@ -1,5 +1,6 @@
 //! `dialtone serve`: runs a server until it is told to stop.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,8 +9,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::Logging;
+use crate::cluster::{JoinToken, Role};
 use crate::config::Config;
-use crate::server::Server;
+use crate::keeper;
+use crate::server::{Join, Server, run_worker};
 use crate::telemetry;
 
 #[derive(Args)]
@@ -17,6 +20,15 @@ pub struct Serve {
     /// The configuration file; SIGHUP reads it again
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// What this machine does: edge (calls), or worker (media, for an edge elsewhere)
+    #[arg(long, value_parser = super::cluster::role, default_value = "edge", requires_if("worker", "join"))]
+    role: Role,
+    /// The edge to join, where its [cluster] listen is
+    #[arg(long, value_name = "IP:PORT")]
+    join: Option<SocketAddr>,
+    /// What `dialtone cluster join-token` has printed; needed until this machine has a certificate
+    #[arg(long, value_name = "TOKEN", env = "DIALTONE_JOIN_TOKEN", hide_env_values = true)]
+    token: Option<String>,
     #[command(flatten)]
     logging: Logging,
 }
@@ -24,11 +36,70 @@ pub struct Serve {
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode, String> {
         let config = Config::load(&self.config).map_err(|error| error.to_string())?;
+        let token =
+            self.token.as_deref().map(str::parse::<JoinToken>).transpose().map_err(|error| error.to_string())?;
+        let is_child = std::env::var_os(keeper::ENVIRONMENT).is_some();
+        match self.role {
+            _ if !is_child && config.media.workers > 0 => return self.keep(&config),
+            Role::Worker => {
+                let join = self.join.ok_or("--role worker needs --join: the edge's [cluster] listen, IP:PORT")?;
+                return self.work(config, Some(Join { edge: join, token }));
+            }
+            Role::Edge if keeper::part().is_some_and(|part| part.is_worker) => return self.work(config, None),
+            Role::Edge => {}
+        }
         run(config, &self.config, self.logging, false, |server| {
             for listen in server.listening() {
                 tracing::info!("SIP {}://{}", listen.transport, listen.bind);
             }
             tracing::info!("HTTP http://{}", server.http());
+        })
+    }
+}
+
+impl Serve {
+    /// The parent of the edge and its workers.
+    fn keep(&self, config: &Config) -> Result<ExitCode, String> {
+        let level = self.logging.log_level.as_deref().unwrap_or(&config.server.log_level);
+        telemetry::start_logs(level, self.logging.log_format)?;
+        keeper::run(keeper::Plan {
+            arguments: std::env::args_os().skip(1).collect(),
+            has_edge: self.role == Role::Edge,
+            workers: config.media.workers,
+            ports: config.media.ports.clone(),
+            memory: dialtone_media::worker::Memory::bytes_for,
+            patience: config.server.drain_timeout,
+        })
+    }
+
+    /// One of its workers.
+    fn work(&self, config: Config, join: Option<Join>) -> Result<ExitCode, String> {
+        let level = self.logging.log_level.as_deref().unwrap_or(&config.server.log_level);
+        telemetry::start_logs(level, self.logging.log_format)?;
+        let part = keeper::part().ok_or("a media worker needs its keeper: [media] workers is 0")?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+        runtime.block_on(async {
+            // The terminal interrupts all processes at once: what that means is for the keeper to say.
+            let mut ignored = (
+                signal(SignalKind::interrupt()).map_err(|error| error.to_string())?,
+                signal(SignalKind::terminate()).map_err(|error| error.to_string())?,
+                signal(SignalKind::hangup()).map_err(|error| error.to_string())?,
+            );
+            let ignoring = async {
+                loop {
+                    tokio::select! {
+                        _ = ignored.0.recv() => {}
+                        _ = ignored.1.recv() => {}
+                        _ = ignored.2.recv() => {}
+                    }
+                }
+            };
+            let channel = keeper::inherited().ok_or("there is no keeper")?.map_err(|error| error.to_string())?;
+            tokio::select! {
+                ended = run_worker(config, part.process, join, channel) => ended,
+                () = ignoring => Ok(ExitCode::SUCCESS),
+            }
         })
     }
 }

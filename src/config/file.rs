@@ -14,6 +14,7 @@ pub(super) struct File {
     pub(super) http: Http,
     #[serde(default)]
     pub(super) media: Media,
+    pub(super) cluster: Option<Cluster>,
     #[serde(default)]
     pub(super) store: Store,
     #[serde(default)]
@@ -72,6 +73,14 @@ pub(super) struct Media {
     pub(super) advertise: Option<Spanned<String>>,
     pub(super) ports: Option<Spanned<String>>,
     pub(super) latching: Option<Spanned<String>>,
+    pub(super) workers: Option<Spanned<u16>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Cluster {
+    pub(super) listen: Option<Spanned<String>>,
+    pub(super) dir: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

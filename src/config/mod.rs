@@ -28,6 +28,7 @@ pub struct Config {
     pub sip: Sip,
     pub http: Http,
     pub media: Media,
+    pub cluster: Option<Cluster>,
     pub store: Store,
     pub recordings: Recordings,
     pub server: Server,
@@ -72,6 +73,17 @@ pub struct Media {
     pub advertise: IpAddr,
     pub ports: RangeInclusive<u16>,
     pub latching: Latching,
+    /// Worker processes of this machine; none: the edge moves media itself.
+    pub workers: u16,
+}
+
+/// What an edge is to nodes of other machines.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Where nodes find this edge.
+    pub listen: SocketAddr,
+    /// The folder of the cluster's authority.
+    pub dir: PathBuf,
 }
 
 /// Whether media may come from another address than the SDP names.

@@ -12,7 +12,7 @@ use dialtone_sip::transport::Listen;
 use toml::Spanned;
 
 use super::file::{self, File};
-use super::{Config, ConfigError, Http, Latching, Media, Server, Sip, Store};
+use super::{Cluster, Config, ConfigError, Http, Latching, Media, Server, Sip, Store};
 use crate::account::{
     Account, Application, Directory, DirectoryError, Messaging, Number, Password, Source, Trunk, User,
 };
@@ -25,6 +25,8 @@ use crate::twiml::{
 /// Whoever is called so does not wait for a turn, unless the file says otherwise.
 const EMERGENCY_NUMBERS: &[&str] = &["112", "911", "999", "000"];
 const MOST_CPS: u32 = 10_000;
+const DEFAULT_WORKERS: u16 = 1;
+const MAX_WORKERS: u16 = 64;
 const DEFAULT_PORTS: RangeInclusive<u16> = 20_000..=29_999;
 const DEFAULT_HTTP: &str = "127.0.0.1:4040";
 const DEFAULT_STORE: &str = "sqlite://dialtone.db";
@@ -52,6 +54,7 @@ pub(super) fn config(file: File, text: &str, name: &str) -> Result<Config, Confi
         sip: reader.sip(&file.sip, realm)?,
         http: reader.http(&file.http)?,
         media: reader.media(&file.media, &file.sip)?,
+        cluster: file.cluster.as_ref().map(|cluster| reader.cluster(cluster)).transpose()?,
         recordings: reader.recordings(&file.recordings, &store)?,
         store,
         server: reader.server(&file.server)?,
@@ -216,7 +219,38 @@ impl Reader<'_> {
                 }
             },
         };
-        Ok(Media { address, advertise, ports, latching })
+        let workers = match &media.workers {
+            None => DEFAULT_WORKERS,
+            Some(written) if *written.get_ref() <= MAX_WORKERS => *written.get_ref(),
+            Some(written) => {
+                return Err(self.fault(
+                    written,
+                    format!("wrong value of `workers`: {} is more than {MAX_WORKERS}", written.get_ref()),
+                ));
+            }
+        };
+        if usize::from(workers) * 2 > ports.len()
+            && let Some(written) = &media.ports
+        {
+            return Err(self.fault(written, format!("wrong value of `ports`: too few for {workers} workers")));
+        }
+        Ok(Media { address, advertise, ports, latching, workers })
+    }
+
+    fn cluster(&self, cluster: &file::Cluster) -> Result<Cluster, ConfigError> {
+        let listen = match &cluster.listen {
+            Some(written) => self.parse(written, "listen", "IP:PORT")?,
+            None => {
+                return Err(ConfigError::general(
+                    self.name,
+                    "[cluster] needs `listen`: where nodes find this edge, IP:PORT",
+                ));
+            }
+        };
+        let dir = cluster.dir.clone().ok_or_else(|| {
+            ConfigError::general(self.name, "[cluster] needs `dir`: the folder that `dialtone cluster init` has made")
+        })?;
+        Ok(Cluster { listen, dir: PathBuf::from(dir) })
     }
 
     fn ports(&self, written: &Spanned<String>) -> Result<RangeInclusive<u16>, ConfigError> {

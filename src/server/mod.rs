@@ -5,6 +5,7 @@ mod observe;
 mod orders;
 mod triggers;
 mod uploads;
+mod worker_process;
 
 use std::io;
 use std::net::SocketAddr;
@@ -23,10 +24,12 @@ use tokio::sync::oneshot;
 use crate::api;
 use crate::app::status::StatusCallbacks;
 use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard};
+use crate::cluster::{Authority as ClusterAuthority, ClusterError, JoinToken, Role};
 use crate::config::{Config, ConfigError, Latching};
 use crate::events::{Outbox, Shelves, Subscriber};
 use crate::hot::Bindings;
 use crate::ids::CallSid;
+use crate::keeper;
 use crate::provision::{Provisioning, QueueKeeper};
 use crate::proxy::{self, Authority, AuthorityError};
 use crate::recordings::{Archive, Sweeper};
@@ -34,7 +37,9 @@ use crate::shard::{self, Mail, MailBox, Names, Outside, core, gate, mail_box};
 use crate::speech::Speech;
 use crate::store::{self, Store, StoreError};
 use crate::telemetry::{self, CallLog, CallMetrics, LogLevel};
-use crate::workers::Worker;
+use crate::workers::{Listening, Roster, Workers};
+
+pub use worker_process::{Join, run as run_worker};
 
 /// Calls at once on one edge; RTP ports are the other bound.
 const MAX_CALLS: usize = 50_000;
@@ -42,17 +47,30 @@ const MAX_CALLS: usize = 50_000;
 const CLIP_BYTES: usize = 256 << 20;
 /// How long callbacks and rows may take when the last call is over.
 const WIND_UP: Duration = Duration::from_secs(10);
+/// How long the workers of this machine may take to be there.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A token for the workers of this machine is never written down, and holds as long as their keeper lives.
+const FOR_EVER: u64 = u64::MAX;
 
 /// Why the server does not start. Each says what to do.
 #[derive(Debug)]
 pub enum StartError {
-    Listen { what: String, error: io::Error },
-    Journal { folder: PathBuf, error: io::Error },
+    Listen {
+        what: String,
+        error: io::Error,
+    },
+    Journal {
+        folder: PathBuf,
+        error: io::Error,
+    },
     Store(StoreError),
     Worker(io::Error),
     Runtime(io::Error),
     Metrics(String),
     Authority(AuthorityError),
+    Cluster(ClusterError),
+    /// No worker of this machine has linked to the edge in time.
+    NoWorker,
 }
 
 impl std::fmt::Display for StartError {
@@ -70,6 +88,14 @@ impl std::fmt::Display for StartError {
             StartError::Runtime(error) => write!(f, "cannot start a thread: {error}"),
             StartError::Authority(error) => {
                 write!(f, "cannot make a certificate authority for [http] sdk_proxy: {error}")
+            }
+            StartError::Cluster(error) => write!(f, "cannot listen for media workers: {error}"),
+            StartError::NoWorker => {
+                write!(
+                    f,
+                    "no media worker of this machine is ready within {} s; what it says is above",
+                    PATIENCE.as_secs()
+                )
             }
             StartError::Metrics(error) => write!(f, "cannot start the metrics: {error}"),
         }
@@ -179,7 +205,7 @@ impl Server {
             node: node.clone(),
             emergency_numbers: config.sip.emergency_numbers.clone(),
         };
-        let (shard, listening, meter) = start_shard(&config, settings, letters, mail.clone(), outside).await?;
+        let (shard, listening, roster) = start_shard(&config, settings, letters, mail.clone(), outside).await?;
 
         // The queue has room: nobody else has its end yet.
         let _ = mail.try_send(Mail::Resume(left));
@@ -198,6 +224,7 @@ impl Server {
             provisioning: provisioning.clone(),
             last_order: Arc::new(Mutex::new(CallSid::new(0))),
             mail: mail.clone(),
+            workers: roster.clone(),
             operator_token: config.http.operator_token.clone(),
             is_named: config.http.is_named,
             draining: draining.clone(),
@@ -221,7 +248,7 @@ impl Server {
         tokio::spawn(expiry::run(config.recordings.keep, store.clone(), archive.clone()));
         tokio::spawn(triggers::run(provisioning.clone(), callbacks.clone()));
         tokio::spawn(observe::run(observe::Observed {
-            meter,
+            roster: roster.clone(),
             live: outbox.live(),
             bindings,
             directory: directory.clone(),
@@ -325,22 +352,12 @@ async fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|error| StartError::Listen { what: format!("http://{address}"), error })
 }
 
-/// Each leg is a file or two: raises what this process may open to what the system allows it, and says how many that is.
-fn raise_open_files() -> usize {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
-    // No limit is more than any range of ports.
-    let limit = if raised { maximum } else { current };
-    limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
-}
-
 fn worker_config(config: &Config) -> worker::Config {
     worker::Config {
         address: config.media.address,
         advertise: config.media.advertise,
         ports: config.media.ports.clone(),
-        kept_sockets: raise_open_files() / 4,
+        kept_sockets: keeper::raise_open_files() / 4,
         latching: match config.media.latching {
             Latching::Off => worker::Latching::Off,
             Latching::Nat => worker::Latching::Nat,
@@ -348,6 +365,7 @@ fn worker_config(config: &Config) -> worker::Config {
         clip_cache_bytes: CLIP_BYTES,
         max_sessions: MAX_CALLS,
         recordings: config.recordings.folder.clone(),
+        memory: None,
         seed: u64::from_be_bytes(random_seed()[..8].try_into().expect("eight of thirty-two bytes")),
     }
 }
@@ -359,9 +377,11 @@ async fn start_shard(
     letters: tokio::sync::mpsc::Receiver<Mail>,
     own: MailBox,
     outside: Outside,
-) -> Result<(thread::JoinHandle<()>, Vec<Listen>, worker::Meter), StartError> {
+) -> Result<(thread::JoinHandle<()>, Vec<Listen>, Roster), StartError> {
     let (ready, bound) = oneshot::channel();
-    let (listen, media) = (config.sip.listen.clone(), worker_config(config));
+    let listen = config.sip.listen.clone();
+    let address = config.media.advertise.to_string();
+    let plan = WorkerPlan::of(config)?;
     let directory = settings.directory.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let body = move || {
@@ -370,13 +390,15 @@ async fn start_shard(
                 what: format!("{}://{}", listen.transport, listen.bind),
                 error,
             });
-            let started =
-                transports.and_then(|transports| Ok((transports, Worker::start(media).map_err(StartError::Worker)?)));
+            let started = match transports {
+                Ok(transports) => plan.start().await.map(|workers| (transports, workers)),
+                Err(error) => Err(error),
+            };
             match started {
-                Ok((transports, worker)) => {
+                Ok((transports, workers)) => {
                     settings.listening = transports.listening().to_vec();
-                    let _ = ready.send(Ok((transports.listening().to_vec(), worker.meter())));
-                    shard::run(core::Core::new(settings), transports, worker, letters, own, outside, directory).await;
+                    let _ = ready.send(Ok((transports.listening().to_vec(), workers.roster(&address))));
+                    shard::run(core::Core::new(settings), transports, workers, letters, own, outside, directory).await;
                 }
                 Err(error) => {
                     let _ = ready.send(Err(error));
@@ -386,9 +408,61 @@ async fn start_shard(
     };
     let thread = thread::Builder::new().name("shard".into()).spawn(body).map_err(StartError::Runtime)?;
     match bound.await {
-        Ok(Ok((listening, meter))) => Ok((thread, listening, meter)),
+        Ok(Ok((listening, roster))) => Ok((thread, listening, roster)),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(StartError::Runtime(io::Error::other("the shard's thread ended"))),
+    }
+}
+
+/// Where an edge's media is moved.
+enum WorkerPlan {
+    Here(worker::Config),
+    Linked { listening: Box<Listening>, epoch: u64, keeper: Option<(keeper::Sender, JoinToken)> },
+}
+
+impl WorkerPlan {
+    fn of(config: &Config) -> Result<WorkerPlan, StartError> {
+        let keeper = keeper::inherited_sender().transpose().map_err(StartError::Worker)?;
+        if keeper.is_none() && config.cluster.is_none() {
+            return Ok(WorkerPlan::Here(worker_config(config)));
+        }
+        let (address, authority) = match &config.cluster {
+            Some(cluster) => (cluster.listen, ClusterAuthority::load(&cluster.dir)),
+            // Of this machine alone: made with the first start.
+            None => {
+                let any_port = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
+                (any_port, ClusterAuthority::load_or_init(&config.store.folder.join("cluster")))
+            }
+        };
+        let authority = authority.map_err(StartError::Cluster)?;
+        let identity = authority.identity(Role::Edge, &worker_process::machine_name()).map_err(StartError::Cluster)?;
+        let socket = std::net::UdpSocket::bind(address)
+            .map_err(|error| StartError::Listen { what: format!("[cluster] {address}"), error })?;
+        let keeper = keeper.map(|keeper| (keeper, authority.token(Some(Role::Worker), FOR_EVER)));
+        let listening = Box::new(Listening { socket, identity, authority: Some(authority) });
+        Ok(WorkerPlan::Linked { listening, epoch: shard::wall_ms(), keeper })
+    }
+
+    /// Call inside the shard's runtime.
+    async fn start(self) -> Result<Workers, StartError> {
+        match self {
+            WorkerPlan::Here(media) => Workers::here(media).map_err(StartError::Worker),
+            WorkerPlan::Linked { listening, epoch, keeper } => {
+                let seed = u64::from_be_bytes(random_seed()[..8].try_into().expect("eight of thirty-two bytes"));
+                let mut workers = Workers::linked(*listening, epoch, seed).map_err(StartError::Cluster)?;
+                let address = workers.address();
+                if let (Some((keeper, token)), Some(mut address)) = (keeper, address) {
+                    if address.ip().is_unspecified() {
+                        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+                    }
+                    worker_process::announce(&keeper, address, &token).map_err(StartError::Worker)?;
+                    if !workers.settled(PATIENCE).await {
+                        return Err(StartError::NoWorker);
+                    }
+                }
+                Ok(workers)
+            }
+        }
     }
 }
 

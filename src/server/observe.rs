@@ -8,7 +8,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dialtone_media::codec::Codec;
 use dialtone_media::leg::Dropped;
-use dialtone_media::worker::Meter;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use crate::account::Directory;
@@ -16,12 +15,13 @@ use crate::events::{Live, Publisher};
 use crate::hot::Bindings;
 use crate::ids::AccountSid;
 use crate::store::Store;
+use crate::workers::Roster;
 
 /// Well under the usual interval of a scrape.
 const EVERY: Duration = Duration::from_secs(5);
 
 pub(super) struct Observed {
-    pub(super) meter: Meter,
+    pub(super) roster: Roster,
     pub(super) live: Live,
     pub(super) bindings: Arc<Bindings>,
     pub(super) directory: Arc<ArcSwap<Directory>>,
@@ -63,7 +63,7 @@ impl Observed {
     }
 
     fn media(&self) {
-        let counters = self.meter.counters();
+        let counters = self.roster.totals();
         for (direction, packets, bytes) in
             [("in", counters.packets_in, counters.bytes_in), ("out", counters.packets_out, counters.bytes_out)]
         {
@@ -73,12 +73,18 @@ impl Observed {
         }
         metrics::counter!("dialtone_rtp_packets_lost_total", "kind" => "sip").absolute(counters.lost);
         metrics::counter!("dialtone_rtp_packets_late_total", "kind" => "sip").absolute(counters.late);
-        for reason in Dropped::ALL {
-            metrics::counter!("dialtone_rtp_dropped_packets_total", "reason" => reason.name())
-                .absolute(counters.dropped_for(reason));
+        for (reason, dropped) in Dropped::ALL.into_iter().zip(counters.dropped) {
+            metrics::counter!("dialtone_rtp_dropped_packets_total", "reason" => reason.name()).absolute(dropped);
         }
-        let used = counters.all_legs.saturating_sub(counters.free_legs);
-        metrics::gauge!("dialtone_media_capacity_ratio").set(f64::from(used) / f64::from(counters.all_legs.max(1)));
+        let workers = self.roster.workers();
+        let (mut used, mut capacity) = (0, 0);
+        for worker in &workers {
+            used += worker.load.used;
+            capacity += worker.load.capacity;
+            metrics::gauge!("dialtone_worker_sessions", "worker" => worker.name.clone()).set(worker.load.sessions);
+            metrics::gauge!("dialtone_worker_capacity", "worker" => worker.name.clone()).set(worker.load.capacity);
+        }
+        metrics::gauge!("dialtone_media_capacity_ratio").set(f64::from(used) / f64::from(capacity.max(1)));
         for (codec, legs) in Codec::ALL.into_iter().zip(counters.legs_by_codec) {
             metrics::gauge!("dialtone_media_sessions", "kind" => "sip", "codec" => codec.name().to_lowercase())
                 .set(legs as f64);

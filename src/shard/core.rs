@@ -296,6 +296,14 @@ impl Core {
         }
     }
 
+    /// A leg goes on at another address, and its party must be told.
+    pub fn handle_media_moved(&mut self, session_id: u64, leg_id: u32, sdp: Bytes, now: Now) {
+        if let Some(sid) = self.call_of_leg(session_id, leg_id) {
+            self.inputs.push_back((sid, CallInput::MediaMoved { sdp }));
+        }
+        self.work(now);
+    }
+
     /// The worker took nothing of this: the call is told so.
     pub fn handle_media_lost(&mut self, session_id: u64, now: Now) {
         let legs = self.sessions.get(&session_id).into_iter().flat_map(|session| &session.legs);

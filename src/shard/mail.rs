@@ -58,6 +58,11 @@ pub enum Mail {
     },
     /// Go by this directory from now on; tell when that is so.
     Directory(Arc<Directory>, oneshot::Sender<()>),
+    /// Ask a media worker to take no new sessions; tell whether there is one of that name.
+    DrainWorker {
+        name: String,
+        done: oneshot::Sender<bool>,
+    },
     /// Take no new calls; tell when the last is over.
     Drain(oneshot::Sender<()>),
     /// End every call now.

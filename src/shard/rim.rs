@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use dialtone_media::proto::{Audio, CommandKind, MediaEvent};
+use dialtone_media::proto::{Audio, CommandKind};
 use dialtone_sip::resolve::Resolution;
 use dialtone_sip::stack::Transmit;
 use dialtone_sip::time::Mono;
@@ -24,7 +24,7 @@ use crate::events::Publisher;
 use crate::ids::{AccountSid, CallSid};
 use crate::speech::Speech;
 use crate::twiml::{AudioFailure, AudioSource, ClipRef, FetchFailure, FetchOrder, FetchReason, Fetched};
-use crate::workers::Worker;
+use crate::workers::{Told, Workers};
 
 /// All that a shard reaches outside itself.
 #[derive(Clone)]
@@ -49,7 +49,7 @@ const LETTERS: usize = 256;
 pub async fn run(
     core: Core,
     transports: Transports,
-    worker: Worker,
+    workers: Workers,
     mail: mpsc::Receiver<Mail>,
     own: MailBox,
     outside: Outside,
@@ -58,7 +58,7 @@ pub async fn run(
     let rim = Rim {
         core,
         transports,
-        worker,
+        workers,
         own,
         outside,
         directory,
@@ -76,7 +76,7 @@ pub async fn run(
 struct Rim {
     core: Core,
     transports: Transports,
-    worker: Worker,
+    workers: Workers,
     own: MailBox,
     outside: Outside,
     /// For the tokens that requests are signed with.
@@ -104,18 +104,18 @@ impl Rim {
             if alarm.is_elapsed() || wake < alarm.deadline() {
                 alarm.as_mut().reset(wake);
             }
-            let mut worker_is_due = self.worker.timeout() == Some(Duration::ZERO);
+            let mut worker_is_due = self.workers.timeout() == Some(Duration::ZERO);
             tokio::select! {
                 () = self.transports.receive(&mut batch) => {}
-                () = self.worker.readable() => worker_is_due = true,
+                () = self.workers.readable() => worker_is_due = true,
                 _ = mail.recv_many(&mut letters, LETTERS) => {}
                 () = &mut alarm => worker_is_due = true,
             }
             if worker_is_due {
-                self.worker.turn();
+                self.workers.turn();
             }
             let now = self.now();
-            self.core.set_admits(self.outside.publisher.has_room());
+            self.core.set_admits(self.outside.publisher.has_room() && self.workers.have_room());
             for inbound in batch.drain(..) {
                 self.guarded(|rim| rim.inbound(inbound, now), now);
             }
@@ -140,7 +140,7 @@ impl Rim {
     fn next_wake(&mut self) -> Instant {
         let core =
             self.core.next_deadline().map(|at| self.started + Duration::from_micros(at.0.next_multiple_of(GRID_US)));
-        let worker = self.worker.timeout().map(|after| Instant::now() + after);
+        let worker = self.workers.timeout().map(|after| Instant::now() + after);
         [core, worker].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
     }
 
@@ -215,6 +215,9 @@ impl Rim {
                 self.core.set_directory(directory);
                 let _ = taken.send(());
             }
+            Mail::DrainWorker { name, done } => {
+                let _ = done.send(self.workers.drain(&name));
+            }
             Mail::Drain(drained) => {
                 self.core.drain();
                 self.drained = Some(drained);
@@ -224,8 +227,13 @@ impl Rim {
         }
     }
 
-    fn media(&mut self, event: MediaEvent, now: Now) {
-        if catch_unwind(AssertUnwindSafe(|| self.core.handle_media(event, now))).is_err() {
+    fn media(&mut self, told: Told, now: Now) {
+        let input = || match told {
+            Told::Event(event) => self.core.handle_media(event, now),
+            Told::Moved { session_id, leg_id, sdp } => self.core.handle_media_moved(session_id, leg_id, sdp, now),
+            Told::Lost { session_id } => self.core.handle_media_lost(session_id, now),
+        };
+        if catch_unwind(AssertUnwindSafe(input)).is_err() {
             self.bury(now);
         }
     }
@@ -236,8 +244,8 @@ impl Rim {
                 self.carry_out(output);
             }
             // What the worker tells is often the answer to what it was just told.
-            let Some(event) = self.worker.poll_event() else { return };
-            self.media(event, now);
+            let Some(told) = self.workers.poll_told() else { return };
+            self.media(told, now);
         }
     }
 
@@ -258,7 +266,7 @@ impl Rim {
             }
             Output::Media { session_id, command } => {
                 self.effects += 1;
-                self.worker.send(session_id, command);
+                self.workers.send(session_id, command);
             }
             Output::Fetch { call, account, order, params } => self.fetch(call, account, order, params),
             Output::CancelFetch { call, fetch } => {
@@ -347,7 +355,7 @@ impl Rim {
         let clip = <[u8; 32]>::try_from(hash.as_ref()).ok().and_then(|hash| self.outside.clips.find(ClipHash(hash)));
         let samples = clip.map(|clip| clip.samples).unwrap_or_default();
         let audio = Audio { hash, rate_hz: crate::app::audio::clip::CLIP_RATE_HZ, samples };
-        self.worker.send(session_id, CommandKind::Audio(audio));
+        self.workers.send(session_id, CommandKind::Audio(audio));
     }
 
     fn resolve(&self, ticket: u64, resolution: Resolution, seed: [u8; 32]) {

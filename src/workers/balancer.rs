@@ -100,6 +100,23 @@ impl Balancer {
         Some(seen.id)
     }
 
+    /// Whether somebody has room for so many units, as far as is known.
+    pub fn has_room(&self, units: u32) -> bool {
+        self.workers.iter().any(|seen| seen.takes(units, self.edges))
+    }
+
+    /// Counts a session that was given to a worker without a choice.
+    pub fn given(&mut self, id: WorkerId, units: u32) {
+        if let Some(seen) = self.workers.iter_mut().find(|known| known.id == id) {
+            seen.placed += units;
+        }
+    }
+
+    /// Whether that worker has room.
+    pub fn takes(&self, id: WorkerId, units: u32) -> bool {
+        self.workers.iter().any(|seen| seen.id == id && seen.takes(units, self.edges))
+    }
+
     /// The worker that was chosen has refused the session: it is full.
     pub fn refused(&mut self, id: WorkerId, units: u32) {
         if let Some(seen) = self.workers.iter_mut().find(|known| known.id == id) {

@@ -1,69 +1,123 @@
 //! Media workers, as the edge sees them. Edge and worker talk by messages of `media::proto` only.
 //!
-//! The worker of this process runs on the shard's own thread: a command is a call, its answers are read right after it,
-//! and no thread wakes another. ARCHITECTURE.md has what that was measured to save.
+//! There is the worker of this process ([`here`]), or there are links to any number of others ([`link`]), of which the
+//! [`pool`] chooses one for each session, and another when that is lost.
 
 pub mod balancer;
+mod book;
+mod here;
+mod link;
+pub mod pool;
+mod roster;
 pub mod selection;
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use dialtone_media::proto::{Command, CommandKind, MediaEvent};
-use dialtone_media::worker::{Config, Local, Meter};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use dialtone_media::proto::CommandKind;
+use dialtone_media::worker;
 
-/// The worker of this process.
-pub struct Worker {
-    local: Local,
-    /// Readable when one of the worker's sockets is.
-    readable: AsyncFd<OwnedFd>,
-    next_command: u64,
+use crate::cluster::ClusterError;
+
+pub use here::Here;
+pub use link::{Links, Listening};
+pub use pool::{State, Told};
+pub use roster::{Roster, Seen};
+
+/// The workers of an edge.
+pub enum Workers {
+    Here(Box<Here>),
+    Linked(Links),
 }
 
-impl Worker {
-    /// Starts the worker; call inside the shard's runtime.
-    pub fn start(config: Config) -> io::Result<Worker> {
-        let local = Local::new(config)?;
-        let readable = local.readable_fd()?;
-        // SAFETY: the descriptor is owned by the `AsyncFd` alone, and open as long as that lives.
-        let readable = unsafe { AsyncFd::register_with_interest(readable, Interest::READABLE) }?;
-        Ok(Worker { local, readable, next_command: 0 })
+impl Workers {
+    /// The one worker of this process; call inside the shard's runtime.
+    pub fn here(config: worker::Config) -> io::Result<Workers> {
+        Here::start(config).map(|here| Workers::Here(Box::new(here)))
     }
 
-    /// Reads the worker's counts from elsewhere.
-    pub fn meter(&self) -> Meter {
-        self.local.meter()
+    /// Those that link to this edge; call inside the shard's runtime.
+    pub fn linked(listening: Listening, epoch: u64, seed: u64) -> Result<Workers, ClusterError> {
+        Links::start(listening, epoch, seed).map(Workers::Linked)
     }
 
-    /// Sends a command to a session; answers come by [`Worker::poll_event`].
-    pub fn send(&mut self, session_id: u64, kind: CommandKind) {
-        self.next_command += 1;
-        self.local.command(Command { command_id: self.next_command, session_id, owner_epoch: 0, kind: Some(kind) });
-    }
-
-    pub fn poll_event(&mut self) -> Option<MediaEvent> {
-        self.local.poll_event()
-    }
-
-    /// Waits for packets. Cancel-safe.
-    pub async fn readable(&self) {
-        match self.readable.readable().await {
-            Ok(mut ready) => ready.clear_ready(),
-            // The runtime is ending, and this loop with it.
-            Err(_) => std::future::pending().await,
+    /// Where workers find this edge, if they come from outside.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Workers::Here(_) => None,
+            Workers::Linked(links) => Some(links.address()),
         }
     }
 
-    /// Moves packets and lets time pass.
-    pub fn turn(&mut self) {
-        self.local.turn();
+    /// Shows them to whoever looks; `address` is that of the media of this process.
+    pub fn roster(&self, address: &str) -> Roster {
+        match self {
+            Workers::Here(here) => Roster::here(here.meter(), address.to_owned()),
+            Workers::Linked(links) => links.roster(),
+        }
     }
 
-    /// When [`Worker::turn`] is due, whatever the sockets say.
+    /// Waits until sessions find a place, but no longer than that; false where they do not.
+    pub async fn settled(&mut self, patience: Duration) -> bool {
+        match self {
+            Workers::Here(_) => true,
+            Workers::Linked(links) => links.settled(patience).await,
+        }
+    }
+
+    /// Whether another session finds a place. The worker of this process says so itself, by its ports.
+    pub fn have_room(&self) -> bool {
+        match self {
+            Workers::Here(_) => true,
+            Workers::Linked(links) => links.have_room(),
+        }
+    }
+
+    /// Sends a command to a session; answers come by [`Workers::poll_told`].
+    pub fn send(&mut self, session_id: u64, kind: CommandKind) {
+        match self {
+            Workers::Here(here) => here.send(session_id, kind),
+            Workers::Linked(links) => links.send(session_id, kind),
+        }
+    }
+
+    /// Asks a worker to take no new sessions; false where there is none of that name.
+    pub fn drain(&mut self, name: &str) -> bool {
+        match self {
+            Workers::Here(_) => false,
+            Workers::Linked(links) => links.drain(name),
+        }
+    }
+
+    pub fn poll_told(&mut self) -> Option<Told> {
+        match self {
+            Workers::Here(here) => here.poll_event().map(Told::Event),
+            Workers::Linked(links) => links.poll_told(),
+        }
+    }
+
+    /// Waits for packets, or for words. Cancel-safe.
+    pub async fn readable(&mut self) {
+        match self {
+            Workers::Here(here) => here.readable().await,
+            Workers::Linked(links) => links.readable().await,
+        }
+    }
+
+    /// Takes what has come, and lets time pass.
+    pub fn turn(&mut self) {
+        match self {
+            Workers::Here(here) => here.turn(),
+            Workers::Linked(links) => links.turn(),
+        }
+    }
+
+    /// When [`Workers::turn`] is due, whatever comes.
     pub fn timeout(&mut self) -> Option<Duration> {
-        self.local.timeout()
+        match self {
+            Workers::Here(here) => here.timeout(),
+            Workers::Linked(links) => links.timeout(),
+        }
     }
 }

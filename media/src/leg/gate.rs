@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::hot::Hot;
 use crate::sdp::MediaPlan;
 
 /// Whether a leg may learn its peer's address from packets.
@@ -56,6 +57,23 @@ impl Gate {
             last_stranger: None,
             told_silent: false,
         }
+    }
+
+    pub(super) fn write_down(&self, hot: &mut Hot) {
+        hot.is_confirmed = self.source == Source::Confirmed;
+        hot.locked = match self.source {
+            Source::Locked(peer) => Some(peer),
+            Source::Unheard | Source::Confirmed => None,
+        };
+    }
+
+    /// The peer is where it was found before.
+    pub(super) fn take_up(&mut self, hot: &Hot) {
+        self.source = match hot.locked {
+            Some(peer) => Source::Locked(peer),
+            None if hot.is_confirmed => Source::Confirmed,
+            None => Source::Unheard,
+        };
     }
 
     /// Takes what was agreed; true where the peer's address is another one, which opens a lock.

@@ -6,6 +6,7 @@
 
 mod bridge;
 mod gate;
+mod hot;
 mod outgoing;
 mod packetise;
 mod receive;
@@ -27,6 +28,7 @@ use crate::time::{Mono, sooner};
 
 pub use bridge::Forwarded;
 pub use gate::Latching;
+pub use hot::Hot;
 pub use outgoing::Outgoing;
 pub use receive::{Dropped, MAX_AUDIO, Received, StreamKey};
 
@@ -57,6 +59,8 @@ pub struct Leg {
     silent_at: Option<Mono>,
     heard: bool,
     happened: VecDeque<LegEvent>,
+    /// What the worker before has written down of the player that the leg heard: which, and how much it had played.
+    written_player: Option<(u32, u64)>,
 }
 
 /// What a leg tells the session.
@@ -75,6 +79,8 @@ pub struct LegSetup<'a> {
     pub id: LegId,
     /// Our address and RTP port as the peer is to see them.
     pub endpoint: SocketAddr,
+    /// What another worker has written down of the leg, whose place at this endpoint it takes.
+    pub goes_on: Option<Hot>,
     pub latching: Latching,
     pub rtp: &'a proto::RtpLeg,
     /// The codec to offer first: another leg's, so that nothing has to be transcoded.
@@ -84,7 +90,8 @@ pub struct LegSetup<'a> {
 impl Leg {
     /// Makes a leg and takes its first step of offer and answer: the SDP to send comes with it.
     ///
-    /// With both descriptions given, the leg goes on from them, and the SDP is a new offer of ours.
+    /// With both descriptions given, the leg goes on from them, and the SDP is a new offer of ours. Where it goes on at the
+    /// same endpoint there is nothing new to say, and the SDP is what was said last.
     pub fn open(setup: LegSetup<'_>, random: &mut Random, now: Mono) -> Result<(Leg, Bytes), SdpError> {
         let rtp = setup.rtp;
         let session_id = random.next_u64() >> 2;
@@ -109,7 +116,14 @@ impl Leg {
             silent_at: None,
             heard: false,
             happened: VecDeque::new(),
+            written_player: None,
         };
+        if let Some(hot) = &setup.goes_on {
+            leg.negotiation.resume(rtp.is_offer);
+            leg.replan(now);
+            leg.take_up(hot);
+            return Ok((leg, rtp.local_sdp.clone()));
+        }
         let first_step = if rtp.local_sdp.is_empty() && !rtp.remote_sdp.is_empty() {
             leg.handle_offer(&rtp.remote_sdp, now)?
         } else {
@@ -121,6 +135,40 @@ impl Leg {
 
     pub fn id(&self) -> LegId {
         self.id
+    }
+
+    /// What whoever takes this worker's place must know. About 10 ns.
+    pub fn hot(&self) -> Hot {
+        let mut hot = Hot { cname: self.reports.cname(), ..Hot::default() };
+        self.outgoing.write_down(&mut hot);
+        self.gate.write_down(&mut hot);
+        let received = self.incoming.totals();
+        Hot {
+            packets_received: received.packets,
+            octets_received: received.octets,
+            lost: received.lost,
+            late: received.late,
+            dropped: received.dropped,
+            ..hot
+        }
+    }
+
+    fn take_up(&mut self, hot: &Hot) {
+        if hot.ssrc == 0 {
+            // Nothing was written yet: nothing has left.
+            return;
+        }
+        self.outgoing.take_up(hot);
+        self.gate.take_up(hot);
+        self.incoming.take_up(hot);
+        self.reports.take_up(hot.cname);
+        self.heard = hot.packets_received > 0;
+        self.written_player = Some((hot.player, hot.played_ms));
+    }
+
+    /// How much of that player the worker before had played, if this is the first time that it is asked for.
+    pub fn take_played(&mut self, player_id: u32) -> Option<u64> {
+        self.written_player.take().filter(|(written, _)| *written == player_id).map(|(_, played_ms)| played_ms)
     }
 
     /// The peer offers: our answer.

@@ -9,6 +9,7 @@ use crate::random::Random;
 use crate::rtp::{Header, RtpTime, Seq, Ssrc};
 use crate::time::Mono;
 
+use super::hot::Hot;
 use super::receive::{Received, StreamKey};
 
 /// The sender of one leg.
@@ -64,6 +65,20 @@ impl Outgoing {
             packets: 0,
             octets: 0,
         }
+    }
+
+    pub(super) fn write_down(&self, hot: &mut Hot) {
+        (hot.ssrc, hot.next, hot.last, hot.end) = (self.ssrc.0, self.next.0, self.last.0, self.end.0);
+        (hot.packets_sent, hot.octets_sent) = (self.packets, self.octets);
+        hot.last_at = self.last_at.unwrap_or_default();
+    }
+
+    /// Goes on after the last packet that was written down: the peer sees one stream.
+    pub(super) fn take_up(&mut self, hot: &Hot) {
+        (self.ssrc, self.next, self.last, self.end) =
+            (Ssrc(hot.ssrc), Seq(hot.next), RtpTime(hot.last), RtpTime(hot.end));
+        (self.packets, self.octets) = (hot.packets_sent, hot.octets_sent);
+        self.last_at = (hot.last_at != Mono::default()).then_some(hot.last_at);
     }
 
     pub fn ssrc(&self) -> Ssrc {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Leg, LegEvent};
+use super::{Hot, Leg, LegEvent};
 use crate::codec::Codec;
 use crate::dtmf::KeyEvent;
 use crate::ids::LegId;
@@ -126,6 +126,12 @@ impl Incoming {
             lost_before: 0,
             window: (Mono(0), 0),
         }
+    }
+
+    /// Counts on from what was written down.
+    pub fn take_up(&mut self, hot: &Hot) {
+        (self.packets, self.octets) = (hot.packets_received, hot.octets_received);
+        (self.lost_before, self.late, self.dropped) = (hot.lost, hot.late, hot.dropped);
     }
 
     pub fn stream(&mut self) -> Option<&mut Stream> {

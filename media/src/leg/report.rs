@@ -4,7 +4,7 @@
 //! thousand legs that were answered at once do not report at once. A leg on which nothing has gone either way since its
 //! last report, held or waiting, takes twice as long: well within the five intervals after which a peer may take it
 //! for gone (s6.3.5). A worker knows no wall clock: the NTP time of
-//! its reports counts from its start, as s4 of the RFC allows.
+//! its reports counts from the machine's start, as s4 of the RFC allows.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ use crate::time::Mono;
 /// The RTCP side of a leg.
 pub(super) struct Reports {
     random: Random,
-    /// 16 hexadecimal digits, new for each leg (RFC 7022 s4.2).
-    cname: String,
+    /// Said as 16 hexadecimal digits, new for each leg (RFC 7022 s4.2).
+    cname: u64,
     due_at: Option<Mono>,
     due: bool,
     /// Packets sent by the time of the last report.
@@ -35,7 +35,7 @@ impl Reports {
     pub fn new(random: &mut Random) -> Reports {
         Reports {
             random: Random::new(random.next_u64(), 0),
-            cname: format!("{:016x}", random.next_u64()),
+            cname: random.next_u64(),
             due_at: None,
             due: false,
             reported: 0,
@@ -44,6 +44,15 @@ impl Reports {
             last_from_peer: None,
             round_trip: None,
         }
+    }
+
+    pub fn cname(&self) -> u64 {
+        self.cname
+    }
+
+    /// Goes on under the name that the peer knows.
+    pub fn take_up(&mut self, cname: u64) {
+        self.cname = cname;
     }
 
     /// Media is agreed: the first report comes after half the interval (s6.2).
@@ -131,7 +140,7 @@ impl Reports {
             last_report,
             delay,
         });
-        Report { ssrc: outgoing.ssrc(), sender, block, cname: &self.cname, bye }.write(buffer)
+        Report { ssrc: outgoing.ssrc(), sender, block, cname: hex(self.cname, &mut [0; 16]), bye }.write(buffer)
     }
 }
 
@@ -163,7 +172,15 @@ impl Leg {
     }
 }
 
-/// Seconds and fraction since the worker started.
+/// A number as 16 hexadecimal digits.
+fn hex(number: u64, digits: &mut [u8; 16]) -> &str {
+    for (at, digit) in digits.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (60 - 4 * at) & 0xF) as usize];
+    }
+    std::str::from_utf8(digits).expect("digits are ascii")
+}
+
+/// Seconds and fraction since the machine started.
 fn ntp(now: Mono) -> u64 {
     let seconds = now.0 / 1_000_000;
     let fraction = ((now.0 % 1_000_000) << 32) / 1_000_000;

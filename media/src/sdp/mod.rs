@@ -12,13 +12,26 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 pub use offer_answer::{Negotiation, SdpError};
 pub use parse::{Malformed, parse};
 pub use plan::{MediaPlan, Payload};
+
+/// Where a description of ours says that we receive.
+pub fn endpoint_of(sdp: &[u8]) -> Option<SocketAddr> {
+    if sdp.is_empty() {
+        return None;
+    }
+    let description = parse(sdp).ok()?;
+    let media = description.media.iter().find(|media| media.kind == "audio" && media.port != 0)?;
+    match media.connections.first().or(description.connection.as_ref())? {
+        Address::Ip(ip) => Some(SocketAddr::new(*ip, media.port)),
+        Address::Name(_) => None,
+    }
+}
 
 /// A session description.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -151,6 +151,16 @@ impl Negotiation {
         Ok(negotiation)
     }
 
+    /// Goes on where another worker was: `is_offer` says that our last description was one, so that an answer to it may come.
+    pub fn resume(&mut self, is_offer: bool) {
+        let offer = self.last_sent.clone();
+        self.step = match (is_offer, &self.agreed) {
+            (true, Some(_)) => Step::Accepted { offer },
+            (true, None) => Step::Offered { offer },
+            (false, _) => Step::Stable,
+        };
+    }
+
     /// The peer offers: our answer. The same offer again gives the same answer, and rolled back leaves it in force.
     pub fn handle_offer(&mut self, sdp: &Bytes) -> Result<Bytes, SdpError> {
         let offer = parse(sdp).map_err(SdpError::Malformed)?;

@@ -10,7 +10,7 @@ use super::{Session, SocketAddr, recording};
 use crate::clips::Clips;
 use crate::codec::Codec;
 use crate::ids::{LegId, LinkKey, PlayerId};
-use crate::leg::{Leg, LegSetup};
+use crate::leg::{Hot, Leg, LegSetup};
 use crate::player::Player;
 use crate::proto::{
     self, Command, CommandKind, LegKind, LegSpec, MediaEvent, MediaEventKind, Refusal, SdpStep, SessionSpec,
@@ -25,6 +25,12 @@ use crate::time::Mono;
 pub trait Ports {
     /// The RTP port for a leg, `None` where none is left.
     fn open(&mut self, leg: LegId) -> Option<u16>;
+
+    /// That very port for a leg that another worker of this machine had there, with what that has written down of it;
+    /// `None` where it is not to be had.
+    fn reopen(&mut self, _leg: LegId, _port: u16) -> Option<Hot> {
+        None
+    }
 }
 
 /// The answers to a command for a session that does not exist.
@@ -152,10 +158,16 @@ impl Session {
         rtp: &proto::RtpLeg,
         ports: &mut dyn Ports,
     ) -> Result<(Leg, Bytes), (Refusal, String)> {
-        let port = ports.open(id).ok_or_else(|| (Refusal::NoCapacity, "no port is left".to_owned()))?;
+        let before = crate::sdp::endpoint_of(&rtp.local_sdp).filter(|at| at.ip() == self.settings.advertise);
+        let kept = before.and_then(|at| Some((at.port(), ports.reopen(id, at.port())?)));
+        let (port, hot) = match kept {
+            Some((port, hot)) => (port, Some(hot)),
+            None => (ports.open(id).ok_or_else(|| (Refusal::NoCapacity, "no port is left".to_owned()))?, None),
+        };
         let setup = LegSetup {
             id,
             endpoint: SocketAddr::new(self.settings.advertise, port),
+            goes_on: hot,
             latching: self.settings.latching,
             rtp,
             preferred: self.codec_beside(id),
@@ -234,6 +246,10 @@ impl Session {
 
     /// Starts a player, unless it plays already, or has ended already.
     fn play_on(&mut self, index: usize, spec: &proto::PlayerSpec, clips: &mut Clips) {
+        let slot = &mut self.slots[index];
+        // What the worker before has written down is later than what the edge reckons.
+        let written = slot.kind.leg_mut().and_then(|leg| leg.take_played(spec.player_id));
+        let spec = &proto::PlayerSpec { offset_ms: written.unwrap_or(spec.offset_ms), ..spec.clone() };
         let slot = &self.slots[index];
         if slot.player.as_ref().is_some_and(|player| player.id().0 == spec.player_id) {
             return;

@@ -21,7 +21,8 @@ use std::time::Duration;
 use crate::clips::{Clip, ClipHash};
 use crate::dtmf::{Key, KeyEvent};
 use crate::ids::{LegId, LinkKey, SessionId};
-use crate::leg::{Dropped, Forwarded, Latching, Leg, LegEvent, Received};
+use crate::leg::{Dropped, Forwarded, Hot, Latching, Leg, LegEvent, Received};
+use crate::player::Player;
 use crate::playout::FRAME_SAMPLES;
 use crate::proto::{self, MediaEvent, MediaEventKind, RecorderEnded};
 use crate::random::Random;
@@ -146,6 +147,18 @@ impl Session {
     /// An RTP leg.
     pub fn leg(&self, id: LegId) -> Option<&Leg> {
         self.legs().find(|leg| leg.id() == id)
+    }
+
+    /// What whoever takes this worker's place must know of an RTP leg.
+    pub fn hot(&self, id: LegId) -> Option<Hot> {
+        let slot = self.slots.iter().find(|slot| slot.id == id)?;
+        let hot = slot.kind.leg()?.hot();
+        let player = slot.player.as_ref();
+        Some(Hot {
+            player: player.map_or(0, |player| player.id().0),
+            played_ms: player.map_or(0, Player::offset_ms),
+            ..hot
+        })
     }
 
     /// The keys of the links that end in this session.

@@ -1,18 +1,15 @@
-//! The one clock of a shard: read once per wake-up.
+//! The one clock of a shard: read once per wake-up. All workers of a machine have the same.
 
-use std::time::Instant;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::time::Mono;
 
-/// Counts from when the shard started.
-pub(super) struct Clock(Instant);
+/// Counts from when the machine started.
+pub(super) struct Clock;
 
 impl Clock {
-    pub fn new() -> Clock {
-        Clock(Instant::now())
-    }
-
     pub fn now(&self) -> Mono {
-        Mono(u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX))
+        let now = clock_gettime(ClockId::Monotonic);
+        Mono(now.tv_sec.cast_unsigned() * 1_000_000 + now.tv_nsec.cast_unsigned() / 1000)
     }
 }

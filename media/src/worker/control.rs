@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::net::Opener;
 use super::recordings::RecordingKey;
-use super::shard::{Entry, Panicked, Shard, guarded};
+use super::shard::{Entry, Panicked, Shard, guarded, mark};
 use super::timers::Place;
 use crate::clips::{Clip, ClipHash};
 use crate::ids::{LegId, LinkKey, SessionId};
@@ -15,7 +15,9 @@ use crate::time::Mono;
 /// What other threads ask of a shard.
 pub(super) enum Control {
     Command(Command),
-    EdgeLost,
+    EdgeLost(SessionId),
+    Drain,
+    ForgetInherited,
 }
 
 impl Shard {
@@ -23,7 +25,14 @@ impl Shard {
         while let Ok(control) = self.queue.try_recv() {
             match control {
                 Control::Command(command) => self.take_command(&command, now),
-                Control::EdgeLost => self.for_each_session(now, |session| session.handle_edge_lost(now)),
+                Control::EdgeLost(session) => {
+                    if let Some(index) = self.by_id.get(&session).copied() {
+                        self.call(index, now, |session| session.handle_edge_lost(now));
+                    }
+                }
+                Control::ForgetInherited => self.net.forget_inherited(),
+                // What is refused for want of room is tried elsewhere.
+                Control::Drain => self.config.max_sessions = 0,
             }
         }
     }
@@ -42,9 +51,10 @@ impl Shard {
             (None, Some(CommandKind::Open(_))) => self.insert(id, command.owner_epoch, now),
             (None, _) => return unknown(command).into_iter().for_each(&mut self.events),
         };
-        let Shard { sessions, net, clips, .. } = self;
+        mark(self.config.memory.as_ref(), command.session_id);
+        let Shard { sessions, net, clips, config, .. } = self;
         let Entry { session, endpoints, .. } = &mut sessions[index];
-        let mut opener = Opener { net, session: index, now, opened: Vec::new() };
+        let mut opener = Opener { net, session: index, id, memory: &config.memory, now, opened: Vec::new() };
         let outcome = guarded(|| session.handle_command(command, &mut opener, clips, now));
         endpoints.append(&mut opener.opened);
         match outcome {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::codec::Codec;
 use crate::leg::Dropped;
-use crate::proto::LoadReport;
+use crate::proto::{LoadReport, Totals};
 
 /// Upper bounds of the buckets of tick lateness; a last bucket holds what is above.
 pub const LATENESS_BOUNDS_US: [u64; 7] = [1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000];
@@ -41,6 +41,22 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// As a worker reports it.
+    pub fn totals(&self) -> Totals {
+        Totals {
+            packets_in: self.packets_in,
+            packets_out: self.packets_out,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            lost: self.lost,
+            late: self.late,
+            dropped: self.dropped.to_vec(),
+            legs_by_codec: self.legs_by_codec.to_vec(),
+            all_legs: self.all_legs,
+            panics: self.panics,
+        }
+    }
+
     pub fn dropped_for(&self, reason: Dropped) -> u64 {
         Dropped::ALL.iter().position(|known| *known == reason).map_or(0, |index| self.dropped[index])
     }
@@ -143,11 +159,17 @@ impl Shared {
     }
 
     pub fn load(&self) -> LoadReport {
+        let legs = self.legs.load(Relaxed);
         LoadReport {
             sessions: u32::try_from(self.sessions.load(Relaxed)).unwrap_or(u32::MAX),
-            legs: self.legs.load(Relaxed),
+            legs,
             free_legs: self.free_legs.load(Relaxed),
             tick_lateness_us: self.worst_lateness_us.swap(0, Relaxed),
+            used: legs,
+            capacity: self.all_legs.load(Relaxed),
+            is_draining: false,
+            is_standby: false,
+            totals: Some(self.counters().totals()),
         }
     }
 

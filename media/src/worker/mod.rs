@@ -11,7 +11,9 @@
 mod clock;
 mod control;
 mod counters;
+pub mod link;
 mod local;
+mod memory;
 mod net;
 mod ports;
 mod recordings;
@@ -30,11 +32,14 @@ use std::thread::JoinHandle;
 
 use prost::Message;
 
+use crate::ids::SessionId;
 use crate::proto::{Command, LoadReport, MediaEvent};
 
 pub use crate::leg::Latching;
 pub use counters::{Counters, LATENESS_BOUNDS_US};
 pub use local::{Local, Meter};
+pub use memory::Memory;
+pub use mio::net::UdpSocket;
 pub use socket::{Sockets, UdpSockets};
 pub use wav_file::{Repaired, repair};
 
@@ -59,6 +64,8 @@ pub struct Config {
     pub max_sessions: usize,
     /// Where recordings are written: made with the first of them, for nobody else to read.
     pub recordings: PathBuf,
+    /// Where legs are written down for whoever takes this worker's place, if somebody may.
+    pub memory: Option<Memory>,
     /// Of SSRCs and first sequence numbers: random, and new in each process.
     pub seed: u64,
 }
@@ -99,9 +106,19 @@ impl Handle {
         self.control(Control::Command(encoded_and_decoded(command)))
     }
 
-    /// The edge that owns the sessions is gone: they live on for 60 s, unless one takes them.
-    pub fn edge_lost(&self) -> Result<(), Full> {
-        self.control(Control::EdgeLost)
+    /// The edge that owns a session is gone: it lives on for 60 s, unless an edge takes it.
+    pub fn edge_lost(&self, session_id: u64) -> Result<(), Full> {
+        self.control(Control::EdgeLost(SessionId(session_id)))
+    }
+
+    /// From now on new sessions are refused; those that there are go on.
+    pub fn drain(&self) -> Result<(), Full> {
+        self.control(Control::Drain)
+    }
+
+    /// What was inherited and not taken up is closed.
+    pub fn forget_inherited(&self) -> Result<(), Full> {
+        self.control(Control::ForgetInherited)
     }
 
     /// The load now; the worst lateness is since the last call.

@@ -14,9 +14,11 @@ use std::time::Duration;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 
+use super::memory::Memory;
 use super::ports::PortPool;
 use super::socket::Sockets;
-use crate::ids::LegId;
+use crate::ids::{LegId, SessionId};
+use crate::leg::Hot;
 use crate::session::{Port, Ports};
 use crate::time::Mono;
 
@@ -109,10 +111,11 @@ impl Net {
         let Net { address, sockets, ports, registry, pairs, first_pair, .. } = self;
         let bind = |port: u16| {
             let index = usize::from(port) / 2 - *first_pair;
-            if let Pair::Kept(socket, _) = std::mem::replace(&mut pairs[index], Pair::Closed)
-                && is_empty(&socket)
-            {
-                return Some(socket);
+            if let Pair::Kept(socket, _) = std::mem::replace(&mut pairs[index], Pair::Closed) {
+                if is_empty(&socket) {
+                    return Some(socket);
+                }
+                close(sockets.as_mut(), registry, socket, port);
             }
             open(sockets.as_mut(), SocketAddr::new(*address, port), registry, token(index, Port::Rtp)).ok()
         };
@@ -121,6 +124,26 @@ impl Net {
         pairs[index] = Pair::Taken(Box::new(Endpoint { session, leg, port, rtp, rtcp: Rtcp::Unopened }));
         self.forget_taken();
         Some((port, index))
+    }
+
+    /// Takes up the socket of that port, if it was inherited from a worker that died.
+    fn reopen(&mut self, session: usize, leg: LegId, port: u16) -> Option<usize> {
+        let Net { address, sockets, ports, registry, pairs, first_pair, .. } = self;
+        let index = usize::from(port / 2).checked_sub(*first_pair)?;
+        if !sockets.holds(port) || !ports.take_this(port) {
+            return None;
+        }
+        let rtp = open(sockets.as_mut(), SocketAddr::new(*address, port), registry, token(index, Port::Rtp)).ok()?;
+        *pairs.get_mut(index)? = Pair::Taken(Box::new(Endpoint { session, leg, port, rtp, rtcp: Rtcp::Unopened }));
+        if self.sockets.holds(port + 1) {
+            self.open_rtcp(index);
+        }
+        Some(index)
+    }
+
+    /// What was inherited and nobody took up is closed.
+    pub fn forget_inherited(&mut self) {
+        self.sockets.forget_inherited();
     }
 
     /// Opens the leg's RTCP port, if it is not.
@@ -144,18 +167,26 @@ impl Net {
     pub fn close(&mut self, index: usize, now: Mono) {
         let Some(pair @ Pair::Taken(_)) = self.pairs.get_mut(index) else { return };
         let Pair::Taken(endpoint) = std::mem::replace(pair, Pair::Closed) else { return };
-        self.ports.give_back(endpoint.port, now);
-        // Closing a socket ends its polling (epoll(7)): no call is spent on that.
+        let Endpoint { port, rtp, rtcp, .. } = *endpoint;
+        self.ports.give_back(port, now);
+        if let Rtcp::Open(rtcp) = rtcp {
+            close(self.sockets.as_mut(), &self.registry, rtcp, port + 1);
+        }
         if self.kept.len() < self.max_kept {
-            *pair = Pair::Kept(endpoint.rtp, now);
+            *pair = Pair::Kept(rtp, now);
             self.kept.push_back((index, now));
+        } else {
+            close(self.sockets.as_mut(), &self.registry, rtp, port);
         }
     }
 
     /// Something came to a socket that no leg has: it is closed, and the next leg gets another.
     pub fn close_kept(&mut self, index: usize) {
-        if let Some(pair @ Pair::Kept(..)) = self.pairs.get_mut(index) {
-            *pair = Pair::Closed;
+        if let Some(pair @ Pair::Kept(..)) = self.pairs.get_mut(index)
+            && let Pair::Kept(socket, _) = std::mem::replace(pair, Pair::Closed)
+        {
+            let port = (self.first_pair + index) * 2;
+            close(self.sockets.as_mut(), &self.registry, socket, u16::try_from(port).unwrap_or(0));
         }
     }
 
@@ -201,10 +232,21 @@ fn open(sockets: &mut dyn Sockets, at: SocketAddr, registry: &Registry, token: T
     Ok(socket)
 }
 
+/// Closing a socket ends its polling (epoll(7)), and no call is spent on that: but for one that a keeper holds too.
+fn close(sockets: &mut dyn Sockets, registry: &Registry, mut socket: UdpSocket, port: u16) {
+    if sockets.are_shared() {
+        let _ = registry.deregister(&mut socket);
+        drop(socket);
+        sockets.closed(port);
+    }
+}
+
 /// Opens ports for one session, and remembers which.
 pub(super) struct Opener<'a> {
     pub net: &'a mut Net,
     pub session: usize,
+    pub id: SessionId,
+    pub memory: &'a Option<Memory>,
     pub now: Mono,
     pub opened: Vec<(LegId, usize)>,
 }
@@ -214,6 +256,13 @@ impl Ports for Opener<'_> {
         let (port, index) = self.net.open(self.session, leg, self.now)?;
         self.opened.push((leg, index));
         Some(port)
+    }
+
+    fn reopen(&mut self, leg: LegId, port: u16) -> Option<Hot> {
+        let index = self.net.reopen(self.session, leg, port)?;
+        self.opened.push((leg, index));
+        let written = self.memory.as_ref().and_then(|memory| memory.read(index, self.id, leg));
+        Some(written.unwrap_or_default())
     }
 }
 

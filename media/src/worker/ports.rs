@@ -46,6 +46,15 @@ impl PortPool {
         }
     }
 
+    /// Takes that one, if it is free.
+    pub fn take_this(&mut self, port: u16) -> bool {
+        let Some(at) = self.unused.iter().position(|unused| *unused == port) else {
+            let freed = self.freed.iter().position(|(freed, _)| *freed == port);
+            return freed.and_then(|at| self.freed.remove(at)).is_some();
+        };
+        self.unused.remove(at).is_some()
+    }
+
     /// The one that was freed the longest ago, if it has rested so long.
     fn rested(&mut self, rest: Duration, now: Mono) -> Option<u16> {
         self.freed.front().filter(|(_, freed)| now.since(*freed) >= rest)?;

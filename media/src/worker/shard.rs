@@ -19,6 +19,7 @@ use slab::Slab;
 use super::clock::Clock;
 use super::control::Control;
 use super::counters::{LATENESS_BOUNDS_US, Shared, Tally};
+use super::memory::Memory;
 use super::net::{Net, of_token};
 use super::recordings::{RecordingKey, Recordings};
 use super::socket::Sockets;
@@ -75,6 +76,16 @@ pub(super) struct Entry {
     pub timer: Option<Mono>,
 }
 
+impl Entry {
+    fn write_down(&self, memory: Option<&Memory>, leg: LegId, endpoint: usize) {
+        if let Some(memory) = memory
+            && let Some(hot) = self.session.hot(leg)
+        {
+            memory.write(endpoint, self.session.id(), leg, &hot);
+        }
+    }
+}
+
 /// A session had a bug.
 pub(super) struct Panicked;
 
@@ -111,7 +122,7 @@ impl Shard {
             links: HashMap::new(),
             generations: 0,
             poll,
-            clock: Clock::new(),
+            clock: Clock,
             timers: Timers::default(),
             frames: VecDeque::new(),
             unread: VecDeque::with_capacity(POLLED),
@@ -194,6 +205,7 @@ impl Shard {
         }
         self.deliver_frames(now);
         self.publish(now, false);
+        mark(self.config.memory.as_ref(), 0);
     }
 
     /// Reads a socket until it is empty, or has had its turn.
@@ -223,6 +235,7 @@ impl Shard {
         let Some(entry) = self.sessions.get_mut(index) else { return };
         self.is_stale = true;
         let session = &mut entry.session;
+        mark(self.config.memory.as_ref(), session.id().0);
         let packet = &mut self.buffer[..len];
         if port == Port::Rtcp || is_rtcp(packet) {
             match guarded(|| session.handle_rtcp(leg, from, packet, now)) {
@@ -249,7 +262,9 @@ impl Shard {
 
     fn send(&mut self, index: usize, transmit: &Transmit) {
         let Some(entry) = self.sessions.get(index) else { return };
-        let Some((_, endpoint)) = entry.endpoints.iter().find(|(leg, _)| *leg == transmit.leg) else { return };
+        let Some((leg, endpoint)) = entry.endpoints.iter().find(|(leg, _)| *leg == transmit.leg) else { return };
+        // Before it leaves: whoever takes our place must not use its number again.
+        entry.write_down(self.config.memory.as_ref(), *leg, *endpoint);
         let packet = &self.buffer[transmit.packet.clone()];
         if self.net.send(*endpoint, transmit.from, transmit.to, packet) {
             self.tally.packets_out += 1;
@@ -333,6 +348,7 @@ impl Shard {
             self.timers.drop_first();
             let Some(entry) = self.sessions.get_mut(place.index) else { continue };
             entry.timer = None;
+            mark(self.config.memory.as_ref(), entry.session.id().0);
             if guarded(|| entry.session.handle_timeout(now)).is_err() {
                 self.bury(place.index, now);
                 continue;
@@ -382,6 +398,10 @@ impl Shard {
         let mut legs = 0;
         for (_, entry) in &self.sessions {
             legs += entry.session.leg_count();
+            // What came without anything leaving is counted too.
+            for (leg, endpoint) in &entry.endpoints {
+                entry.write_down(self.config.memory.as_ref(), *leg, *endpoint);
+            }
             for leg in entry.session.legs() {
                 let (leg_lost, leg_late) = leg.losses();
                 lost += leg_lost;
@@ -393,6 +413,13 @@ impl Shard {
         }
         self.shared.set_losses(lost, late);
         self.shared.set_sessions(self.sessions.len() as u64, u32::try_from(legs).unwrap_or(u32::MAX), legs_by_codec);
+    }
+}
+
+/// Says for whom the worker works from now on: the first to be asked when it dies of that.
+pub(super) fn mark(memory: Option<&Memory>, session: u64) {
+    if let Some(memory) = memory {
+        memory.set_working_for(session);
     }
 }
 

@@ -1,7 +1,6 @@
 //! Sockets, and who makes them.
 //!
-//! They are made behind a trait, so that a keeper process may own them one day and hand them to the worker that
-//! takes over.
+//! They are made behind a trait, so that a keeper process may hold them too and hand them to the worker that takes over.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,6 +11,22 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Makes a bound, non-blocking UDP socket.
 pub trait Sockets: Send {
     fn bind(&mut self, address: SocketAddr) -> io::Result<UdpSocket>;
+
+    /// Whether the socket of that port was inherited, and [`Sockets::bind`] will give it.
+    fn holds(&self, _port: u16) -> bool {
+        false
+    }
+
+    /// A socket that [`Sockets::bind`] gave is closed here.
+    fn closed(&mut self, _port: u16) {}
+
+    /// What was inherited and not asked for is not wanted.
+    fn forget_inherited(&mut self) {}
+
+    /// Whether somebody else holds the sockets too: closing them here then does not end their polling.
+    fn are_shared(&self) -> bool {
+        false
+    }
 }
 
 /// Sockets of this process.

@@ -61,6 +61,7 @@ impl Worker {
             kept_sockets: 100,
             max_sessions: 1000,
             recordings: std::env::temp_dir().join(format!("dialtone-test-{}-{first}", std::process::id())),
+            memory: None,
             seed: 7,
         };
         change(&mut config);
@@ -121,7 +122,12 @@ impl Drop for Worker {
 }
 
 pub fn leg(leg_id: u32, offer: String, hears: Hears) -> LegSpec {
-    let rtp = RtpLeg { remote_sdp: Bytes::from(offer), local_sdp: Bytes::new(), signalled_from: LOCAL.to_string() };
+    let rtp = RtpLeg {
+        remote_sdp: Bytes::from(offer),
+        local_sdp: Bytes::new(),
+        signalled_from: LOCAL.to_string(),
+        is_offer: false,
+    };
     LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears: Some(Source { from: Some(hears) }), ..LegSpec::default() }
 }
 

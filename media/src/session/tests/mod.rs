@@ -332,6 +332,7 @@ pub(super) fn rtp_leg(leg_id: u32, sdp: &str, hears: Hears) -> LegSpec {
         remote_sdp: Bytes::from(sdp.to_owned()),
         local_sdp: Bytes::new(),
         signalled_from: "203.0.113.5".into(),
+        is_offer: false,
     };
     let hears = Some(Source { from: Some(hears) });
     LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears, ..LegSpec::default() }

@@ -1,0 +1,417 @@
+//! The worker's end of the link to an edge: streams of commands into the shard, and its events back.
+//!
+//! Whoever dials, and with which certificates, is the server's business: a connection comes in here as it is. A worker may
+//! be linked to several edges. A session belongs to the edge whose stream commanded it last; where that stream is lost the
+//! session is an orphan, which another stream may take up.
+
+mod framing;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::sync::{mpsc, watch};
+
+use super::{Events, Full, Handle};
+use crate::proto::link::{self, FromWorker, FromWorkerKind, Hello, ToWorker, ToWorkerKind, TookOver};
+use crate::proto::{Command, LoadReport, MediaEvent, MediaEventKind};
+
+pub use framing::{FramingError, Incoming, Outgoing};
+
+/// What a worker says of itself.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The version of the program.
+    pub build: String,
+    /// Which of the workers of its machine, counted from 1.
+    pub process: u32,
+    /// Where its media is.
+    pub media_address: String,
+}
+
+/// Why an edge is not spoken with any more.
+#[derive(Debug)]
+pub enum LinkError {
+    Connection(quinn::ConnectionError),
+    Framing(FramingError),
+    Write(quinn::WriteError),
+    /// It said nothing where it had to answer.
+    NoWelcome,
+}
+
+impl std::fmt::Display for LinkError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            LinkError::Connection(error) => error.fmt(f),
+            LinkError::Framing(error) => error.fmt(f),
+            LinkError::Write(error) => error.fmt(f),
+            LinkError::NoWelcome => f.write_str("the edge did not answer"),
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+impl From<quinn::ConnectionError> for LinkError {
+    fn from(error: quinn::ConnectionError) -> LinkError {
+        LinkError::Connection(error)
+    }
+}
+
+impl From<FramingError> for LinkError {
+    fn from(error: FramingError) -> LinkError {
+        LinkError::Framing(error)
+    }
+}
+
+impl From<quinn::WriteError> for LinkError {
+    fn from(error: quinn::WriteError) -> LinkError {
+        LinkError::Write(error)
+    }
+}
+
+/// A worker as its edges see it. Clones are the same worker.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    about: About,
+    /// The shard; a standby has none before it takes a worker's place.
+    shard: OnceLock<Handle>,
+    routes: Arc<Routes>,
+    /// Whose place it took.
+    took_over: watch::Sender<Option<TookOver>>,
+    draining: watch::Sender<bool>,
+}
+
+/// Which stream a session's events go to.
+#[derive(Default)]
+struct Routes {
+    by_session: Mutex<HashMap<u64, (u64, mpsc::Sender<MediaEvent>)>>,
+}
+
+impl Routes {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, (u64, mpsc::Sender<MediaEvent>)>> {
+        self.by_session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// On the shard's thread: hands an event on and never waits. A stream that takes no more is given up: its edge opens
+    /// another, and asks anew.
+    fn tell(&self, event: MediaEvent) {
+        let mut routes = self.lock();
+        let session_id = event.session_id;
+        let is_over = matches!(event.kind, Some(MediaEventKind::Released(_)));
+        let Some((_, stream)) = routes.get(&session_id) else { return };
+        if stream.try_send(event).is_err() || is_over {
+            routes.remove(&session_id);
+        }
+    }
+}
+
+impl Node {
+    /// A worker without a shard yet.
+    pub fn new(about: About) -> Node {
+        let inner = Inner {
+            about,
+            shard: OnceLock::new(),
+            routes: Arc::default(),
+            took_over: watch::Sender::new(None),
+            draining: watch::Sender::new(false),
+        };
+        Node { inner: Arc::new(inner) }
+    }
+
+    /// Where the shard that this worker is to run tells its events.
+    pub fn events(&self) -> Events {
+        let routes = Arc::clone(&self.inner.routes);
+        Box::new(move |event| routes.tell(event))
+    }
+
+    /// From now on it has sessions: `took_over` names the worker that it stands in for.
+    pub fn start(&self, shard: Handle, took_over: Option<TookOver>) {
+        if self.inner.shard.set(shard).is_ok() {
+            self.inner.took_over.send_replace(took_over);
+        }
+    }
+
+    /// Takes no new sessions any more.
+    pub fn drain(&self) {
+        self.inner.draining.send_replace(true);
+        if let Some(shard) = self.inner.shard.get() {
+            // A queue that is full is read by and by: what it refuses then is refused by its load report.
+            let _ = shard.drain();
+        }
+    }
+
+    /// Waits until it is to drain and nothing runs any more.
+    pub async fn drained(&self) {
+        let mut draining = self.inner.draining.subscribe();
+        // The sender lives as long as this.
+        let _ = draining.wait_for(|draining| *draining).await;
+        while self.inner.shard.get().is_some_and(|shard| shard.load().sessions > 0) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn load(&self) -> LoadReport {
+        let is_draining = *self.inner.draining.borrow();
+        match self.inner.shard.get() {
+            Some(shard) => LoadReport { is_draining, ..shard.load() },
+            None => LoadReport { is_standby: true, is_draining, ..LoadReport::default() },
+        }
+    }
+
+    /// Speaks with one edge until the link is lost, and says why it was. Its sessions are orphans then.
+    pub async fn serve(&self, connection: Connection) -> LinkError {
+        let streams = self.take_streams(&connection);
+        let audio = self.take_audio(&connection);
+        let control = self.control(&connection);
+        let beats = beat(&connection);
+        let error = tokio::select! {
+            error = streams => error,
+            error = audio => error,
+            Err(error) = control => error,
+            error = beats => error,
+        };
+        connection.close(0u32.into(), b"");
+        error
+    }
+
+    async fn control(&self, connection: &Connection) -> Result<(), LinkError> {
+        let (send, receive) = connection.open_bi().await?;
+        let (mut send, mut receive) = (Outgoing::new(send), Incoming::new(receive));
+        let About { build, process, media_address } = self.inner.about.clone();
+        let hello = Hello {
+            oldest: link::OLDEST,
+            newest: link::NEWEST,
+            build,
+            process,
+            pid: std::process::id(),
+            media_address,
+            load: Some(self.load()),
+        };
+        send.send(&FromWorker { kind: Some(FromWorkerKind::Hello(hello)) }).await?;
+        match receive.next::<ToWorker>().await?.and_then(|message| message.kind) {
+            Some(ToWorkerKind::Welcome(_)) => {}
+            _ => return Err(LinkError::NoWelcome),
+        }
+        tokio::select! {
+            end = self.obey(&mut receive) => end,
+            end = self.report(&mut send) => end,
+        }
+    }
+
+    async fn obey(&self, edge: &mut Incoming) -> Result<(), LinkError> {
+        while let Some(message) = edge.next::<ToWorker>().await? {
+            if let Some(ToWorkerKind::Drain(_)) = message.kind {
+                self.drain();
+            }
+        }
+        // The edge has nothing more to say; the connection tells when it is gone.
+        std::future::pending().await
+    }
+
+    async fn report(&self, edge: &mut Outgoing) -> Result<(), LinkError> {
+        let mut took_over = self.inner.took_over.subscribe();
+        let mut is_new = true;
+        let mut told = LoadReport::default();
+        // Looks until the next report is due, whatever it says.
+        let mut rounds = 0;
+        loop {
+            let news = took_over.borrow_and_update().clone();
+            if let Some(news) = news.filter(|_| std::mem::take(&mut is_new)) {
+                edge.push(&FromWorker { kind: Some(FromWorkerKind::TookOver(news)) });
+                rounds = 0;
+            }
+            let load = self.load();
+            if rounds == 0 || has_changed(&told, &load) {
+                told = load.clone();
+                rounds = REPORT_ROUNDS;
+                edge.send(&FromWorker { kind: Some(FromWorkerKind::Load(load)) }).await?;
+            }
+            rounds -= 1;
+            tokio::select! {
+                _ = took_over.changed() => is_new = true,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+
+    /// Each stream that the edge opens is a session's.
+    async fn take_streams(&self, connection: &Connection) -> LinkError {
+        let mut number = 0u64;
+        loop {
+            let (send, receive) = match connection.accept_bi().await {
+                Ok(stream) => stream,
+                Err(error) => return error.into(),
+            };
+            // No two streams of a worker have the same number, whoever opened them.
+            number += 1;
+            let key = (connection.stable_id() as u64) << 32 | number;
+            tokio::spawn(self.clone().run_session(key, send, receive));
+        }
+    }
+
+    async fn run_session(self, key: u64, send: SendStream, receive: RecvStream) {
+        let (sender, mut events) = mpsc::channel(EVENTS_OF_A_SESSION);
+        let mut send = Outgoing::new(send);
+        let mut of_session = None;
+        let commands = async {
+            let mut receive = Incoming::new(receive);
+            while let Some(command) = receive.next::<Command>().await? {
+                if of_session.is_none() {
+                    of_session = Some(command.session_id);
+                    self.inner.routes.lock().insert(command.session_id, (key, sender.clone()));
+                }
+                self.command(command).await;
+            }
+            // The edge closes its side when the session is released; what that brings still comes.
+            Ok::<(), LinkError>(())
+        };
+        let telling = async {
+            while let Some(event) = events.recv().await {
+                let is_over = matches!(event.kind, Some(MediaEventKind::Released(_)));
+                send.push(&event);
+                while let Ok(event) = events.try_recv() {
+                    send.push(&event);
+                }
+                send.flush().await?;
+                if is_over {
+                    break;
+                }
+            }
+            send.finish();
+            Ok::<(), LinkError>(())
+        };
+        let (commands, told) = {
+            tokio::pin!(commands, telling);
+            tokio::select! {
+                told = &mut telling => (Ok(()), told),
+                commands = &mut commands => match commands {
+                    Ok(()) => (Ok(()), telling.await),
+                    Err(error) => (Err(error), Ok(())),
+                }
+            }
+        };
+        if let Some(session_id) = of_session {
+            self.forget(session_id, key, commands.is_ok() && told.is_ok());
+        }
+    }
+
+    /// The stream is over: unless the session is, or another stream has it, it is an orphan.
+    fn forget(&self, session_id: u64, key: u64, is_over: bool) {
+        {
+            let mut routes = self.inner.routes.lock();
+            if routes.get(&session_id).is_some_and(|(owner, _)| *owner != key) {
+                return;
+            }
+            routes.remove(&session_id);
+        }
+        if !is_over && let Some(shard) = self.inner.shard.get() {
+            // One that is not told lives on until it is released.
+            let _ = shard.edge_lost(session_id);
+        }
+    }
+
+    async fn command(&self, command: Command) {
+        let Some(shard) = self.inner.shard.get() else {
+            return crate::session::unknown(&command).into_iter().for_each(|event| self.inner.routes.tell(event));
+        };
+        // The shard is behind: the stream waits, and with it whoever writes to it.
+        while shard.send(command.clone()) == Err(Full) {
+            tokio::time::sleep(WHEN_FULL).await;
+        }
+    }
+
+    async fn take_audio(&self, connection: &Connection) -> LinkError {
+        loop {
+            let mut stream = match connection.accept_uni().await {
+                Ok(stream) => stream,
+                Err(error) => return error.into(),
+            };
+            let node = self.clone();
+            tokio::spawn(async move {
+                let Ok(bytes) = stream.read_to_end(framing::MAX_AUDIO).await else { return };
+                if let Ok(command) = Command::decode(Bytes::from(bytes)) {
+                    node.command(command).await;
+                }
+            });
+        }
+    }
+}
+
+/// Tells the edge ten times a second that this end is alive, and waits for the edge's own beats.
+pub async fn beat(connection: &Connection) -> LinkError {
+    let sending = async {
+        loop {
+            if let Err(error) = connection.send_datagram(Bytes::from_static(BEAT))
+                && let quinn::SendDatagramError::ConnectionLost(error) = error
+            {
+                return LinkError::Connection(error);
+            }
+            tokio::time::sleep(BEAT_EVERY).await;
+        }
+    };
+    let hearing = async {
+        loop {
+            match tokio::time::timeout(SILENCE, connection.read_datagram()).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => return LinkError::Connection(error),
+                Err(_) => return LinkError::Connection(quinn::ConnectionError::TimedOut),
+            }
+        }
+    };
+    tokio::select! {
+        error = sending => error,
+        error = hearing => error,
+    }
+}
+
+/// Whether it is told before its time: a twentieth more or less is.
+fn has_changed(told: &LoadReport, load: &LoadReport) -> bool {
+    told.is_draining != load.is_draining
+        || told.is_standby != load.is_standby
+        || told.capacity != load.capacity
+        || told.used.abs_diff(load.used) * 20 > load.capacity
+}
+
+/// Events of a session that its stream has not taken: a minute of digits and more.
+const EVENTS_OF_A_SESSION: usize = 256;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A report each second.
+const REPORT_ROUNDS: u32 = 10;
+const WHEN_FULL: Duration = Duration::from_millis(5);
+const BEAT_EVERY: Duration = Duration::from_millis(100);
+const BEAT: &[u8] = b"alive";
+/// After which an end that says nothing is lost.
+pub const SILENCE: Duration = Duration::from_millis(2000);
+
+/// How a link's connections are: beats instead of keep-alives, and windows that fit a session's messages.
+pub fn transport() -> quinn::TransportConfig {
+    let mut transport = quinn::TransportConfig::default();
+    let idle = quinn::IdleTimeout::try_from(2 * SILENCE).expect("a few seconds fit");
+    transport
+        .max_idle_timeout(Some(idle))
+        .max_concurrent_bidi_streams(MAX_SESSIONS.into())
+        .max_concurrent_uni_streams(64u32.into())
+        .stream_receive_window((64u32 << 10).into())
+        .receive_window((8u32 << 20).into())
+        .datagram_receive_buffer_size(Some(4096))
+        .initial_rtt(Duration::from_millis(10));
+    transport
+}
+
+/// Streams of one connection.
+const MAX_SESSIONS: u32 = 100_000;
+
+/// A socket that an endpoint is made of.
+pub fn endpoint(socket: std::net::UdpSocket, server: Option<quinn::ServerConfig>) -> io::Result<quinn::Endpoint> {
+    let runtime = Arc::new(quinn::TokioRuntime);
+    quinn::Endpoint::new(quinn::EndpointConfig::default(), server, socket, runtime)
+}

@@ -1,0 +1,161 @@
+//! How a machine gets its certificate: it shows a token and a public key, and is told its certificate or why not.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prost::Message;
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{Connection, Endpoint};
+use rcgen::{KeyPair, PublicKeyData};
+use rustls::pki_types::CertificateDer;
+
+use super::identity::{EDGE_NAME, Identity, is_name, joining_config};
+use super::{Authority, ClusterError, JoinToken, Role};
+
+/// The protocol's name in TLS.
+pub const ALPN: &[u8] = b"dialtone-join/1";
+const MAX_MESSAGE: usize = 8192;
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[derive(Clone, PartialEq, Message)]
+struct Request {
+    #[prost(string, tag = "1")]
+    token: String,
+    #[prost(string, tag = "2")]
+    role: String,
+    #[prost(string, tag = "3")]
+    name: String,
+    /// A P-256 point.
+    #[prost(bytes = "vec", tag = "4")]
+    public_key: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Response {
+    /// Empty where the answer is no.
+    #[prost(bytes = "vec", tag = "1")]
+    certificate: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    authority: Vec<u8>,
+    /// For a person: why not.
+    #[prost(string, tag = "3")]
+    refusal: String,
+}
+
+/// The identity that a file holds, or else one that the edge at that address gives for the token; that is kept in the file.
+pub async fn join(
+    endpoint: &Endpoint,
+    edge: SocketAddr,
+    token: Option<&JoinToken>,
+    role: Role,
+    name: &str,
+    file: &Path,
+) -> Result<Identity, ClusterError> {
+    let kept = Identity::load(file)?.filter(|kept| {
+        let is_this = kept.peer().is_some_and(|peer| peer.role == role && peer.name == name);
+        is_this && token.is_none_or(|token| kept.is_of(token))
+    });
+    if let Some(kept) = kept {
+        return Ok(kept);
+    }
+    let token = token.ok_or_else(|| {
+        ClusterError::Refused("this machine has no certificate of a cluster yet: give --token once".into())
+    })?;
+    let asked = tokio::time::timeout(PATIENCE, ask(endpoint, edge, token, role, name)).await;
+    let identity = asked.map_err(|_| ClusterError::Unreachable(format!("the edge at {edge} does not answer")))??;
+    identity.save(file)?;
+    Ok(identity)
+}
+
+async fn ask(
+    endpoint: &Endpoint,
+    edge: SocketAddr,
+    token: &JoinToken,
+    role: Role,
+    name: &str,
+) -> Result<Identity, ClusterError> {
+    let unreachable = |error: &dyn std::fmt::Display| {
+        ClusterError::Unreachable(format!(
+            "the edge at {edge} cannot be reached, or is not of this token's cluster: {error}"
+        ))
+    };
+    let tls = QuicClientConfig::try_from(joining_config(token, ALPN)?).map_err(|error| unreachable(&error))?;
+    let config = quinn::ClientConfig::new(Arc::new(tls));
+    let connecting = endpoint.connect_with(config, edge, EDGE_NAME).map_err(|error| unreachable(&error))?;
+    let connection = connecting.await.map_err(|error| unreachable(&error))?;
+    let (mut send, mut receive) = connection.open_bi().await.map_err(|error| unreachable(&error))?;
+    let key = KeyPair::generate()?;
+    let request = Request {
+        token: token.to_string(),
+        role: role.name().into(),
+        name: name.into(),
+        public_key: key.der_bytes().to_vec(),
+    };
+    send.write_all(&request.encode_to_vec()).await.map_err(|error| unreachable(&error))?;
+    send.finish().map_err(|error| unreachable(&error))?;
+    let response = receive.read_to_end(MAX_MESSAGE).await.map_err(|error| unreachable(&error))?;
+    let response = Response::decode(response.as_slice()).map_err(|error| unreachable(&error))?;
+    connection.close(0u32.into(), b"");
+    if !response.refusal.is_empty() {
+        return Err(ClusterError::Refused(format!(
+            "the edge at {edge} does not admit this machine: {}",
+            response.refusal
+        )));
+    }
+    let authority = CertificateDer::from(response.authority);
+    if !token.is_from(&authority) {
+        return Err(unreachable(&"it speaks for another authority"));
+    }
+    Ok(Identity::new(CertificateDer::from(response.certificate), authority, key.serialize_pem()))
+}
+
+/// An edge's side: answers one request to join.
+pub async fn admit(connection: Connection, authority: &Authority) {
+    let answer = async {
+        let (mut send, mut receive) = connection.accept_bi().await.ok()?;
+        let request = receive.read_to_end(MAX_MESSAGE).await.ok()?;
+        let response = match certify(&request, authority) {
+            Ok((peer, certificate)) => {
+                tracing::info!(node = peer, "a machine joined the cluster");
+                Response {
+                    certificate: certificate.to_vec(),
+                    authority: authority.certificate().to_vec(),
+                    refusal: String::new(),
+                }
+            }
+            Err(refusal) => {
+                tracing::warn!(from = %connection.remote_address(), refusal, "a machine may not join the cluster");
+                Response { refusal: refusal.into(), ..Response::default() }
+            }
+        };
+        send.write_all(&response.encode_to_vec()).await.ok()?;
+        send.finish().ok()?;
+        // Until the answer is there.
+        connection.closed().await;
+        Some(())
+    };
+    let _ = tokio::time::timeout(PATIENCE, answer).await;
+}
+
+fn certify(request: &[u8], authority: &Authority) -> Result<(String, CertificateDer<'static>), &'static str> {
+    let Request { token, role, name, public_key } = Request::decode(request).map_err(|_| "the request is malformed")?;
+    let token: JoinToken = token.parse().map_err(|_| "its token is none")?;
+    let role = Role::named(&role).ok_or("its role is unknown here")?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if !authority.accepts(&token, role, now) {
+        return Err(
+            "its token is of another cluster, is for another role, or has expired; make a new one with `dialtone cluster join-token`",
+        );
+    }
+    if !is_name(&name) {
+        return Err("its name is not 1 to 63 letters, digits, dots, dashes and underscores");
+    }
+    // An uncompressed point.
+    if public_key.len() != 65 || public_key[0] != 4 {
+        return Err("its key is no P-256 key");
+    }
+    let certificate = authority.certify(role, &name, &public_key).map_err(|_| "no certificate can be made")?;
+    Ok((format!("{}/{name}", role.name()), certificate))
+}

@@ -1,0 +1,193 @@
+//! A media worker as a process: its keeper gives it its place, its edges give it sessions.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dialtone_media::proto::link::{self, TookOver};
+use dialtone_media::worker::link::{About, Node, endpoint, transport};
+use dialtone_media::worker::{Memory, spawn_with};
+use quinn::Endpoint;
+use quinn::crypto::rustls::QuicClientConfig;
+
+use super::worker_config;
+use crate::cluster::{ClusterError, EDGE_NAME, Identity, JoinToken, Role, join_cluster};
+use crate::config::Config;
+use crate::keeper::{Channel, FromChild, KeptSockets, Sender, ToChild};
+
+/// Where a worker finds its edge.
+#[derive(Clone, Debug)]
+pub struct Join {
+    pub edge: SocketAddr,
+    /// Needed until this machine has a certificate.
+    pub token: Option<JoinToken>,
+}
+
+/// Runs until the keeper ends, or the last session of a worker that is to drain.
+pub async fn run(config: Config, process: u32, join: Option<Join>, keeper: Channel) -> Result<ExitCode, String> {
+    let about = About {
+        build: env!("CARGO_PKG_VERSION").to_owned(),
+        process,
+        media_address: config.media.advertise.to_string(),
+    };
+    let node = Node::new(about);
+    let mut worker =
+        Worker { config, node: node.clone(), keeper: keeper.sender().map_err(|e| e.to_string())?, dialling: None };
+    if let Some(join) = join {
+        worker.dial(join);
+    }
+    let mut inheriting: Option<Inheriting> = None;
+    let drained = node.drained();
+    tokio::pin!(drained);
+    loop {
+        let message = tokio::select! {
+            message = keeper.receive::<ToChild>() => message.map_err(|error| format!("the keeper cannot be heard: {error}"))?,
+            () = &mut drained => return Ok(ExitCode::SUCCESS),
+        };
+        match message {
+            // Whoever has no keeper is nobody's worker.
+            None => return Ok(ExitCode::SUCCESS),
+            Some((ToChild::EdgeAt { address, token }, _)) => {
+                let token = token.parse().map_err(|error: crate::cluster::TokenError| error.to_string())?;
+                worker.dial(Join { edge: address, token: Some(token) });
+            }
+            Some((ToChild::Work { ports }, Some(memory))) => worker.start(ports, memory, HashMap::new(), None)?,
+            Some((ToChild::TakeOver { process, ports, sockets }, Some(memory))) => {
+                inheriting = Some(Inheriting { process, ports, awaited: sockets, memory, sockets: HashMap::new() });
+            }
+            Some((ToChild::Socket { port }, Some(socket))) => {
+                if let Some(inheriting) = &mut inheriting {
+                    inheriting.sockets.insert(port, socket);
+                }
+            }
+            Some((ToChild::Drain, _)) => node.drain(),
+            Some((message, _)) => tracing::error!(?message, "the keeper sent no descriptor"),
+        }
+        if inheriting.as_ref().is_some_and(|inheriting| inheriting.sockets.len() >= inheriting.awaited)
+            && let Some(Inheriting { process, ports, memory, sockets, .. }) = inheriting.take()
+        {
+            worker.start(ports, memory, sockets, Some(process))?;
+        }
+    }
+}
+
+/// What comes from a worker that died, until all of it is there.
+struct Inheriting {
+    process: u32,
+    ports: (u16, u16),
+    awaited: usize,
+    memory: OwnedFd,
+    sockets: HashMap<u16, OwnedFd>,
+}
+
+struct Worker {
+    config: Config,
+    node: Node,
+    keeper: Sender,
+    dialling: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Worker {
+    /// From now on it has sessions, in the place of that process if there was one.
+    fn start(
+        &self,
+        ports: (u16, u16),
+        memory: OwnedFd,
+        sockets: HashMap<u16, OwnedFd>,
+        took_over: Option<u32>,
+    ) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("cannot start the media worker: {error}");
+        let range = ports.0..=ports.1;
+        let memory = Memory::map(&memory, range.clone()).map_err(failed)?;
+        let took_over = took_over.map(|process| TookOver { process, suspect: memory.working_for() });
+        memory.set_working_for(0);
+        let keeper = self.keeper.try_clone().map_err(failed)?;
+        let config =
+            dialtone_media::worker::Config { ports: range, memory: Some(memory), ..worker_config(&self.config) };
+        let sockets = Box::new(KeptSockets::new(keeper, sockets));
+        let shard = spawn_with(config, sockets, self.node.events()).map_err(failed)?;
+        self.node.start(shard.clone(), took_over);
+        tokio::spawn(async move {
+            tokio::time::sleep(INHERITANCE).await;
+            let _ = shard.forget_inherited();
+        });
+        Ok(())
+    }
+
+    /// Links to an edge, and again whenever the link is lost; what was linked to before is left.
+    fn dial(&mut self, join: Join) {
+        if let Some(before) = self.dialling.take() {
+            before.abort();
+        }
+        let (node, file) = (self.node.clone(), identity_file(&self.config));
+        self.dialling = Some(tokio::spawn(async move {
+            let mut told = false;
+            loop {
+                let error = match link_to(&node, &join, &file).await {
+                    Ok(lost) => {
+                        told = false;
+                        lost
+                    }
+                    Err(error) => error.to_string(),
+                };
+                // Once is enough: it is tried again and again.
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(edge = %join.edge, error, "not linked to the edge; trying again");
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        }));
+    }
+}
+
+/// Speaks with the edge until the link is lost, and says why it was.
+async fn link_to(node: &Node, join: &Join, file: &std::path::Path) -> Result<String, ClusterError> {
+    let any: IpAddr = if join.edge.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let unreachable = |error: &dyn std::fmt::Display| ClusterError::Unreachable(error.to_string());
+    let socket = UdpSocket::bind((any, 0)).map_err(|error| unreachable(&error))?;
+    let endpoint: Endpoint = endpoint(socket, None).map_err(|error| unreachable(&error))?;
+    let identity = join_cluster(&endpoint, join.edge, join.token.as_ref(), Role::Worker, &machine_name(), file).await?;
+    let config = client_config(&identity)?;
+    let connecting = endpoint.connect_with(config, join.edge, EDGE_NAME).map_err(|error| unreachable(&error))?;
+    let connection = connecting.await.map_err(|error| unreachable(&error))?;
+    tracing::info!(edge = %join.edge, "linked to an edge");
+    Ok(node.serve(connection).await.to_string())
+}
+
+fn client_config(identity: &Identity) -> Result<quinn::ClientConfig, ClusterError> {
+    let tls = QuicClientConfig::try_from(identity.client_config(link::ALPN)?)
+        .map_err(|error| rustls::Error::General(error.to_string()))?;
+    let mut config = quinn::ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport()));
+    Ok(config)
+}
+
+fn identity_file(config: &Config) -> PathBuf {
+    config.store.folder.join("worker.pem")
+}
+
+/// What this machine is called in its cluster.
+pub(super) fn machine_name() -> String {
+    let system = rustix::system::uname();
+    let name: String = system
+        .nodename()
+        .to_string_lossy()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_') { c } else { '-' })
+        .take(48)
+        .collect();
+    if name.is_empty() { "node".to_owned() } else { name }
+}
+
+/// What nobody has taken up of what was inherited by then is closed.
+const INHERITANCE: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Tells the keeper where this edge listens for workers.
+pub(super) fn announce(keeper: &Sender, address: SocketAddr, token: &JoinToken) -> std::io::Result<()> {
+    keeper.send(&FromChild::EdgeAt { address, token: token.to_string() }, None)
+}
