@@ -37,6 +37,7 @@ fn main() -> io::Result<()> {
         max_sessions: 10_000,
         recordings: std::env::temp_dir(),
         memory: None,
+        frames: None,
         seed: 1,
     };
     let worker = spawn(config, Box::new(move |event| drop(sender.send(event))))?;

@@ -268,7 +268,7 @@ pub struct Command {
     pub session_id: u64,
     #[prost(uint64, tag = "3")]
     pub owner_epoch: u64,
-    #[prost(oneof = "CommandKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22")]
+    #[prost(oneof = "CommandKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
     pub kind: Option<CommandKind>,
 }
 
@@ -311,6 +311,25 @@ pub enum CommandKind {
     PauseRecording(PauseRecording),
     #[prost(uint32, tag = "22")]
     ResumeRecording(u32),
+    /// The other end of a link is at another worker, or is here again. No session has it: a worker takes it for the link.
+    #[prost(message, tag = "23")]
+    Link(LinkRoute),
+}
+
+/// Where the frames of a link go, whose other end is a session of another worker.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct LinkRoute {
+    #[prost(uint64, tag = "1")]
+    pub key: u64,
+    /// Of the other worker, as its `Hello` had it; empty where the link is inside this one.
+    #[prost(string, tag = "2")]
+    pub address: String,
+    /// 32 bytes that nobody but the two workers has, fresh each time.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub secret: Bytes,
+    /// Which of the two ends this is.
+    #[prost(bool, tag = "4")]
+    pub is_first: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]

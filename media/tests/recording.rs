@@ -389,6 +389,7 @@ fn worker_on_its_owners_thread_is_woken_by_its_files() {
         max_sessions: 10,
         recordings: folder.0.clone(),
         memory: None,
+        frames: None,
         seed: 1,
     })
     .expect("a worker");

@@ -366,6 +366,7 @@ fn worker_config(config: &Config) -> worker::Config {
         max_sessions: MAX_CALLS,
         recordings: config.recordings.folder.clone(),
         memory: None,
+        frames: None,
         seed: u64::from_be_bytes(random_seed()[..8].try_into().expect("eight of thirty-two bytes")),
     }
 }
@@ -448,8 +449,7 @@ impl WorkerPlan {
         match self {
             WorkerPlan::Here(media) => Workers::here(media).map_err(StartError::Worker),
             WorkerPlan::Linked { listening, epoch, keeper } => {
-                let seed = u64::from_be_bytes(random_seed()[..8].try_into().expect("eight of thirty-two bytes"));
-                let mut workers = Workers::linked(*listening, epoch, seed).map_err(StartError::Cluster)?;
+                let mut workers = Workers::linked(*listening, epoch, random_seed()).map_err(StartError::Cluster)?;
                 let address = workers.address();
                 if let (Some((keeper, token)), Some(mut address)) = (keeper, address) {
                     if address.ip().is_unspecified() {

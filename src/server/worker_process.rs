@@ -29,14 +29,24 @@ pub struct Join {
 
 /// Runs until the keeper ends, or the last session of a worker that is to drain.
 pub async fn run(config: Config, process: u32, join: Option<Join>, keeper: Channel) -> Result<ExitCode, String> {
+    let frames = UdpSocket::bind((config.media.address, 0))
+        .map_err(|error| format!("cannot listen for other workers on {}: {error}", config.media.address))?;
+    let frames_port = frames.local_addr().map_err(|error| error.to_string())?.port();
     let about = About {
         build: env!("CARGO_PKG_VERSION").to_owned(),
         process,
         media_address: config.media.advertise.to_string(),
+        frames_address: SocketAddr::new(config.media.advertise, frames_port).to_string(),
     };
+    let frames = Arc::new(frames);
     let node = Node::new(about);
-    let mut worker =
-        Worker { config, node: node.clone(), keeper: keeper.sender().map_err(|e| e.to_string())?, dialling: None };
+    let mut worker = Worker {
+        config,
+        frames,
+        node: node.clone(),
+        keeper: keeper.sender().map_err(|e| e.to_string())?,
+        dialling: None,
+    };
     if let Some(join) = join {
         worker.dial(join);
     }
@@ -86,6 +96,7 @@ struct Inheriting {
 
 struct Worker {
     config: Config,
+    frames: Arc<UdpSocket>,
     node: Node,
     keeper: Sender,
     dialling: Option<tokio::task::JoinHandle<()>>,
@@ -106,8 +117,12 @@ impl Worker {
         let took_over = took_over.map(|process| TookOver { process, suspect: memory.working_for() });
         memory.set_working_for(0);
         let keeper = self.keeper.try_clone().map_err(failed)?;
-        let config =
-            dialtone_media::worker::Config { ports: range, memory: Some(memory), ..worker_config(&self.config) };
+        let config = dialtone_media::worker::Config {
+            ports: range,
+            memory: Some(memory),
+            frames: Some(Arc::clone(&self.frames)),
+            ..worker_config(&self.config)
+        };
         let sockets = Box::new(KeptSockets::new(keeper, sockets));
         let shard = spawn_with(config, sockets, self.node.events()).map_err(failed)?;
         self.node.start(shard.clone(), took_over);

@@ -90,7 +90,7 @@ impl Book {
                 }
             }
             // What comes of it takes the recorder out.
-            CommandKind::StopRecording(_) | CommandKind::Release(_) => {}
+            CommandKind::StopRecording(_) | CommandKind::Release(_) | CommandKind::Link(_) => {}
             CommandKind::Audio(_) => {
                 // Whoever waited for audio plays from now on.
                 for leg in self.legs.iter_mut().filter(|leg| !leg.spec.players.is_empty()) {
@@ -271,12 +271,16 @@ impl Leg {
                 rtp.local_sdp = sdp.clone();
                 rtp.is_offer = true;
             }
-            SdpStep::RemoteAnswer => rtp.remote_sdp = step.sdp,
-            SdpStep::Rollback => {
-                if let Some(before) = self.before.take() {
-                    *rtp = before;
-                }
+            SdpStep::RemoteAnswer => {
+                // With that it is agreed: there is nothing to take back.
+                self.before = None;
+                rtp.remote_sdp = step.sdp;
             }
+            SdpStep::Rollback => match self.before.take() {
+                Some(before) if !before.local_sdp.is_empty() => *rtp = before,
+                Some(_) => rtp.remote_sdp = Bytes::new(),
+                None => {}
+            },
         }
     }
 

@@ -71,7 +71,7 @@ enum Inbound {
 
 impl Links {
     /// Listens; call inside the shard's runtime. `epoch` grows with each start of this edge.
-    pub fn start(listening: Listening, epoch: u64, seed: u64) -> Result<Links, ClusterError> {
+    pub fn start(listening: Listening, epoch: u64, seed: [u8; 32]) -> Result<Links, ClusterError> {
         let Listening { socket, identity, authority } = listening;
         let tls = identity.server_config(&[link::ALPN, cluster::join::ALPN])?;
         let tls = QuicServerConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;
@@ -177,7 +177,7 @@ impl Links {
             Inbound::Joined { number, machine, hello, connection, orders } => {
                 let name = process_name(&machine, hello.process);
                 let load = hello.load.clone().unwrap_or_default();
-                let id = self.pool.joined(&name, &load, now);
+                let id = self.pool.joined(&name, &hello.frames_address, &load, now);
                 tracing::info!(
                     worker = name,
                     pid = hello.pid,

@@ -28,7 +28,7 @@ pub use roster::{Roster, Seen};
 /// The workers of an edge.
 pub enum Workers {
     Here(Box<Here>),
-    Linked(Links),
+    Linked(Box<Links>),
 }
 
 impl Workers {
@@ -38,8 +38,8 @@ impl Workers {
     }
 
     /// Those that link to this edge; call inside the shard's runtime.
-    pub fn linked(listening: Listening, epoch: u64, seed: u64) -> Result<Workers, ClusterError> {
-        Links::start(listening, epoch, seed).map(Workers::Linked)
+    pub fn linked(listening: Listening, epoch: u64, seed: [u8; 32]) -> Result<Workers, ClusterError> {
+        Links::start(listening, epoch, seed).map(|links| Workers::Linked(Box::new(links)))
     }
 
     /// Where workers find this edge, if they come from outside.

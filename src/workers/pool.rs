@@ -9,12 +9,15 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
 use dialtone_media::proto::{
-    Command, CommandKind, LegClosed, LegKind, LegSpec, LoadReport, MediaEvent, MediaEventKind, Negotiated, Refusal,
-    Refused, Release, SessionSpec,
+    Command, CommandKind, LegClosed, LegKind, LegSpec, LinkRoute, LoadReport, MediaEvent, MediaEventKind, Negotiated,
+    Refusal, Refused, Release, SessionSpec,
 };
 use dialtone_media::random::Random;
 use dialtone_media::time::Mono;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 
 use super::balancer::{Balancer, Load, TRIES, WorkerId};
 use super::book::Book;
@@ -38,7 +41,7 @@ pub enum Told {
     Moved {
         session_id: u64,
         leg_id: u32,
-        sdp: bytes::Bytes,
+        sdp: Bytes,
     },
     /// The session is lost, and its legs with it.
     Lost {
@@ -77,6 +80,8 @@ pub struct Worker {
     pub id: WorkerId,
     /// Of its machine, and which of its processes.
     pub name: String,
+    /// Where frames of other workers reach it.
+    pub frames_address: String,
     pub state: State,
     pub load: LoadReport,
 }
@@ -99,6 +104,14 @@ struct Placed {
     killed_at: Option<Mono>,
 }
 
+/// A link between two sessions. Where they are on one worker they meet by its key; else their workers are told of each other.
+#[derive(Default)]
+struct Link {
+    ends: Vec<u64>,
+    /// The workers that were told.
+    told: Option<(WorkerId, WorkerId)>,
+}
+
 /// The workers of an edge.
 pub struct Pool {
     epoch: u64,
@@ -108,8 +121,11 @@ pub struct Pool {
     workers: BTreeMap<WorkerId, Worker>,
     next_worker: u32,
     sessions: HashMap<u64, Placed>,
-    /// Where the first session with an end of a link is: the other comes there too, if it can.
-    links: HashMap<u64, u64>,
+    /// Which sessions have an end of a link.
+    links: HashMap<u64, Link>,
+    /// Of the secrets that links between workers are given.
+    secret: [u8; 32],
+    secrets: u64,
     /// Sessions to be opened anew, in the order in which they lost their workers.
     homeless: VecDeque<u64>,
     /// No other of them before then.
@@ -118,17 +134,19 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// `epoch` grows with each start of the edge.
-    pub fn new(epoch: u64, seed: u64) -> Pool {
+    /// `epoch` grows with each start of the edge; `seed` is a secret.
+    pub fn new(epoch: u64, seed: [u8; 32]) -> Pool {
         Pool {
             epoch,
             next_command: 0,
-            random: Random::new(seed, epoch),
+            random: Random::new(u64::from_be_bytes(seed[..8].try_into().expect("eight of thirty-two")), epoch),
             balancer: Balancer::new(1),
             workers: BTreeMap::new(),
             next_worker: 0,
             sessions: HashMap::new(),
             links: HashMap::new(),
+            secret: seed,
+            secrets: 0,
             homeless: VecDeque::new(),
             paced_until: Mono(0),
             out: VecDeque::new(),
@@ -173,12 +191,13 @@ impl Pool {
     }
 
     /// A worker is linked, anew or again.
-    pub fn joined(&mut self, name: &str, load: &LoadReport, now: Mono) -> WorkerId {
+    pub fn joined(&mut self, name: &str, frames_address: &str, load: &LoadReport, now: Mono) -> WorkerId {
         let id = self.id_of(name).unwrap_or_else(|| {
             self.next_worker += 1;
             WorkerId(self.next_worker)
         });
-        let worker = Worker { id, name: name.to_owned(), state: State::Active, load: load.clone() };
+        let frames_address = frames_address.to_owned();
+        let worker = Worker { id, name: name.to_owned(), frames_address, state: State::Active, load: load.clone() };
         self.workers.insert(id, worker);
         self.reported(id, load);
         // It may have its sessions still: they are opened where they are.
@@ -278,15 +297,20 @@ impl Pool {
             return self.out.extend(told.into_iter().map(|event| Output::Told(Told::Event(event))));
         };
         placed.book.command(command_id, &kind, now);
-        for key in links_of(&kind) {
-            self.links.entry(key).or_insert(session_id);
-            placed.links.push(key);
-        }
         let worker = placed.worker;
+        let links: Vec<u64> = links_of(&kind).collect();
+        for key in &links {
+            placed.links.push(*key);
+            let ends = &mut self.links.entry(*key).or_default().ends;
+            if !ends.contains(&session_id) {
+                ends.push(session_id);
+            }
+        }
         let is_release = matches!(kind, CommandKind::Release(_));
         if placed.homeless_since.is_none() {
             let command = Command { command_id, session_id, owner_epoch: self.epoch, kind: Some(kind) };
             self.out.push_back(Output::Command { worker, command });
+            links.into_iter().for_each(|key| self.connect(key));
             if is_release {
                 self.out.push_back(Output::Close { worker, session_id });
             }
@@ -319,7 +343,9 @@ impl Pool {
                 MediaEventKind::Negotiated(told) if told.command_id == reopened => {
                     return self.reopened(session_id, told.leg_id, &told.sdp.clone());
                 }
-                MediaEventKind::Refused(told) if told.command_id == reopened => {
+                MediaEventKind::Refused(told)
+                    if told.command_id == reopened && placed.book.opened_by(told.leg_id).is_none() =>
+                {
                     tracing::warn!(session_id, text = told.text, "a leg could not be restored");
                     return self.give_up(session_id);
                 }
@@ -342,7 +368,7 @@ impl Pool {
         }
     }
 
-    fn reopened(&mut self, session_id: u64, leg_id: u32, sdp: &bytes::Bytes) {
+    fn reopened(&mut self, session_id: u64, leg_id: u32, sdp: &Bytes) {
         let Some(placed) = self.sessions.get_mut(&session_id) else { return };
         if let Some(command_id) = placed.book.opened_by(leg_id) {
             // The call still waits for the first word of this leg: this is it.
@@ -361,7 +387,7 @@ impl Pool {
     /// Chooses a worker for a new session; false where nobody has room.
     fn place(&mut self, session_id: u64, spec: &SessionSpec) -> bool {
         let units = u32::try_from(spec.legs.len().max(1)).unwrap_or(u32::MAX);
-        let other_end = |key| Some(self.sessions.get(self.links.get(&key)?)?.worker);
+        let other_end = |key| Some(self.sessions.get(self.links.get(&key)?.ends.first()?)?.worker);
         let beside = spec.legs.iter().filter_map(link_of).find_map(other_end);
         let random = &mut self.random;
         let worker = match beside.filter(|worker| self.balancer.takes(*worker, units)) {
@@ -422,6 +448,44 @@ impl Pool {
             let command = Command { command_id, session_id, owner_epoch, kind: Some(kind) };
             self.out.push_back(Output::Command { worker, command });
         }
+        let links = placed.links.clone();
+        links.into_iter().for_each(|key| self.connect(key));
+    }
+
+    /// Both ends of a link may have a worker by now: if they are two, each is told of the other, with a fresh secret.
+    fn connect(&mut self, key: u64) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let [one, other] = link.ends[..] else { return };
+        let home = |session| {
+            self.sessions.get(&session).filter(|placed| placed.homeless_since.is_none()).map(|placed| placed.worker)
+        };
+        let (Some(first), Some(second)) = (home(one), home(other)) else { return };
+        let is_here = first == second;
+        if is_here && link.told.is_none() {
+            return;
+        }
+        link.told = (!is_here).then_some((first, second));
+        let secret = self.fresh_secret();
+        // An empty address: they meet by the key.
+        let address_of = |id| match self.workers.get(&id) {
+            Some(worker) if !is_here => worker.frames_address.clone(),
+            _ => String::new(),
+        };
+        let ends = [(one, first, address_of(second), true), (other, second, address_of(first), false)];
+        for (session_id, worker, address, is_first) in ends {
+            self.next_command += 1;
+            let kind = CommandKind::Link(LinkRoute { key, address, secret: secret.clone(), is_first });
+            let command =
+                Command { command_id: self.next_command, session_id, owner_epoch: self.epoch, kind: Some(kind) };
+            self.out.push_back(Output::Command { worker, command });
+        }
+    }
+
+    fn fresh_secret(&mut self) -> Bytes {
+        self.secrets += 1;
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("a key of any length is one");
+        mac.update(&self.secrets.to_be_bytes());
+        Bytes::copy_from_slice(&mac.finalize().into_bytes())
     }
 
     /// A call lets go of a session that has no worker: it is told what a worker would have told.
@@ -443,8 +507,11 @@ impl Pool {
     fn forget(&mut self, session_id: u64) {
         let Some(placed) = self.sessions.remove(&session_id) else { return };
         for key in placed.links {
-            if self.links.get(&key) == Some(&session_id) {
-                self.links.remove(&key);
+            if let Some(link) = self.links.get_mut(&key) {
+                link.ends.retain(|end| *end != session_id);
+                if link.ends.is_empty() {
+                    self.links.remove(&key);
+                }
             }
         }
     }

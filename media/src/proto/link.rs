@@ -38,6 +38,9 @@ pub struct Hello {
     /// Which of the processes of its machine: a machine has one certificate, and each process its own link.
     #[prost(uint32, tag = "7")]
     pub process: u32,
+    /// Where frames of other workers reach it, IP:PORT.
+    #[prost(string, tag = "8")]
+    pub frames_address: String,
 }
 
 /// An edge takes a worker.

@@ -59,7 +59,7 @@ pub fn unknown(command: &Command) -> Vec<MediaEvent> {
         Some(CommandKind::Record(spec)) => vec![ended(spec.recorder_id, recording::leg_of(spec))],
         Some(CommandKind::StopRecording(id) | CommandKind::ResumeRecording(id)) => vec![ended(*id, 0)],
         Some(CommandKind::PauseRecording(pause)) => vec![ended(pause.recorder_id, 0)],
-        Some(CommandKind::Open(_) | CommandKind::Audio(_)) | None => Vec::new(),
+        Some(CommandKind::Open(_) | CommandKind::Audio(_) | CommandKind::Link(_)) | None => Vec::new(),
     }
 }
 
@@ -88,7 +88,7 @@ impl Session {
             Some(CommandKind::PauseRecording(pause)) => self.pause_recording(pause),
             Some(CommandKind::ResumeRecording(recorder)) => self.resume_recording(*recorder),
             Some(CommandKind::Release(_)) => self.release(),
-            Some(CommandKind::Audio(_)) | None => {}
+            Some(CommandKind::Audio(_) | CommandKind::Link(_)) | None => {}
         }
         self.rewire();
         self.wake_room();

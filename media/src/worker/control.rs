@@ -39,8 +39,10 @@ impl Shard {
 
     pub fn take_command(&mut self, command: &Command, now: Mono) {
         self.is_stale = true;
-        if let Some(CommandKind::Audio(audio)) = &command.kind {
-            return self.take_audio(command, audio, now);
+        match &command.kind {
+            Some(CommandKind::Audio(audio)) => return self.take_audio(command, audio, now),
+            Some(CommandKind::Link(route)) => return self.far.iter_mut().for_each(|far| far.set(route)),
+            _ => {}
         }
         let id = SessionId(command.session_id);
         let index = match (self.by_id.get(&id), &command.kind) {
@@ -150,7 +152,7 @@ impl Shard {
 
     /// After a command: sockets and links are those of the legs that there are.
     fn reconcile(&mut self, index: usize, now: Mono) {
-        let Shard { sessions, net, links, .. } = self;
+        let Shard { sessions, net, links, far, .. } = self;
         let Some(Entry { session, endpoints, links: linked, .. }) = sessions.get_mut(index) else { return };
         endpoints.retain(|(leg, endpoint)| {
             let port = net.endpoint(*endpoint).map(|endpoint| endpoint.port);
@@ -168,7 +170,9 @@ impl Shard {
             }
         }
         for link in before.into_iter().filter(|link| !linked.contains(link)) {
-            unlink(links, link, index);
+            if unlink(links, link, index) {
+                far.iter_mut().for_each(|far| far.forget(link));
+            }
         }
     }
 
@@ -183,7 +187,9 @@ impl Shard {
             self.net.close(endpoint, now);
         }
         for link in entry.links {
-            unlink(&mut self.links, link, index);
+            if unlink(&mut self.links, link, index) {
+                self.far.iter_mut().for_each(|far| far.forget(link));
+            }
         }
     }
 
@@ -214,11 +220,13 @@ impl Shard {
     }
 }
 
-fn unlink(links: &mut HashMap<LinkKey, Vec<usize>>, link: LinkKey, index: usize) {
-    if let Some(ends) = links.get_mut(&link) {
-        ends.retain(|end| *end != index);
-        if ends.is_empty() {
-            links.remove(&link);
-        }
+/// True where that was the last end here.
+fn unlink(links: &mut HashMap<LinkKey, Vec<usize>>, link: LinkKey, index: usize) -> bool {
+    let Some(ends) = links.get_mut(&link) else { return false };
+    ends.retain(|end| *end != index);
+    let was_last = ends.is_empty();
+    if was_last {
+        links.remove(&link);
     }
+    was_last
 }

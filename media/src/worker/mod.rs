@@ -11,6 +11,7 @@
 mod clock;
 mod control;
 mod counters;
+mod far;
 pub mod link;
 mod local;
 mod memory;
@@ -66,6 +67,8 @@ pub struct Config {
     pub recordings: PathBuf,
     /// Where legs are written down for whoever takes this worker's place, if somebody may.
     pub memory: Option<Memory>,
+    /// Where frames of other workers come, if there are any.
+    pub frames: Option<Arc<std::net::UdpSocket>>,
     /// Of SSRCs and first sequence numbers: random, and new in each process.
     pub seed: u64,
 }

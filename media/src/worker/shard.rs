@@ -19,6 +19,7 @@ use slab::Slab;
 use super::clock::Clock;
 use super::control::Control;
 use super::counters::{LATENESS_BOUNDS_US, Shared, Tally};
+use super::far::FarLinks;
 use super::memory::Memory;
 use super::net::{Net, of_token};
 use super::recordings::{RecordingKey, Recordings};
@@ -46,6 +47,8 @@ pub(super) struct Shard {
     pub by_id: HashMap<SessionId, usize>,
     /// Which sessions have an end of a link: two, once both are here.
     pub links: HashMap<LinkKey, Vec<usize>>,
+    /// And those whose other end is elsewhere.
+    pub far: Option<FarLinks>,
     pub clips: Clips,
     pub recordings: Recordings,
     /// How many sessions there have been: tells those apart that had one place.
@@ -105,6 +108,7 @@ impl Shard {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let registry = poll.registry().try_clone()?;
+        let far = config.frames.as_ref().map(|socket| FarLinks::new(socket, poll.registry(), FRAMES)).transpose()?;
         let net = Net::new(config.address, config.ports.clone(), config.kept_sockets, sockets, registry);
         shared.set_free_legs(net.free_legs());
         shared.set_all_legs(net.free_legs());
@@ -120,6 +124,7 @@ impl Shard {
             sessions: Slab::new(),
             by_id: HashMap::new(),
             links: HashMap::new(),
+            far,
             generations: 0,
             poll,
             clock: Clock,
@@ -187,13 +192,16 @@ impl Shard {
         let now = self.clock.now();
         let mut woken = false;
         for _ in 0..self.unread.len() {
-            if let Some(token) = self.unread.pop_front() {
-                self.read(token, now);
+            match self.unread.pop_front() {
+                Some(FRAMES) => self.read_frames(now),
+                Some(token) => self.read(token, now),
+                None => {}
             }
         }
         for event in polled {
             match event.token() {
                 WAKER => woken = true,
+                FRAMES => self.read_frames(now),
                 token => self.read(token, now),
             }
         }
@@ -206,6 +214,24 @@ impl Shard {
         self.deliver_frames(now);
         self.publish(now, false);
         mark(self.config.memory.as_ref(), 0);
+    }
+
+    /// Reads what other workers sent until there is no more, or has had its turn.
+    fn read_frames(&mut self, now: Mono) {
+        for _ in 0..PACKETS_A_TURN * 16 {
+            let Some((link, frame)) = self.far.as_mut().and_then(FarLinks::receive) else { return };
+            let Some(to) = self.links.get(&link).and_then(|ends| ends.first()).copied() else { continue };
+            self.take_frame(to, link, &frame, now);
+        }
+        self.unread.push_back(FRAMES);
+    }
+
+    fn take_frame(&mut self, to: usize, link: LinkKey, frame: &Frame, now: Mono) {
+        let Some(entry) = self.sessions.get_mut(to) else { return };
+        match guarded(|| entry.session.handle_frame(link, frame, now)) {
+            Ok(()) => self.flush(to, now),
+            Err(Panicked) => self.bury(to, now),
+        }
     }
 
     /// Reads a socket until it is empty, or has had its turn.
@@ -372,11 +398,10 @@ impl Shard {
             for _ in 0..self.frames.len() {
                 let Some((from, link, frame)) = self.frames.pop_front() else { break };
                 let ends = self.links.get(&link).map_or(&[][..], Vec::as_slice);
-                let Some(to) = ends.iter().copied().find(|end| *end != from) else { continue };
-                let Some(entry) = self.sessions.get_mut(to) else { continue };
-                match guarded(|| entry.session.handle_frame(link, &frame, now)) {
-                    Ok(()) => self.flush(to, now),
-                    Err(Panicked) => self.bury(to, now),
+                match (ends.iter().copied().find(|end| *end != from), &mut self.far) {
+                    (Some(to), _) => self.take_frame(to, link, &frame, now),
+                    (None, Some(far)) => far.send(link, &frame),
+                    (None, None) => {}
                 }
             }
         }
@@ -424,6 +449,7 @@ pub(super) fn mark(memory: Option<&Memory>, session: u64) {
 }
 
 const WAKER: Token = Token(usize::MAX);
+const FRAMES: Token = Token(usize::MAX - 1);
 /// No RTP of ours or a peer's is longer; a datagram that is, is cut off by the kernel and dropped as junk.
 const BUFFER: usize = 2048;
 const POLLED: usize = 1024;

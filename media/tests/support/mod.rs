@@ -62,6 +62,7 @@ impl Worker {
             max_sessions: 1000,
             recordings: std::env::temp_dir().join(format!("dialtone-test-{}-{first}", std::process::id())),
             memory: None,
+            frames: None,
             seed: 7,
         };
         change(&mut config);

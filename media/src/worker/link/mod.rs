@@ -31,6 +31,8 @@ pub struct About {
     pub process: u32,
     /// Where its media is.
     pub media_address: String,
+    /// Where frames of other workers reach it.
+    pub frames_address: String,
 }
 
 /// Why an edge is not spoken with any more.
@@ -186,7 +188,7 @@ impl Node {
     async fn control(&self, connection: &Connection) -> Result<(), LinkError> {
         let (send, receive) = connection.open_bi().await?;
         let (mut send, mut receive) = (Outgoing::new(send), Incoming::new(receive));
-        let About { build, process, media_address } = self.inner.about.clone();
+        let About { build, process, media_address, frames_address } = self.inner.about.clone();
         let hello = Hello {
             oldest: link::OLDEST,
             newest: link::NEWEST,
@@ -194,6 +196,7 @@ impl Node {
             process,
             pid: std::process::id(),
             media_address,
+            frames_address,
             load: Some(self.load()),
         };
         send.send(&FromWorker { kind: Some(FromWorkerKind::Hello(hello)) }).await?;
