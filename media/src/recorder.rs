@@ -23,7 +23,8 @@ pub struct Recorder {
     leg: Option<LegId>,
     channels: u8,
     file: FileName,
-    goes_on: bool,
+    /// The samples of each channel that there should be already.
+    goes_on: Option<u64>,
     max_length: u64,
     silence_timeout: Option<u64>,
     trims: bool,
@@ -88,8 +89,9 @@ enum Asked {
 /// What is to be done with a recording's file, in order.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FileStep<'a> {
-    /// Make it, with the right to read it for nobody else. One that exists is an error, unless it is to be gone on with.
-    Create { file: &'a FileName, channels: u8, goes_on: bool },
+    /// Make it, with the right to read it for nobody else. One that exists is an error, unless it is to be gone on with: then
+    /// what is missing of so many samples of each channel, of the time between two workers, is silence.
+    Create { file: &'a FileName, channels: u8, goes_on: Option<u64> },
     /// Samples, those of two channels in turn.
     Write(&'a [i16]),
     /// It is over; `cut` samples of each channel at its end are not wanted.
@@ -157,7 +159,8 @@ impl Recorder {
             leg,
             channels,
             file,
-            goes_on: spec.offset_ms > 0,
+            // How much silence was left out is not known here: none is put in.
+            goes_on: (spec.offset_ms > 0).then(|| if spec.trim_silence { 0 } else { samples(spec.offset_ms) }),
             max_length: longest,
             silence_timeout: (spec.silence_timeout_ms > 0).then(|| samples(spec.silence_timeout_ms)),
             trims: spec.trim_silence,
@@ -168,7 +171,8 @@ impl Recorder {
             paused: spec.paused.map(|_| spec.paused()),
             pauses: VecDeque::new(),
             silent: 0,
-            voiced: false,
+            // Of one that goes on nobody knows that nobody spoke in it.
+            voiced: spec.offset_ms > 0,
             held: VecDeque::new(),
             written: 0,
             written_at_voice: 0,

@@ -1,21 +1,32 @@
 """Media workers are killed while calls run: on one machine nobody hears it, and nobody is told."""
 
+import http.server
+import io
+import json
 import os
 import pathlib
 import signal
 import sys
 import threading
 import time
+import urllib.parse
+import wave
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import numpy
+import requests
+
 from lib import rtp
 from lib.scenario import Scenario, wait_for
-from lib.server import Server, base_config, number, trunk
+from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config, number, trunk
 from lib.sip import Phone, sdp
 
-SIP, HTTP = ("127.0.0.1", 14860), "127.0.0.1:14840"
-ECHO, SONG, ASK, TAPE, ROOM, LATE = (f"+1555600000{digit}" for digit in range(6))
+SIP, HTTP, APP = ("127.0.0.1", 14860), "127.0.0.1:14840", 14845
+ECHO, SONG, ASK, TAPE, ROOM = (f"+1555600000{digit}" for digit in range(5))
+URL = f"http://127.0.0.1:{APP}"
+# What is heard is what was sent: nothing else correlates as well.
+ENOUGH = 0.85
 
 
 def config(workers):
@@ -25,23 +36,72 @@ def config(workers):
         "14900-15199",
         more=trunk("phones", **{"from": ["127.0.0.1"]})
         + number(ECHO, "<Echo/>")
-        + number(SONG, f'<Play digits="{"1w" * 40}"/>')
-        + number(ASK, '<Gather numDigits="4" timeout="15" actionOnEmptyResult="true"><Pause length="15"/></Gather>')
-        + number(TAPE, '<Record maxLength="30" timeout="0" playBeep="false" trim="do-not-trim"/>')
-        + number(ROOM, "<Dial><Conference beep=\"false\">failover</Conference></Dial>"),
+        + number(SONG, voice_url=f"{URL}/song")
+        + number(ASK, voice_url=f"{URL}/ask")
+        + number(TAPE, voice_url=f"{URL}/tape")
+        + number(ROOM, '<Dial><Conference beep="false">failover</Conference></Dial>'),
     )
     return text.replace("[media]\n", f"[media]\nworkers = {workers}\n")
+
+
+class Application(http.server.ThreadingHTTPServer):
+    """Gives out documents and a song, and keeps what it is told."""
+
+    documents = {
+        "/song": "<Play>song.wav</Play>",
+        "/ask": '<Gather numDigits="4" timeout="20" action="/digits"><Pause length="20"/></Gather>',
+        "/digits": "<Hangup/>",
+        "/tape": '<Record maxLength="60" timeout="0" playBeep="false" trim="do-not-trim" recordingStatusCallback="/taped"/>',
+    }
+
+    def __init__(self):
+        self.forms = []
+        self.tune = rtp.noise(8, 77)
+        super().__init__(("127.0.0.1", APP), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def told(self, path, seconds=5):
+        """The first form that came to a path."""
+        return wait_for(lambda: next((form for asked, form in list(self.forms) if asked == path), None), seconds, path)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+        path = urllib.parse.urlsplit(self.path).path
+        self.server.forms.append((path, dict(urllib.parse.parse_qsl(body, keep_blank_values=True))))
+        self.answer("text/xml", f"<Response>{self.server.documents.get(path, '')}</Response>".encode())
+
+    def do_GET(self):
+        file = io.BytesIO()
+        with wave.open(file, "wb") as out:
+            out.setnchannels(1)
+            out.setsampwidth(2)
+            out.setframerate(8000)
+            out.writeframes(numpy.asarray(self.server.tune, "<i2").tobytes())
+        self.answer("audio/wav", file.getvalue())
+
+    def answer(self, kind, body):
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
 
 
 class Leg:
     """A caller who talks all the time, and hears."""
 
-    def __init__(self, called, payload=rtp.ulaw_encode(rtp.noise(2, 1))):
+    def __init__(self, called, said=None):
+        self.said = said or rtp.noise(2, 1)
         self.media = rtp.Rtp()
         self.phone = Phone(SIP, "+15556100001")
         self.call = self.phone.invite(called, sdp(self.media.host, self.media.port)).accepted()
         self.media.remote = self.call.answer.media()
-        self.payload, self.is_talking = payload, True
+        self.payload, self.is_talking = rtp.ulaw_encode(self.said), True
         self.talker = threading.Thread(target=self._talk, daemon=True)
         self.talker.start()
 
@@ -49,7 +109,7 @@ class Leg:
         due, at = time.monotonic(), 0
         while self.is_talking:
             self.media.send(self.payload[at : at + rtp.FRAME])
-            at = (at + rtp.FRAME) % (len(self.payload) - rtp.FRAME)
+            at = (at + rtp.FRAME) % len(self.payload)
             due += 0.02
             time.sleep(max(0.0, due - time.monotonic()))
 
@@ -71,12 +131,11 @@ class Failover:
         self.scenario = scenario
 
     def start(self):
+        self.app = Application()
         self.server = Server(self.scenario, config(2)).start()
         wait_for(lambda: len(self.workers("active")) == 2 and self.workers("standby"), 5, "two workers and a standby")
 
     def workers(self, state=None):
-        import json
-
         code, text = self.server.run("workers", "--config", "dialtone.toml", "--json")
         self.scenario.equal(code, 0, f"dialtone workers: {text}")
         return [worker for worker in json.loads(text)["workers"] if state in (None, worker["state"])]
@@ -112,11 +171,109 @@ class Failover:
         check(all(caller.media.packets[-1].at > last - 0.3 for caller in callers), "everybody hears still")
         for caller in callers:
             caller.end()
-        wait_for(lambda: not self.server.live(), 5, "the calls to end")
+        self.after()
         ended = self.server.calls()[:legs]
         equal({call["status"] for call in ended}, {"completed"}, "how they ended")
         self.summary = f"{len(busy)} workers killed under {legs} calls: largest gap {worst * 1000:.0f} ms, without a kill {usual * 1000:.0f} ms"
         return self.summary
+
+
+    def worker_of(self, sessions=1):
+        """The one worker that has sessions."""
+        def look():
+            found = [worker for worker in self.workers("active") if worker["sessions"]]
+            return len(found) == 1 and found[0]["sessions"] == sessions and found[0]
+
+        return wait_for(look, 3, "the session to be told")
+
+    def after(self, seconds=0):
+        """Everything that was heard is over, and there is a standby again."""
+        wait_for(lambda: not self.server.live() and self.workers("standby"), 5, "the calls to end")
+        wait_for(lambda: not any(worker["sessions"] for worker in self.workers()), 5, "the sessions to end")
+
+    def song(self):
+        """A prompt goes on where it was."""
+        self.after()
+        caller = Leg(SONG)
+        time.sleep(2.5)
+        self.kill(self.worker_of())
+        time.sleep(4)
+        heard = caller.media.heard()
+        tune = self.app.tune
+        places = [rtp.best_match(tune[part * 8000 : part * 8000 + 8000], heard) for part in (0, 1, 4, 5)]
+        self.scenario.check(all(match >= ENOUGH for match, _ in places), f"how well each second is heard: {places}")
+        steps = [at - places[0][1] - part * 8000 for (_, at), part in zip(places, (0, 1, 4, 5))]
+        self.scenario.check(all(abs(step) <= 800 for step in steps), f"samples by which it is late: {steps}")
+        caller.end()
+        return f"it is {max(map(abs, steps)) / 8:.0f} ms late after a kill"
+
+    def ask(self):
+        """Digits that were pressed before count."""
+        self.after()
+        caller = Leg(ASK)
+        time.sleep(0.3)
+        caller.is_talking = False
+        caller.talker.join(1)
+        caller.media.press("12")
+        time.sleep(1.2)
+        self.kill(self.worker_of())
+        time.sleep(0.2)
+        caller.media.press("34")
+        self.scenario.equal(self.app.told("/digits")["Digits"], "1234", "Digits")
+        caller.call.wait_bye()
+        caller.media.close()
+
+    def tape(self):
+        """A recording goes on in its file, as long as the call was."""
+        self.after()
+        caller = Leg(TAPE, rtp.noise(12, 5))
+        time.sleep(3.5)
+        self.kill(self.worker_of())
+        time.sleep(3.5)
+        caller.end()
+        told = self.app.told("/taped")
+        self.scenario.equal(told["RecordingStatus"], "completed", "RecordingStatus")
+        data = requests.get(told["RecordingUrl"] + ".wav", auth=(ACCOUNT, AUTH_TOKEN), timeout=5).content
+        with wave.open(io.BytesIO(data)) as file:
+            samples = numpy.frombuffer(file.readframes(file.getnframes()), "<i2")
+        places = [rtp.best_match(caller.said[part * 8000 : part * 8000 + 8000], samples) for part in (1, 5)]
+        self.scenario.check(all(match >= ENOUGH for match, _ in places), f"how well each second is heard: {places}")
+        gone = places[1][1] - places[0][1] - 4 * 8000
+        self.scenario.check(abs(gone) <= 1600, f"samples that are missing: {-gone}")
+        return f"{len(samples) / 8000:.1f} s, {gone / 8:.0f} ms off after a kill"
+
+    def room(self, members=4):
+        """Who meets in a conference hears the others, on whatever workers they are."""
+        self.after()
+        callers = [Leg(ROOM, rtp.noise(3, 50 + seed, 3000)) for seed in range(members)]
+        time.sleep(1.5)
+        places = {worker["id"]: worker["sessions"] for worker in self.workers("active")}
+
+        def hears(since):
+            for listener in callers:
+                heard = []
+                for packet in sorted((it for it in list(listener.media.packets) if it.at >= since), key=lambda it: it.sequence):
+                    heard.extend(rtp.ulaw_decode(packet.payload))
+                for speaker in callers:
+                    match = max(rtp.correlation(speaker.said[at : at + 8000], heard) for at in (0, 8000, 16000))
+                    # Three others speak too: a third of what is heard is each of them.
+                    wanted = match >= 0.4 if speaker is not listener else match < 0.3
+                    self.scenario.check(wanted, f"{callers.index(listener)} hears {callers.index(speaker)}: {match:.2f}")
+
+        since = time.monotonic()
+        time.sleep(3.2)
+        hears(since)
+        for worker in self.workers("active"):
+            wait_for(lambda: self.workers("standby"), 5, "a standby")
+            if worker["sessions"]:
+                self.kill(worker)
+                time.sleep(0.5)
+        since = time.monotonic()
+        time.sleep(3.2)
+        hears(since)
+        for caller in callers:
+            caller.end()
+        return f"sessions by worker: {sorted(places.values())}"
 
 
 def main():
@@ -124,6 +281,10 @@ def main():
         failover = Failover(scenario)
         scenario.step("start", failover.start)
         scenario.step("echo", failover.echo)
+        scenario.step("song", failover.song)
+        scenario.step("ask", failover.ask)
+        scenario.step("tape", failover.tape)
+        scenario.step("room", failover.room)
         scenario.summary = getattr(failover, "summary", "")
 
 

@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize};
 use crate::events::{CallStatus, Completed, Direction, EndedBy, EventKind, Initiated, LastRecording, Media};
 use crate::ids::{AccountSid, BranchId, CallSid};
 use crate::twiml::{
-    BranchSpec, Endpoint, Interpreter, NewDocument, Precondition, RecordingSpec, StatusCallback, VerbInput,
+    BranchEvent, BranchSpec, Endpoint, Interpreter, NewDocument, Precondition, RecordingSpec, StatusCallback, VerbInput,
 };
 
 use children::Child;
@@ -169,6 +169,8 @@ struct Ending {
     sip_status: u16,
     /// Without statistics by then, the event is published without them.
     publish_by: Mono,
+    /// For the parent, once the end is published: what its application is told then is true already.
+    for_parent: Option<BranchEvent>,
 }
 
 /// The longest that an answered leg may last, as at Twilio.
@@ -478,7 +480,8 @@ impl Call {
             return;
         }
         self.leg.signalling = Signalling::Ended;
-        self.ending = Some(Ending { status, ended_by, sip_status, publish_by: now.mono + MEDIA_PATIENCE });
+        let for_parent = Some(self.end_for_parent(status, sip_status, now));
+        self.ending = Some(Ending { status, ended_by, sip_status, publish_by: now.mono + MEDIA_PATIENCE, for_parent });
         self.verb_timer = None;
         self.required = None;
         if self.leg.media == MediaState::Lost {
@@ -486,8 +489,6 @@ impl Call {
         } else {
             effects.push(Effect::Media(proto::CommandKind::DropLeg(self.opening.leg_id)));
         }
-        let end = self.end_for_parent(status, sip_status, now);
-        self.tell_parent(end, effects);
         self.run(VerbInput::HungUp, now, effects);
     }
 
@@ -510,7 +511,8 @@ impl Call {
     }
 
     fn complete(&mut self, media: Media, effects: &mut Vec<Effect>) {
-        let Some(ending) = self.ending.as_ref().filter(|_| !self.is_published) else { return };
+        let Some(ending) = self.ending.as_mut().filter(|_| !self.is_published) else { return };
+        let for_parent = ending.for_parent.take();
         let completed = Completed {
             status: ending.status,
             sip_status: ending.sip_status,
@@ -520,6 +522,9 @@ impl Call {
         };
         self.publish(EventKind::Completed(Box::new(completed)), effects);
         self.is_published = true;
+        if let Some(end) = for_parent {
+            self.tell_parent(end, effects);
+        }
     }
 
     fn finish_if_over(&mut self, effects: &mut Vec<Effect>) {

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
@@ -109,6 +110,16 @@ enum Part {
     Standby,
 }
 
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Part::Edge => "edge",
+            Part::Worker(_) => "worker",
+            Part::Standby => "standby",
+        }
+    }
+}
+
 struct Child {
     part: Part,
     pid: Option<Pid>,
@@ -127,6 +138,8 @@ struct Place {
 
 struct Keeper {
     plan: Plan,
+    /// What is installed there is what the next child runs: an upgrade takes effect process by process.
+    program: PathBuf,
     events: mpsc::Sender<Event>,
     children: BTreeMap<u32, Child>,
     /// How many there have been.
@@ -147,6 +160,7 @@ impl Keeper {
         });
         let places = places.collect::<io::Result<_>>()?;
         Ok(Keeper {
+            program: std::env::current_exe()?,
             plan,
             events,
             children: BTreeMap::new(),
@@ -274,7 +288,7 @@ impl Keeper {
             return Ok(());
         }
         let too_soon = child.since.elapsed() < TOO_SOON;
-        tracing::error!(process, part = ?child.part, "a child process died");
+        tracing::warn!(process, part = child.part.name(), "a child process is gone; another takes its place");
         if let Part::Worker(place) = child.part
             && let Some(standby) = self.standby()
         {
@@ -315,7 +329,7 @@ impl Keeper {
         self.processes += 1;
         let process = self.processes;
         let (channel, theirs) = channel::pair()?;
-        let mut command = Command::new(std::env::current_exe()?);
+        let mut command = Command::new(&self.program);
         command.args(&self.plan.arguments).env(ENVIRONMENT, theirs.as_raw_fd().to_string());
         command.env(PROCESS, format!("{}{process}", if part == Part::Edge { "edge-" } else { "worker-" }));
         let end = theirs.as_raw_fd();

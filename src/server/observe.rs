@@ -77,14 +77,15 @@ impl Observed {
             metrics::counter!("dialtone_rtp_dropped_packets_total", "reason" => reason.name()).absolute(dropped);
         }
         let workers = self.roster.workers();
-        let (mut used, mut capacity) = (0, 0);
+        let (mut used, mut all) = (0, 0);
         for worker in &workers {
-            used += worker.load.used;
-            capacity += worker.load.capacity;
+            let legs = worker.load.totals.as_ref().map_or(0, |totals| totals.all_legs);
+            all += legs;
+            used += legs.saturating_sub(worker.load.free_legs);
             metrics::gauge!("dialtone_worker_sessions", "worker" => worker.name.clone()).set(worker.load.sessions);
             metrics::gauge!("dialtone_worker_capacity", "worker" => worker.name.clone()).set(worker.load.capacity);
         }
-        metrics::gauge!("dialtone_media_capacity_ratio").set(f64::from(used) / f64::from(capacity.max(1)));
+        metrics::gauge!("dialtone_media_capacity_ratio").set(f64::from(used) / f64::from(all.max(1)));
         for (codec, legs) in Codec::ALL.into_iter().zip(counters.legs_by_codec) {
             metrics::gauge!("dialtone_media_sessions", "kind" => "sip", "codec" => codec.name().to_lowercase())
                 .set(legs as f64);

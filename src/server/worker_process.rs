@@ -51,7 +51,8 @@ pub async fn run(config: Config, process: u32, join: Option<Join>, keeper: Chann
         worker.dial(join);
     }
     let mut inheriting: Option<Inheriting> = None;
-    let drained = node.drained();
+    let patience = worker.config.server.drain_timeout;
+    let drained = node.drained(patience);
     tokio::pin!(drained);
     loop {
         let message = tokio::select! {

@@ -35,8 +35,8 @@ pub struct Balancer {
 struct Seen {
     id: WorkerId,
     load: Load,
-    /// Units that were placed on it from here since its report.
-    placed: u32,
+    /// Units that were placed on it from here since its report, less those that were given back.
+    placed: i64,
     /// It has refused a session since its report.
     has_refused: bool,
 }
@@ -44,7 +44,8 @@ struct Seen {
 impl Seen {
     /// What is in use by now, as far as can be told.
     fn used(&self, edges: u32) -> u64 {
-        u64::from(self.load.used) + u64::from(edges) * u64::from(self.placed)
+        let since = i64::from(edges).saturating_mul(self.placed);
+        u64::try_from(i64::from(self.load.used).saturating_add(since)).unwrap_or(0)
     }
 
     fn takes(&self, units: u32, edges: u32) -> bool {
@@ -96,7 +97,7 @@ impl Balancer {
             false => first,
         };
         let seen = &mut self.workers[chosen];
-        seen.placed += units;
+        seen.placed += i64::from(units);
         Some(seen.id)
     }
 
@@ -108,7 +109,14 @@ impl Balancer {
     /// Counts a session that was given to a worker without a choice.
     pub fn given(&mut self, id: WorkerId, units: u32) {
         if let Some(seen) = self.workers.iter_mut().find(|known| known.id == id) {
-            seen.placed += units;
+            seen.placed += i64::from(units);
+        }
+    }
+
+    /// A session is over.
+    pub fn given_back(&mut self, id: WorkerId, units: u32) {
+        if let Some(seen) = self.workers.iter_mut().find(|known| known.id == id) {
+            seen.placed -= i64::from(units);
         }
     }
 
@@ -120,7 +128,7 @@ impl Balancer {
     /// The worker that was chosen has refused the session: it is full.
     pub fn refused(&mut self, id: WorkerId, units: u32) {
         if let Some(seen) = self.workers.iter_mut().find(|known| known.id == id) {
-            seen.placed = seen.placed.saturating_sub(units);
+            seen.placed -= i64::from(units);
             seen.has_refused = true;
         }
     }
@@ -171,6 +179,12 @@ mod tests {
         move |below| numbers.next().expect("a draw was foreseen").min(below - 1)
     }
 
+    impl Balancer {
+        fn used(&self, id: WorkerId) -> u64 {
+            self.workers.iter().find(|seen| seen.id == id).unwrap().used(self.edges)
+        }
+    }
+
     #[test]
     fn less_full_of_two_takes_the_session_by_its_share() {
         // 60 of 100 is more than 80 of 200.
@@ -188,6 +202,11 @@ mod tests {
         assert_eq!(balancer.place(1, &[], draws(&[0, 0])), Some(WorkerId(1)));
         balancer.report(WorkerId(0), load(11, 100));
         assert_eq!(balancer.place(1, &[], draws(&[0, 0])), Some(WorkerId(0)), "the report has the last word");
+        assert_eq!(balancer.place(1, &[], draws(&[0, 0])), Some(WorkerId(0)));
+        // 11 and six are more than 12 and three, until the sessions are over, and one of before the report.
+        assert_eq!(balancer.place(1, &[], draws(&[0, 0])), Some(WorkerId(1)));
+        (0..3).for_each(|_| balancer.given_back(WorkerId(0), 1));
+        assert_eq!(balancer.used(WorkerId(0)), 8);
     }
 
     #[test]

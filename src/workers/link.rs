@@ -206,6 +206,9 @@ impl Links {
                 let Some((machine, _)) = name.as_deref().and_then(|name| name.rsplit_once('-')) else { return };
                 let dead = process_name(machine, took_over.process);
                 tracing::warn!(worker = dead, by = name, "a media worker died; another is in its place");
+                if let Some(link) = self.pool.id_of(&dead).and_then(|dead| self.links.remove(&dead)) {
+                    link.connection.close(0u32.into(), b"its process is dead");
+                }
                 self.pool.took_over(id, &dead, took_over.suspect, now);
                 self.show();
             }

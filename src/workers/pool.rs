@@ -506,6 +506,7 @@ impl Pool {
 
     fn forget(&mut self, session_id: u64) {
         let Some(placed) = self.sessions.remove(&session_id) else { return };
+        self.balancer.given_back(placed.worker, placed.units);
         for key in placed.links {
             if let Some(link) = self.links.get_mut(&key) {
                 link.ends.retain(|end| *end != session_id);

@@ -74,6 +74,8 @@ pub struct Phone {
     pub message_status: Option<u16>,
     /// What it answers a REFER with.
     pub refer_status: u16,
+    /// What it refuses a re-INVITE with; `None`: it takes it.
+    pub reoffer_status: Option<u16>,
     /// Dialogs that live.
     pub dialogs: Vec<DialogId>,
     planned: VecDeque<(Mono, DialogId)>,
@@ -92,6 +94,7 @@ impl Phone {
             sdp,
             message_status: Some(200),
             refer_status: 202,
+            reoffer_status: None,
             dialogs: Vec::new(),
             planned: VecDeque::new(),
         }
@@ -209,7 +212,10 @@ impl Phone {
                 Saw::Ended { reason: bye.as_ref().map(reason).unwrap_or_default() }
             }
             Event::Reoffered { dialog, .. } => {
-                self.stack.answer(dialog, self.sdp.clone(), now);
+                match self.reoffer_status {
+                    Some(status) => self.stack.decline(dialog, &Reply::new(status), now),
+                    None => self.stack.answer(dialog, self.sdp.clone(), now),
+                }
                 return;
             }
             Event::AckMissing { dialog } => {

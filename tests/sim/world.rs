@@ -20,8 +20,13 @@ use dialtone::shard::{core, gate};
 use dialtone::twiml::{
     AtEnd, AudioFailure, ClipRef, DocumentSource, Endpoint, FetchFailure, Fetched, NewDocument, Notice,
 };
+use dialtone::workers::Told;
+use dialtone::workers::balancer::WorkerId;
+use dialtone::workers::pool::{Output as PoolOutput, Pool};
 use dialtone_media::clips::Clips;
 use dialtone_media::ids::{LegId, RecorderId, SessionId};
+use dialtone_media::leg::Hot;
+use dialtone_media::proto::LoadReport;
 use dialtone_media::proto::{Command, CommandKind, MediaEvent};
 use dialtone_media::recorder::{FileLength, FileOutcome, FileStep};
 use dialtone_media::session::{self, Ports, Session};
@@ -81,12 +86,33 @@ impl Default for Network {
 }
 
 enum Arrival {
-    Datagram { from: SocketAddr, to: SocketAddr, bytes: Bytes },
-    Media(MediaEvent),
-    Document { call: CallSid, fetch: u32, outcome: FetchOutcome },
-    Audio { call: CallSid, ticket: u32, result: Result<ClipRef, AudioFailure> },
-    Resolved { ticket: u64, destinations: Vec<Destination> },
-    File { session_id: u64, recorder: RecorderId, outcome: FileOutcome },
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Bytes,
+    },
+    Media(WorkerId, MediaEvent),
+    Document {
+        call: CallSid,
+        fetch: u32,
+        outcome: FetchOutcome,
+    },
+    Audio {
+        call: CallSid,
+        ticket: u32,
+        result: Result<ClipRef, AudioFailure>,
+    },
+    Resolved {
+        ticket: u64,
+        destinations: Vec<Destination>,
+    },
+    File {
+        session_id: u64,
+        recorder: RecorderId,
+        outcome: FileOutcome,
+    },
+    /// It was on its way when its sender died.
+    Nothing,
 }
 
 pub struct World {
@@ -112,6 +138,11 @@ pub struct World {
     pub files: BTreeMap<String, Vec<i16>>,
     app: App,
     recorders: HashMap<(u64, RecorderId), (String, u8)>,
+    /// The workers of the edge, of which one is alive: its sessions are here.
+    pool: Pool,
+    worker: WorkerId,
+    worker_number: u8,
+    machine: u8,
     sessions: HashMap<u64, Session>,
     clips: Clips,
     free_ports: PortCounter,
@@ -122,12 +153,20 @@ pub struct World {
     bindings: Arc<Bindings>,
 }
 
-struct PortCounter(u16);
+struct PortCounter {
+    last: u16,
+    /// Up to here they were another worker's, whose place this one has taken.
+    inherited: u16,
+}
 
 impl Ports for PortCounter {
     fn open(&mut self, _: LegId) -> Option<u16> {
-        self.0 += 2;
-        Some(self.0)
+        self.last += 2;
+        Some(self.last)
+    }
+
+    fn reopen(&mut self, _: LegId, port: u16) -> Option<Hot> {
+        (port <= self.inherited).then(Hot::default)
     }
 }
 
@@ -203,6 +242,8 @@ impl World {
             node: String::new(),
             emergency_numbers: config.sip.emergency_numbers.clone(),
         };
+        let mut pool = Pool::new(1, bytes);
+        let worker = pool.joined("m1-1", "", &room(), dialtone_media::time::Mono(0));
         World {
             now: Mono(1_000_000),
             core: core::Core::new(settings),
@@ -219,9 +260,13 @@ impl World {
             app: Box::new(app),
             files: BTreeMap::new(),
             recorders: HashMap::new(),
+            pool,
+            worker,
+            worker_number: 1,
+            machine: 1,
             sessions: HashMap::new(),
             clips: Clips::new(1 << 20),
-            free_ports: PortCounter(20_000),
+            free_ports: PortCounter { last: 20_000, inherited: 0 },
             arrivals: BinaryHeap::new(),
             due: HashMap::new(),
             sequence: 0,
@@ -254,6 +299,7 @@ impl World {
             self.core.stack().open_dialogs()
         );
         assert!(self.sessions.is_empty(), "media sessions left: {:?}", self.sessions.keys());
+        assert_eq!(self.pool.session_count(), 0, "sessions that the edge still knows");
         assert!(self.core.is_settled(), "look-ups or deadlines left");
         let mut ends: HashMap<CallSid, u32> = HashMap::new();
         for event in self.events.iter().filter(|event| !event.kind.stands_alone()) {
@@ -334,8 +380,9 @@ impl World {
     fn next_moment(&mut self) -> Option<Mono> {
         let arrival = self.arrivals.peek().map(|Reverse((at, _))| *at);
         let media = self.sessions.values().filter_map(Session::next_deadline).min().map(|at| Mono(at.0));
+        let pool = self.pool.next_deadline().map(|at| Mono(at.0));
         let phones = self.phones.iter_mut().filter_map(Phone::next_deadline).min();
-        [arrival, self.core.next_deadline(), media, phones].into_iter().flatten().min()
+        [arrival, self.core.next_deadline(), media, pool, phones].into_iter().flatten().min()
     }
 
     fn step(&mut self) {
@@ -350,6 +397,7 @@ impl World {
         for phone in &mut self.phones {
             phone.handle_timeout(now);
         }
+        self.pool.handle_timeout(dialtone_media::time::Mono(now.0));
         for session in self.sessions.values_mut() {
             session.handle_timeout(dialtone_media::time::Mono(now.0));
         }
@@ -360,7 +408,7 @@ impl World {
         let wall = self.wall();
         match arrival {
             Arrival::Datagram { from, to, bytes } => self.datagram(from, to, bytes),
-            Arrival::Media(event) => self.core.handle_media(event, wall),
+            Arrival::Media(worker, event) => self.pool.event(worker, event, dialtone_media::time::Mono(self.now.0)),
             Arrival::Document { call, fetch, outcome } => self.core.handle_document(call, fetch, outcome, wall),
             Arrival::Audio { call, ticket, result } => self.core.handle_audio(call, ticket, result, wall),
             Arrival::File { session_id, recorder, outcome } => {
@@ -368,6 +416,7 @@ impl World {
                     session.handle_file(recorder, outcome, dialtone_media::time::Mono(self.now.0));
                 }
             }
+            Arrival::Nothing => {}
             Arrival::Resolved { ticket, destinations } => self.core.handle_resolved(ticket, &destinations, wall),
         }
         if self.restarts {
@@ -405,6 +454,10 @@ impl World {
                     }
                 }
             }
+            while let Some(output) = self.pool.poll_output() {
+                moved = true;
+                self.carry_out_pool(output);
+            }
             self.flush_media();
             if !moved {
                 return;
@@ -436,7 +489,7 @@ impl World {
                 self.sessions.remove(&id);
             }
             for event in happened {
-                self.arrive_after(self.worker_delay, Arrival::Media(event));
+                self.arrive_after(self.worker_delay, Arrival::Media(self.worker, event));
             }
             for (recorder, outcome) in outcomes {
                 let file = Arrival::File { session_id: id, recorder, outcome };
@@ -462,7 +515,9 @@ impl World {
                 }
                 self.send(SERVER.parse().unwrap(), transmit.flow.remote, transmit.bytes);
             }
-            core::Output::Media { session_id, command } => self.command(session_id, command),
+            core::Output::Media { session_id, command } => {
+                self.pool.command(session_id, command, dialtone_media::time::Mono(self.now.0));
+            }
             core::Output::Fetch { call, order, params, .. } => {
                 let asked = Asked { url: order.endpoint.url.clone(), params: params.into_iter().collect() };
                 let result = match (self.app)(&asked) {
@@ -522,13 +577,24 @@ impl World {
         ClipRef { hash, duration_ms: 1000 }
     }
 
-    fn command(&mut self, session_id: u64, kind: CommandKind) {
-        let now = dialtone_media::time::Mono(self.now.0);
-        self.sequence += 1;
-        let command = Command { command_id: self.sequence, session_id, owner_epoch: 0, kind: Some(kind) };
+    fn carry_out_pool(&mut self, output: PoolOutput) {
+        let wall = self.wall();
+        match output {
+            PoolOutput::Command { worker, command } if worker == self.worker => self.command(command),
+            PoolOutput::Command { .. } | PoolOutput::Close { .. } => {}
+            PoolOutput::Told(Told::Event(event)) => self.core.handle_media(event, wall),
+            PoolOutput::Told(Told::Moved { session_id, leg_id, sdp }) => {
+                self.core.handle_media_moved(session_id, leg_id, sdp, wall);
+            }
+            PoolOutput::Told(Told::Lost { session_id }) => self.core.handle_media_lost(session_id, wall),
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        let (now, session_id) = (dialtone_media::time::Mono(self.now.0), command.session_id);
         if matches!(command.kind, Some(CommandKind::Open(_))) {
             let settings = session::Settings {
-                advertise: "192.0.2.1".parse().unwrap(),
+                advertise: std::net::Ipv4Addr::new(192, 0, 2, self.machine).into(),
                 latching: Latching::Nat,
                 seed: session_id,
             };
@@ -538,7 +604,7 @@ impl World {
             Some(session) => session.handle_command(&command, &mut self.free_ports, &mut self.clips, now),
             None => {
                 for event in session::unknown(&command) {
-                    self.arrive_after(self.worker_delay, Arrival::Media(event));
+                    self.arrive_after(self.worker_delay, Arrival::Media(self.worker, event));
                 }
             }
         }
@@ -595,6 +661,11 @@ pub fn header(message: &Message, name: HeaderName) -> String {
     message.header(name).unwrap_or("").to_owned()
 }
 
+/// A worker that takes whatever comes.
+fn room() -> LoadReport {
+    LoadReport { capacity: 1_000_000, ..LoadReport::default() }
+}
+
 /// Does with a recording's file what a worker's disk does.
 fn write_file(
     files: &mut BTreeMap<String, Vec<i16>>,
@@ -603,9 +674,10 @@ fn write_file(
     step: FileStep<'_>,
 ) -> Option<(RecorderId, FileOutcome)> {
     let outcome = match step {
-        FileStep::Create { file, channels, .. } => {
+        FileStep::Create { file, channels, goes_on } => {
             recorders.insert(key, (file.as_str().to_owned(), channels));
-            files.insert(file.as_str().to_owned(), Vec::new());
+            let written = files.remove(file.as_str()).filter(|_| goes_on.is_some());
+            files.insert(file.as_str().to_owned(), written.unwrap_or_default());
             FileOutcome::Created
         }
         FileStep::Write(samples) => {

@@ -139,6 +139,12 @@ impl Session {
         self.slots.len()
     }
 
+    /// What it takes, in units of one leg of G.711: one that is mixed or recorded is decoded besides.
+    pub fn units(&self) -> u32 {
+        let mixed = self.slots.iter().filter(|slot| slot.voice.is_some()).count();
+        u32::try_from(self.slots.len() + mixed + 2 * self.recorders.len()).unwrap_or(u32::MAX)
+    }
+
     /// The RTP legs.
     pub fn legs(&self) -> impl Iterator<Item = &Leg> {
         self.slots.iter().filter_map(|slot| slot.kind.leg())

@@ -86,6 +86,8 @@ pub(super) struct Shared {
     free_legs: AtomicU32,
     all_legs: AtomicU32,
     worst_lateness_us: AtomicU32,
+    used: AtomicU32,
+    capacity: AtomicU32,
     stopping: AtomicBool,
 }
 
@@ -119,6 +121,17 @@ impl Shared {
         self.sessions.store(sessions, Relaxed);
         self.legs.store(legs, Relaxed);
         self.legs_by_codec.iter().zip(legs_by_codec).for_each(|(total, count)| total.store(count, Relaxed));
+    }
+
+    /// In units of one leg of G.711.
+    pub fn set_load(&self, used: u32, capacity: u32) {
+        self.used.store(used, Relaxed);
+        self.capacity.store(capacity, Relaxed);
+    }
+
+    /// Ticks so far, by lateness.
+    pub fn lateness(&self) -> [u64; LATENESS_BOUNDS_US.len() + 1] {
+        self.lateness.each_ref().map(|total| total.load(Relaxed))
     }
 
     pub fn set_free_legs(&self, free: usize) {
@@ -159,14 +172,13 @@ impl Shared {
     }
 
     pub fn load(&self) -> LoadReport {
-        let legs = self.legs.load(Relaxed);
         LoadReport {
             sessions: u32::try_from(self.sessions.load(Relaxed)).unwrap_or(u32::MAX),
-            legs,
+            legs: self.legs.load(Relaxed),
             free_legs: self.free_legs.load(Relaxed),
             tick_lateness_us: self.worst_lateness_us.swap(0, Relaxed),
-            used: legs,
-            capacity: self.all_legs.load(Relaxed),
+            used: self.used.load(Relaxed),
+            capacity: self.capacity.load(Relaxed),
             is_draining: false,
             is_standby: false,
             totals: Some(self.counters().totals()),

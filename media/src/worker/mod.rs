@@ -8,6 +8,7 @@
 // The one place in this crate that may read a clock, open a socket and run a thread.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod capacity;
 mod clock;
 mod control;
 mod counters;

@@ -57,7 +57,7 @@ struct Writer {
 }
 
 enum Job {
-    Create { key: RecordingKey, file: FileName, channels: u8, goes_on: bool },
+    Create { key: RecordingKey, file: FileName, channels: u8, goes_on: Option<u64> },
     Write { key: RecordingKey, samples: Vec<u8> },
     Finish { key: RecordingKey, cut: u64 },
 }
@@ -115,7 +115,13 @@ impl Recordings {
         }
     }
 
-    fn create(&mut self, key: RecordingKey, file: &FileName, channels: u8, goes_on: bool) -> Result<(), FileOutcome> {
+    fn create(
+        &mut self,
+        key: RecordingKey,
+        file: &FileName,
+        channels: u8,
+        goes_on: Option<u64>,
+    ) -> Result<(), FileOutcome> {
         if self.open.len() >= MAX_OPEN {
             return Err(failed(format!("no more than {MAX_OPEN} recordings"), FileLength::default()));
         }
@@ -215,7 +221,7 @@ impl Disk {
         left.into_iter().for_each(|key| self.finish(key, 0));
     }
 
-    fn create(&mut self, key: RecordingKey, file: FileName, channels: u8, goes_on: bool) {
+    fn create(&mut self, key: RecordingKey, file: FileName, channels: u8, goes_on: Option<u64>) {
         match opened(&self.folder, &file, channels, goes_on) {
             Ok(opened) => {
                 self.files.insert(key, (file, opened));
@@ -258,11 +264,15 @@ impl Disk {
     }
 }
 
-fn opened(folder: &Path, name: &FileName, channels: u8, goes_on: bool) -> io::Result<WavFile> {
+fn opened(folder: &Path, name: &FileName, channels: u8, goes_on: Option<u64>) -> io::Result<WavFile> {
     let path = folder.join(name.as_str());
-    if goes_on && path.exists() {
-        let file = WavFile::open(&path)?;
-        return if file.channels() == channels { Ok(file) } else { Err(io::Error::other("it has other channels")) };
+    if let Some(samples) = goes_on.filter(|_| path.exists()) {
+        let mut file = WavFile::open(&path)?;
+        if file.channels() != channels {
+            return Err(io::Error::other("it has other channels"));
+        }
+        file.fill_to(samples)?;
+        return Ok(file);
     }
     match WavFile::create(&path, channels) {
         Err(fault) if fault.kind() == io::ErrorKind::NotFound => {
@@ -300,7 +310,7 @@ mod tests {
 
     fn create(recordings: &mut Recordings, recorder: u32) -> Result<(), FileOutcome> {
         let file = FileName::parse(&format!("RE{recorder}.wav")).unwrap();
-        recordings.take(key(recorder), FileStep::Create { file: &file, channels: 2, goes_on: false })
+        recordings.take(key(recorder), FileStep::Create { file: &file, channels: 2, goes_on: None })
     }
 
     /// A writer that takes nothing: a disk that has stalled.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use mio::{Events as Polled, Poll, Token, Waker};
 use slab::Slab;
 
+use super::capacity::{self, Capacity};
 use super::clock::Clock;
 use super::control::Control;
 use super::counters::{LATENESS_BOUNDS_US, Shared, Tally};
@@ -55,6 +56,7 @@ pub(super) struct Shard {
     pub generations: u64,
     poll: Poll,
     clock: Clock,
+    capacity: Capacity,
     timers: Timers,
     /// Frames on their way from session to session.
     frames: VecDeque<(usize, LinkKey, Frame)>,
@@ -112,6 +114,8 @@ impl Shard {
         let net = Net::new(config.address, config.ports.clone(), config.kept_sockets, sockets, registry);
         shared.set_free_legs(net.free_legs());
         shared.set_all_legs(net.free_legs());
+        let capacity = Capacity::new(capacity::measure().min(u32::try_from(net.free_legs()).unwrap_or(u32::MAX)));
+        shared.set_load(0, capacity.now());
         let shard = Shard {
             clips: Clips::new(config.clip_cache_bytes),
             recordings: Recordings::new(config.recordings.clone(), Arc::clone(&waker)),
@@ -128,6 +132,7 @@ impl Shard {
             generations: 0,
             poll,
             clock: Clock,
+            capacity,
             timers: Timers::default(),
             frames: VecDeque::new(),
             unread: VecDeque::with_capacity(POLLED),
@@ -420,9 +425,10 @@ impl Shard {
         self.counted_at = now;
         let mut legs_by_codec = [0; Codec::ALL.len()];
         let (mut lost, mut late) = self.losses;
-        let mut legs = 0;
+        let (mut legs, mut units) = (0, 0);
         for (_, entry) in &self.sessions {
             legs += entry.session.leg_count();
+            units += entry.session.units();
             // What came without anything leaving is counted too.
             for (leg, endpoint) in &entry.endpoints {
                 entry.write_down(self.config.memory.as_ref(), *leg, *endpoint);
@@ -436,6 +442,8 @@ impl Shard {
                 }
             }
         }
+        let capacity = self.capacity.look(self.shared.lateness(), units);
+        self.shared.set_load(units, capacity);
         self.shared.set_losses(lost, late);
         self.shared.set_sessions(self.sessions.len() as u64, u32::try_from(legs).unwrap_or(u32::MAX), legs_by_codec);
     }

@@ -83,6 +83,12 @@ impl WavFile {
         Ok(())
     }
 
+    /// Puts silence behind what there is, up to so many samples of each channel, but no more than is lost between two workers.
+    pub fn fill_to(&mut self, samples: u64) -> io::Result<()> {
+        let missing = samples.saturating_sub(self.length().samples).min(LONGEST_GAP);
+        self.write(&vec![0; usize::try_from(missing * self.header().frame_bytes()).unwrap_or(0)])
+    }
+
     /// Cuts so many samples of each channel off the end, and whatever else is there, and makes the header final.
     pub fn finish(&mut self, cut: u64) -> io::Result<FileLength> {
         self.data_bytes = self.data_bytes.saturating_sub(cut * self.header().frame_bytes());
@@ -107,4 +113,6 @@ fn no_recording() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "no recording of ours")
 }
 
+/// A minute: as long as a session lives without its edge.
+const LONGEST_GAP: u64 = 60 * RATE_HZ as u64;
 const HEADER_LEN: u64 = WavHeader::LEN as u64;

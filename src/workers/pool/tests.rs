@@ -131,10 +131,10 @@ impl World {
     }
 
     fn wait(&mut self, ms: u64) -> Vec<Told> {
-        self.now = self.now + Duration::from_millis(ms);
+        self.now += Duration::from_millis(ms);
         while self.pool.next_deadline().is_some_and(|at| at <= self.now) {
             self.pool.handle_timeout(self.now);
-            self.now = self.now + PACE;
+            self.now += PACE;
         }
         self.run()
     }
@@ -227,7 +227,7 @@ fn standby_with_the_sockets_goes_on_and_no_call_is_told() {
     let said = negotiated(&world.ask(5, open(5, vec![leg(1)])));
     world.ask(5, tone(3));
     let standby = world.join("m-2", 1, true);
-    world.now = world.now + Duration::from_millis(1500);
+    world.now += Duration::from_millis(1500);
     world.commands.clear();
     assert_eq!(world.take_over(dead, standby, 0), []);
     let [(worker, Command { kind: Some(CommandKind::Open(spec)), .. })] = &world.commands[..] else { panic!() };
@@ -293,7 +293,7 @@ fn link_that_comes_back_in_time_keeps_its_sessions() {
     let home = world.home(5);
     let name = world.pool.name_of(home).unwrap().to_owned();
     world.pool.lost(home, world.now);
-    world.now = world.now + Duration::from_millis(200);
+    world.now += Duration::from_millis(200);
     let load = LoadReport { capacity: 100, ..LoadReport::default() };
     assert_eq!(world.pool.joined(&name, "", &load, world.now), home);
     assert_eq!(world.run(), [], "its leg is as it was");
@@ -337,12 +337,12 @@ fn sessions_are_opened_anew_at_a_pace() {
     world.pool.reported(other, &load);
     world.pool.lost(WorkerId(1), world.now);
     world.commands.clear();
-    world.now = world.now + GRACE;
+    world.now += GRACE;
     world.pool.handle_timeout(world.now);
     world.pool.handle_timeout(world.now);
     world.run();
     assert_eq!(world.commands.len(), PACE_SESSIONS, "once in that time");
-    world.now = world.now + PACE;
+    world.now += PACE;
     world.pool.handle_timeout(world.now);
     world.run();
     assert_eq!(world.commands.len(), 2 * PACE_SESSIONS);
@@ -356,13 +356,13 @@ fn call_that_kills_two_workers_within_a_minute_is_not_given_a_third() {
     let second = world.join("m-2", 1, true);
     assert_eq!(world.take_over(WorkerId(1), second, 5), [], "once may be chance");
     let third = world.join("m-3", 1, true);
-    world.now = world.now + Duration::from_secs(59);
+    world.now += Duration::from_secs(59);
     assert_eq!(world.take_over(second, third, 5), [Told::Lost { session_id: 5 }]);
     assert_eq!(world.home(6), third, "the other goes on");
     let fourth = world.join("m-4", 1, true);
     world.take_over(third, fourth, 6);
     let fifth = world.join("m-5", 1, true);
-    world.now = world.now + Duration::from_secs(61);
+    world.now += Duration::from_secs(61);
     assert_eq!(world.take_over(fourth, fifth, 6), [], "twice in more than a minute");
 }
 

@@ -13,7 +13,7 @@ use dialtone_sip::digest::{self, Credentials};
 use dialtone_sip::flow::{Flow, Transport};
 use dialtone_sip::msg::{HeaderName, Message, Method, Writer};
 
-use super::{ACCOUNT, World, application, config};
+use super::{ACCOUNT, Arrival, World, application, config, room};
 use crate::phone::{Phone, SERVER, Script};
 
 impl World {
@@ -215,11 +215,48 @@ impl World {
 
     /// The media worker is gone, with every session.
     pub fn lose_media(&mut self) {
-        let lost: Vec<u64> = self.sessions.drain().map(|(id, _)| id).collect();
-        for session_id in lost {
-            self.core.handle_media_lost(session_id, self.wall());
-        }
+        self.kill_worker();
+        self.pool.lost(self.worker, dialtone_media::time::Mono(self.now.0));
+        // Nobody comes to take its place.
+        self.run_for(Duration::from_millis(400));
+        self.start_worker();
+    }
+
+    /// The media worker dies, and a standby of its machine has its sockets.
+    pub fn replace_worker(&mut self) {
+        let dead = format!("m{}-{}", self.machine, self.worker_number);
+        self.kill_worker();
+        self.free_ports.inherited = self.free_ports.last;
+        self.start_worker();
+        self.pool.took_over(self.worker, &dead, 0, dialtone_media::time::Mono(self.now.0));
         self.flush();
+    }
+
+    /// The media worker's machine is lost, and there is another one.
+    pub fn lose_machine(&mut self) {
+        self.kill_worker();
+        self.pool.lost(self.worker, dialtone_media::time::Mono(self.now.0));
+        self.machine += 1;
+        self.free_ports.inherited = 0;
+        self.start_worker();
+        self.run_for(Duration::from_millis(400));
+    }
+
+    /// Everything that it had is gone, and what it was about to say.
+    fn kill_worker(&mut self) {
+        self.sessions.clear();
+        self.recorders.clear();
+        self.due.values_mut().for_each(|arrival| {
+            if matches!(arrival, Arrival::Media(..) | Arrival::File { .. }) {
+                *arrival = Arrival::Nothing;
+            }
+        });
+    }
+
+    fn start_worker(&mut self) {
+        self.worker_number += 1;
+        let name = format!("m{}-{}", self.machine, self.worker_number);
+        self.worker = self.pool.joined(&name, "", &room(), dialtone_media::time::Mono(self.now.0));
     }
 
     /// The API changes a call of the account; whether it is in a state for that.

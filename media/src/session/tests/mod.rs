@@ -195,7 +195,7 @@ impl World {
             let file = self.files.entry(recorder.0).or_default();
             let outcome = match step {
                 FileStep::Create { file: name, channels, goes_on } => {
-                    (file.name, file.channels, file.goes_on) = (name.as_str().to_owned(), channels, goes_on);
+                    (file.name, file.channels, file.goes_on) = (name.as_str().to_owned(), channels, goes_on.is_some());
                     Some(FileOutcome::Created)
                 }
                 FileStep::Write(samples) => {

@@ -151,14 +151,17 @@ impl Node {
         }
     }
 
-    /// Waits until it is to drain and nothing runs any more.
-    pub async fn drained(&self) {
+    /// Waits until it is to drain, and then until nothing runs any more, but no longer than that.
+    pub async fn drained(&self, patience: Duration) {
         let mut draining = self.inner.draining.subscribe();
         // The sender lives as long as this.
         let _ = draining.wait_for(|draining| *draining).await;
-        while self.inner.shard.get().is_some_and(|shard| shard.load().sessions > 0) {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
+        let _ = tokio::time::timeout(patience, async {
+            while self.inner.shard.get().is_some_and(|shard| shard.load().sessions > 0) {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        })
+        .await;
     }
 
     fn load(&self) -> LoadReport {
