@@ -18,11 +18,11 @@ import numpy
 import requests
 
 from lib import rtp
-from lib.scenario import Scenario, wait_for
+from lib.scenario import Scenario, tail, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config, number, trunk
-from lib.sip import Phone, sdp
+from lib.sip import Phone, reply, sdp
 
-SIP, HTTP, APP = ("127.0.0.1", 14860), "127.0.0.1:14840", 14845
+SIP, HTTP, APP, CLUSTER = ("127.0.0.1", 14860), "127.0.0.1:14840", 14845, "127.0.0.1:14850"
 ECHO, SONG, ASK, TAPE, ROOM = (f"+1555600000{digit}" for digit in range(5))
 URL = f"http://127.0.0.1:{APP}"
 # What is heard is what was sent: nothing else correlates as well.
@@ -276,6 +276,92 @@ class Failover:
         return f"sessions by worker: {sorted(places.values())}"
 
 
+    def machines(self, legs=10):
+        """Workers of two other machines; one of these is lost, and its calls go on at the other."""
+        equal, check = self.scenario.equal, self.scenario.check
+        self.server.stop()
+        text = config(0) + f'\n[cluster]\nlisten = "{CLUSTER}"\ndir = "cluster"\n'
+        self.server = Server(self.scenario, text, "edge")
+        code, told = self.server.run("cluster", "init", "--dir", "cluster")
+        equal(code, 0, told)
+        code, token = self.server.run("cluster", "join-token", "--dir", "cluster", "--role", "worker")
+        equal((code, token[:5]), (0, "dtj1."), "a token")
+        self.server.start()
+        refused = Phone(SIP, "+15556100001").invite(ECHO, sdp("127.0.0.1", 9)).final()
+        equal((refused.status, bool(refused.header("retry-after"))), (503, True), "a call without any worker")
+        self.server.run("cluster", "init", "--dir", "other")
+        code, foreign = self.server.run("cluster", "join-token", "--dir", "other")
+        stranger = Machine(self.scenario, "stranger", "15600-15699", foreign.strip())
+        left, right = (Machine(self.scenario, name, ports, token.strip()) for name, ports in (("left", "15200-15399"), ("right", "15400-15599")))
+        wait_for(lambda: len(self.workers("active")) == 2 and len(self.workers("standby")) == 2, 5, "the machines' workers")
+        check(not any("stranger" in worker["id"] for worker in self.workers()), "who has no token of this cluster is not admitted")
+        check("is not of this token's cluster" in stranger.log.read_text(), "and is told why")
+        stranger.kill()
+        callers = [Leg(ECHO) for _ in range(legs)]
+        time.sleep(1.5)
+        places = {worker["id"].rsplit("-", 1)[0]: worker["sessions"] for worker in self.workers("active")}
+        check(min(places.values()) > 0 and sum(places.values()) == legs, f"sessions by machine: {places}")
+        at = time.monotonic()
+        left.kill()
+        moved = []
+        for caller in callers:
+            invite = caller.phone.transport.find(lambda message: message.is_request and message.method == "INVITE", 2.5)
+            if invite:
+                caller.phone.transport.send(reply(invite, 200, body=sdp(caller.media.host, caller.media.port, version=2), headers=[f"Contact: {caller.phone.contact}"]), invite.source)
+                caller.media.remote = invite.media()
+                moved.append(caller)
+        equal(len(moved), places["left"], "calls that were told of another address")
+        time.sleep(1)
+        gaps = sorted(caller.gaps(at - 0.02, at + 3)[0] for caller in moved)
+        others = max(caller.gaps(at - 0.02, at + 3)[0] for caller in callers if caller not in moved)
+        now = time.monotonic()
+        check(all(caller.media.packets[-1].at > now - 0.3 for caller in callers), "everybody hears still")
+        check(others < 0.2, f"who was at the other machine heard a gap of {others * 1000:.0f} ms")
+        # Without a load on this machine it is well under a second; that is for the long form to measure.
+        check(gaps[-1] < 3, f"gaps: {gaps}")
+        for caller in callers:
+            caller.end()
+        self.after_all()
+        equal({call["status"] for call in self.server.calls()[:legs]}, {"completed"}, "how they ended")
+        # It comes back with the certificate that it has, without a token.
+        left = Machine(self.scenario, "left", "15200-15399")
+        wait_for(lambda: len(self.workers("active")) == 2, 5, "the machine to be back")
+        code, told = self.server.run("drain", next(worker["id"] for worker in self.workers("active") if "right" in worker["id"]), "--config", "dialtone.toml")
+        equal(code, 0, told)
+        wait_for(lambda: any(worker["state"] == "active" and worker["id"].startswith("right-2") for worker in self.workers()), 5, "another process in its place")
+        left.stop(0)
+        right.stop(0)
+        self.gap = f"{len(moved)} calls of a lost machine: gaps of {gaps[0] * 1000:.0f} to {gaps[-1] * 1000:.0f} ms"
+        return self.gap
+
+    def after_all(self):
+        wait_for(lambda: not self.server.live(), 5, "the calls to end")
+
+
+class Machine:
+    """Another machine with workers, as far as processes go."""
+
+    def __init__(self, scenario, name, ports, token=None):
+        self.folder = scenario.folder / name
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "worker.toml").write_text(f'[media]\naddress = "127.0.0.1"\nports = "{ports}"\n\n[store]\nfolder = "data"\n')
+        argv = [scenario.dialtone, "serve", "--config", "worker.toml", "--role", "worker", "--name", name, "--join", CLUSTER]
+        environment = os.environ | ({"DIALTONE_JOIN_TOKEN": token} if token else {})
+        self.scenario, self.log = scenario, self.folder / "worker.log"
+        self.process = scenario.start(argv, log=self.log, cwd=self.folder, env=environment)
+        scenario.on_failure(lambda: tail(self.log))
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait(5)
+        self.scenario.end(self.process)
+
+    def stop(self, code):
+        self.process.terminate()
+        self.process.wait(10)
+        self.scenario.equal(self.scenario.end(self.process), code, "exit code of a machine's keeper")
+
+
 def main():
     with Scenario(__file__) as scenario:
         failover = Failover(scenario)
@@ -285,7 +371,8 @@ def main():
         scenario.step("ask", failover.ask)
         scenario.step("tape", failover.tape)
         scenario.step("room", failover.room)
-        scenario.summary = getattr(failover, "summary", "")
+        scenario.step("machines", failover.machines)
+        scenario.summary = f"{getattr(failover, 'summary', '')}; {getattr(failover, 'gap', '')}"
 
 
 if __name__ == "__main__":

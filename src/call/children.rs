@@ -167,9 +167,7 @@ impl Call {
             let document = NewDocument { source: DocumentSource::Url(whisper), fallback: None, at_end: AtEnd::Accept };
             self.run(VerbInput::Replace(document), now, effects);
         }
-        if let Some(document) = self.opening.document.take() {
-            self.run(VerbInput::Replace(document), now, effects);
-        }
+        self.start_document(now, effects);
     }
 
     /// The leg goes on with a document of its own: for the parent it is as if it had hung up.

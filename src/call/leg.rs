@@ -284,6 +284,9 @@ impl Call {
         }
         self.note_answer(now);
         self.publish(EventKind::Answered, effects);
+        if self.opening.answer_at_once {
+            self.start_document(now, effects);
+        }
         self.satisfy(now, effects);
     }
 

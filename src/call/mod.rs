@@ -328,9 +328,16 @@ impl Call {
                 command: SipCommand::Progress { status: 180, sdp: bytes::Bytes::new() },
             });
             self.leg.wants_answer = self.opening.answer_at_once;
-            if let Some(document) = self.opening.document.take() {
-                self.run(VerbInput::Replace(document), now, effects);
+            if !self.opening.answer_at_once {
+                self.start_document(now, effects);
             }
+        }
+    }
+
+    /// Runs the call's first document; one that is answered at once has it when it is.
+    fn start_document(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if let Some(document) = self.opening.document.take() {
+            self.run(VerbInput::Replace(document), now, effects);
         }
     }
 

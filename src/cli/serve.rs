@@ -12,7 +12,7 @@ use super::Logging;
 use crate::cluster::{JoinToken, Role};
 use crate::config::Config;
 use crate::keeper;
-use crate::server::{Join, Server, run_worker};
+use crate::server::{Join, Server, machine_name, run_worker};
 use crate::telemetry;
 
 #[derive(Args)]
@@ -26,6 +26,9 @@ pub struct Serve {
     /// The edge to join, where its [cluster] listen is
     #[arg(long, value_name = "IP:PORT")]
     join: Option<SocketAddr>,
+    /// What this machine is called in its cluster
+    #[arg(long, value_name = "NAME", default_value_t = machine_name())]
+    name: String,
     /// What `dialtone cluster join-token` has printed; needed until this machine has a certificate
     #[arg(long, value_name = "TOKEN", env = "DIALTONE_JOIN_TOKEN", hide_env_values = true)]
     token: Option<String>,
@@ -97,7 +100,7 @@ impl Serve {
             };
             let channel = keeper::inherited().ok_or("there is no keeper")?.map_err(|error| error.to_string())?;
             tokio::select! {
-                ended = run_worker(config, part.process, join, channel) => ended,
+                ended = run_worker(config, &self.name, part.process, join, channel) => ended,
                 () = ignoring => Ok(ExitCode::SUCCESS),
             }
         })

@@ -74,6 +74,7 @@ pub(super) struct Media {
     pub(super) ports: Option<Spanned<String>>,
     pub(super) latching: Option<Spanned<String>>,
     pub(super) workers: Option<Spanned<u16>>,
+    pub(super) worker_timeout: Option<Spanned<toml::Value>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -75,6 +75,8 @@ pub struct Media {
     pub latching: Latching,
     /// Worker processes of this machine; none: the edge moves media itself.
     pub workers: u16,
+    /// A worker that says nothing for so long is lost.
+    pub worker_timeout: Duration,
 }
 
 /// What an edge is to nodes of other machines.

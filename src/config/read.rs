@@ -26,6 +26,9 @@ use crate::twiml::{
 const EMERGENCY_NUMBERS: &[&str] = &["112", "911", "999", "000"];
 const MOST_CPS: u32 = 10_000;
 const DEFAULT_WORKERS: u16 = 1;
+const DEFAULT_WORKER_TIMEOUT: Duration = Duration::from_millis(600);
+/// Workers say ten times a second that they are alive.
+const LEAST_WORKER_TIMEOUT: Duration = Duration::from_millis(300);
 const MAX_WORKERS: u16 = 64;
 const DEFAULT_PORTS: RangeInclusive<u16> = 20_000..=29_999;
 const DEFAULT_HTTP: &str = "127.0.0.1:4040";
@@ -234,7 +237,18 @@ impl Reader<'_> {
         {
             return Err(self.fault(written, format!("wrong value of `ports`: too few for {workers} workers")));
         }
-        Ok(Media { address, advertise, ports, latching, workers })
+        let worker_timeout = match &media.worker_timeout {
+            None => DEFAULT_WORKER_TIMEOUT,
+            Some(written) => {
+                duration(written.get_ref()).filter(|time| *time >= LEAST_WORKER_TIMEOUT).ok_or_else(|| {
+                    self.fault(
+                        written,
+                        "wrong value of `worker_timeout`: it is not a time such as \"600ms\" of 300 ms or more",
+                    )
+                })?
+            }
+        };
+        Ok(Media { address, advertise, ports, latching, workers, worker_timeout })
     }
 
     fn cluster(&self, cluster: &file::Cluster) -> Result<Cluster, ConfigError> {
@@ -629,6 +643,7 @@ fn duration(value: &toml::Value) -> Option<Duration> {
         toml::Value::String(text) => {
             let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
             let seconds = match unit.trim() {
+                "ms" => return number.parse().ok().map(Duration::from_millis),
                 "" | "s" => 1,
                 "m" => 60,
                 "h" => 3600,

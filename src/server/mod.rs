@@ -39,7 +39,7 @@ use crate::store::{self, Store, StoreError};
 use crate::telemetry::{self, CallLog, CallMetrics, LogLevel};
 use crate::workers::{Listening, Roster, Workers};
 
-pub use worker_process::{Join, run as run_worker};
+pub use worker_process::{Join, machine_name, run as run_worker};
 
 /// Calls at once on one edge; RTP ports are the other bound.
 const MAX_CALLS: usize = 50_000;
@@ -440,7 +440,8 @@ impl WorkerPlan {
         let socket = std::net::UdpSocket::bind(address)
             .map_err(|error| StartError::Listen { what: format!("[cluster] {address}"), error })?;
         let keeper = keeper.map(|keeper| (keeper, authority.token(Some(Role::Worker), FOR_EVER)));
-        let listening = Box::new(Listening { socket, identity, authority: Some(authority) });
+        let listening =
+            Box::new(Listening { socket, identity, authority: Some(authority), patience: config.media.worker_timeout });
         Ok(WorkerPlan::Linked { listening, epoch: shard::wall_ms(), keeper })
     }
 

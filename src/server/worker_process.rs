@@ -28,7 +28,13 @@ pub struct Join {
 }
 
 /// Runs until the keeper ends, or the last session of a worker that is to drain.
-pub async fn run(config: Config, process: u32, join: Option<Join>, keeper: Channel) -> Result<ExitCode, String> {
+pub async fn run(
+    config: Config,
+    name: &str,
+    process: u32,
+    join: Option<Join>,
+    keeper: Channel,
+) -> Result<ExitCode, String> {
     let frames = UdpSocket::bind((config.media.address, 0))
         .map_err(|error| format!("cannot listen for other workers on {}: {error}", config.media.address))?;
     let frames_port = frames.local_addr().map_err(|error| error.to_string())?.port();
@@ -42,6 +48,7 @@ pub async fn run(config: Config, process: u32, join: Option<Join>, keeper: Chann
     let node = Node::new(about);
     let mut worker = Worker {
         config,
+        name: name.to_owned(),
         frames,
         node: node.clone(),
         keeper: keeper.sender().map_err(|e| e.to_string())?,
@@ -97,6 +104,8 @@ struct Inheriting {
 
 struct Worker {
     config: Config,
+    /// Of this machine.
+    name: String,
     frames: Arc<UdpSocket>,
     node: Node,
     keeper: Sender,
@@ -139,11 +148,11 @@ impl Worker {
         if let Some(before) = self.dialling.take() {
             before.abort();
         }
-        let (node, file) = (self.node.clone(), identity_file(&self.config));
+        let (node, name, file) = (self.node.clone(), self.name.clone(), identity_file(&self.config));
         self.dialling = Some(tokio::spawn(async move {
             let mut told = false;
             loop {
-                let error = match link_to(&node, &join, &file).await {
+                let error = match link_to(&node, &name, &join, &file).await {
                     Ok(lost) => {
                         told = false;
                         lost
@@ -161,12 +170,12 @@ impl Worker {
 }
 
 /// Speaks with the edge until the link is lost, and says why it was.
-async fn link_to(node: &Node, join: &Join, file: &std::path::Path) -> Result<String, ClusterError> {
+async fn link_to(node: &Node, name: &str, join: &Join, file: &std::path::Path) -> Result<String, ClusterError> {
     let any: IpAddr = if join.edge.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let unreachable = |error: &dyn std::fmt::Display| ClusterError::Unreachable(error.to_string());
     let socket = UdpSocket::bind((any, 0)).map_err(|error| unreachable(&error))?;
     let endpoint: Endpoint = endpoint(socket, None).map_err(|error| unreachable(&error))?;
-    let identity = join_cluster(&endpoint, join.edge, join.token.as_ref(), Role::Worker, &machine_name(), file).await?;
+    let identity = join_cluster(&endpoint, join.edge, join.token.as_ref(), Role::Worker, name, file).await?;
     let config = client_config(&identity)?;
     let connecting = endpoint.connect_with(config, join.edge, EDGE_NAME).map_err(|error| unreachable(&error))?;
     let connection = connecting.await.map_err(|error| unreachable(&error))?;
@@ -187,7 +196,7 @@ fn identity_file(config: &Config) -> PathBuf {
 }
 
 /// What this machine is called in its cluster.
-pub(super) fn machine_name() -> String {
+pub fn machine_name() -> String {
     let system = rustix::system::uname();
     let name: String = system
         .nodename()

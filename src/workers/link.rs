@@ -31,6 +31,8 @@ pub struct Listening {
     pub identity: Identity,
     /// Who may join is for whoever holds the authority to say.
     pub authority: Option<Authority>,
+    /// A worker that says nothing for so long is lost.
+    pub patience: Duration,
 }
 
 /// The links of an edge to its workers.
@@ -72,7 +74,7 @@ enum Inbound {
 impl Links {
     /// Listens; call inside the shard's runtime. `epoch` grows with each start of this edge.
     pub fn start(listening: Listening, epoch: u64, seed: [u8; 32]) -> Result<Links, ClusterError> {
-        let Listening { socket, identity, authority } = listening;
+        let Listening { socket, identity, authority, patience } = listening;
         let tls = identity.server_config(&[link::ALPN, cluster::join::ALPN])?;
         let tls = QuicServerConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
@@ -81,7 +83,7 @@ impl Links {
         let endpoint = endpoint(socket, Some(config)).map_err(failed)?;
         let address = endpoint.local_addr().map_err(failed)?;
         let (own, inbound) = mpsc::channel(INBOUND);
-        tokio::spawn(accept(endpoint.clone(), authority.map(Arc::new), own.clone()));
+        tokio::spawn(accept(endpoint.clone(), authority.map(Arc::new), patience, own.clone()));
         Ok(Links {
             pool: Pool::new(epoch, seed),
             inbound,
@@ -293,7 +295,7 @@ impl Links {
 }
 
 /// Takes in whoever dials.
-async fn accept(endpoint: Endpoint, authority: Option<Arc<Authority>>, own: mpsc::Sender<Inbound>) {
+async fn accept(endpoint: Endpoint, authority: Option<Arc<Authority>>, patience: Duration, own: mpsc::Sender<Inbound>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let mut number = 0;
     while let Some(incoming) = endpoint.accept().await {
@@ -304,7 +306,7 @@ async fn accept(endpoint: Endpoint, authority: Option<Arc<Authority>>, own: mpsc
         number += 1;
         let (authority, own) = (authority.clone(), own.clone());
         tokio::spawn(async move {
-            let Ok(Ok(connection)) = tokio::time::timeout(PATIENCE, incoming).await else { return };
+            let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE, incoming).await else { return };
             let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
             let protocol = data.and_then(|data| data.protocol);
             if protocol.as_deref() == Some(cluster::join::ALPN) {
@@ -317,7 +319,7 @@ async fn accept(endpoint: Endpoint, authority: Option<Arc<Authority>>, own: mpsc
             match peer(&connection) {
                 Some(Peer { role: Role::Worker, name }) => {
                     drop(permit);
-                    serve(connection, number, name, own).await;
+                    serve(connection, number, name, patience, own).await;
                 }
                 _ => {
                     let from = connection.remote_address();
@@ -336,10 +338,10 @@ fn peer(connection: &Connection) -> Option<Peer> {
 }
 
 /// One link, as long as it lasts.
-async fn serve(connection: Connection, number: u64, machine: String, own: mpsc::Sender<Inbound>) {
+async fn serve(connection: Connection, number: u64, machine: String, patience: Duration, own: mpsc::Sender<Inbound>) {
     let error = tokio::select! {
         error = converse(&connection, number, machine, &own) => error,
-        error = beat(&connection) => error.to_string(),
+        error = beat(&connection, patience) => error.to_string(),
     };
     tracing::debug!(number, error, "a link is over");
     connection.close(0u32.into(), b"");
@@ -459,4 +461,4 @@ const ORDERS: usize = 16;
 const COMMANDS_OF_A_SESSION: usize = 256;
 /// Strangers' handshakes at once.
 const HANDSHAKES: usize = 256;
-const PATIENCE: Duration = Duration::from_secs(5);
+const HANDSHAKE: Duration = Duration::from_secs(5);

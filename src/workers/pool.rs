@@ -98,6 +98,8 @@ struct Placed {
     reopened_by: Option<u64>,
     /// Its worker is lost, and it waits for another since then.
     homeless_since: Option<Mono>,
+    /// When that worker was lost.
+    lost_at: Option<Mono>,
     /// What was asked for in the meantime.
     backlog: Vec<(u64, CommandKind)>,
     /// When a worker last died that was working for it.
@@ -246,6 +248,7 @@ impl Pool {
         for session_id in left {
             if let Some(placed) = self.sessions.get_mut(&session_id).filter(|placed| placed.homeless_since.is_none()) {
                 placed.homeless_since = Some(now);
+                placed.lost_at = Some(now);
                 self.homeless.push_back(session_id);
             }
         }
@@ -278,8 +281,18 @@ impl Pool {
         let random = &mut self.random;
         match self.balancer.place(units, &[lost], |below| random.next_u64() % below) {
             Some(worker) => self.reopen(session_id, worker, now),
-            None => self.give_up(session_id),
+            None => self.wait_on(session_id, now),
         }
+    }
+
+    /// Nobody has room: the worker may still come back, or another be there, while the call can wait.
+    fn wait_on(&mut self, session_id: u64, now: Mono) {
+        let Some(placed) = self.sessions.get_mut(&session_id) else { return };
+        if placed.lost_at.is_some_and(|lost| now.since(lost) >= PATIENCE) {
+            return self.give_up(session_id);
+        }
+        placed.homeless_since = Some(now);
+        self.homeless.push_back(session_id);
     }
 
     /// A call wants something of its media.
@@ -408,6 +421,7 @@ impl Pool {
                 links: Vec::new(),
                 reopened_by: None,
                 homeless_since: None,
+                lost_at: None,
                 backlog: Vec::new(),
                 killed_at: None,
             },
@@ -577,8 +591,11 @@ pub fn process_name(machine: &str, process: u32) -> String {
     format!("{machine}-{process}")
 }
 
-/// How long a lost worker's sessions wait before others take them: what heartbeats need, and a keeper ten times over.
-const GRACE: Duration = Duration::from_millis(300);
+/// How long a lost worker's sessions wait before others take them, for it to be linked anew; and how long one waits before it
+/// is looked for a place again.
+const GRACE: Duration = Duration::from_millis(100);
+/// How long a session may be without a worker.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// A call that kills two workers in this time is ended, and not given a third.
 const POISON: Duration = Duration::from_secs(60);
 /// 2,000 sessions a second are opened anew, so that whoever takes them, and their peers, are not flooded.

@@ -323,6 +323,14 @@ impl Session {
         self.orphan_until.get_or_insert(now + ORPHAN_TIME);
     }
 
+    /// The edge is there again: an orphan that it does not take up soon is not its any more.
+    pub fn handle_edge_back(&mut self, now: Mono) {
+        if let Some(until) = self.orphan_until {
+            self.deadline = None;
+            self.orphan_until = Some(until.min(now + TAKEN_UP_IN));
+        }
+    }
+
     /// When to call [`Session::handle_timeout`]; `None` while nothing is to be done.
     pub fn next_deadline(&self) -> Option<Mono> {
         self.deadline.unwrap_or_else(|| self.earliest_deadline())
@@ -529,6 +537,8 @@ fn push_frame(frames: &mut VecDeque<(LinkKey, Frame)>, max_frames: usize, link: 
 
 /// What [`Session::poll_transmit`] needs to write a packet of 60 ms, or a report.
 pub const MIN_BUFFER: usize = 512;
+/// How long an edge that is back may take to take its sessions up.
+const TAKEN_UP_IN: Duration = Duration::from_secs(3);
 const ORPHAN_TIME: Duration = Duration::from_secs(60);
 /// For each leg.
 const MAX_FRAMES: usize = 16;

@@ -16,6 +16,7 @@ use crate::time::Mono;
 pub(super) enum Control {
     Command(Command),
     EdgeLost(SessionId),
+    EdgeBack,
     Drain,
     ForgetInherited,
 }
@@ -30,6 +31,7 @@ impl Shard {
                         self.call(index, now, |session| session.handle_edge_lost(now));
                     }
                 }
+                Control::EdgeBack => self.for_each_session(now, |session| session.handle_edge_back(now)),
                 Control::ForgetInherited => self.net.forget_inherited(),
                 // What is refused for want of room is tried elsewhere.
                 Control::Drain => self.config.max_sessions = 0,

@@ -115,6 +115,11 @@ impl Handle {
         self.control(Control::EdgeLost(SessionId(session_id)))
     }
 
+    /// The edge is linked again: what it does not take up soon is not wanted any more.
+    pub fn edge_back(&self) -> Result<(), Full> {
+        self.control(Control::EdgeBack)
+    }
+
     /// From now on new sessions are refused; those that there are go on.
     pub fn drain(&self) -> Result<(), Full> {
         self.control(Control::Drain)

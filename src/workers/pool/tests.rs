@@ -265,7 +265,7 @@ fn worker_of_another_machine_takes_sessions_after_a_moment_and_the_calls_are_tol
     world.join("n-1", 9, false);
     world.machines.remove(&WorkerId(1));
     world.pool.lost(WorkerId(1), world.now);
-    assert_eq!(world.wait(299), []);
+    assert_eq!(world.wait(99), []);
     assert_eq!(world.ask(5, hear(2, Hears::Leg(1))), [], "what is asked meanwhile holds there too");
     let told = world.wait(1);
     let moved: Vec<&Bytes> = told
@@ -293,7 +293,7 @@ fn link_that_comes_back_in_time_keeps_its_sessions() {
     let home = world.home(5);
     let name = world.pool.name_of(home).unwrap().to_owned();
     world.pool.lost(home, world.now);
-    world.now += Duration::from_millis(200);
+    world.now += Duration::from_millis(90);
     let load = LoadReport { capacity: 100, ..LoadReport::default() };
     assert_eq!(world.pool.joined(&name, "", &load, world.now), home);
     assert_eq!(world.run(), [], "its leg is as it was");
@@ -320,6 +320,7 @@ fn sessions_that_nobody_takes_are_lost_and_the_calls_are_told() {
     let mut world = World::new(1);
     world.ask(5, open(5, vec![leg(1)]));
     world.pool.lost(WorkerId(1), world.now);
+    assert_eq!(world.wait(2900), [], "somebody may come");
     assert_eq!(world.wait(300), [Told::Lost { session_id: 5 }]);
     assert_eq!(world.pool.session_count(), 0);
 }

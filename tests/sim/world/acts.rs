@@ -218,7 +218,7 @@ impl World {
         self.kill_worker();
         self.pool.lost(self.worker, dialtone_media::time::Mono(self.now.0));
         // Nobody comes to take its place.
-        self.run_for(Duration::from_millis(400));
+        self.run_for(Duration::from_millis(3500));
         self.start_worker();
     }
 

@@ -177,7 +177,7 @@ impl Node {
         let streams = self.take_streams(&connection);
         let audio = self.take_audio(&connection);
         let control = self.control(&connection);
-        let beats = beat(&connection);
+        let beats = beat(&connection, SILENCE);
         let error = tokio::select! {
             error = streams => error,
             error = audio => error,
@@ -206,6 +206,10 @@ impl Node {
         match receive.next::<ToWorker>().await?.and_then(|message| message.kind) {
             Some(ToWorkerKind::Welcome(_)) => {}
             _ => return Err(LinkError::NoWelcome),
+        }
+        if let Some(shard) = self.inner.shard.get() {
+            // What the edge has given to others meanwhile is to fall silent here.
+            let _ = shard.edge_back();
         }
         tokio::select! {
             end = self.obey(&mut receive) => end,
@@ -352,8 +356,8 @@ impl Node {
     }
 }
 
-/// Tells the edge ten times a second that this end is alive, and waits for the edge's own beats.
-pub async fn beat(connection: &Connection) -> LinkError {
+/// Tells the other end ten times a second that this one is alive, and ends when it says nothing for so long itself.
+pub async fn beat(connection: &Connection, patience: Duration) -> LinkError {
     let sending = async {
         loop {
             if let Err(error) = connection.send_datagram(Bytes::from_static(BEAT))
@@ -366,7 +370,7 @@ pub async fn beat(connection: &Connection) -> LinkError {
     };
     let hearing = async {
         loop {
-            match tokio::time::timeout(SILENCE, connection.read_datagram()).await {
+            match tokio::time::timeout(patience, connection.read_datagram()).await {
                 Ok(Ok(_)) => {}
                 Ok(Err(error)) => return LinkError::Connection(error),
                 Err(_) => return LinkError::Connection(quinn::ConnectionError::TimedOut),
@@ -395,8 +399,8 @@ const REPORT_ROUNDS: u32 = 10;
 const WHEN_FULL: Duration = Duration::from_millis(5);
 const BEAT_EVERY: Duration = Duration::from_millis(100);
 const BEAT: &[u8] = b"alive";
-/// After which an end that says nothing is lost.
-pub const SILENCE: Duration = Duration::from_millis(2000);
+/// After which an edge that says nothing is lost: its sessions go on meanwhile, and for a minute after.
+const SILENCE: Duration = Duration::from_millis(2000);
 
 /// How a link's connections are: beats instead of keep-alives, and windows that fit a session's messages.
 pub fn transport() -> quinn::TransportConfig {
