@@ -19,29 +19,31 @@ import requests
 
 from lib import rtp
 from lib.scenario import Scenario, tail, wait_for
-from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config, number, trunk
+from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config, number, trunk, user
 from lib.sip import Phone, reply, sdp
 
 SIP, HTTP, APP, CLUSTER = ("127.0.0.1", 14860), "127.0.0.1:14840", 14845, "127.0.0.1:14850"
-ECHO, SONG, ASK, TAPE, ROOM = (f"+1555600000{digit}" for digit in range(5))
+ECHO, SONG, ASK, TAPE, ROOM, BOB = (f"+1555600000{digit}" for digit in range(6))
 URL = f"http://127.0.0.1:{APP}"
 # What is heard is what was sent: nothing else correlates as well.
 ENOUGH = 0.85
 
 
 def config(workers):
-    text = base_config(
+    return base_config(
         f"{SIP[0]}:{SIP[1]}",
         HTTP,
         "14900-15199",
+        workers=workers,
         more=trunk("phones", **{"from": ["127.0.0.1"]})
         + number(ECHO, "<Echo/>")
         + number(SONG, voice_url=f"{URL}/song")
         + number(ASK, voice_url=f"{URL}/ask")
         + number(TAPE, voice_url=f"{URL}/tape")
+        + user("bob", "secret-of-bob")
+        + number(BOB, "<Dial><Client>bob</Client></Dial>")
         + number(ROOM, '<Dial><Conference beep="false">failover</Conference></Dial>'),
     )
-    return text.replace("[media]\n", f"[media]\nworkers = {workers}\n")
 
 
 class Application(http.server.ThreadingHTTPServer):
@@ -276,6 +278,62 @@ class Failover:
         return f"sessions by worker: {sorted(places.values())}"
 
 
+    def edge(self, legs=10):
+        """The edge dies: nobody hears it, it is there again at once with its calls and registrations, and each call ends once."""
+        equal, check = self.scenario.equal, self.scenario.check
+        self.after()
+        bob = Phone(SIP, "bob", "secret-of-bob")
+        equal(bob.register().status, 200, "REGISTER")
+        callers = [Leg(ECHO) for _ in range(legs)]
+        asked = Leg(ASK)
+        time.sleep(1.5)
+        asked.is_talking = False
+        asked.talker.join(1)
+        asked.media.press("12")
+        time.sleep(0.5)
+        children = open(f"/proc/{self.server.process.pid}/task/{self.server.process.pid}/children").read().split()
+        part = lambda pid: open(f"/proc/{pid}/environ").read().split("DIALTONE_PROCESS=")[1].split("\0")[0]
+        at = time.monotonic()
+        os.kill(next(int(pid) for pid in children if part(pid).startswith("edge")), signal.SIGKILL)
+        wait_for(self.is_ready, 5, "the edge to be back", every=0.02)
+        back = time.monotonic() - at
+        check(back < 2, f"the edge was back after {back:.2f} s")
+        for caller in [*callers, asked]:
+            invite = caller.phone.transport.wait(lambda message: message.is_request and message.method == "INVITE", 5, "a re-INVITE")
+            equal(invite.media(), caller.media.remote, "where it is to send")
+            caller.phone.transport.send(reply(invite, 200, body=sdp(caller.media.host, caller.media.port, version=2), headers=[f"Contact: {caller.phone.contact}"]), invite.source)
+        asked.media.press("34")
+        wait_for(lambda: [form for path, form in self.app.forms if path == "/digits" and form["CallSid"]][1:], 5, "the digits")
+        equal(self.app.forms[-1][1]["Digits"], "1234", "Digits of before and after")
+        asked.call.wait_bye()
+        time.sleep(0.5)
+        gaps = [caller.gaps(at - 0.02, at + back)[0] for caller in callers]
+        usual = max(caller.gaps(at - 1, at - 0.02)[0] for caller in callers)
+        now = time.monotonic()
+        check(all(caller.media.packets[-1].at > now - 0.3 for caller in callers), "everybody hears still")
+        rung = Leg.__new__(Leg)
+        rung.media = rtp.Rtp()
+        rung.phone = Phone(SIP, "+15556100002")
+        call = rung.phone.invite(BOB, sdp(rung.media.host, rung.media.port))
+        incoming = bob.wait_invite()
+        incoming.respond(486)
+        call.final()
+        for caller in callers:
+            equal(caller.call.bye().status, 200, "BYE")
+            caller.is_talking = False
+            caller.media.close()
+        self.after()
+        ended = [call for call in self.server.calls() if call["to"] in (ECHO, ASK)][: legs + 1]
+        equal({call["status"] for call in ended}, {"completed"}, "how they ended")
+        self.server.written([call["sid"] for call in ended])
+        return f"back with {legs + 1} calls after {back * 1000:.0f} ms; largest gap {max(gaps) * 1000:.0f} ms, a second before {usual * 1000:.0f} ms"
+
+    def is_ready(self):
+        try:
+            return self.server.get("/readyz")[0] == 200
+        except OSError:
+            return False
+
     def machines(self, legs=10):
         """Workers of two other machines; one of these is lost, and its calls go on at the other."""
         equal, check = self.scenario.equal, self.scenario.check
@@ -371,6 +429,7 @@ def main():
         scenario.step("ask", failover.ask)
         scenario.step("tape", failover.tape)
         scenario.step("room", failover.room)
+        scenario.step("edge", failover.edge)
         scenario.step("machines", failover.machines)
         scenario.summary = f"{getattr(failover, 'summary', '')}; {getattr(failover, 'gap', '')}"
 

@@ -21,7 +21,7 @@ def twiml(verbs):
     return json.dumps(f"<Response>{verbs}</Response>")
 
 
-def base_config(sip, http, rtp, private=True, sip_more="", http_more="", more="", drain=5):
+def base_config(sip, http, rtp, private=True, sip_more="", http_more="", more="", drain=5, workers=1):
     """The part that every configuration has; `sip` is one address or a list of listeners."""
     listen = sip if isinstance(sip, list) else [f"udp://{sip}", f"tcp://{sip}"]
     return f"""
@@ -36,6 +36,7 @@ operator_token = "{OPERATOR_TOKEN}"
 {http_more}
 [media]
 ports = "{rtp}"
+workers = {workers}
 
 [store]
 url = "sqlite://data/dialtone.db"
@@ -242,5 +243,10 @@ class Server:
         return self.log_file.read_text(errors="replace")
 
     def cpu_seconds(self):
-        fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Of the keeper, the edge and the workers."""
+        children = open(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read().split()
+        seconds = 0
+        for pid in [self.process.pid, *children]:
+            fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+            seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return seconds

@@ -61,12 +61,14 @@ class Peer:
 class Ours(Peer):
     name, address = "dialtone", OURS
 
-    def __init__(self, scenario):
+    def __init__(self, scenario, workers=0):
+        # Theirs is no more than two processes either; what a worker process costs beside this is in docs/cluster.md.
         config = base_config(
             f"{OURS[0]}:{OURS[1]}",
             "127.0.0.1:16040",
             "17000-24999",
             drain=20,
+            workers=workers,
             more=number("answer", "<Pause length='3600'/>", answer="at-once")
             + number("bridge", f"<Dial answerOnBridge='true'><Sip>sip:callee@127.0.0.1:{CALLEE}</Sip></Dial>")
             + number("ivr", voice_url=f"http://127.0.0.1:{APP}/voice", answer="at-once")

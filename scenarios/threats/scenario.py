@@ -317,8 +317,11 @@ class Threats:
         self.scenario.equal(self.server.stop(), 0, "exit code")
 
     def _memory(self):
-        text = open(f"/proc/{self.server.process.pid}/status").read()
-        return int(re.search(r"VmRSS:\s+(\d+)", text).group(1)) / 1024
+        """Of the keeper, the edge and the workers."""
+        keeper = self.server.process.pid
+        children = open(f"/proc/{keeper}/task/{keeper}/children").read().split()
+        texts = [open(f"/proc/{pid}/status").read() for pid in [keeper, *children]]
+        return sum(int(re.search(r"VmRSS:\s+(\d+)", text).group(1)) for text in texts) / 1024
 
 
 def main():

@@ -124,6 +124,30 @@ impl<K: std::hash::Hash + Eq> Registrar<K> {
         live
     }
 
+    /// All live bindings, to be written down.
+    pub fn all(&self, wall_ms: u64) -> Vec<(K, Vec<Binding>)>
+    where
+        K: Clone,
+    {
+        let live = |bindings: &[Binding]| -> Vec<Binding> {
+            bindings.iter().filter(|binding| binding.expires_at_ms > wall_ms).cloned().collect()
+        };
+        self.bindings.iter().map(|(aor, bindings)| (aor.clone(), live(bindings))).collect()
+    }
+
+    /// Takes up bindings that were written down. Of those that came by a connection nothing is left but the phone's next
+    /// REGISTER.
+    pub fn restore(&mut self, aor: K, written: Vec<Binding>, wall_ms: u64)
+    where
+        K: Eq + std::hash::Hash,
+    {
+        let mut bindings = written;
+        bindings.retain(|binding| binding.expires_at_ms > wall_ms && binding.flow.connection.is_none());
+        if !bindings.is_empty() {
+            self.bindings.insert(aor, bindings);
+        }
+    }
+
     /// Every address of record with its number of live bindings.
     pub fn counts(&self, wall_ms: u64) -> impl Iterator<Item = (&K, usize)> {
         self.bindings.iter().map(move |(aor, bindings)| {

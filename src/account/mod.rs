@@ -258,7 +258,7 @@ pub struct QueueEntry {
 }
 
 /// Names a user: unique in its domain.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Aor {
     pub username: String,
     pub domain: String,

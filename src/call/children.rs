@@ -24,6 +24,16 @@ pub(super) struct Child {
     is_answered: bool,
 }
 
+impl Child {
+    pub(super) fn branch(&self) -> BranchId {
+        self.branch
+    }
+
+    pub(super) fn sid(&self) -> Option<CallSid> {
+        self.leg.map(|leg| leg.sid)
+    }
+}
+
 /// The call of a child, and its leg in the session of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChildLeg {

@@ -85,6 +85,8 @@ pub enum CallInput {
     },
     /// Somebody outside changes the running call.
     Update(Update),
+    /// Its edge has started anew: the peer is asked whether it is there still, and what was lost with the edge is asked for again.
+    Restored,
     /// The server ends now.
     Shutdown,
     Deadline,

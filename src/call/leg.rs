@@ -31,6 +31,8 @@ pub(super) struct Leg {
     held: bool,
     /// The party was told that its media is elsewhere, and has not said yes.
     is_moving: bool,
+    /// The party was asked whether it is there.
+    is_refreshing: bool,
     pub(super) has_rung: bool,
     pub(super) sip_call_id: String,
 }
@@ -86,6 +88,8 @@ enum Step {
     Withdrawn,
     /// What came of one that was taken back is undone.
     Rollback,
+    /// A re-INVITE of ours that changes nothing: it tells the peer where we are, and us whether it is there.
+    Refresh,
 }
 
 impl Leg {
@@ -108,6 +112,7 @@ impl Leg {
             waits_since: None,
             held: false,
             is_moving: false,
+            is_refreshing: false,
             has_rung: false,
             sip_call_id: String::new(),
         }
@@ -213,6 +218,11 @@ impl Call {
                 effects.push(Effect::Sip { attempt: self.answered_attempt(), command });
                 self.leg.late_offer = step == Step::ReofferWanted;
             }
+            Step::Refresh => {
+                let command = SipCommand::Reinvite { sdp: self.leg.local_sdp.clone() };
+                effects.push(Effect::Sip { attempt: self.answered_attempt(), command });
+                self.leg.is_refreshing = true;
+            }
             Step::Withdrawn | Step::Rollback => {}
         }
         self.note_hold(negotiated.held, effects);
@@ -244,7 +254,7 @@ impl Call {
                 effects.push(Effect::Sip { attempt: self.answered_attempt(), command });
             }
             // What was refused changed nothing: there is nothing to undo.
-            Step::EarlyAnswer | Step::Withdrawn | Step::Rollback => {}
+            Step::EarlyAnswer | Step::Withdrawn | Step::Rollback | Step::Refresh => {}
         }
     }
 
@@ -267,6 +277,16 @@ impl Call {
             }
             Signalling::Incoming | Signalling::Outgoing { .. } => self.media_lost(now, effects),
             Signalling::Ended => {}
+        }
+    }
+
+    /// The edge has started anew.
+    pub(super) fn restored(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        // The rooms are gone with the edge, and so are links to them.
+        self.part(effects);
+        self.run(VerbInput::Restored, now, effects);
+        if self.leg.is_answered() && self.opening.link.is_none() && self.leg.media == MediaState::Active {
+            self.negotiate(SdpStep::MakeOffer, Bytes::new(), Step::Refresh, now, effects);
         }
     }
 
@@ -340,11 +360,14 @@ impl Call {
             SipEvent::ReofferCanceled => self.withdraw_reoffer(),
             SipEvent::Reanswered { status, sdp } => {
                 let was_moving = std::mem::take(&mut self.leg.is_moving);
+                let was_refreshing = std::mem::take(&mut self.leg.is_refreshing);
                 if (200..300).contains(&status) {
                     self.negotiate(SdpStep::RemoteAnswer, sdp, Step::LateAnswer, now, effects);
                 } else if was_moving {
                     // It goes on sending to where nobody is.
                     self.media_lost(now, effects);
+                } else if was_refreshing {
+                    self.negotiate(SdpStep::Rollback, Bytes::new(), Step::Rollback, now, effects);
                 }
             }
             SipEvent::Ended { lost } => {

@@ -247,6 +247,16 @@ impl Call {
         self.parent.as_ref().map(|parent| (parent.sid, parent.branch))
     }
 
+    /// Answered, and not over: it can go on elsewhere.
+    pub fn is_settled(&self) -> bool {
+        self.leg.is_answered() && self.ending.is_none()
+    }
+
+    /// What its `<Dial>` has called, and the calls that came of it.
+    pub fn branches(&self) -> impl Iterator<Item = (BranchId, Option<CallSid>)> + '_ {
+        self.children.iter().map(|child| (child.branch(), child.sid()))
+    }
+
     /// The number of its next event.
     pub fn next_sequence(&self) -> u32 {
         self.sequence
@@ -298,6 +308,7 @@ impl Call {
             CallInput::Parent(input) => self.parent_input(input, now, effects),
             CallInput::Notice(notice) => self.publish(EventKind::Noticed(notice), effects),
             CallInput::Update(update) => self.update(update, now, effects),
+            CallInput::Restored => self.restored(now, effects),
             CallInput::Shutdown => self.shut_down(now, effects),
             CallInput::Deadline => self.deadline(now, effects),
         }

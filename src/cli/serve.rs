@@ -38,7 +38,11 @@ pub struct Serve {
 
 impl Serve {
     pub(super) fn run(self) -> Result<ExitCode, String> {
-        let config = Config::load(&self.config).map_err(|error| error.to_string())?;
+        let config = match self.role {
+            Role::Edge => Config::load(&self.config),
+            Role::Worker => Config::load_for_worker(&self.config),
+        };
+        let config = config.map_err(|error| error.to_string())?;
         let token =
             self.token.as_deref().map(str::parse::<JoinToken>).transpose().map_err(|error| error.to_string())?;
         let is_child = std::env::var_os(keeper::ENVIRONMENT).is_some();

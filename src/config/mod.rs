@@ -125,13 +125,30 @@ pub struct Server {
 impl Config {
     /// Reads and checks a file.
     pub fn load(path: &std::path::Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))?;
-        Config::parse(&text, &path.display().to_string())
+        Config::parse(&read_file(path)?, &path.display().to_string())
+    }
+
+    /// As [`Config::load`], for a machine that only moves media: it needs no SIP.
+    pub fn load_for_worker(path: &std::path::Path) -> Result<Config, ConfigError> {
+        Config::parse_for_worker(&read_file(path)?, &path.display().to_string())
     }
 
     /// Reads and checks a text; `name` is for messages.
     pub fn parse(text: &str, name: &str) -> Result<Config, ConfigError> {
+        let config = Config::parse_for_worker(text, name)?;
+        if config.sip.listen.is_empty() {
+            let text = "[sip] listen is missing: for example listen = [\"udp://0.0.0.0:5060\", \"tcp://0.0.0.0:5060\"]";
+            return Err(ConfigError::general(name, text));
+        }
+        Ok(config)
+    }
+
+    fn parse_for_worker(text: &str, name: &str) -> Result<Config, ConfigError> {
         let file = file::File::parse(text, name)?;
         read::config(file, text, name)
     }
+}
+
+fn read_file(path: &std::path::Path) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(path, &error))
 }

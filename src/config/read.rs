@@ -92,12 +92,6 @@ impl Reader<'_> {
     }
 
     fn sip(&self, sip: &file::Sip, realm: String) -> Result<Sip, ConfigError> {
-        if sip.listen.is_empty() {
-            return Err(ConfigError::general(
-                self.name,
-                "[sip] listen is missing: for example listen = [\"udp://0.0.0.0:5060\", \"tcp://0.0.0.0:5060\"]",
-            ));
-        }
         let public = sip
             .public_address
             .as_ref()

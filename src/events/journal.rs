@@ -1,13 +1,19 @@
-//! The journal: events on disk, one JSON line each, in numbered segments that are deleted when the store has their calls.
+//! The journal: events on disk, one JSON line each, in numbered segments that are deleted when the store has their calls; and
+//! among them the states of calls that are to outlive the edge.
 
+use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use super::Event;
+use crate::ids::CallSid;
 
 /// A segment is closed at this size.
 const SEGMENT_BYTES: u64 = 16 << 20;
+
+/// The last state of each call that has one, as JSON.
+pub(super) type States = HashMap<CallSid, Vec<u8>>;
 
 /// Where events are appended.
 pub(super) struct Journal {
@@ -21,20 +27,26 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens a folder; gives what earlier runs left in it, oldest first, and begins a new segment.
     ///
-    /// A last line that was cut by a crash is dropped: it was never acknowledged to anyone.
-    pub(super) fn open(folder: &Path) -> io::Result<(Journal, Vec<Event>)> {
+    /// A last line that was cut by a crash is dropped: it was never acknowledged to anyone. Of the states of a call the last
+    /// is given.
+    pub(super) fn open(folder: &Path) -> io::Result<(Journal, Vec<Event>, States)> {
         fs::create_dir_all(folder)?;
-        let mut left = Vec::new();
+        let (mut left, mut states) = (Vec::new(), HashMap::new());
         let segments = segments(folder)?;
         for number in &segments {
             let reader = BufReader::new(File::open(path(folder, *number))?);
-            left.extend(
-                reader.split(b'\n').map_while(Result::ok).filter_map(|line| serde_json::from_slice(&line).ok()),
-            );
+            for line in reader.split(b'\n').map_while(Result::ok) {
+                match state_of(&line) {
+                    Some((call, state)) => {
+                        states.insert(call, state.to_vec());
+                    }
+                    None => left.extend(serde_json::from_slice::<Event>(&line).ok()),
+                }
+            }
         }
         let number = segments.last().map_or(1, |last| last + 1);
         let file = OpenOptions::new().create(true).append(true).open(path(folder, number))?;
-        Ok((Journal { folder: folder.to_owned(), number, file, bytes: 0, line: Vec::new() }, left))
+        Ok((Journal { folder: folder.to_owned(), number, file, bytes: 0, line: Vec::new() }, left, states))
     }
 
     /// Appends events. They are with the kernel when this returns: a crash of the process loses none.
@@ -44,6 +56,20 @@ impl Journal {
             serde_json::to_writer(&mut self.line, event)?;
             self.line.push(b'\n');
         }
+        self.file.write_all(&self.line)?;
+        self.bytes += self.line.len() as u64;
+        if self.bytes >= SEGMENT_BYTES {
+            self.roll()?;
+        }
+        Ok(())
+    }
+
+    /// Appends the state of a call, as JSON without a line break.
+    pub(super) fn append_state(&mut self, call: CallSid, state: &[u8]) -> io::Result<()> {
+        self.line.clear();
+        write!(self.line, "{STATE}{call} ")?;
+        self.line.extend_from_slice(state);
+        self.line.push(b'\n');
         self.file.write_all(&self.line)?;
         self.bytes += self.line.len() as u64;
         if self.bytes >= SEGMENT_BYTES {
@@ -78,6 +104,16 @@ impl Journal {
         Ok(())
     }
 }
+
+/// What a line says that is the state of a call and no event.
+fn state_of(line: &[u8]) -> Option<(CallSid, &[u8])> {
+    let rest = line.strip_prefix(STATE.as_bytes())?;
+    let (sid, state) = rest.split_at_checked(34)?;
+    Some((std::str::from_utf8(sid).ok()?.parse().ok()?, state.strip_prefix(b" ")?))
+}
+
+/// Before the state of a call.
+const STATE: &str = "state ";
 
 fn path(folder: &Path, number: u64) -> PathBuf {
     folder.join(format!("{number:010}.jsonl"))

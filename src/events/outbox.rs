@@ -14,7 +14,7 @@ use std::{io, thread};
 
 use tokio::sync::oneshot;
 
-use super::journal::Journal;
+use super::journal::{Journal, States};
 use super::live::Live;
 use super::{
     CallRecord, CallStatus, Completed, ConferenceFact, ConferenceStatus, ConferenceStep, EndedBy, Event, EventKind,
@@ -60,6 +60,12 @@ impl Publisher {
             self.hurry();
         }
         sent
+    }
+
+    /// Has the state of a call written behind what it has published, for an edge that starts anew. Where the outbox is full it
+    /// is not: the call goes on here as well, and what was written last would be taken up.
+    pub fn write_down(&self, call: CallSid, state: Vec<u8>) {
+        let _ = self.queue.try_send(Message::State(call, state));
     }
 
     /// Has the writer take what it has, after it was sent.
@@ -132,6 +138,8 @@ type Stored = Arc<Mutex<Vec<Unit>>>;
 
 enum Message {
     Event(Box<Event>),
+    /// The state of a call after the events before this.
+    State(CallSid, Vec<u8>),
     /// Tell when all that came before has been told.
     CatchUp(oneshot::Sender<()>),
     Stop,
@@ -149,15 +157,17 @@ impl Outbox {
     /// Opens the journal in `folder`, takes up what an earlier run left, and starts.
     ///
     /// A call that was running when the process died gets its end now: `failed`, ended by us. A recording gets the one
-    /// that `finish` says; of those in `deleted` nothing is told again.
+    /// that `finish` says; of those in `deleted` nothing is told again. A call whose state is in the journal goes on, if
+    /// `takes_up` says that it can.
     pub fn start(
         folder: &Path,
         wall_ms: u64,
         subscribers: Vec<Box<dyn Subscriber>>,
         deleted: &HashSet<RecordingSid>,
         finish: impl Fn(RecordingFact) -> RecordingFact,
+        mut takes_up: impl FnMut(CallSid, &[u8]) -> bool,
     ) -> io::Result<Outbox> {
-        let (journal, mut left) = Journal::open(folder)?;
+        let (journal, mut left, states) = Journal::open(folder)?;
         left.retain(|event| !matches!(&event.kind, EventKind::Recording(fact) if deleted.contains(&fact.sid)));
         let orders = last_of_orders(&left);
         let (queue, receiver) = sync_channel(QUEUE);
@@ -175,7 +185,11 @@ impl Outbox {
             unstored: BTreeMap::new(),
             unsynced: None,
         };
-        writer.recover(left, wall_ms, finish);
+        let over = left.iter().filter(|event| matches!(event.kind, EventKind::Completed(_))).map(|event| event.call);
+        let over: HashSet<CallSid> = over.collect();
+        let running = states.into_iter().filter(|(call, _)| !over.contains(call));
+        let taken_up = running.filter(|(call, state)| takes_up(*call, state)).collect();
+        writer.recover(left, taken_up, wall_ms, finish);
         let thread = thread::Builder::new().name("outbox".into()).spawn(move || writer.run(receiver))?;
         let publisher = Publisher { queue, waiting, stored, hurry, writer: thread.thread().clone() };
         Ok(Outbox { publisher, live, orders, thread: Some(thread) })
@@ -242,17 +256,27 @@ impl Writer {
             };
             if is_busy || first.is_some() {
                 self.gather();
+                let mut taken = 0;
                 let rest = std::iter::from_fn(|| queue.try_recv().ok());
                 for message in first.into_iter().chain(rest).take(BATCH) {
                     match message {
-                        Message::Event(event) => batch.push(*event),
+                        Message::Event(event) => {
+                            taken += 1;
+                            batch.push(*event);
+                        }
+                        // It belongs behind the events before it.
+                        Message::State(call, state) => {
+                            self.write(&batch, false);
+                            batch.clear();
+                            self.append_state(call, &state);
+                        }
                         Message::CatchUp(told) => asking.push(told),
                         Message::Stop => stop = true,
                     }
                 }
-                self.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+                self.waiting.fetch_sub(taken, Ordering::Relaxed);
                 self.write(&batch, false);
-                is_busy = !batch.is_empty();
+                is_busy = taken > 0;
                 batch.clear();
                 for told in asking.drain(..) {
                     // Who asked may have gone.
@@ -289,6 +313,12 @@ impl Writer {
         self.unsynced.get_or_insert_with(Instant::now);
         for event in events {
             self.deliver(event, again);
+        }
+    }
+
+    fn append_state(&mut self, call: CallSid, state: &[u8]) {
+        if let Err(error) = self.journal.append_state(call, state) {
+            tracing::error!(%error, call_sid = %call, "the journal cannot be written: this call would not outlive the edge");
         }
     }
 
@@ -353,7 +383,13 @@ impl Writer {
     /// Tells again what an earlier run left, and ends the calls that it had not ended.
     ///
     /// The store ignores what it has already; callbacks are not sent a second time.
-    fn recover(&mut self, left: Vec<Event>, wall_ms: u64, finish: impl Fn(RecordingFact) -> RecordingFact) {
+    fn recover(
+        &mut self,
+        left: Vec<Event>,
+        taken_up: States,
+        wall_ms: u64,
+        finish: impl Fn(RecordingFact) -> RecordingFact,
+    ) {
         let mut unfinished: BTreeMap<CallSid, (Event, u32)> = BTreeMap::new();
         for event in left.iter().filter(|event| !event.kind.stands_alone()) {
             match &event.kind {
@@ -366,7 +402,9 @@ impl Writer {
                 }
             }
         }
-        let recordings = unfinished_recordings(&left);
+        unfinished.retain(|call, _| !taken_up.contains_key(call));
+        let mut recordings = unfinished_recordings(&left);
+        recordings.retain(|(event, _)| !taken_up.contains_key(&event.call));
         let mut ends: Vec<Event> =
             unfinished.into_values().map(|(first, sequence)| end_of_lost_call(&first, sequence + 1, wall_ms)).collect();
         if !ends.is_empty() {
@@ -381,6 +419,7 @@ impl Writer {
         // What was left is written again into the new segment, so that the old ones can go.
         self.write(&left, true);
         self.write(&ends, false);
+        taken_up.iter().for_each(|(call, state)| self.append_state(*call, state));
         let newest = self.journal.segment();
         let _ = self.journal.sync().and_then(|()| self.journal.release(newest));
     }

@@ -3,6 +3,8 @@
 mod expiry;
 mod observe;
 mod orders;
+mod registrations;
+mod restore;
 mod triggers;
 mod uploads;
 mod worker_process;
@@ -158,10 +160,19 @@ impl Server {
         if archive.has_bucket() {
             subscribers.push(Box::new(complete));
         }
+        let mut restored = restore::Restored::default();
         let mut outbox = tokio::task::block_in_place(|| {
-            Outbox::start(&journal, wall_ms, subscribers, &deleted, |recording| archive.finish(recording))
+            Outbox::start(
+                &journal,
+                wall_ms,
+                subscribers,
+                &deleted,
+                |recording| archive.finish(recording),
+                |call, state| restored.take(call, state),
+            )
         })
         .map_err(|error| StartError::Journal { folder: journal, error })?;
+        let restored = restored.into_calls();
         let left = orders::left(&store, &node, outbox.take_orders()).await.map_err(StartError::Store)?;
         left.iter().for_each(|(order, queued_ms)| outbox.live().expect(order.queued(*queued_ms)));
         let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone()));
@@ -189,6 +200,7 @@ impl Server {
             publisher: outbox.publisher(),
         };
         let bindings = Arc::new(Bindings::default());
+        registrations::restore(&bindings, &config.store.folder);
         let settings = core::Settings {
             stack: stack::Config {
                 product: format!("Dialtone/{}", env!("CARGO_PKG_VERSION")),
@@ -204,10 +216,14 @@ impl Server {
             max_calls: MAX_CALLS,
             node: node.clone(),
             emergency_numbers: config.sip.emergency_numbers.clone(),
+            writes_down: keeper::part().is_some() || config.cluster.is_some(),
         };
         let (shard, listening, roster) = start_shard(&config, settings, letters, mail.clone(), outside).await?;
 
         // The queue has room: nobody else has its end yet.
+        if !restored.is_empty() {
+            let _ = mail.try_send(Mail::Restore(restored));
+        }
         let _ = mail.try_send(Mail::Resume(left));
         let draining = Arc::new(AtomicBool::new(false));
         let view = api::View {
@@ -245,6 +261,7 @@ impl Server {
         if archive.has_bucket() {
             uploads::start(to_upload, store.clone(), archive.clone());
         }
+        tokio::spawn(registrations::run(bindings.clone(), config.store.folder.clone()));
         tokio::spawn(expiry::run(config.recordings.keep, store.clone(), archive.clone()));
         tokio::spawn(triggers::run(provisioning.clone(), callbacks.clone()));
         tokio::spawn(observe::run(observe::Observed {

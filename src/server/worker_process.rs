@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dialtone_media::proto::link::{self, TookOver};
@@ -53,6 +53,7 @@ pub async fn run(
         node: node.clone(),
         keeper: keeper.sender().map_err(|e| e.to_string())?,
         dialling: None,
+        linked: Arc::default(),
     };
     if let Some(join) = join {
         worker.dial(join);
@@ -110,6 +111,8 @@ struct Worker {
     node: Node,
     keeper: Sender,
     dialling: Option<tokio::task::JoinHandle<()>>,
+    /// The connection that is up, to end it for all who have a part of it.
+    linked: Arc<Mutex<Option<quinn::Connection>>>,
 }
 
 impl Worker {
@@ -148,11 +151,15 @@ impl Worker {
         if let Some(before) = self.dialling.take() {
             before.abort();
         }
+        if let Some(before) = lock(&self.linked).take() {
+            before.close(0u32.into(), b"linked elsewhere");
+        }
+        let linked = Arc::clone(&self.linked);
         let (node, name, file) = (self.node.clone(), self.name.clone(), identity_file(&self.config));
         self.dialling = Some(tokio::spawn(async move {
             let mut told = false;
             loop {
-                let error = match link_to(&node, &name, &join, &file).await {
+                let error = match link_to(&node, &name, &join, &file, &linked).await {
                     Ok(lost) => {
                         told = false;
                         lost
@@ -170,7 +177,13 @@ impl Worker {
 }
 
 /// Speaks with the edge until the link is lost, and says why it was.
-async fn link_to(node: &Node, name: &str, join: &Join, file: &std::path::Path) -> Result<String, ClusterError> {
+async fn link_to(
+    node: &Node,
+    name: &str,
+    join: &Join,
+    file: &std::path::Path,
+    linked: &Mutex<Option<quinn::Connection>>,
+) -> Result<String, ClusterError> {
     let any: IpAddr = if join.edge.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let unreachable = |error: &dyn std::fmt::Display| ClusterError::Unreachable(error.to_string());
     let socket = UdpSocket::bind((any, 0)).map_err(|error| unreachable(&error))?;
@@ -180,6 +193,7 @@ async fn link_to(node: &Node, name: &str, join: &Join, file: &std::path::Path) -
     let connecting = endpoint.connect_with(config, join.edge, EDGE_NAME).map_err(|error| unreachable(&error))?;
     let connection = connecting.await.map_err(|error| unreachable(&error))?;
     tracing::info!(edge = %join.edge, "linked to an edge");
+    *lock(linked) = Some(connection.clone());
     Ok(node.serve(connection).await.to_string())
 }
 
@@ -189,6 +203,10 @@ fn client_config(identity: &Identity) -> Result<quinn::ClientConfig, ClusterErro
     let mut config = quinn::ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport()));
     Ok(config)
+}
+
+fn lock<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn identity_file(config: &Config) -> PathBuf {

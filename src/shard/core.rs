@@ -52,6 +52,8 @@ pub struct Settings {
     pub node: String,
     /// Whoever is called so does not wait for a turn.
     pub emergency_numbers: Vec<String>,
+    /// Whether answered calls are written down, so that they go on when the edge starts anew: where their media does.
+    pub writes_down: bool,
 }
 
 /// What leaves a shard, in order.
@@ -91,6 +93,8 @@ pub enum Output {
         seed: [u8; 32],
     },
     Publish(Event),
+    /// An answered call as it is to be taken up by an edge that starts anew, behind what it has published.
+    WriteDown(Box<super::Checkpoint>),
     /// Nothing of the call is left: forget its cookies and caches.
     Forget(CallSid),
     /// For the log: a request was refused.
@@ -113,6 +117,8 @@ pub(super) struct Slot {
     pub(super) peer: Option<CallSid>,
     /// What the peer is to be when it is made.
     pub(super) inside: Option<Box<super::outbound::Inside>>,
+    /// What it has asked for and has no answer to.
+    pub(super) waits: super::checkpoint::Waits,
     /// The deadline that stands in the queue.
     armed: Option<Mono>,
 }
@@ -137,6 +143,8 @@ pub struct Core {
     pub(super) old_orders_sought: Mono,
     deadlines: BinaryHeap<Reverse<(Mono, CallSid)>>,
     pub(super) inputs: VecDeque<(CallSid, CallInput)>,
+    /// Calls that are to be written down at the end of the turn.
+    pub(super) unwritten: Vec<CallSid>,
     pub(super) out: VecDeque<Output>,
     /// The call that is being worked on: what a panic belongs to.
     current: Option<CallSid>,
@@ -167,6 +175,7 @@ impl Core {
             old_orders_sought: Mono(0),
             deadlines: BinaryHeap::new(),
             inputs: VecDeque::new(),
+            unwritten: Vec::new(),
             out: VecDeque::new(),
             current: None,
             draining: false,
@@ -358,7 +367,7 @@ impl Core {
             match self.inputs.pop_front() {
                 Some((sid, input)) => self.give(sid, input, now),
                 None if self.dispatch(now) => {}
-                None => return,
+                None => return self.write_down(),
             }
         }
     }
@@ -367,9 +376,18 @@ impl Core {
         let Some(slot) = self.calls.get_mut(&sid) else { return };
         self.current = Some(sid);
         let mut effects = Vec::new();
+        slot.waits.answered(&input);
+        let is_digit = matches!(
+            input,
+            CallInput::Media(MediaEventKind::Digit(_)) | CallInput::Sip { event: SipEvent::Digit(_), .. }
+        );
         slot.call.handle(input, now, &mut effects);
+        let has_got_on = is_digit || !effects.is_empty();
         for effect in effects {
             self.carry_out(sid, effect, now);
+        }
+        if has_got_on && self.settings.writes_down && self.unwritten.last() != Some(&sid) {
+            self.unwritten.push(sid);
         }
         self.arm(sid);
         self.current = None;
@@ -422,7 +440,7 @@ impl Core {
         Some(sid)
     }
 
-    fn arm(&mut self, sid: CallSid) {
+    pub(super) fn arm(&mut self, sid: CallSid) {
         let Some(slot) = self.calls.get_mut(&sid) else { return };
         let Some(deadline) = slot.call.next_deadline() else { return };
         if slot.armed.is_none_or(|armed| deadline < armed) {
@@ -447,7 +465,8 @@ impl Core {
                 self.by_dialog.insert(*dialog, (sid, AttemptId(attempt as u8)));
             }
         }
-        let slot = Slot { call, dialogs, invitations, peer: None, inside: None, armed: None };
+        let slot =
+            Slot { call, dialogs, invitations, peer: None, inside: None, waits: Default::default(), armed: None };
         self.calls.insert(sid, Box::new(slot));
         sid
     }

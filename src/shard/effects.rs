@@ -19,9 +19,22 @@ impl Core {
             Effect::Sip { attempt, command } if slot.is_inside() => self.inside_command(sid, attempt, command, now),
             Effect::Sip { attempt, command } => self.sip_command(sid, attempt, command, now),
             Effect::Media(command) => self.out.push_back(Output::Media { session_id, command }),
-            Effect::Fetch { order, params } => self.out.push_back(Output::Fetch { call: sid, account, order, params }),
-            Effect::CancelFetch(fetch) => self.out.push_back(Output::CancelFetch { call: sid, fetch }),
+            Effect::Fetch { order, params } => {
+                if let Some(slot) = self.calls.get_mut(&sid).filter(|_| self.settings.writes_down) {
+                    slot.waits.document_wanted(&order, &params);
+                }
+                self.out.push_back(Output::Fetch { call: sid, account, order, params });
+            }
+            Effect::CancelFetch(fetch) => {
+                if let Some(slot) = self.calls.get_mut(&sid) {
+                    slot.waits.cancel(fetch);
+                }
+                self.out.push_back(Output::CancelFetch { call: sid, fetch });
+            }
             Effect::Prepare { ticket, source } => {
+                if let Some(slot) = self.calls.get_mut(&sid).filter(|_| self.settings.writes_down) {
+                    slot.waits.audio_wanted(ticket, &source);
+                }
                 self.out.push_back(Output::Prepare { call: sid, account, ticket, source })
             }
             Effect::Originate(order) => self.originate(sid, *order, now),

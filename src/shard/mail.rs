@@ -6,13 +6,15 @@ use std::time::Instant;
 use dialtone_sip::resolve::Destination;
 use tokio::sync::{mpsc, oneshot};
 
-use super::orders::{PlaceOrder, Placement};
+use super::checkpoint::Checkpoint;
+use super::orders::{PlaceOrder, Placement as OrderPlacement};
 use super::rooms::{ConferenceChange, ConferenceChanged};
 use crate::account::Directory;
 use crate::call::{FetchOutcome, Update};
 use crate::events::MessageFact;
 use crate::ids::{AccountSid, CallSid, ConferenceSid};
 use crate::twiml::{AudioFailure, ClipRef, Target};
+use crate::workers::Placement;
 
 /// A letter to a shard.
 pub enum Mail {
@@ -39,7 +41,9 @@ pub enum Mail {
         fact: Box<MessageFact>,
     },
     /// Make a call, when it is its turn; tell what becomes of it.
-    Place(Box<PlaceOrder>, oneshot::Sender<Placement>),
+    Place(Box<PlaceOrder>, oneshot::Sender<OrderPlacement>),
+    /// Calls that ran when the edge last died, each with what is known of its media.
+    Restore(Vec<(Checkpoint, Option<Placement>)>),
     /// Orders that waited when the server last stopped, and since when.
     Resume(Vec<(PlaceOrder, u64)>),
     /// Change a running call; tell whether it is in a state for that.

@@ -1,5 +1,6 @@
 //! A shard: an OS thread that owns its calls. [`core`] decides; this rim translates between it and the world.
 
+mod checkpoint;
 pub mod core;
 mod effects;
 mod fresh;
@@ -15,6 +16,7 @@ mod rim;
 mod rooms;
 mod traffic;
 
+pub use checkpoint::Checkpoint;
 pub use mail::{Mail, MailBox, mail_box};
 pub use names::Names;
 pub use orders::{PlaceOrder, Placement};

@@ -13,6 +13,7 @@ use dialtone_sip::transport::{Inbound, Transports};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
+use super::checkpoint::Checkpoint;
 use super::core::{Core, Output};
 use super::mail::{Mail, MailBox};
 use super::names::Names;
@@ -24,7 +25,7 @@ use crate::events::Publisher;
 use crate::ids::{AccountSid, CallSid};
 use crate::speech::Speech;
 use crate::twiml::{AudioFailure, AudioSource, ClipRef, FetchFailure, FetchOrder, FetchReason, Fetched};
-use crate::workers::{Told, Workers};
+use crate::workers::{Placement, Told, Workers};
 
 /// All that a shard reaches outside itself.
 #[derive(Clone)]
@@ -63,7 +64,6 @@ pub async fn run(
         outside,
         directory,
         fetches: HashMap::new(),
-        started: Instant::now(),
         traffic: Traffic::default(),
         effects: 0,
         transmits: Vec::new(),
@@ -82,7 +82,6 @@ struct Rim {
     /// For the tokens that requests are signed with.
     directory: Arc<Directory>,
     fetches: HashMap<(CallSid, u32), AbortHandle>,
-    started: Instant,
     traffic: Traffic,
     /// How many messages were sent and commands given to the media.
     effects: u64,
@@ -138,15 +137,17 @@ impl Rim {
 
     /// The next moment at which something is due, here or at the worker.
     fn next_wake(&mut self) -> Instant {
-        let core =
-            self.core.next_deadline().map(|at| self.started + Duration::from_micros(at.0.next_multiple_of(GRID_US)));
+        let now = monotonic_us();
+        let core = self.core.next_deadline().map(|at| {
+            let at = at.0.next_multiple_of(GRID_US);
+            Instant::now() + Duration::from_micros(at.saturating_sub(now))
+        });
         let worker = self.workers.timeout().map(|after| Instant::now() + after);
         [core, worker].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
     }
 
     fn now(&self) -> Now {
-        let mono = Mono(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX));
-        Now { mono, wall_ms: wall_ms() }
+        Now { mono: Mono(monotonic_us()), wall_ms: wall_ms() }
     }
 
     /// Runs one input. A panic is a bug of ours: it ends the call that it happened in, and no other.
@@ -203,6 +204,7 @@ impl Rim {
                 self.flush(now);
                 let _ = done.send(placement);
             }
+            Mail::Restore(calls) => self.restore(calls, now),
             Mail::Resume(orders) => self.core.resume(orders, now),
             Mail::Update { call, account, change, done } => {
                 let _ = done.send(self.core.update(call, account, change, now));
@@ -282,6 +284,7 @@ impl Rim {
                     tracing::error!("the outbox is full: an event is lost");
                 }
             }
+            Output::WriteDown(checkpoint) => self.write_down(*checkpoint),
             Output::Forget(call) => {
                 self.fetches.retain(|(owner, _), _| *owner != call);
                 self.outside.client.end_call(call);
@@ -293,6 +296,27 @@ impl Rim {
                 tracing::info!(source = %flow, method, status, why, "request refused")
             }
         }
+    }
+
+    /// Behind what the call has published, with what a worker would have to be told of its media.
+    fn write_down(&mut self, checkpoint: Checkpoint) {
+        let media = self.workers.placement(checkpoint.session_id());
+        match serde_json::to_vec(&(&checkpoint, media)) {
+            Ok(state) => self.outside.publisher.write_down(checkpoint.sid(), state),
+            Err(error) => tracing::error!(%error, call_sid = %checkpoint.sid(), "a call cannot be written down"),
+        }
+    }
+
+    fn restore(&mut self, calls: Vec<(Checkpoint, Option<Placement>)>, now: Now) {
+        let mut checkpoints = Vec::with_capacity(calls.len());
+        for (checkpoint, media) in calls {
+            if let Some(media) = media {
+                self.workers.restore(checkpoint.session_id(), media);
+            }
+            checkpoints.push(checkpoint);
+        }
+        tracing::info!(calls = checkpoints.len(), "calls go on that were running when the edge died");
+        self.core.restore(checkpoints, now);
     }
 
     fn fetch(&mut self, call: CallSid, account: AccountSid, order: FetchOrder, params: Vec<(String, String)>) {
@@ -365,6 +389,12 @@ impl Rim {
             let _ = mail.send(Mail::Resolved { ticket, destinations }).await;
         });
     }
+}
+
+/// Since the machine started: what a call has written down of its time holds for the next process too.
+fn monotonic_us() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000 + now.tv_nsec.cast_unsigned() / 1000
 }
 
 pub(crate) fn wall_ms() -> u64 {

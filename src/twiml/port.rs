@@ -131,6 +131,8 @@ pub enum VerbInput {
     MessageTaken {
         sid: Option<MessageSid>,
     },
+    /// The edge has started anew: the rooms that were here are gone, and who was in one goes there again.
+    Restored,
     /// The leg's peer wants to be replaced; answered by [`VerbEffect::NotifyRefer`].
     Referred(Referral),
     /// The final response to [`VerbEffect::Refer`]; 408 and 503 also where none came.

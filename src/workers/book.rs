@@ -9,9 +9,10 @@ use dialtone_media::proto::{
     SessionSpec, Source,
 };
 use dialtone_media::time::Mono;
+use serde::{Deserialize, Serialize};
 
 /// One session.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Book {
     legs: Vec<Leg>,
     recorders: Vec<Recorder>,
@@ -19,7 +20,7 @@ pub struct Book {
     steps: Vec<Step>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Leg {
     spec: LegSpec,
     /// Since when its player plays, while nothing keeps it from that.
@@ -30,14 +31,14 @@ struct Leg {
     is_known: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Recorder {
     spec: RecorderSpec,
     /// Since when time counts, while it does.
     runs_since: Option<Mono>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Step {
     command_id: u64,
     leg_id: u32,

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dialtone_media::proto::link::{
     self, Drain, FromWorker, FromWorkerKind, Hello, ToWorker, ToWorkerKind, TookOver, Welcome,
@@ -21,7 +21,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::balancer::WorkerId;
-use super::pool::{Output, Pool, State, Told, process_name};
+use super::pool::{Output, Placement, Pool, State, Told, process_name};
 use super::roster::{Roster, Seen, add};
 use crate::cluster::{self, Authority, ClusterError, Identity, Peer, Role};
 
@@ -42,7 +42,6 @@ pub struct Links {
     batch: Vec<Inbound>,
     /// Those that are up.
     links: HashMap<WorkerId, Link>,
-    started: Instant,
     own: mpsc::Sender<Inbound>,
     roster: Roster,
     /// What each process has counted, by its name and pid: counts go on when it is gone.
@@ -89,7 +88,6 @@ impl Links {
             inbound,
             batch: Vec::new(),
             links: HashMap::new(),
-            started: Instant::now(),
             own,
             roster: Roster::linked(),
             counted: HashMap::new(),
@@ -126,6 +124,15 @@ impl Links {
     pub fn send(&mut self, session_id: u64, kind: CommandKind) {
         let now = self.now();
         self.pool.command(session_id, kind, now);
+    }
+
+    pub fn placement(&self, session_id: u64) -> Option<Placement> {
+        self.pool.placement(session_id)
+    }
+
+    pub fn restore(&mut self, session_id: u64, placement: Placement) {
+        let now = self.now();
+        self.pool.restore(session_id, placement, now);
     }
 
     /// Asks a worker to take no new sessions; false where there is none of that name.
@@ -171,7 +178,9 @@ impl Links {
     }
 
     fn now(&self) -> Mono {
-        Mono(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+        // Since the machine started: what is written down of it holds for the next process too.
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        Mono(now.tv_sec.cast_unsigned() * 1_000_000 + now.tv_nsec.cast_unsigned() / 1000)
     }
 
     fn take(&mut self, inbound: Inbound, now: Mono) {

@@ -22,7 +22,7 @@ use crate::cluster::ClusterError;
 
 pub use here::Here;
 pub use link::{Links, Listening};
-pub use pool::{State, Told};
+pub use pool::{Placement, State, Told};
 pub use roster::{Roster, Seen};
 
 /// The workers of an edge.
@@ -79,6 +79,21 @@ impl Workers {
         match self {
             Workers::Here(here) => here.send(session_id, kind),
             Workers::Linked(links) => links.send(session_id, kind),
+        }
+    }
+
+    /// Where a session is and what it is to be, for an edge that starts anew. The worker of this process dies with it.
+    pub fn placement(&self, session_id: u64) -> Option<Placement> {
+        match self {
+            Workers::Here(_) => None,
+            Workers::Linked(links) => links.placement(session_id),
+        }
+    }
+
+    /// Takes up a session of an edge that is no more.
+    pub fn restore(&mut self, session_id: u64, placement: Placement) {
+        if let Workers::Linked(links) = self {
+            links.restore(session_id, placement);
         }
     }
 

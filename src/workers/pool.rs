@@ -17,6 +17,7 @@ use dialtone_media::proto::{
 use dialtone_media::random::Random;
 use dialtone_media::time::Mono;
 use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use super::balancer::{Balancer, Load, TRIES, WorkerId};
@@ -84,6 +85,15 @@ pub struct Worker {
     pub frames_address: String,
     pub state: State,
     pub load: LoadReport,
+}
+
+/// Where a session is and what it is to be, as it is written down.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Placement {
+    worker: String,
+    book: Book,
+    units: u32,
+    links: Vec<u64>,
 }
 
 /// A session and where it is.
@@ -371,6 +381,60 @@ impl Pool {
         if is_over {
             self.forget(session_id);
         }
+    }
+
+    pub fn placement(&self, session_id: u64) -> Option<Placement> {
+        let placed = self.sessions.get(&session_id)?;
+        let worker = self.name_of(placed.worker)?.to_owned();
+        Some(Placement { worker, book: placed.book.clone(), units: placed.units, links: placed.links.clone() })
+    }
+
+    /// Takes up a session of an edge that is no more: it waits for its worker, as if that were lost just now.
+    pub fn restore(&mut self, session_id: u64, placement: Placement, now: Mono) {
+        let Placement { worker: name, book, units, links } = placement;
+        if self.sessions.contains_key(&session_id) {
+            // Several calls are in it, and each has written it down.
+            return;
+        }
+        for key in &links {
+            self.links.entry(*key).or_default().ends.push(session_id);
+        }
+        let known = self.id_of(&name);
+        let is_here = known.is_some_and(|id| self.workers.get(&id).is_some_and(|worker| worker.state != State::Lost));
+        let worker = known.unwrap_or_else(|| self.add_lost(&name));
+        let placed = Placed {
+            worker,
+            book,
+            units,
+            tried: vec![worker],
+            links,
+            reopened_by: None,
+            homeless_since: Some(now),
+            lost_at: Some(now),
+            backlog: Vec::new(),
+            killed_at: None,
+        };
+        self.sessions.insert(session_id, placed);
+        if is_here {
+            self.reopen(session_id, worker, now);
+        } else {
+            self.homeless.push_back(session_id);
+        }
+    }
+
+    /// A worker that is known by name only.
+    fn add_lost(&mut self, name: &str) -> WorkerId {
+        self.next_worker += 1;
+        let id = WorkerId(self.next_worker);
+        let worker = Worker {
+            id,
+            name: name.to_owned(),
+            frames_address: String::new(),
+            state: State::Lost,
+            load: LoadReport::default(),
+        };
+        self.workers.insert(id, worker);
+        id
     }
 
     /// The stream of a session broke, though the link is well: the worker is asked anew.

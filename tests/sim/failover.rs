@@ -164,3 +164,55 @@ fn call_whose_dialog_the_party_has_forgotten_is_over() {
     world.close_books();
     assert_eq!(world.records().len(), 1);
 }
+
+#[test]
+fn edge_starts_anew_at_every_moment_of_every_verb_and_answered_calls_go_on() {
+    for (verb, document) in DOCUMENTS {
+        let undisturbed = run(document, Duration::ZERO, |_| {});
+        for ms in (5..1700).step_by(35) {
+            let mut was_answered = 0;
+            let world = run(document, Duration::from_millis(ms), |world| {
+                let answered = |event: &&dialtone::events::Event| matches!(event.kind, EventKind::Answered);
+                was_answered = world.events.iter().filter(answered).count();
+                world.restart_edge();
+            });
+            let completed = world.records().iter().filter(|record| record.status == CallStatus::Completed).count();
+            assert!(completed >= was_answered, "{verb} after {ms} ms: {was_answered} were answered, {completed} kept");
+            // What was asked may be asked again, and is never left out.
+            if was_answered == undisturbed.records().len() {
+                let mut asked = story(&world);
+                asked.dedup();
+                let mut wanted = story(&undisturbed);
+                wanted.dedup();
+                assert_eq!(asked, wanted, "{verb}, edge dies after {ms} ms");
+            }
+        }
+    }
+}
+
+#[test]
+fn peers_are_asked_whether_they_are_there_and_one_that_is_not_is_over() {
+    let mut world = world("<Response><Echo/></Response>");
+    world.run_for(Duration::from_secs(1));
+    world.restart_edge();
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.sent("INVITE").len(), 1, "a re-INVITE that changes nothing");
+    assert!(world.session().legs().next().unwrap().can_send());
+    world.phones[0].reoffer_status = Some(481);
+    world.restart_edge();
+    world.close_books();
+    assert_eq!(world.records().len(), 1);
+}
+
+#[test]
+fn party_hangs_up_after_the_edge_has_started_anew_and_is_answered() {
+    let mut world = world("<Response><Dial>+15553334444</Dial></Response>");
+    world.run_for(Duration::from_secs(2));
+    world.restart_edge();
+    world.run_for(Duration::from_secs(1));
+    world.hang_up(0);
+    world.close_books();
+    let statuses: Vec<CallStatus> = world.records().iter().map(|record| record.status).collect();
+    assert_eq!(statuses, [CallStatus::Completed; 2]);
+    assert!(world.saw(1).iter().any(|saw| matches!(saw, Saw::Ended { .. })), "the callee is hung up");
+}

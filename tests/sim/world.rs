@@ -147,6 +147,10 @@ pub struct World {
     clips: Clips,
     free_ports: PortCounter,
     arrivals: BinaryHeap<Reverse<(Mono, u64)>>,
+    /// Seed, more configuration and calls at once of the edge, to start it anew.
+    edge: (u64, String, usize),
+    /// The states of calls, as the journal has them.
+    written: HashMap<CallSid, Vec<u8>>,
     due: HashMap<u64, Arrival>,
     sequence: u64,
     random: u64,
@@ -213,6 +217,28 @@ password = "secret"
     Config::parse(&text, "world").unwrap()
 }
 
+/// What an edge is started with, and the seed of its pool.
+fn settings(seed: u64, extra: &str, max_calls: usize, bindings: Arc<Bindings>) -> (core::Settings, [u8; 32]) {
+    let config = config(extra);
+    let address: SocketAddr = SERVER.parse().unwrap();
+    let mut bytes = [9; 32];
+    bytes[..8].copy_from_slice(&seed.to_be_bytes());
+    let settings = core::Settings {
+        stack: stack::Config { product: "Dialtone".into(), slot: 0, seed: bytes },
+        gate: gate::Settings { realm: config.sip.realm.clone(), algorithms: config.sip.digest.clone() },
+        directory: Arc::new(config.directory.clone()),
+        bindings,
+        listening: vec![Listen { transport: Transport::Udp, bind: address, advertise: address }],
+        public_url: "https://api.example.com".into(),
+        outbound: Guard::default(),
+        max_calls,
+        node: String::new(),
+        emergency_numbers: config.sip.emergency_numbers.clone(),
+        writes_down: true,
+    };
+    (settings, bytes)
+}
+
 impl World {
     /// A world with an application; phone 0 is the carrier that calls, at 198.51.100.8.
     pub fn new(seed: u64, app: impl FnMut(&Asked) -> Says + 'static) -> World {
@@ -225,28 +251,15 @@ impl World {
 
     /// A world in which only so many calls may run at once.
     pub fn with_room(seed: u64, extra: &str, max_calls: usize, app: impl FnMut(&Asked) -> Says + 'static) -> World {
-        let config = config(extra);
         let bindings = Arc::new(Bindings::default());
-        let address: SocketAddr = SERVER.parse().unwrap();
-        let mut bytes = [9; 32];
-        bytes[..8].copy_from_slice(&seed.to_be_bytes());
-        let settings = core::Settings {
-            stack: stack::Config { product: "Dialtone".into(), slot: 0, seed: bytes },
-            gate: gate::Settings { realm: config.sip.realm.clone(), algorithms: config.sip.digest.clone() },
-            directory: Arc::new(config.directory.clone()),
-            bindings: bindings.clone(),
-            listening: vec![Listen { transport: Transport::Udp, bind: address, advertise: address }],
-            public_url: "https://api.example.com".into(),
-            outbound: Guard::default(),
-            max_calls,
-            node: String::new(),
-            emergency_numbers: config.sip.emergency_numbers.clone(),
-        };
+        let (settings, bytes) = settings(seed, extra, max_calls, bindings.clone());
         let mut pool = Pool::new(1, bytes);
         let worker = pool.joined("m1-1", "", &room(), dialtone_media::time::Mono(0));
         World {
             now: Mono(1_000_000),
             core: core::Core::new(settings),
+            edge: (seed, extra.to_owned(), max_calls),
+            written: HashMap::new(),
             phones: vec![Phone::new("198.51.100.8:5060", 1, Script::Ring)],
             asked: Vec::new(),
             events: Vec::new(),
@@ -547,6 +560,10 @@ impl World {
             }
             core::Output::Resolve { ticket, resolution, seed } => self.resolve(ticket, *resolution, seed),
             core::Output::Publish(event) => self.events.push(event),
+            core::Output::WriteDown(checkpoint) => {
+                let state = (&checkpoint, self.pool.placement(checkpoint.session_id()));
+                self.written.insert(checkpoint.sid(), serde_json::to_vec(&state).expect("a call can be written down"));
+            }
             core::Output::AudioWanted { .. }
             | core::Output::CancelFetch { .. }
             | core::Output::Forget(_)

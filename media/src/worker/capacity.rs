@@ -19,6 +19,8 @@ const BESIDE_PERCENT: u64 = 130;
 /// Of a processor: the rest is for bursts.
 const FILLED_PERCENT: u64 = 80;
 const PACKETS_A_SECOND: u64 = 50;
+/// Something else may keep the machine busy: then fewer calls would not help.
+const LEAST_SHARE: u32 = 25;
 const LEAST: u32 = 50;
 const TRIAL: u32 = 2_000;
 
@@ -48,7 +50,7 @@ impl Capacity {
         self.seen = lateness;
         if all > 0 && late * 100 > all {
             let used_percent = used.saturating_mul(100) / self.full.max(1);
-            self.share = (used_percent.min(self.share) * 4 / 5).clamp(5, 100);
+            self.share = (used_percent.min(self.share) * 4 / 5).clamp(LEAST_SHARE, 100);
         } else {
             self.share = (self.share + 5).min(100);
         }
@@ -106,6 +108,7 @@ mod tests {
         let regained = (0..20).map(|second| capacity.look(ticks(4800 + second * 1000, 210), 450)).last();
         assert_eq!(regained, Some(1000));
         assert_eq!(capacity.look(ticks(23_800, 210), 0), 1000, "nothing ticked");
+        assert_eq!(capacity.look(ticks(23_800, 1210), 5), 250, "five legs do not fill it");
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub use api::{Hop, Invitation, Reply, Request};
 pub use receive::Received;
 pub use table::TransactionId;
 use table::{Owner, Table, Timer};
-use usage::Usage;
+use usage::{Phase, Usage};
 
 /// Methods that we understand, for Allow.
 pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, MESSAGE, NOTIFY, REFER, REGISTER";
@@ -173,6 +173,16 @@ impl Stack {
     /// The dialog's state, for a checkpoint.
     pub fn dialog(&self, id: DialogId) -> Option<&Dialog> {
         self.usages.get(&id).map(|usage| &usage.dialog)
+    }
+
+    /// Takes up a confirmed dialog of a stack that is no more, under the number that its tag has. What was under way in it is
+    /// lost: whoever waits for a response asks again.
+    pub fn restore(&mut self, id: DialogId, mut dialog: Dialog) {
+        // Its connection went with the process; another is opened when something is sent.
+        dialog.flow.connection = None;
+        let mut usage = Usage::new(dialog);
+        usage.phase = Phase::Confirmed;
+        self.usages.insert(id, Box::new(usage));
     }
 
     pub fn counts(&self) -> Counts {

@@ -260,6 +260,13 @@ impl Machine for Enqueue {
     fn handle(&mut self, input: &VerbInput, context: &mut Context<'_>) -> Step {
         match input {
             VerbInput::Waiting(event) => self.queue_event(event, context),
+            // Who it was joined with is lost to the queue; who waits goes to its end, and hears the beginning again.
+            VerbInput::Restored if self.phase == Phase::Bridged => self.queue_event(&Waiting::Over, context),
+            VerbInput::Restored => {
+                self.quiet(context);
+                self.phase = Phase::Entering;
+                self.start(context)
+            }
             VerbInput::Timer if self.phase == Phase::Resting => self.play(context),
             VerbInput::Audio { .. }
             | VerbInput::PlayEnded { .. }

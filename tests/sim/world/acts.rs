@@ -1,19 +1,24 @@
 //! What people do in the world: phones that call, press, transfer and write, and the API that orders.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use dialtone::call::Update;
-use dialtone::events::{MessageDirection, MessageFact, MessageStatus};
+use dialtone::events::{
+    CallStatus, Completed, EndedBy, Event, EventKind, Media, MessageDirection, MessageFact, MessageStatus,
+};
 use dialtone::ids::{CallSid, ConferenceSid, MessageSid};
+use dialtone::shard::{Checkpoint, core};
 use dialtone::shard::{ConferenceChange, ConferenceChanged, PlaceOrder, Placement};
 use dialtone::twiml::Target;
+use dialtone::workers::pool::Pool;
 use dialtone_sip::digest::{self, Credentials};
 use dialtone_sip::flow::{Flow, Transport};
 use dialtone_sip::msg::{HeaderName, Message, Method, Writer};
 
-use super::{ACCOUNT, Arrival, World, application, config, room};
+use super::{ACCOUNT, Arrival, World, application, config, room, settings};
 use crate::phone::{Phone, SERVER, Script};
 
 impl World {
@@ -240,6 +245,58 @@ impl World {
         self.free_ports.inherited = 0;
         self.start_worker();
         self.run_for(Duration::from_millis(400));
+    }
+
+    /// The edge dies and starts anew: it has what the journal has, and its worker is still there.
+    pub fn restart_edge(&mut self) {
+        let (seed, extra, max_calls) = self.edge.clone();
+        self.edge.0 = seed + 1000;
+        let (settings, bytes) = settings(seed + 1000, &extra, max_calls, self.bindings.clone());
+        self.core = core::Core::new(settings);
+        self.pool = Pool::new(self.edge.0, bytes);
+        self.due.values_mut().for_each(|arrival| {
+            if !matches!(arrival, Arrival::Datagram { .. } | Arrival::File { .. }) {
+                *arrival = Arrival::Nothing;
+            }
+        });
+        let now = dialtone_media::time::Mono(self.now.0);
+        self.sessions.values_mut().for_each(|session| session.handle_edge_lost(now));
+        let mut last: BTreeMap<CallSid, Event> = BTreeMap::new();
+        for event in self.events.iter().filter(|event| !event.kind.stands_alone()) {
+            last.insert(event.call, event.clone());
+        }
+        last.retain(|_, event| !matches!(event.kind, EventKind::Completed(_)));
+        let written = std::mem::take(&mut self.written);
+        let mut checkpoints = Vec::new();
+        for (sid, event) in last {
+            match written.get(&sid) {
+                Some(state) => {
+                    let (checkpoint, media): (Checkpoint, Option<dialtone::workers::Placement>) =
+                        serde_json::from_slice(state).unwrap();
+                    self.pool.restore(checkpoint.session_id(), media.expect("its session has a worker"), now);
+                    checkpoints.push(checkpoint);
+                }
+                // As the outbox does when it starts.
+                None => {
+                    let completed = Completed {
+                        status: CallStatus::Failed,
+                        sip_status: 0,
+                        ended_by: EndedBy::Server,
+                        media: Media::default(),
+                        recorded: None,
+                    };
+                    let kind = EventKind::Completed(Box::new(completed));
+                    self.events.push(Event { sequence: event.sequence + 1, kind, ..event });
+                }
+            }
+        }
+        let wall = self.wall();
+        self.core.restore(checkpoints, wall);
+        self.flush();
+        let name = format!("m{}-{}", self.machine, self.worker_number);
+        self.worker = self.pool.joined(&name, "", &room(), now);
+        self.sessions.values_mut().for_each(|session| session.handle_edge_back(now));
+        self.flush();
     }
 
     /// Everything that it had is gone, and what it was about to say.

@@ -6,7 +6,7 @@
 
 mod framing;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -95,12 +95,29 @@ struct Inner {
 /// Which stream a session's events go to.
 #[derive(Default)]
 struct Routes {
-    by_session: Mutex<HashMap<u64, (u64, mpsc::Sender<MediaEvent>)>>,
+    by_session: Mutex<HashMap<u64, Route>>,
+}
+
+/// The way to whoever has a session.
+enum Route {
+    /// A stream, by its number.
+    Stream(u64, mpsc::Sender<MediaEvent>),
+    /// The edge is lost: what it has not heard waits for the next, the last of it if there is much.
+    Orphan(VecDeque<MediaEvent>),
 }
 
 impl Routes {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, (u64, mpsc::Sender<MediaEvent>)>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Route>> {
         self.by_session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on this stream has the session; what waited for it goes first.
+    fn take(&self, session_id: u64, number: u64, stream: mpsc::Sender<MediaEvent>) {
+        let before = self.lock().insert(session_id, Route::Stream(number, stream.clone()));
+        if let Some(Route::Orphan(unheard)) = before {
+            // There is room: it is new.
+            unheard.into_iter().for_each(|event| drop(stream.try_send(event)));
+        }
     }
 
     /// On the shard's thread: hands an event on and never waits. A stream that takes no more is given up: its edge opens
@@ -109,8 +126,24 @@ impl Routes {
         let mut routes = self.lock();
         let session_id = event.session_id;
         let is_over = matches!(event.kind, Some(MediaEventKind::Released(_)));
-        let Some((_, stream)) = routes.get(&session_id) else { return };
-        if stream.try_send(event).is_err() || is_over {
+        match routes.get_mut(&session_id) {
+            None => return,
+            Some(Route::Stream(_, stream)) => {
+                if let Err(unsent) = stream.try_send(event) {
+                    let event = match unsent {
+                        mpsc::error::TrySendError::Full(event) | mpsc::error::TrySendError::Closed(event) => event,
+                    };
+                    routes.insert(session_id, Route::Orphan(VecDeque::from([event])));
+                }
+            }
+            Some(Route::Orphan(unheard)) => {
+                if unheard.len() == UNHEARD {
+                    unheard.pop_front();
+                }
+                unheard.push_back(event);
+            }
+        }
+        if is_over {
             routes.remove(&session_id);
         }
     }
@@ -277,7 +310,7 @@ impl Node {
             while let Some(command) = receive.next::<Command>().await? {
                 if of_session.is_none() {
                     of_session = Some(command.session_id);
-                    self.inner.routes.lock().insert(command.session_id, (key, sender.clone()));
+                    self.inner.routes.take(command.session_id, key, sender.clone());
                 }
                 self.command(command).await;
             }
@@ -318,10 +351,12 @@ impl Node {
     fn forget(&self, session_id: u64, key: u64, is_over: bool) {
         {
             let mut routes = self.inner.routes.lock();
-            if routes.get(&session_id).is_some_and(|(owner, _)| *owner != key) {
-                return;
+            match routes.get(&session_id) {
+                Some(Route::Stream(owner, _)) if *owner != key => return,
+                Some(Route::Stream(..)) if is_over => drop(routes.remove(&session_id)),
+                Some(Route::Stream(..)) => drop(routes.insert(session_id, Route::Orphan(VecDeque::new()))),
+                Some(Route::Orphan(_)) | None => {}
             }
-            routes.remove(&session_id);
         }
         if !is_over && let Some(shard) = self.inner.shard.get() {
             // One that is not told lives on until it is released.
@@ -391,6 +426,8 @@ fn has_changed(told: &LoadReport, load: &LoadReport) -> bool {
         || told.used.abs_diff(load.used) * 20 > load.capacity
 }
 
+/// Events of a session without an edge that are kept for the next.
+const UNHEARD: usize = 64;
 /// Events of a session that its stream has not taken: a minute of digits and more.
 const EVENTS_OF_A_SESSION: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_millis(100);

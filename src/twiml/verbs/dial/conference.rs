@@ -105,6 +105,13 @@ impl Machine for DialConference {
                 self.finish("failed", context)
             }
             VerbInput::Conference(Membership::Left) => self.finish("answered", context),
+            VerbInput::Restored if self.is_leaving => self.finish("answered", context),
+            // The time that it may last counts on.
+            VerbInput::Restored => {
+                let spec = self.conference_spec(context);
+                context.push(VerbEffect::JoinConference(Box::new(spec)));
+                Step::Running
+            }
             VerbInput::Timer => self.leave(context),
             VerbInput::Digit('*') if self.spec.hangup_on_star => self.leave(context),
             _ => Step::Running,

@@ -72,6 +72,8 @@ impl Machine for DialQueue {
                 Step::Running
             }
             VerbInput::Taking(Taking::Over { duration, .. }) => self.finish("completed", *duration, context),
+            VerbInput::Restored if self.member.is_some() => self.finish("completed", Duration::ZERO, context),
+            VerbInput::Restored => self.start(context),
             VerbInput::Timer => self.leave(context),
             VerbInput::Digit('*') if self.spec.hangup_on_star && self.member.is_some() => self.leave(context),
             _ => Step::Running,
