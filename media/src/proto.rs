@@ -67,9 +67,11 @@ pub enum LegKind {
 pub struct RtpLeg {
     /// The last SDP that the peer sent, empty while there is none (late offer, or an offer of ours without answer).
     #[prost(bytes = "bytes", tag = "1")]
+    #[serde(with = "crate::text")]
     pub remote_sdp: Bytes,
     /// The last SDP that we sent, empty while there is none. Given back to a worker that reopens the session.
     #[prost(bytes = "bytes", tag = "2")]
+    #[serde(with = "crate::text")]
     pub local_sdp: Bytes,
     /// The address that signals, an IP without port: NAT latching compares with it.
     #[prost(string, tag = "3")]

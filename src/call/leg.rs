@@ -20,6 +20,7 @@ pub(super) struct Leg {
     pub(super) signalling: Signalling,
     pub(super) media: MediaState,
     /// What we sent last: the answer that a 183 and a 200 carry.
+    #[serde(with = "dialtone_media::text")]
     local_sdp: Bytes,
     /// The caller made no offer: ours goes out with the 200, its answer comes with the ACK (RFC 3261 s13.2.1).
     late_offer: bool,

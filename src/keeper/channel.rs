@@ -26,6 +26,8 @@ const MAX_MESSAGE: usize = 4096;
 pub enum FromChild {
     /// An edge listens for workers: they find it there, and are admitted for that.
     EdgeAt { address: SocketAddr, token: String },
+    /// An edge listens: the descriptor beside this is another one of its socket.
+    Listens { name: String },
     /// A worker has opened a socket on that port: the descriptor beside this is another one of it.
     Opened { port: u16 },
     /// And has closed it.
@@ -35,6 +37,10 @@ pub enum FromChild {
 /// What a keeper tells its children.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToChild {
+    /// For an edge, at once: so many listeners of the edge before it follow.
+    Listeners { count: usize },
+    /// One of them, beside this.
+    Listener { name: String },
     /// For workers: where their edge is.
     EdgeAt { address: SocketAddr, token: String },
     /// Be a worker, with these ports. The descriptor beside this is the memory in which it writes down what whoever takes
@@ -60,25 +66,18 @@ pub fn pair() -> io::Result<(Channel, OwnedFd)> {
 
 /// The end that this process was given, if it has a keeper. To be called once.
 pub fn inherited() -> Option<io::Result<Channel>> {
-    inherited_end().map(|end| end.and_then(Channel::new))
-}
-
-fn inherited_end() -> Option<io::Result<OwnedFd>> {
     let number = std::env::var(ENVIRONMENT).ok()?;
     Some(match number.parse() {
         Ok(number) => {
             // SAFETY: whoever sets the variable gives the descriptor with it, and nobody else takes it.
             let end = unsafe { OwnedFd::from_raw_fd(number) };
             // What this process starts in its turn is no child of the keeper.
-            rustix::io::fcntl_setfd(&end, rustix::io::FdFlags::CLOEXEC).map_err(io::Error::from).map(|()| end)
+            rustix::io::fcntl_setfd(&end, rustix::io::FdFlags::CLOEXEC)
+                .map_err(io::Error::from)
+                .and_then(|()| Channel::new(end))
         }
         Err(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{ENVIRONMENT} is no descriptor"))),
     })
-}
-
-/// As [`inherited`], for a child that only tells.
-pub fn inherited_sender() -> Option<io::Result<Sender>> {
-    inherited_end().map(|end| end.map(Sender))
 }
 
 impl Channel {

@@ -6,6 +6,7 @@
 //! nothing that could fail on what comes from outside.
 
 mod channel;
+mod listeners;
 mod sockets;
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,7 +25,8 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-pub use channel::{Channel, ENVIRONMENT, FromChild, Sender, ToChild, inherited, inherited_sender};
+pub use channel::{Channel, ENVIRONMENT, FromChild, Sender, ToChild, inherited};
+pub use listeners::Listeners;
 pub use sockets::KeptSockets;
 
 /// What a child is told of its place by the keeper's environment.
@@ -146,6 +148,8 @@ struct Keeper {
     processes: u32,
     places: Vec<Place>,
     edge_at: Option<(SocketAddr, String)>,
+    /// The edge's, by what they are for.
+    listeners: HashMap<String, OwnedFd>,
     /// Told to end.
     is_ending: bool,
     code: Option<ExitCode>,
@@ -167,6 +171,7 @@ impl Keeper {
             processes: 0,
             places,
             edge_at: None,
+            listeners: HashMap::new(),
             is_ending: false,
             code: None,
         })
@@ -267,6 +272,11 @@ impl Keeper {
                     let _ = child.channel.send(&news, None);
                 }
             }
+            (FromChild::Listens { name }, Some(Part::Edge)) => {
+                if let Some(socket) = beside {
+                    self.listeners.insert(name, socket);
+                }
+            }
             (FromChild::Opened { port }, Some(Part::Worker(place))) => {
                 if let Some(socket) = beside {
                     self.places[place].sockets.insert(port, socket);
@@ -347,8 +357,15 @@ impl Keeper {
         drop(theirs);
         let pid = running.id().and_then(|pid| Pid::from_raw(pid.cast_signed()));
         let sender = channel.sender()?;
-        if let Part::Worker(place) = part {
-            self.places[place].give(process, &sender)?;
+        match part {
+            Part::Worker(place) => self.places[place].give(process, &sender)?,
+            Part::Edge => {
+                sender.send(&ToChild::Listeners { count: self.listeners.len() }, None)?;
+                for (name, socket) in &self.listeners {
+                    sender.send(&ToChild::Listener { name: name.clone() }, Some(socket.as_fd()))?;
+                }
+            }
+            Part::Standby => {}
         }
         if let (Some((address, token)), true) = (&self.edge_at, part != Part::Edge) {
             sender.send(&ToChild::EdgeAt { address: *address, token: token.clone() }, None)?;

@@ -11,6 +11,7 @@ mod worker_process;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -31,7 +32,7 @@ use crate::config::{Config, ConfigError, Latching};
 use crate::events::{Outbox, Shelves, Subscriber};
 use crate::hot::Bindings;
 use crate::ids::CallSid;
-use crate::keeper;
+use crate::keeper::{self, Listeners};
 use crate::provision::{Provisioning, QueueKeeper};
 use crate::proxy::{self, Authority, AuthorityError};
 use crate::recordings::{Archive, Sweeper};
@@ -177,16 +178,17 @@ impl Server {
         left.iter().for_each(|(order, queued_ms)| outbox.live().expect(order.queued(*queued_ms)));
         let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone()));
 
-        let http = bind_http(config.http.listen).await?;
+        let mut listeners = Listeners::receive().await.map_err(StartError::Worker)?;
+        let http = bind_http(config.http.listen, &mut listeners).await?;
         let sdk_proxy = match config.http.sdk_proxy {
             Some(address) => {
                 let authority = Authority::load_or_make(&config.store.folder).map_err(StartError::Authority)?;
-                Some((bind_http(address).await?, authority))
+                Some((bind_http(address, &mut listeners).await?, authority))
             }
             None => None,
         };
         let metrics_http = match config.http.metrics_listen {
-            Some(address) => Some(bind_http(address).await?),
+            Some(address) => Some(bind_http(address, &mut listeners).await?),
             None => None,
         };
         let clips = Arc::new(Clips::new(CLIP_BYTES));
@@ -218,7 +220,8 @@ impl Server {
             emergency_numbers: config.sip.emergency_numbers.clone(),
             writes_down: keeper::part().is_some() || config.cluster.is_some(),
         };
-        let (shard, listening, roster) = start_shard(&config, settings, letters, mail.clone(), outside).await?;
+        let (shard, listening, roster) =
+            start_shard(&config, settings, letters, mail.clone(), outside, listeners).await?;
 
         // The queue has room: nobody else has its end yet.
         if !restored.is_empty() {
@@ -365,8 +368,15 @@ impl Server {
     }
 }
 
-async fn bind_http(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| StartError::Listen { what: format!("http://{address}"), error })
+async fn bind_http(address: SocketAddr, listeners: &mut Listeners) -> Result<TcpListener, StartError> {
+    let what = format!("http://{address}");
+    let listener = match listeners.take(&what) {
+        Some(listener) => TcpListener::from_std(listener.into()),
+        None => TcpListener::bind(address).await,
+    };
+    let listener = listener.map_err(|error| StartError::Listen { what: what.clone(), error })?;
+    listeners.hold(what, listener.as_fd());
+    Ok(listener)
 }
 
 fn worker_config(config: &Config) -> worker::Config {
@@ -395,16 +405,17 @@ async fn start_shard(
     letters: tokio::sync::mpsc::Receiver<Mail>,
     own: MailBox,
     outside: Outside,
+    mut listeners: Listeners,
 ) -> Result<(thread::JoinHandle<()>, Vec<Listen>, Roster), StartError> {
     let (ready, bound) = oneshot::channel();
     let listen = config.sip.listen.clone();
     let address = config.media.advertise.to_string();
-    let plan = WorkerPlan::of(config)?;
+    let plan = WorkerPlan::of(config, &listeners)?;
     let directory = settings.directory.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let body = move || {
         runtime.block_on(async move {
-            let transports = Transports::bind(&listen).map_err(|(listen, error)| StartError::Listen {
+            let transports = Transports::bind(&listen, &mut listeners).map_err(|(listen, error)| StartError::Listen {
                 what: format!("{}://{}", listen.transport, listen.bind),
                 error,
             });
@@ -439,8 +450,8 @@ enum WorkerPlan {
 }
 
 impl WorkerPlan {
-    fn of(config: &Config) -> Result<WorkerPlan, StartError> {
-        let keeper = keeper::inherited_sender().transpose().map_err(StartError::Worker)?;
+    fn of(config: &Config, listeners: &Listeners) -> Result<WorkerPlan, StartError> {
+        let keeper = listeners.keeper().map_err(StartError::Worker)?;
         if keeper.is_none() && config.cluster.is_none() {
             return Ok(WorkerPlan::Here(worker_config(config)));
         }

@@ -43,6 +43,7 @@ struct Step {
     command_id: u64,
     leg_id: u32,
     step: SdpStep,
+    #[serde(with = "dialtone_media::text")]
     sdp: Bytes,
 }
 

@@ -15,11 +15,12 @@ use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::Interest;
-use tokio::net::UdpSocket;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::mpsc;
 
 use crate::flow::{ConnectionId, Flow, Transport};
@@ -62,6 +63,24 @@ const INBOUND_QUEUE: usize = 1024;
 /// Room for a burst at the kernel.
 const SOCKET_BUFFER: usize = 4 << 20;
 
+/// Whoever may have a listener's socket from a process before this one, and may hold it for the next.
+pub trait Listeners {
+    fn inherited(&mut self, listen: &Listen) -> Option<OwnedFd>;
+
+    fn opened(&mut self, listen: &Listen, socket: BorrowedFd<'_>);
+}
+
+/// Every socket is this process's own.
+pub struct OwnListeners;
+
+impl Listeners for OwnListeners {
+    fn inherited(&mut self, _: &Listen) -> Option<OwnedFd> {
+        None
+    }
+
+    fn opened(&mut self, _: &Listen, _: BorrowedFd<'_>) {}
+}
+
 /// The sockets of one shard.
 pub struct Transports {
     udp: Vec<Udp>,
@@ -81,7 +100,7 @@ impl Transports {
     ///
     /// # Errors
     /// The first address that cannot be bound, with the system's reason.
-    pub fn bind(listen: &[Listen]) -> Result<Transports, (Listen, io::Error)> {
+    pub fn bind(listen: &[Listen], listeners: &mut dyn Listeners) -> Result<Transports, (Listen, io::Error)> {
         let (inbound_sender, inbound) = mpsc::channel(INBOUND_QUEUE);
         let mut transports = Transports {
             udp: Vec::new(),
@@ -91,22 +110,31 @@ impl Transports {
             listening: Vec::new(),
         };
         for one in listen {
-            let listening = transports.open(*one).map_err(|error| (*one, error))?;
+            let listening = transports.open(*one, listeners).map_err(|error| (*one, error))?;
             transports.listening.push(listening);
         }
         Ok(transports)
     }
 
-    fn open(&mut self, listen: Listen) -> io::Result<Listen> {
+    fn open(&mut self, listen: Listen, listeners: &mut dyn Listeners) -> io::Result<Listen> {
+        let inherited = listeners.inherited(&listen);
         match listen.transport {
             Transport::Udp => {
-                let socket = bind_udp(listen.bind)?;
+                let socket = match inherited {
+                    Some(socket) => UdpSocket::from_std(socket.into())?,
+                    None => bind_udp(listen.bind)?,
+                };
+                listeners.opened(&listen, socket.as_fd());
                 let bound = named(listen, socket.local_addr()?);
                 self.udp.push(Udp { socket, local: bound.advertise });
                 Ok(bound)
             }
             Transport::Tcp => {
-                let listener = tcp::bind(listen.bind)?;
+                let listener = match inherited {
+                    Some(listener) => TcpListener::from_std(listener.into())?,
+                    None => tcp::bind(listen.bind)?,
+                };
+                listeners.opened(&listen, listener.as_fd());
                 let bound = named(listen, listener.local_addr()?);
                 self.connections.listen(listener, bound.advertise);
                 Ok(bound)

@@ -442,6 +442,9 @@ const SILENCE: Duration = Duration::from_millis(2000);
 /// How a link's connections are: beats instead of keep-alives, and windows that fit a session's messages.
 pub fn transport() -> quinn::TransportConfig {
     let mut transport = quinn::TransportConfig::default();
+    // A session's messages answer one another: an acknowledgement alone is a datagram and a wake-up that nobody needs at once.
+    let mut acknowledged = quinn::AckFrequencyConfig::default();
+    acknowledged.ack_eliciting_threshold(ACKNOWLEDGED_TOGETHER.into()).max_ack_delay(Some(Duration::from_millis(20)));
     let idle = quinn::IdleTimeout::try_from(2 * SILENCE).expect("a few seconds fit");
     transport
         .max_idle_timeout(Some(idle))
@@ -450,10 +453,12 @@ pub fn transport() -> quinn::TransportConfig {
         .stream_receive_window((64u32 << 10).into())
         .receive_window((8u32 << 20).into())
         .datagram_receive_buffer_size(Some(4096))
+        .ack_frequency_config(Some(acknowledged))
         .initial_rtt(Duration::from_millis(10));
     transport
 }
 
+const ACKNOWLEDGED_TOGETHER: u32 = 16;
 /// Streams of one connection.
 const MAX_SESSIONS: u32 = 100_000;
 
