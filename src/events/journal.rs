@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Event;
@@ -45,7 +46,7 @@ impl Journal {
             }
         }
         let number = segments.last().map_or(1, |last| last + 1);
-        let file = OpenOptions::new().create(true).append(true).open(path(folder, number))?;
+        let file = segment(folder, number)?;
         Ok((Journal { folder: folder.to_owned(), number, file, bytes: 0, line: Vec::new() }, left, states))
     }
 
@@ -56,12 +57,7 @@ impl Journal {
             serde_json::to_writer(&mut self.line, event)?;
             self.line.push(b'\n');
         }
-        self.file.write_all(&self.line)?;
-        self.bytes += self.line.len() as u64;
-        if self.bytes >= SEGMENT_BYTES {
-            self.roll()?;
-        }
-        Ok(())
+        self.write_lines()
     }
 
     /// Appends the state of a call, as JSON without a line break.
@@ -70,6 +66,10 @@ impl Journal {
         write!(self.line, "{STATE}{call} ")?;
         self.line.extend_from_slice(state);
         self.line.push(b'\n');
+        self.write_lines()
+    }
+
+    fn write_lines(&mut self) -> io::Result<()> {
         self.file.write_all(&self.line)?;
         self.bytes += self.line.len() as u64;
         if self.bytes >= SEGMENT_BYTES {
@@ -99,7 +99,7 @@ impl Journal {
     fn roll(&mut self) -> io::Result<()> {
         self.file.sync_data()?;
         self.number += 1;
-        self.file = OpenOptions::new().create(true).append(true).open(path(&self.folder, self.number))?;
+        self.file = segment(&self.folder, self.number)?;
         self.bytes = 0;
         Ok(())
     }
@@ -110,6 +110,11 @@ fn state_of(line: &[u8]) -> Option<(CallSid, &[u8])> {
     let rest = line.strip_prefix(STATE.as_bytes())?;
     let (sid, state) = rest.split_at_checked(34)?;
     Some((std::str::from_utf8(sid).ok()?.parse().ok()?, state.strip_prefix(b" ")?))
+}
+
+/// A segment to append to, for nobody else to read: calls hold what their documents say, secrets too.
+fn segment(folder: &Path, number: u64) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path(folder, number))
 }
 
 /// Before the state of a call.

@@ -517,3 +517,67 @@ fn end_of_lost_call(first: &Event, sequence: u32, wall_ms: u64) -> Event {
         kind: EventKind::Completed(Box::new(completed)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{Direction, Initiated};
+    use crate::ids::AccountSid;
+
+    fn event(call: u128, sequence: u32, kind: EventKind) -> Event {
+        let id = EventSid::new(call << 8 | u128::from(sequence));
+        Event { id, account: AccountSid::new(1), call: CallSid::new(call), sequence, at_ms: 1000, kind }
+    }
+
+    fn initiated(call: u128) -> Event {
+        let initiated = Initiated {
+            direction: Direction::Inbound,
+            from: "a".into(),
+            to: "b".into(),
+            parent: None,
+            via: String::new(),
+            sip_call_id: String::new(),
+            stir_verstat: None,
+            queue_ms: 0,
+            is_withdrawn: false,
+            status_callback: None,
+        };
+        event(call, 0, EventKind::Initiated(Box::new(initiated)))
+    }
+
+    fn start(folder: &Path, takes_up: impl FnMut(CallSid, &[u8]) -> bool) -> Outbox {
+        Outbox::start(folder, 2000, Vec::new(), &HashSet::new(), |fact| fact, takes_up).unwrap()
+    }
+
+    #[test]
+    fn call_whose_state_is_behind_its_events_goes_on_and_others_end() {
+        let folder = std::env::temp_dir().join(format!("dialtone-outbox-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let first = start(&folder, |_, _| panic!("there is none"));
+        let publisher = first.publisher();
+        for call in 1..=3 {
+            assert!(publisher.publish(initiated(call)));
+            assert!(publisher.publish(event(call, 1, EventKind::Answered)));
+        }
+        publisher.write_down(CallSid::new(1), b"{\"early\":1}".to_vec());
+        publisher.write_down(CallSid::new(1), b"{\"late\":1}".to_vec());
+        publisher.write_down(CallSid::new(3), b"{}".to_vec());
+        drop(first);
+        for _ in 0..2 {
+            // The second time it is what the first run has written again.
+            let mut taken = Vec::new();
+            let next = start(&folder, |call, state| {
+                taken.push((call, String::from_utf8_lossy(state).into_owned()));
+                call == CallSid::new(1)
+            });
+            taken.sort_unstable();
+            assert_eq!(taken[0], (CallSid::new(1), "{\"late\":1}".to_owned()), "the last one");
+            let live = next.live();
+            let status = |call| live.get(CallSid::new(call)).map(|record| (record.status, record.ended_ms.is_some()));
+            assert_eq!(status(1), Some((CallStatus::InProgress, false)));
+            assert_eq!(status(2), Some((CallStatus::Failed, true)), "it was not written down");
+            assert_eq!(status(3), Some((CallStatus::Failed, true)), "nobody can take it up");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}

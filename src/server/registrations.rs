@@ -1,7 +1,8 @@
 //! Who is registered, in a file beside the journal: phones stay reachable when the edge starts anew.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub(super) async fn run(bindings: Arc<Bindings>, folder: PathBuf) {
 /// Whole or not at all.
 fn write(folder: &Path, bytes: &[u8]) -> io::Result<()> {
     let beside = folder.join(format!("{FILE}.new"));
-    fs::write(&beside, bytes)?;
+    let mut file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
     fs::rename(beside, folder.join(FILE))
 }
