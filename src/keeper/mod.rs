@@ -32,6 +32,22 @@ pub use sockets::KeptSockets;
 /// What a child is told of its place by the keeper's environment.
 pub const PROCESS: &str = "DIALTONE_PROCESS";
 
+/// Names the keeper to its children, and no other keeper ever.
+const LIFE: &str = "DIALTONE_KEEPER_LIFE";
+
+/// What this process's calls can outlive it in: while the same keeper lives, so do their media and the time that they count.
+/// An edge without a keeper has its media on other machines, and the life of its own one to count in.
+pub fn life() -> String {
+    std::env::var(LIFE).unwrap_or_else(|_| boot_id())
+}
+
+/// New with each start of the machine.
+fn boot_id() -> String {
+    // Where it cannot be read no two are the same.
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+    id.map_or_else(|_| format!("process {}", std::process::id()), |id| id.trim().to_owned())
+}
+
 /// Which part a process has under its keeper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Own {
@@ -142,6 +158,7 @@ struct Keeper {
     plan: Plan,
     /// What is installed there is what the next child runs: an upgrade takes effect process by process.
     program: PathBuf,
+    life: String,
     events: mpsc::Sender<Event>,
     children: BTreeMap<u32, Child>,
     /// How many there have been.
@@ -165,6 +182,7 @@ impl Keeper {
         let places = places.collect::<io::Result<_>>()?;
         Ok(Keeper {
             program: std::env::current_exe()?,
+            life: new_life(),
             plan,
             events,
             children: BTreeMap::new(),
@@ -341,6 +359,7 @@ impl Keeper {
         let (channel, theirs) = channel::pair()?;
         let mut command = Command::new(&self.program);
         command.args(&self.plan.arguments).env(ENVIRONMENT, theirs.as_raw_fd().to_string());
+        command.env(LIFE, &self.life);
         command.env(PROCESS, format!("{}{process}", if part == Part::Edge { "edge-" } else { "worker-" }));
         let end = theirs.as_raw_fd();
         // SAFETY: between fork and exec only system calls are made.
@@ -413,6 +432,12 @@ impl Child {
             let _ = kill_process(pid, signal);
         }
     }
+}
+
+/// A process's number comes again, but not at the same moment of the same machine.
+fn new_life() -> String {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    format!("{} {} {}.{:09}", boot_id(), std::process::id(), now.tv_sec, now.tv_nsec)
 }
 
 /// Ranges of about the same size, each beginning with an even port.

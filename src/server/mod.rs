@@ -161,7 +161,7 @@ impl Server {
         if archive.has_bucket() {
             subscribers.push(Box::new(complete));
         }
-        let mut restored = restore::Restored::default();
+        let mut restored = restore::Restored::of(keeper::life());
         let mut outbox = tokio::task::block_in_place(|| {
             Outbox::start(
                 &journal,
@@ -200,6 +200,7 @@ impl Server {
             clips,
             names: Names::new(config.sip.name_servers.clone()),
             publisher: outbox.publisher(),
+            life: keeper::life(),
         };
         let bindings = Arc::new(Bindings::default());
         registrations::restore(&bindings, &config.store.folder);

@@ -38,6 +38,8 @@ pub struct Outside {
     pub clips: Arc<Clips>,
     pub names: Names,
     pub publisher: Publisher,
+    /// What the calls that are written down may be taken up in: see `keeper::life`.
+    pub life: String,
 }
 
 /// What a call or a transaction waits for is counted in tenths of seconds: it may come this late (microseconds), so that
@@ -301,7 +303,7 @@ impl Rim {
     /// Behind what the call has published, with what a worker would have to be told of its media.
     fn write_down(&mut self, checkpoint: Checkpoint) {
         let media = self.workers.placement(checkpoint.session_id());
-        match serde_json::to_vec(&(&checkpoint, media)) {
+        match serde_json::to_vec(&(&self.outside.life, &checkpoint, media)) {
             Ok(state) => self.outside.publisher.write_down(checkpoint.sid(), state),
             Err(error) => tracing::error!(%error, call_sid = %checkpoint.sid(), "a call cannot be written down"),
         }
