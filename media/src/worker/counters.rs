@@ -172,13 +172,15 @@ impl Shared {
     }
 
     pub fn load(&self) -> LoadReport {
+        let (used, free_legs) = (self.used.load(Relaxed), self.free_legs.load(Relaxed));
         LoadReport {
             sessions: u32::try_from(self.sessions.load(Relaxed)).unwrap_or(u32::MAX),
             legs: self.legs.load(Relaxed),
-            free_legs: self.free_legs.load(Relaxed),
+            free_legs,
             tick_lateness_us: self.worst_lateness_us.swap(0, Relaxed),
-            used: self.used.load(Relaxed),
-            capacity: self.capacity.load(Relaxed),
+            used,
+            // What it can move, but no more legs than there are ports for.
+            capacity: self.capacity.load(Relaxed).min(used.saturating_add(free_legs)),
             is_draining: false,
             is_standby: false,
             totals: Some(self.counters().totals()),
@@ -220,6 +222,16 @@ mod tests {
         for (index, codec) in Codec::ALL.into_iter().enumerate() {
             assert_eq!(codec as usize, index, "{}", codec.name());
         }
+    }
+
+    #[test]
+    fn there_is_room_for_no_more_legs_than_have_ports() {
+        let shared = Shared::default();
+        shared.set_free_legs(7);
+        shared.set_load(30, 1000);
+        assert_eq!((shared.load().used, shared.load().capacity), (30, 37));
+        shared.set_load(30, 32);
+        assert_eq!(shared.load().capacity, 32);
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Shard {
         let net = Net::new(config.address, config.ports.clone(), config.kept_sockets, sockets, registry);
         shared.set_free_legs(net.free_legs());
         shared.set_all_legs(net.free_legs());
-        let capacity = Capacity::new(capacity::measure().min(u32::try_from(net.free_legs()).unwrap_or(u32::MAX)));
+        let capacity = Capacity::new(capacity::measure());
         shared.set_load(0, capacity.now());
         let shard = Shard {
             clips: Clips::new(config.clip_cache_bytes),
