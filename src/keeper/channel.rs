@@ -20,6 +20,8 @@ use tokio::io::unix::AsyncFd;
 /// Names the descriptor that a child has its end by.
 pub const ENVIRONMENT: &str = "DIALTONE_KEEPER_FD";
 const MAX_MESSAGE: usize = 4096;
+/// Descriptors beside one message; the kernel takes 253. In so few messages thousands fit into the socket's buffer.
+pub const MAX_BESIDE: usize = 200;
 
 /// What a child tells its keeper.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,8 +50,8 @@ pub enum ToChild {
     Work { ports: (u16, u16) },
     /// Take the place of a worker that died. Its memory is beside this; its sockets follow, so many.
     TakeOver { process: u32, ports: (u16, u16), sockets: usize },
-    /// A socket of that worker, beside this.
-    Socket { port: u16 },
+    /// Sockets of that worker, beside this, in this order.
+    Sockets { ports: Vec<u16> },
     /// Take no new sessions, and end when there are none.
     Drain,
 }
@@ -92,12 +94,12 @@ impl Channel {
     }
 
     /// Sends at once or not at all: what a peer does not read is not kept for it.
-    pub fn send(&self, message: &impl Serialize, beside: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    pub fn send(&self, message: &impl Serialize, beside: &[BorrowedFd<'_>]) -> io::Result<()> {
         send(self.0.get_ref().as_fd(), message, beside)
     }
 
     /// The next message, with what is beside it; `None` where the other end is gone. Cancel-safe.
-    pub async fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Option<OwnedFd>)>> {
+    pub async fn receive<M: DeserializeOwned>(&self) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
         loop {
             let mut ready = self.0.readable().await?;
             match ready.try_io(|end| receive(end.get_ref().as_fd())) {
@@ -120,26 +122,25 @@ impl Sender {
         self.0.try_clone().map(Sender)
     }
 
-    pub fn send(&self, message: &impl Serialize, beside: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    pub fn send(&self, message: &impl Serialize, beside: &[BorrowedFd<'_>]) -> io::Result<()> {
         send(self.0.as_fd(), message, beside)
     }
 }
 
-fn send(end: BorrowedFd<'_>, message: &impl Serialize, beside: Option<BorrowedFd<'_>>) -> io::Result<()> {
+fn send(end: BorrowedFd<'_>, message: &impl Serialize, beside: &[BorrowedFd<'_>]) -> io::Result<()> {
     let bytes = serde_json::to_vec(message)?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_BESIDE))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let beside = beside.map(|fd| [fd]);
-    if let Some(beside) = &beside {
-        ancillary.push(SendAncillaryMessage::ScmRights(beside));
+    if !beside.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(beside)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many descriptors for one message"));
     }
     sendmsg(end, &[IoSlice::new(&bytes)], &mut ancillary, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
-fn receive(end: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>> {
+fn receive(end: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; MAX_MESSAGE];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_BESIDE))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(
         end,
@@ -150,10 +151,10 @@ fn receive(end: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Option<OwnedFd>)>
     if received.bytes == 0 {
         return Ok(None);
     }
-    let mut beside = None;
+    let mut beside = Vec::new();
     for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(mut descriptors) = message {
-            beside = descriptors.next();
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            beside.extend(descriptors);
         }
     }
     bytes.truncate(received.bytes);
@@ -171,16 +172,33 @@ mod tests {
         let theirs = Channel::new(theirs).unwrap();
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        theirs.send(&FromChild::Opened { port: address.port() }, Some(socket.as_fd())).unwrap();
+        theirs.send(&FromChild::Opened { port: address.port() }, &[socket.as_fd()]).unwrap();
         drop(socket);
-        let (message, beside) = ours.receive::<FromChild>().await.unwrap().unwrap();
+        let (message, mut beside) = ours.receive::<FromChild>().await.unwrap().unwrap();
         assert_eq!(message, FromChild::Opened { port: address.port() });
-        let kept = UdpSocket::from(beside.unwrap());
+        let kept = UdpSocket::from(beside.remove(0));
         assert_eq!(kept.local_addr().unwrap(), address);
         assert!(UdpSocket::bind(address).is_err(), "it was never closed");
-        ours.send(&ToChild::Drain, None).unwrap();
-        assert!(matches!(theirs.receive().await.unwrap(), Some((ToChild::Drain, None))));
+        ours.send(&ToChild::Drain, &[]).unwrap();
+        assert!(matches!(theirs.receive().await.unwrap(), Some((ToChild::Drain, beside)) if beside.is_empty()));
         drop(theirs);
         assert!(ours.receive::<FromChild>().await.unwrap().is_none(), "the other end is gone");
+    }
+
+    #[tokio::test]
+    async fn sockets_of_a_large_worker_are_handed_over_before_anybody_reads() {
+        let (ours, theirs) = pair().unwrap();
+        let theirs = Channel::new(theirs).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let beside = vec![socket.as_fd(); MAX_BESIDE];
+        let ports: Vec<u16> = (50_000..).take(MAX_BESIDE).collect();
+        for _ in 0..50 {
+            ours.send(&ToChild::Sockets { ports: ports.clone() }, &beside).unwrap();
+        }
+        for _ in 0..50 {
+            let (message, beside) = theirs.receive::<ToChild>().await.unwrap().unwrap();
+            assert_eq!((message, beside.len()), (ToChild::Sockets { ports: ports.clone() }, MAX_BESIDE));
+        }
+        assert!(ours.send(&ToChild::Drain, &vec![socket.as_fd(); 300]).is_err());
     }
 }

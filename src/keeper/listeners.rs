@@ -24,7 +24,7 @@ impl Listeners {
         let gone = || io::Error::other("the keeper is gone");
         let Some((ToChild::Listeners { count }, _)) = channel.receive().await? else { return Err(gone()) };
         while inherited.len() < count {
-            match channel.receive().await?.ok_or_else(gone)? {
+            match channel.receive().await?.map(|(message, mut beside)| (message, beside.pop())).ok_or_else(gone)? {
                 (ToChild::Listener { name }, Some(socket)) => inherited.insert(name, socket),
                 (message, _) => return Err(io::Error::other(format!("the keeper sent {message:?}"))),
             };
@@ -45,7 +45,7 @@ impl Listeners {
     /// Has the keeper hold a socket.
     pub fn hold(&self, name: String, socket: BorrowedFd<'_>) {
         if let Some(keeper) = &self.keeper
-            && let Err(error) = keeper.send(&FromChild::Listens { name }, Some(socket))
+            && let Err(error) = keeper.send(&FromChild::Listens { name }, &[socket])
         {
             tracing::warn!(%error, "the keeper did not take a listener: what comes while the edge is restarted is lost");
         }

@@ -25,6 +25,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use channel::MAX_BESIDE;
 pub use channel::{Channel, ENVIRONMENT, FromChild, Sender, ToChild, inherited};
 pub use listeners::Listeners;
 pub use sockets::KeptSockets;
@@ -105,7 +106,7 @@ enum Event {
     Told {
         process: u32,
         message: FromChild,
-        beside: Option<OwnedFd>,
+        beside: Vec<OwnedFd>,
     },
     /// Its end of the channel is closed: it is dead, or as good as dead.
     Gone {
@@ -117,6 +118,8 @@ enum Event {
     },
     /// A pause after a death that came too soon is over.
     Restart(Part),
+    /// What was to drain has had its time.
+    Overdue,
 }
 
 /// What a child is.
@@ -236,14 +239,14 @@ impl Keeper {
             if was_ending || child.part == Part::Standby {
                 child.signal(Signal::KILL);
             } else {
-                let _ = child.channel.send(&ToChild::Drain, None);
+                let _ = child.channel.send(&ToChild::Drain, &[]);
             }
         }
         if !was_ending {
             let (events, patience) = (self.events.clone(), self.plan.patience);
             tokio::spawn(async move {
                 tokio::time::sleep(patience).await;
-                let _ = events.send(Event::Restart(Part::Standby)).await;
+                let _ = events.send(Event::Overdue).await;
             });
         }
     }
@@ -266,12 +269,8 @@ impl Keeper {
                 }
                 self.gone(process)?;
             }
-            Event::Restart(_) if self.is_ending => {
-                // What did not drain in time ends now.
-                if !self.plan.has_edge {
-                    self.children.values().for_each(|child| child.signal(Signal::KILL));
-                }
-            }
+            Event::Overdue => self.children.values().for_each(|child| child.signal(Signal::KILL)),
+            Event::Restart(_) if self.is_ending => {}
             Event::Restart(part) => self.start(part)?,
         }
         Ok(())
@@ -281,22 +280,22 @@ impl Keeper {
         self.children.get(&process).is_some_and(|child| child.part == Part::Edge)
     }
 
-    fn told(&mut self, process: u32, message: FromChild, beside: Option<OwnedFd>) {
+    fn told(&mut self, process: u32, message: FromChild, mut beside: Vec<OwnedFd>) {
         match (message, self.children.get(&process).map(|child| child.part)) {
             (FromChild::EdgeAt { address, token }, Some(Part::Edge)) => {
                 let news = ToChild::EdgeAt { address, token: token.clone() };
                 self.edge_at = Some((address, token));
                 for child in self.children.values().filter(|child| child.part != Part::Edge) {
-                    let _ = child.channel.send(&news, None);
+                    let _ = child.channel.send(&news, &[]);
                 }
             }
             (FromChild::Listens { name }, Some(Part::Edge)) => {
-                if let Some(socket) = beside {
+                if let Some(socket) = beside.pop() {
                     self.listeners.insert(name, socket);
                 }
             }
             (FromChild::Opened { port }, Some(Part::Worker(place))) => {
-                if let Some(socket) = beside {
+                if let Some(socket) = beside.pop() {
                     self.places[place].sockets.insert(port, socket);
                 }
             }
@@ -379,15 +378,15 @@ impl Keeper {
         match part {
             Part::Worker(place) => self.places[place].give(process, &sender)?,
             Part::Edge => {
-                sender.send(&ToChild::Listeners { count: self.listeners.len() }, None)?;
+                sender.send(&ToChild::Listeners { count: self.listeners.len() }, &[])?;
                 for (name, socket) in &self.listeners {
-                    sender.send(&ToChild::Listener { name: name.clone() }, Some(socket.as_fd()))?;
+                    sender.send(&ToChild::Listener { name: name.clone() }, &[socket.as_fd()])?;
                 }
             }
             Part::Standby => {}
         }
         if let (Some((address, token)), true) = (&self.edge_at, part != Part::Edge) {
-            sender.send(&ToChild::EdgeAt { address: *address, token: token.clone() }, None)?;
+            sender.send(&ToChild::EdgeAt { address: *address, token: token.clone() }, &[])?;
         }
         self.children.insert(process, Child { part, pid, channel: sender, since: Instant::now() });
         let events = self.events.clone();
@@ -417,9 +416,11 @@ impl Place {
             None => ToChild::Work { ports: *ports },
             Some(before) => ToChild::TakeOver { process: before, ports: *ports, sockets: sockets.len() },
         };
-        channel.send(&message, Some(memory.as_fd()))?;
-        for (port, socket) in sockets {
-            channel.send(&ToChild::Socket { port: *port }, Some(socket.as_fd()))?;
+        channel.send(&message, &[memory.as_fd()])?;
+        let all: Vec<(u16, _)> = sockets.iter().map(|(port, socket)| (*port, socket.as_fd())).collect();
+        for some in all.chunks(MAX_BESIDE) {
+            let (ports, sockets): (Vec<u16>, Vec<_>) = some.iter().copied().unzip();
+            channel.send(&ToChild::Sockets { ports }, &sockets)?;
         }
         Ok(())
     }

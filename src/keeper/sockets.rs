@@ -28,7 +28,7 @@ impl Sockets for KeptSockets {
             return Ok(UdpSocket::from_std(inherited.into()));
         }
         let socket = UdpSockets.bind(address)?;
-        if let Err(error) = self.keeper.send(&FromChild::Opened { port: address.port() }, Some(socket.as_fd())) {
+        if let Err(error) = self.keeper.send(&FromChild::Opened { port: address.port() }, &[socket.as_fd()]) {
             // The leg works; it would not outlive this process.
             tracing::warn!(%error, port = address.port(), "the keeper did not take a socket");
         }
@@ -41,7 +41,7 @@ impl Sockets for KeptSockets {
 
     fn closed(&mut self, port: u16) {
         // What the keeper holds too long keeps a port busy, and nothing else.
-        let _ = self.keeper.send(&FromChild::Closed { port }, None);
+        let _ = self.keeper.send(&FromChild::Closed { port }, &[]);
     }
 
     fn forget_inherited(&mut self) {

@@ -74,17 +74,21 @@ pub async fn run(
                 let token = token.parse().map_err(|error: crate::cluster::TokenError| error.to_string())?;
                 worker.dial(Join { edge: address, token: Some(token) });
             }
-            Some((ToChild::Work { ports }, Some(memory))) => worker.start(ports, memory, HashMap::new(), None)?,
-            Some((ToChild::TakeOver { process, ports, sockets }, Some(memory))) => {
+            Some((ToChild::Work { ports }, mut beside)) => {
+                let memory = beside.pop().ok_or("the keeper sent no memory")?;
+                worker.start(ports, memory, HashMap::new(), None)?;
+            }
+            Some((ToChild::TakeOver { process, ports, sockets }, mut beside)) => {
+                let memory = beside.pop().ok_or("the keeper sent no memory")?;
                 inheriting = Some(Inheriting { process, ports, awaited: sockets, memory, sockets: HashMap::new() });
             }
-            Some((ToChild::Socket { port }, Some(socket))) => {
+            Some((ToChild::Sockets { ports }, sockets)) => {
                 if let Some(inheriting) = &mut inheriting {
-                    inheriting.sockets.insert(port, socket);
+                    inheriting.sockets.extend(ports.into_iter().zip(sockets));
                 }
             }
             Some((ToChild::Drain, _)) => node.drain(),
-            Some((message, _)) => tracing::error!(?message, "the keeper sent no descriptor"),
+            Some((message, _)) => tracing::error!(?message, "the keeper sent what is not for a worker"),
         }
         if inheriting.as_ref().is_some_and(|inheriting| inheriting.sockets.len() >= inheriting.awaited)
             && let Some(Inheriting { process, ports, memory, sockets, .. }) = inheriting.take()
@@ -232,5 +236,5 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// Tells the keeper where this edge listens for workers.
 pub(super) fn announce(keeper: &Sender, address: SocketAddr, token: &JoinToken) -> std::io::Result<()> {
-    keeper.send(&FromChild::EdgeAt { address, token: token.to_string() }, None)
+    keeper.send(&FromChild::EdgeAt { address, token: token.to_string() }, &[])
 }
