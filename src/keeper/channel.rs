@@ -28,6 +28,8 @@ pub const MAX_BESIDE: usize = 200;
 pub enum FromChild {
     /// An edge listens for workers: they find it there, and are admitted for that.
     EdgeAt { address: SocketAddr, token: String },
+    /// An edge takes calls.
+    Ready,
     /// An edge listens: the descriptor beside this is another one of its socket.
     Listens { name: String },
     /// A worker has opened a socket on that port: the descriptor beside this is another one of it.

@@ -7,6 +7,7 @@
 
 mod channel;
 mod listeners;
+mod notify;
 mod sockets;
 
 use std::collections::{BTreeMap, HashMap};
@@ -209,6 +210,10 @@ impl Keeper {
             self.start(Part::Worker(place))?;
         }
         self.start(Part::Standby)?;
+        if !self.plan.has_edge {
+            // Its workers find their edge when it is there.
+            notify::ready();
+        }
         loop {
             tokio::select! {
                 event = events.recv() => {
@@ -232,6 +237,9 @@ impl Keeper {
     /// Told to stop, once or again: the edge knows what to do, and without one the workers drain.
     fn end(&mut self) {
         let was_ending = std::mem::replace(&mut self.is_ending, true);
+        if !was_ending {
+            notify::stopping();
+        }
         if self.plan.has_edge {
             return self.signal(Part::Edge, Signal::TERM);
         }
@@ -289,6 +297,7 @@ impl Keeper {
                     let _ = child.channel.send(&news, &[]);
                 }
             }
+            (FromChild::Ready, Some(Part::Edge)) => notify::ready(),
             (FromChild::Listens { name }, Some(Part::Edge)) => {
                 if let Some(socket) = beside.pop() {
                     self.listeners.insert(name, socket);

@@ -179,6 +179,7 @@ impl Server {
         let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone()));
 
         let mut listeners = Listeners::receive().await.map_err(StartError::Worker)?;
+        let keeper = listeners.keeper().map_err(StartError::Worker)?;
         let http = bind_http(config.http.listen, &mut listeners).await?;
         let sdk_proxy = match config.http.sdk_proxy {
             Some(address) => {
@@ -278,6 +279,9 @@ impl Server {
             draining: draining.clone(),
             metrics,
         }));
+        if let Some(keeper) = keeper {
+            keeper.send(&keeper::FromChild::Ready, &[]).map_err(StartError::Worker)?;
+        }
         Ok(Server {
             config,
             provisioning,
