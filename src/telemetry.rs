@@ -138,8 +138,8 @@ const GAUGES: &[(&str, &str)] = &[
     ("dialtone_media_sessions", "Media legs anchored on this worker."),
     ("dialtone_media_capacity_ratio", "Used share of the worker's ports, 0 to 1."),
     ("dialtone_workers", "Media workers by state."),
-    ("dialtone_worker_sessions", "Media sessions of a worker."),
-    ("dialtone_worker_capacity", "What a worker can take, in units of one leg of G.711."),
+    ("dialtone_worker_sessions", "Media sessions of a machine's workers."),
+    ("dialtone_worker_capacity", "What a machine's workers can take, in units of one leg of G.711."),
     ("dialtone_store_up", "Whether the shared store answered the last probe."),
     ("dialtone_store_backlog", "Writes waiting in the local journal for the shared store."),
 ];

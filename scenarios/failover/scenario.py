@@ -15,6 +15,7 @@ import wave
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import numpy
+import picture
 import requests
 
 from lib import rtp
@@ -157,6 +158,33 @@ class Failover:
         self.summary = f"{len(busy)} workers killed under {count} calls: largest gap {max(gaps) * 1000:.0f} ms, without a kill {max(control) * 1000:.0f} ms"
         return f"{self.summary}; a prompt {late:.0f} ms late, a recording {off:.0f} ms off"
 
+    def many(self, legs=40, kills=10):
+        """Many kills under many calls: the table of docs/cluster.md, and its picture."""
+        self.after()
+        callers = [Leg(SIP, ECHO, picture.tone(2)) for _ in range(legs)]
+        gaps, control, at = [], [], 0
+        for number in range(kills):
+            worker = wait_for(lambda: self.workers("standby") and [it for it in self.workers("active") if it["sessions"]], 5, "a standby")[number % 2]
+            time.sleep(1.5)
+            at = self.kill(worker)
+            time.sleep(1.2)
+            gaps += [caller.gaps(at - 0.02, at + 1)[0] * 1000 for caller in callers]
+            control += [caller.gaps(at - 1, at - 0.02)[0] * 1000 for caller in callers]
+        heard = max(callers, key=lambda caller: caller.gaps(at - 0.02, at + 0.3)[0])
+        drawn = picture.draw(heard.media.packets, at, f"What the caller with the largest gap of {legs} heard when the media worker was killed")
+        (pathlib.Path(__file__).resolve().parents[2] / "docs/failover.svg").write_text(drawn)
+        kept = sum(caller.media.packets[-1].at > time.monotonic() - 0.3 for caller in callers)
+        signalled = sum(caller.phone.transport.find(lambda message: message.is_request, 0) is not None for caller in callers)
+        for caller in callers:
+            caller.end()
+        self.after()
+        told = lambda values: " | ".join(f"{numpy.percentile(values, part):.0f}" for part in (50, 99, 100))
+        print(f"| | p50 ms | p99 ms | max ms |\n|---|---|---|---|\n| largest gap of each call around {kills} kills | {told(gaps)} |\n| in the second before | {told(control)} |")
+        print(f"{legs} calls, {kept} kept, {signalled} signalled")
+        self.scenario.equal((kept, signalled), (legs, 0), "calls kept, and calls that were signalled")
+        self.scenario.check(numpy.percentile(gaps, 99) < numpy.percentile(control, 99) + 20, "p99 is within 20 ms of the control's")
+        return f"{kills} kills under {legs} calls"
+
     def check_song(self, caller):
         """A prompt goes on where it was."""
         heard, tune, parts = caller.media.heard(), self.app.tune, (0, 1, 4, 5)
@@ -256,6 +284,8 @@ def main():
         scenario.step("start", failover.start)
         scenario.step("worker", failover.worker)
         scenario.step("edge", failover.edge)
+        if scenario.long:
+            scenario.step("many", failover.many)
         scenario.summary = f"{getattr(failover, 'summary', '')}; {getattr(failover, 'restart', '')}"
 
 

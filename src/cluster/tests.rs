@@ -106,7 +106,7 @@ async fn machine_joins_once_and_is_who_its_certificate_says() {
 }
 
 #[tokio::test]
-async fn threat_45_stranger_is_not_admitted_and_no_worker_passes_for_an_edge() {
+async fn stranger_is_not_admitted_and_no_worker_passes_for_an_edge() {
     let (here, elsewhere, home) = (Folder::new("refuse"), Folder::new("refuse-other"), Folder::new("refuse-home"));
     let (authority, other) = (Authority::init(&here.0).unwrap(), Authority::init(&elsewhere.0).unwrap());
     let expired = authority.token(None, 1);

@@ -46,11 +46,13 @@ pub(super) async fn run(observed: Observed) {
 struct Series {
     calls: HashMap<(AccountSid, &'static str, &'static str), u64>,
     registrations: HashMap<String, u64>,
+    /// Sessions and capacity of the workers of each machine.
+    machines: HashMap<String, (u32, u32)>,
 }
 
 impl Observed {
     async fn look(&self, series: &mut Series) {
-        self.media();
+        self.media(series);
         self.calls(series);
         self.registrations(series);
         let draining = self.draining.load(Ordering::Relaxed);
@@ -62,7 +64,7 @@ impl Observed {
             .set(self.publisher.backlog() as f64);
     }
 
-    fn media(&self) {
+    fn media(&self, series: &mut Series) {
         let counters = self.roster.totals();
         for (direction, packets, bytes) in
             [("in", counters.packets_in, counters.bytes_in), ("out", counters.packets_out, counters.bytes_out)]
@@ -76,14 +78,21 @@ impl Observed {
         for (reason, dropped) in Dropped::ALL.into_iter().zip(counters.dropped) {
             metrics::counter!("dialtone_rtp_dropped_packets_total", "reason" => reason.name()).absolute(dropped);
         }
-        let workers = self.roster.workers();
         let (mut used, mut all) = (0, 0);
-        for worker in &workers {
+        // By machine: its processes come and go.
+        series.machines.values_mut().for_each(|load| *load = (0, 0));
+        for worker in self.roster.workers() {
             let legs = worker.load.totals.as_ref().map_or(0, |totals| totals.all_legs);
             all += legs;
             used += legs.saturating_sub(worker.load.free_legs);
-            metrics::gauge!("dialtone_worker_sessions", "worker" => worker.name.clone()).set(worker.load.sessions);
-            metrics::gauge!("dialtone_worker_capacity", "worker" => worker.name.clone()).set(worker.load.capacity);
+            let machine = worker.name.rsplit_once('-').map_or(worker.name.as_str(), |(machine, _)| machine);
+            let (sessions, capacity) = series.machines.entry(machine.to_owned()).or_default();
+            *sessions += worker.load.sessions;
+            *capacity += worker.load.capacity;
+        }
+        for (machine, (sessions, capacity)) in &series.machines {
+            metrics::gauge!("dialtone_worker_sessions", "worker" => machine.clone()).set(*sessions);
+            metrics::gauge!("dialtone_worker_capacity", "worker" => machine.clone()).set(*capacity);
         }
         metrics::gauge!("dialtone_media_capacity_ratio").set(f64::from(used) / f64::from(all.max(1)));
         for (codec, legs) in Codec::ALL.into_iter().zip(counters.legs_by_codec) {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dialtone_media::proto::link::{self, TookOver};
-use dialtone_media::worker::link::{About, Node, endpoint, transport};
-use dialtone_media::worker::{Memory, spawn_with};
+use dialtone_media::worker::Memory;
+use dialtone_media::worker::link::{About, Driver, Node, endpoint, transport};
 use quinn::Endpoint;
 use quinn::crypto::rustls::QuicClientConfig;
 
@@ -141,7 +141,7 @@ impl Worker {
             ..worker_config(&self.config)
         };
         let sockets = Box::new(KeptSockets::new(keeper, sockets));
-        let shard = spawn_with(config, sockets, self.node.events()).map_err(failed)?;
+        let shard = Driver::start(config, sockets, self.node.events()).map_err(failed)?;
         self.node.start(shard.clone(), took_over);
         tokio::spawn(async move {
             tokio::time::sleep(INHERITANCE).await;

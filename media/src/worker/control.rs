@@ -24,18 +24,22 @@ pub(super) enum Control {
 impl Shard {
     pub fn take_controls(&mut self, now: Mono) {
         while let Ok(control) = self.queue.try_recv() {
-            match control {
-                Control::Command(command) => self.take_command(&command, now),
-                Control::EdgeLost(session) => {
-                    if let Some(index) = self.by_id.get(&session).copied() {
-                        self.call(index, now, |session| session.handle_edge_lost(now));
-                    }
+            self.take_control(control, now);
+        }
+    }
+
+    pub fn take_control(&mut self, control: Control, now: Mono) {
+        match control {
+            Control::Command(command) => self.take_command(&command, now),
+            Control::EdgeLost(session) => {
+                if let Some(index) = self.by_id.get(&session).copied() {
+                    self.call(index, now, |session| session.handle_edge_lost(now));
                 }
-                Control::EdgeBack => self.for_each_session(now, |session| session.handle_edge_back(now)),
-                Control::ForgetInherited => self.net.forget_inherited(),
-                // What is refused for want of room is tried elsewhere.
-                Control::Drain => self.config.max_sessions = 0,
             }
+            Control::EdgeBack => self.for_each_session(now, |session| session.handle_edge_back(now)),
+            Control::ForgetInherited => self.net.forget_inherited(),
+            // What is refused for want of room is tried elsewhere.
+            Control::Drain => self.config.max_sessions = 0,
         }
     }
 

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn threat_46_frame_of_another_key_or_that_came_before_is_dropped() {
+    fn frame_of_another_key_or_that_came_before_is_dropped() {
         let (mut one, mut two, _poll, [first, second]) = ends();
         one.set(&route(second, 1, true));
         two.set(&route(first, 2, false));

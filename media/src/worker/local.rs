@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use mio::Events as Polled;
 
+use super::control::Control;
 use super::counters::{Counters, Shared};
 use super::shard::Shard;
-use super::socket::UdpSockets;
-use super::{Config, encoded_and_decoded, over_the_wire};
+use super::socket::{Sockets, UdpSockets};
+use super::{Config, Events, encoded_and_decoded, over_the_wire};
 use crate::proto::{Command, LoadReport, MediaEvent};
 
 /// A shard that its owner runs.
@@ -23,7 +24,7 @@ pub struct Local {
     shard: Shard,
     polled: Polled,
     /// Filled and emptied by one thread, between a call and its return: never longer than what one call tells.
-    events: Receiver<MediaEvent>,
+    events: Option<Receiver<MediaEvent>>,
     shared: Arc<Shared>,
     has_more: bool,
 }
@@ -47,16 +48,24 @@ impl Meter {
 }
 
 impl Local {
+    /// A shard whose events wait in [`Local::poll_event`].
     pub fn new(config: Config) -> io::Result<Local> {
-        let shared = Arc::new(Shared::default());
         let (sender, events) = channel();
-        let told = over_the_wire(Box::new(move |event| {
+        let told = Box::new(move |event| {
             // The receiver lives as long as the shard.
             let _ = sender.send(event);
-        }));
+        });
+        let mut local = Local::with(config, Box::new(UdpSockets), told)?;
+        local.events = Some(events);
+        Ok(local)
+    }
+
+    /// A shard with sockets from elsewhere, which tells its events at once.
+    pub(super) fn with(config: Config, sockets: Box<dyn Sockets>, events: Events) -> io::Result<Local> {
+        let shared = Arc::new(Shared::default());
         let (_, no_commands) = sync_channel(0);
-        let (shard, _) = Shard::new(config, Box::new(UdpSockets), no_commands, told, Arc::clone(&shared))?;
-        Ok(Local { shard, polled: Polled::with_capacity(POLLED), events, shared, has_more: false })
+        let (shard, _) = Shard::new(config, sockets, no_commands, over_the_wire(events), Arc::clone(&shared))?;
+        Ok(Local { shard, polled: Polled::with_capacity(POLLED), events: None, shared, has_more: false })
     }
 
     pub fn meter(&self) -> Meter {
@@ -65,8 +74,12 @@ impl Local {
 
     /// Carries out a command; its answers wait in [`Local::poll_event`].
     pub fn command(&mut self, command: Command) {
+        self.control(Control::Command(encoded_and_decoded(command)));
+    }
+
+    pub(super) fn control(&mut self, control: Control) {
         let now = self.shard.now();
-        self.shard.take_command(&encoded_and_decoded(command), now);
+        self.shard.take_control(control, now);
         self.shard.deliver_frames(now);
         self.shard.publish(now, false);
     }
@@ -77,7 +90,7 @@ impl Local {
     }
 
     pub fn poll_event(&mut self) -> Option<MediaEvent> {
-        self.events.try_recv().ok()
+        self.events.as_ref()?.try_recv().ok()
     }
 
     /// A descriptor of its own that becomes readable when a socket of the shard is.

@@ -34,7 +34,6 @@ use std::thread::JoinHandle;
 
 use prost::Message;
 
-use crate::ids::SessionId;
 use crate::proto::{Command, LoadReport, MediaEvent};
 
 pub use crate::leg::Latching;
@@ -108,26 +107,6 @@ impl Handle {
     /// Queues a command; never waits. Commands are taken in the order in which they were sent.
     pub fn send(&self, command: Command) -> Result<(), Full> {
         self.control(Control::Command(encoded_and_decoded(command)))
-    }
-
-    /// The edge that owns a session is gone: it lives on for 60 s, unless an edge takes it.
-    pub fn edge_lost(&self, session_id: u64) -> Result<(), Full> {
-        self.control(Control::EdgeLost(SessionId(session_id)))
-    }
-
-    /// The edge is linked again: what it does not take up soon is not wanted any more.
-    pub fn edge_back(&self) -> Result<(), Full> {
-        self.control(Control::EdgeBack)
-    }
-
-    /// From now on new sessions are refused; those that there are go on.
-    pub fn drain(&self) -> Result<(), Full> {
-        self.control(Control::Drain)
-    }
-
-    /// What was inherited and not taken up is closed.
-    pub fn forget_inherited(&self) -> Result<(), Full> {
-        self.control(Control::ForgetInherited)
     }
 
     /// The load now; the worst lateness is since the last call.

@@ -4,6 +4,7 @@
 //! be linked to several edges. A session belongs to the edge whose stream commanded it last; where that stream is lost the
 //! session is an orphan, which another stream may take up.
 
+mod driver;
 mod framing;
 
 use std::collections::{HashMap, VecDeque};
@@ -16,10 +17,11 @@ use prost::Message;
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{mpsc, watch};
 
-use super::{Events, Full, Handle};
+use super::{Events, Full};
 use crate::proto::link::{self, FromWorker, FromWorkerKind, Hello, ToWorker, ToWorkerKind, TookOver};
 use crate::proto::{Command, LoadReport, MediaEvent, MediaEventKind};
 
+pub use driver::Driver;
 pub use framing::{FramingError, Incoming, Outgoing};
 
 /// What a worker says of itself.
@@ -85,7 +87,7 @@ pub struct Node {
 struct Inner {
     about: About,
     /// The shard; a standby has none before it takes a worker's place.
-    shard: OnceLock<Handle>,
+    shard: OnceLock<Driver>,
     routes: Arc<Routes>,
     /// Whose place it took.
     took_over: watch::Sender<Option<TookOver>>,
@@ -120,7 +122,7 @@ impl Routes {
         }
     }
 
-    /// On the shard's thread: hands an event on and never waits. A stream that takes no more is given up: its edge opens
+    /// Hands an event on and never waits. A stream that takes no more is given up: its edge opens
     /// another, and asks anew.
     fn tell(&self, event: MediaEvent) {
         let mut routes = self.lock();
@@ -169,7 +171,7 @@ impl Node {
     }
 
     /// From now on it has sessions: `took_over` names the worker that it stands in for.
-    pub fn start(&self, shard: Handle, took_over: Option<TookOver>) {
+    pub fn start(&self, shard: Driver, took_over: Option<TookOver>) {
         if self.inner.shard.set(shard).is_ok() {
             self.inner.took_over.send_replace(took_over);
         }
