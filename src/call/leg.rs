@@ -128,6 +128,11 @@ impl Leg {
         matches!(self.signalling, Signalling::Answered { .. })
     }
 
+    /// The callee has answered, and the worker is still to take its description: only then it is told.
+    pub(super) fn answer_is_untold(&self) -> bool {
+        self.is_answered() && self.pending.contains(&Step::Answer)
+    }
+
     /// Our INVITEs wait for an answer.
     pub(super) fn is_outgoing(&self) -> bool {
         matches!(self.signalling, Signalling::Outgoing { .. })

@@ -497,6 +497,10 @@ impl Call {
         if self.ending.is_some() {
             return;
         }
+        if self.leg.answer_is_untold() {
+            // It was answered, whatever its media would have come to.
+            self.publish(EventKind::Answered, effects);
+        }
         self.leg.signalling = Signalling::Ended;
         let for_parent = Some(self.end_for_parent(status, sip_status, now));
         self.ending = Some(Ending { status, ended_by, sip_status, publish_by: now.mono + MEDIA_PATIENCE, for_parent });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dialtone::events::{CallStatus, Direction};
+use dialtone::events::{CallStatus, Direction, EventKind};
 use dialtone::twiml::Notice;
 use dialtone_sip::msg::{AuthParams, HeaderName};
 use dialtone_sip::resolve::Question;
@@ -430,4 +430,22 @@ fn star_ends_the_dialled_leg_only_where_it_is_asked_for() {
         world.asked.iter().find(|asked| asked.url == "http://app/after").unwrap().get("DialCallStatus"),
         "completed"
     );
+}
+
+#[test]
+fn call_that_is_ended_before_its_media_has_taken_the_answer_was_answered() {
+    let mut world = World::new(21, |_| Says::Twiml("<Response><Dial>+15553334444</Dial></Response>"));
+    world.worker_delay = Duration::from_millis(200);
+    world.add_phone("198.51.100.9:5060", Script::AnswerAtOnce);
+    world.call("+15551000000");
+    while world.sent("ACK").is_empty() {
+        world.run_for(Duration::from_millis(5));
+    }
+    world.hang_up(0);
+    world.close_books();
+    let child = world.records().into_iter().find(|record| record.parent.is_some()).expect("a child");
+    assert_eq!(child.status, CallStatus::Completed);
+    let answered =
+        |event: &&dialtone::events::Event| event.call == child.sid && matches!(event.kind, EventKind::Answered);
+    assert_eq!(world.events.iter().filter(answered).count(), 1, "it is told");
 }
