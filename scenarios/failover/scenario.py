@@ -124,11 +124,12 @@ class Failover:
         count = len(everybody) + 2
         busy = wait_for(lambda: (lambda found: sum(w["sessions"] for w in found) == count and found)(self.workers("active")), 4, "all sessions to be told")
         check(all(worker["sessions"] >= count // 5 for worker in busy), f"sessions by worker: {[w['sessions'] for w in busy]}")
-        gaps, control = [], []
+        gaps, control, kills = [], [], []
         for worker in busy:
             wait_for(lambda: self.workers("standby"), 5, "a standby")
             time.sleep(0.6)
             at = self.kill(worker)
+            kills.append(at)
             time.sleep(1)
             gaps += [caller.gaps(at - 0.02, at + 0.9)[0] for caller in callers]
             control += [caller.gaps(at - 0.6, at - 0.02)[0] for caller in callers]
@@ -137,10 +138,11 @@ class Failover:
         time.sleep(3)
         hearing = [caller for caller in everybody if caller is not tape]
         for caller in hearing:
-            sequence = [packet.sequence for packet in list(caller.media.packets)]
-            equal(len(sequence), len(set(sequence)), "sequence numbers that came twice")
-            equal(len({packet.ssrc for packet in list(caller.media.packets)}), 1, "streams that a peer sees")
-            equal(caller.phone.transport.find(lambda message: message.is_request, 0), None, "what was signalled")
+            who, packets = f"{caller.call.uri}, {hearing.index(caller)}", list(caller.media.packets)
+            equal(caller.phone.transport.find(lambda message: message.is_request, 0), None, f"what was signalled to {who}")
+            begins = {packet.ssrc: round(packet.at - kills[0], 3) for packet in reversed(packets)}
+            equal(len(begins), 1, f"streams that {who} sees, and when after the first of the kills at {[round(at - kills[0], 3) for at in kills]} they begin: {begins}")
+            equal(len(packets), len({packet.sequence for packet in packets}), f"sequence numbers of {who}, each once")
         check(all(caller.media.packets[-1].at > last for caller in hearing), "everybody hears still")
         digits = self.app.told("/digits")["Digits"]
         equal(digits, "1234", "digits of before and after")

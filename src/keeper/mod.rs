@@ -275,7 +275,10 @@ impl Keeper {
                     self.code = Some(code_of(status));
                     self.is_ending = true;
                 }
-                self.gone(process)?;
+                // What a worker has said last is read to its end first: its channel tells when that is.
+                if self.is_edge(process) {
+                    self.gone(process)?;
+                }
             }
             Event::Overdue => self.children.values().for_each(|child| child.signal(Signal::KILL)),
             Event::Restart(_) if self.is_ending => {}

@@ -90,7 +90,8 @@ impl Net {
     ) -> Net {
         let (first_pair, last_pair) = (usize::from(*range.start()) / 2, usize::from(*range.end()) / 2);
         let pairs = (first_pair..=last_pair).map(|_| Pair::Closed).collect();
-        let ports = PortPool::new(range);
+        let mut ports = PortPool::new(range);
+        ports.reserve(|port| sockets.holds(port));
         Net { address, sockets, ports, registry, pairs, first_pair, kept: VecDeque::new(), max_kept }
     }
 
@@ -144,6 +145,7 @@ impl Net {
     /// What was inherited and nobody took up is closed.
     pub fn forget_inherited(&mut self) {
         self.sockets.forget_inherited();
+        self.ports.release_reserved();
     }
 
     /// Opens the leg's RTCP port, if it is not.

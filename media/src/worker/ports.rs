@@ -16,13 +16,15 @@ pub(super) struct PortPool {
     unused: VecDeque<u16>,
     /// In the order in which they were freed.
     freed: VecDeque<(u16, Mono)>,
+    /// For legs of a worker before.
+    reserved: Vec<u16>,
 }
 
 impl PortPool {
     /// Pairs whose odd port lies in the range too.
     pub fn new(ports: RangeInclusive<u16>) -> PortPool {
         let is_pair = |port: &u16| port.is_multiple_of(2) && *port != 0 && *port < *ports.end();
-        PortPool { unused: ports.clone().filter(is_pair).collect(), freed: VecDeque::new() }
+        PortPool { unused: ports.clone().filter(is_pair).collect(), freed: VecDeque::new(), reserved: Vec::new() }
     }
 
     /// How many legs still find a port, once it has rested.
@@ -46,8 +48,23 @@ impl PortPool {
         }
     }
 
-    /// Takes that one, if it is free.
+    /// Sets ports aside, for the legs that had them at a worker before.
+    pub fn reserve(&mut self, is_reserved: impl Fn(u16) -> bool) {
+        self.reserved.extend(self.unused.iter().copied().filter(|port| is_reserved(*port)));
+        self.unused.retain(|port| !is_reserved(*port));
+    }
+
+    /// What was set aside and not taken is as any other.
+    pub fn release_reserved(&mut self) {
+        self.unused.extend(self.reserved.drain(..));
+    }
+
+    /// Takes that one, if it is set aside or free.
     pub fn take_this(&mut self, port: u16) -> bool {
+        if let Some(at) = self.reserved.iter().position(|reserved| *reserved == port) {
+            self.reserved.swap_remove(at);
+            return true;
+        }
         let Some(at) = self.unused.iter().position(|unused| *unused == port) else {
             let freed = self.freed.iter().position(|(freed, _)| *freed == port);
             return freed.and_then(|at| self.freed.remove(at)).is_some();
@@ -97,6 +114,17 @@ mod tests {
         pool.give_back(4000, Mono(10_000_000));
         assert_eq!(take(&mut pool, 10), None);
         assert_eq!(take(&mut pool, 11), Some(4000));
+    }
+
+    #[test]
+    fn reserved_port_is_for_who_had_it_until_it_is_released() {
+        let mut pool = PortPool::new(4000..=4007);
+        pool.reserve(|port| port < 4004);
+        assert_eq!(take(&mut pool, 0), Some(4006));
+        assert_eq!(take(&mut pool, 0), None);
+        assert!(pool.take_this(4002) && !pool.take_this(4002));
+        pool.release_reserved();
+        assert_eq!(take(&mut pool, 0), Some(4000));
     }
 
     #[test]
