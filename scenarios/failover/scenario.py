@@ -2,7 +2,6 @@
 
 import http.server
 import io
-import json
 import os
 import pathlib
 import signal
@@ -100,12 +99,7 @@ class Failover:
     def start(self):
         self.app = Application()
         self.server = Server(self.scenario, CONFIG).start()
-        wait_for(lambda: len(self.workers("active")) == 2 and self.workers("standby"), 5, "two workers and a standby")
-
-    def workers(self, state=None):
-        code, text = self.server.run("workers", "--config", "dialtone.toml", "--json")
-        self.scenario.equal(code, 0, f"dialtone workers: {text}")
-        return [worker for worker in json.loads(text)["workers"] if state in (None, worker["state"])]
+        wait_for(lambda: len(self.server.workers("active")) == 2 and self.server.workers("standby"), 5, "two workers and a standby")
 
     def kill(self, worker):
         at = time.monotonic()
@@ -122,11 +116,11 @@ class Failover:
         ask.mute()
         ask.media.press("12")
         count = len(everybody) + 2
-        busy = wait_for(lambda: (lambda found: sum(w["sessions"] for w in found) == count and found)(self.workers("active")), 4, "all sessions to be told")
+        busy = wait_for(lambda: (lambda found: sum(w["sessions"] for w in found) == count and found)(self.server.workers("active")), 4, "all sessions to be told")
         check(all(worker["sessions"] >= count // 5 for worker in busy), f"sessions by worker: {[w['sessions'] for w in busy]}")
         gaps, control, kills = [], [], []
         for worker in busy:
-            wait_for(lambda: self.workers("standby"), 5, "a standby")
+            wait_for(lambda: self.server.workers("standby"), 5, "a standby")
             time.sleep(0.6)
             at = self.kill(worker)
             kills.append(at)
@@ -166,7 +160,7 @@ class Failover:
         callers = [Leg(SIP, ECHO, picture.tone(2)) for _ in range(legs)]
         gaps, control, at = [], [], 0
         for number in range(kills):
-            worker = wait_for(lambda: self.workers("standby") and [it for it in self.workers("active") if it["sessions"]], 5, "a standby")[number % 2]
+            worker = wait_for(lambda: self.server.workers("standby") and [it for it in self.server.workers("active") if it["sessions"]], 5, "a standby")[number % 2]
             time.sleep(1.5)
             at = self.kill(worker)
             time.sleep(1.2)
@@ -223,8 +217,8 @@ class Failover:
 
     def after(self, seconds=0):
         """Everything that was heard is over, and there is a standby again."""
-        wait_for(lambda: not self.server.live() and self.workers("standby"), 5, "the calls to end")
-        wait_for(lambda: not any(worker["sessions"] for worker in self.workers()), 5, "the sessions to end")
+        wait_for(lambda: not self.server.live() and self.server.workers("standby"), 5, "the calls to end")
+        wait_for(lambda: not any(worker["sessions"] for worker in self.server.workers()), 5, "the sessions to end")
 
     def edge(self, legs=10):
         """The edge dies: nobody hears it, it is there again at once with its calls and registrations, and each call ends once."""

@@ -107,7 +107,8 @@ class Rtp:
                 data, source = self.socket.recvfrom(2048)
             except OSError:
                 return
-            if len(data) > 12 and data[0] >> 6 == 2:
+            # The reports (RTCP) of a call whose port happens to be one below ours come here too: RFC 5761 s4 tells them apart.
+            if len(data) > 12 and data[0] >> 6 == 2 and not 192 <= data[1] <= 223:
                 self.packets.append(Packet(data, source))
 
     def send(self, payload, payload_type=0, marker=False, step=FRAME, timestamp=None):

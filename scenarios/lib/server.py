@@ -147,6 +147,13 @@ class Server:
             raise RuntimeError(text)
         return json.loads(text)
 
+    def workers(self, state=None):
+        """What `dialtone workers --json` tells, of those in that state or of all."""
+        code, text = self.run("workers", "--config", "dialtone.toml", "--json")
+        if code:
+            raise RuntimeError(text)
+        return [worker for worker in json.loads(text)["workers"] if state in (None, worker["state"])]
+
     def ended(self, find, seconds=5):
         """The one call that `find` accepts, once it is over. `find` is a function of a call, or a SIP Call-ID."""
         wanted = find if callable(find) else lambda call: call["sip_call_id"] == find

@@ -1,6 +1,5 @@
 """Workers of two other machines join an edge; one machine is lost, and its calls go on at the other."""
 
-import json
 import os
 import pathlib
 import sys
@@ -49,11 +48,6 @@ class Machines:
     def __init__(self, scenario):
         self.scenario = scenario
 
-    def workers(self, state=None):
-        code, text = self.server.run("workers", "--config", "dialtone.toml", "--json")
-        self.scenario.equal(code, 0, f"dialtone workers: {text}")
-        return [worker for worker in json.loads(text)["workers"] if state in (None, worker["state"])]
-
     def start(self):
         """Who has a token of this cluster joins, and nobody else."""
         equal, check = self.scenario.equal, self.scenario.check
@@ -69,8 +63,8 @@ class Machines:
         code, foreign = self.server.run("cluster", "join-token", "--dir", "other")
         stranger = Machine(self.scenario, "stranger", "15700-15799", foreign.strip())
         left, right = (Machine(self.scenario, name, ports, token.strip()) for name, ports in (("left", "15300-15499"), ("right", "15500-15699")))
-        wait_for(lambda: len(self.workers("active")) == 2 and len(self.workers("standby")) == 2, 5, "the machines' workers")
-        check(not any("stranger" in worker["id"] for worker in self.workers()), "who has no token of this cluster is not admitted")
+        wait_for(lambda: len(self.server.workers("active")) == 2 and len(self.server.workers("standby")) == 2, 5, "the machines' workers")
+        check(not any("stranger" in worker["id"] for worker in self.server.workers()), "who has no token of this cluster is not admitted")
         check("is not of this token's cluster" in stranger.log.read_text(), "and is told why")
         stranger.kill()
         self.left, self.right = left, right
@@ -80,7 +74,7 @@ class Machines:
         equal, check, left, right = self.scenario.equal, self.scenario.check, self.left, self.right
         callers = [Leg(SIP, ECHO) for _ in range(legs)]
         time.sleep(1.5)
-        by_machine = lambda: {worker["id"].rsplit("-", 1)[0]: worker["sessions"] for worker in self.workers("active")}
+        by_machine = lambda: {worker["id"].rsplit("-", 1)[0]: worker["sessions"] for worker in self.server.workers("active")}
         places = wait_for(lambda: (lambda found: sum(found.values()) == legs and found)(by_machine()), 3, "all sessions to be told")
         check(min(places.values()) > 0, f"sessions by machine: {places}")
         at = time.monotonic()
@@ -111,10 +105,10 @@ class Machines:
         """It comes back with the certificate that it has, without a token; and a worker is replaced by a fresh process."""
         equal, right = self.scenario.equal, self.right
         left = Machine(self.scenario, "left", "15300-15499")
-        wait_for(lambda: len(self.workers("active")) == 2, 5, "the machine to be back")
-        code, told = self.server.run("drain", next(worker["id"] for worker in self.workers("active") if "right" in worker["id"]), "--config", "dialtone.toml")
+        wait_for(lambda: len(self.server.workers("active")) == 2, 5, "the machine to be back")
+        code, told = self.server.run("drain", next(worker["id"] for worker in self.server.workers("active") if "right" in worker["id"]), "--config", "dialtone.toml")
         equal(code, 0, told)
-        wait_for(lambda: any(worker["state"] == "active" and worker["id"].startswith("right-2") for worker in self.workers()), 5, "another process in its place")
+        wait_for(lambda: any(worker["state"] == "active" and worker["id"].startswith("right-2") for worker in self.server.workers()), 5, "another process in its place")
         left.stop(0)
         right.stop(0)
 

@@ -498,7 +498,8 @@ fn end_of_lost_recording(last: &Event, fact: RecordingFact, wall_ms: u64) -> Eve
     Event { id, at_ms: wall_ms, kind: EventKind::Recording(Box::new(fact)), ..last.clone() }
 }
 
-fn end_of_lost_call(first: &Event, sequence: u32, wall_ms: u64) -> Event {
+/// The end of a call that no process takes up: `first` is one of its events, `sequence` is behind its last.
+pub fn end_of_lost_call(first: &Event, sequence: u32, wall_ms: u64) -> Event {
     // The same id each time it is derived: a crash during recovery makes no second end.
     let id = EventSid::new(first.id.bits() ^ u128::MAX);
     let completed = Completed {

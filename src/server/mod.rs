@@ -68,6 +68,7 @@ pub enum StartError {
     },
     Store(StoreError),
     Worker(io::Error),
+    Keeper(io::Error),
     Runtime(io::Error),
     Metrics(String),
     Authority(AuthorityError),
@@ -88,6 +89,7 @@ impl std::fmt::Display for StartError {
             }
             StartError::Store(error) => write!(f, "cannot open the store: {error}"),
             StartError::Worker(error) => write!(f, "cannot start the media worker: {error}"),
+            StartError::Keeper(error) => write!(f, "cannot speak with the keeper, the parent of this process: {error}"),
             StartError::Runtime(error) => write!(f, "cannot start a thread: {error}"),
             StartError::Authority(error) => {
                 write!(f, "cannot make a certificate authority for [http] sdk_proxy: {error}")
@@ -178,8 +180,8 @@ impl Server {
         left.iter().for_each(|(order, queued_ms)| outbox.live().expect(order.queued(*queued_ms)));
         let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone()));
 
-        let mut listeners = Listeners::receive().await.map_err(StartError::Worker)?;
-        let keeper = listeners.keeper().map_err(StartError::Worker)?;
+        let mut listeners = Listeners::receive().await.map_err(StartError::Keeper)?;
+        let keeper = listeners.keeper().map_err(StartError::Keeper)?;
         let http = bind_http(config.http.listen, &mut listeners).await?;
         let sdk_proxy = match config.http.sdk_proxy {
             Some(address) => {
@@ -280,7 +282,7 @@ impl Server {
             metrics,
         }));
         if let Some(keeper) = keeper {
-            keeper.send(&keeper::FromChild::Ready, &[]).map_err(StartError::Worker)?;
+            keeper.send(&keeper::FromChild::Ready, &[]).map_err(StartError::Keeper)?;
         }
         Ok(Server {
             config,
@@ -456,7 +458,7 @@ enum WorkerPlan {
 
 impl WorkerPlan {
     fn of(config: &Config, listeners: &Listeners) -> Result<WorkerPlan, StartError> {
-        let keeper = listeners.keeper().map_err(StartError::Worker)?;
+        let keeper = listeners.keeper().map_err(StartError::Keeper)?;
         if keeper.is_none() && config.cluster.is_none() {
             return Ok(WorkerPlan::Here(worker_config(config)));
         }
@@ -489,7 +491,7 @@ impl WorkerPlan {
                     if address.ip().is_unspecified() {
                         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
                     }
-                    worker_process::announce(&keeper, address, &token).map_err(StartError::Worker)?;
+                    worker_process::announce(&keeper, address, &token).map_err(StartError::Keeper)?;
                     if !workers.settled(PATIENCE).await {
                         return Err(StartError::NoWorker);
                     }

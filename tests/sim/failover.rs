@@ -128,12 +128,18 @@ fn parties_are_told_where_their_media_is_and_send_it_there() {
     assert_eq!(world.records()[0].status, CallStatus::Completed);
 }
 
-#[test]
-fn party_that_refuses_the_new_address_is_hung_up() {
+/// An echo whose machine is lost, while the party answers its re-INVITE so.
+fn moved_while(status: u16) -> World {
     let mut world = world("<Response><Echo/></Response>");
     world.run_for(Duration::from_secs(1));
-    world.phones[0].reoffer_status = Some(488);
+    world.phones[0].reoffer_status = Some(status);
     world.lose_machine();
+    world
+}
+
+#[test]
+fn party_that_refuses_the_new_address_is_hung_up() {
+    let mut world = moved_while(488);
     world.run_for(Duration::from_secs(2));
     assert!(world.saw(0).iter().any(|saw| matches!(saw, Saw::Ended { .. })));
     world.close_books();
@@ -142,10 +148,7 @@ fn party_that_refuses_the_new_address_is_hung_up() {
 
 #[test]
 fn reoffers_that_cross_are_made_again() {
-    let mut world = world("<Response><Echo/></Response>");
-    world.run_for(Duration::from_secs(1));
-    world.phones[0].reoffer_status = Some(491);
-    world.lose_machine();
+    let mut world = moved_while(491);
     world.phones[0].reoffer_status = None;
     world.run_for(Duration::from_secs(5));
     assert_eq!(world.sent("INVITE").len(), 2, "once more, after a while (RFC 3261 s14.1)");
@@ -157,10 +160,7 @@ fn reoffers_that_cross_are_made_again() {
 
 #[test]
 fn call_whose_dialog_the_party_has_forgotten_is_over() {
-    let mut world = world("<Response><Echo/></Response>");
-    world.run_for(Duration::from_secs(1));
-    world.phones[0].reoffer_status = Some(481);
-    world.lose_machine();
+    let mut world = moved_while(481);
     world.close_books();
     assert_eq!(world.records().len(), 1);
 }

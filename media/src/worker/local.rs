@@ -1,6 +1,6 @@
 //! A shard on its owner's thread: no queue, no wake-up, no second thread between a command and its answer.
 //!
-//! For a process that is edge and worker in one. The messages are the same as over a link, and so is what is behind
+//! For a process that is edge and worker in one, and for a worker process under its links. The messages are the same as over a link, and so is what is behind
 //! them; only who calls whom differs. The owner waits on [`Local::readable_fd`] and [`Local::timeout`] together with
 //! whatever else it waits for, and gives the shard its [`Local::turn`].
 

@@ -1,9 +1,9 @@
-//! The worker: one OS thread that runs sessions over UDP sockets, behind feature `daemon`.
+//! The worker: what runs sessions over UDP sockets, behind feature `daemon`.
 //!
-//! Owns the sockets, the ports, the clock and the thread; decides nothing about media. Commands come in through a
-//! bounded queue and events go out through a callback, so that it makes no difference whether the edge is in this
-//! process or at the end of a link. A [`Handle`] is one shard: a server runs one for each core that it gives to
-//! media, each with its own range of ports.
+//! Owns the sockets, the ports and the clock; decides nothing about media. Commands come in and events go out as messages, so
+//! that it makes no difference whether the edge is in this process or at the end of a link. There is one shard, and three who
+//! run it: an edge that moves media itself ([`Local`]), a worker process on the thread of its links ([`link::Driver`]), and
+//! a thread of its own ([`Handle`]) for programs that only have media, as tests and benchmarks are.
 
 // The one place in this crate that may read a clock, open a socket and run a thread.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dialtone::call::Update;
-use dialtone::events::{
-    CallStatus, Completed, EndedBy, Event, EventKind, Media, MessageDirection, MessageFact, MessageStatus,
-};
+use dialtone::events::{Event, EventKind, MessageDirection, MessageFact, MessageStatus, end_of_lost_call};
 use dialtone::ids::{CallSid, ConferenceSid, MessageSid};
 use dialtone::shard::{Checkpoint, core};
 use dialtone::shard::{ConferenceChange, ConferenceChanged, PlaceOrder, Placement};
@@ -277,17 +275,7 @@ impl World {
                     checkpoints.push(checkpoint);
                 }
                 // As the outbox does when it starts.
-                None => {
-                    let completed = Completed {
-                        status: CallStatus::Failed,
-                        sip_status: 0,
-                        ended_by: EndedBy::Server,
-                        media: Media::default(),
-                        recorded: None,
-                    };
-                    let kind = EventKind::Completed(Box::new(completed));
-                    self.events.push(Event { sequence: event.sequence + 1, kind, ..event });
-                }
+                None => self.events.push(end_of_lost_call(&event, event.sequence + 1, event.at_ms)),
             }
         }
         let wall = self.wall();
