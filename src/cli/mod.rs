@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::config::Config;
-use crate::telemetry::LogFormat;
+use crate::telemetry::{self, LogFormat, LogLevel};
 
 /// What `dev` writes, and what other commands look for first.
 const DEV_CONFIG: &str = ".dialtone/dialtone.toml";
@@ -62,6 +62,14 @@ struct Logging {
     /// How log lines are written
     #[arg(long, value_enum, default_value_t = LogFormat::Pretty)]
     log_format: LogFormat,
+}
+
+impl Logging {
+    /// Starts this process' log, at the level asked for here or else the configuration's.
+    fn start(&self, config: &Config) -> Result<LogLevel, String> {
+        let level = self.log_level.as_deref().unwrap_or(&config.server.log_level);
+        telemetry::start_logs(level, self.log_format)
+    }
 }
 
 impl Command {

@@ -13,7 +13,6 @@ use crate::cluster::{JoinToken, Role};
 use crate::config::Config;
 use crate::keeper;
 use crate::server::{Join, Server, machine_name, run_worker};
-use crate::telemetry;
 
 #[derive(Args)]
 pub struct Serve {
@@ -67,8 +66,7 @@ impl Serve {
 impl Serve {
     /// The parent of the edge and its workers.
     fn keep(&self, config: &Config) -> Result<ExitCode, String> {
-        let level = self.logging.log_level.as_deref().unwrap_or(&config.server.log_level);
-        telemetry::start_logs(level, self.logging.log_format)?;
+        self.logging.start(config)?;
         keeper::run(keeper::Plan {
             arguments: std::env::args_os().skip(1).collect(),
             has_edge: self.role == Role::Edge,
@@ -81,8 +79,7 @@ impl Serve {
 
     /// One of its workers.
     fn work(&self, config: Config, join: Option<Join>) -> Result<ExitCode, String> {
-        let level = self.logging.log_level.as_deref().unwrap_or(&config.server.log_level);
-        telemetry::start_logs(level, self.logging.log_format)?;
+        self.logging.start(&config)?;
         let part = keeper::part().ok_or("a media worker needs its keeper: [media] workers is 0")?;
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
@@ -120,8 +117,7 @@ pub(super) fn run(
     demo: bool,
     ready: impl FnOnce(&Server),
 ) -> Result<ExitCode, String> {
-    let level = logging.log_level.as_deref().unwrap_or(&config.server.log_level);
-    let log_level = telemetry::start_logs(level, logging.log_format)?;
+    let log_level = logging.start(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

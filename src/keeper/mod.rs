@@ -269,17 +269,16 @@ impl Keeper {
             // An edge says by its exit code why it ended.
             Event::Gone { process } if self.is_edge(process) => {}
             Event::Gone { process } => self.gone(process)?,
-            Event::Exited { process, status } => {
-                if self.is_edge(process) && (self.is_ending || self.edge_at.is_none()) {
+            Event::Exited { process, status } if self.is_edge(process) => {
+                if self.is_ending || self.edge_at.is_none() {
                     // It ended as it was told, or could not start: whoever started us is told the same.
                     self.code = Some(code_of(status));
                     self.is_ending = true;
                 }
-                // What a worker has said last is read to its end first: its channel tells when that is.
-                if self.is_edge(process) {
-                    self.gone(process)?;
-                }
+                self.gone(process)?;
             }
+            // What a worker has said last is read to its end first: its channel tells when that is.
+            Event::Exited { .. } => {}
             Event::Overdue => self.children.values().for_each(|child| child.signal(Signal::KILL)),
             Event::Restart(_) if self.is_ending => {}
             Event::Restart(part) => self.start(part)?,
