@@ -199,6 +199,7 @@ async fn list(
         let detail = if wanted.is_empty() { Map::new() } else { detail(row) };
         wanted.iter().all(|(key, value)| detail.get(*key) == Some(value))
     };
+    let mut new = if page.after.is_none() { unwritten(spec.kind, &view, &account) } else { Vec::new() };
     let mut rows: Vec<Resource> = Vec::new();
     let mut before = page.after.clone();
     loop {
@@ -212,11 +213,8 @@ async fn list(
             break;
         }
     }
-    if page.after.is_none() {
-        let mut new = unwritten(spec.kind, &view, &account);
-        new.retain(|row| takes(row) && rows.iter().all(|known| known.sid != row.sid));
-        rows.splice(0..0, new);
-    }
+    new.retain(|row| takes(row) && rows.iter().all(|known| known.sid != row.sid));
+    rows.splice(0..0, new);
     let follows = rows.len() > page.size as usize;
     rows.truncate(page.size as usize);
     let last = rows.last().filter(|_| follows).map(|row| row.sid.clone());
@@ -330,12 +328,14 @@ pub async fn find(
     if !sid.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
         return Ok(None);
     }
+    let new = unwritten(kind, view, account).into_iter().find(|row| row.sid == sid);
     let found =
         view.store.fetch(&account.sid.to_string(), kind, parent, sid).await.map_err(|_| Fault::store_is_away())?;
-    Ok(found.or_else(|| unwritten(kind, view, account).into_iter().find(|row| row.sid == sid)))
+    Ok(found.or(new))
 }
 
-/// Rows that are there and not in the store yet.
+/// Rows that are there and not in the store yet. Looked at before the store is: what is written meanwhile is then in both,
+/// and not in neither.
 fn unwritten(kind: Kind, view: &View, account: &Account) -> Vec<Resource> {
     if kind == Kind::Queue { queues::unwritten(view, account) } else { Vec::new() }
 }
