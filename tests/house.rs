@@ -30,7 +30,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cluster", &[]),
     ("config", &["account", "ids", "recordings", "secret", "twiml"]),
     ("events", &["ids", "twiml"]),
-    ("hot", &["account"]),
+    ("hot", &["account", "ids"]),
     ("ids", &[]),
     ("keeper", &[]),
     // What customers make is in the database, then in the directory, then with the shard.
@@ -52,6 +52,7 @@ const PURE: &[&str] = &[
     "src/call",
     "src/twiml",
     "src/usage/mod.rs",
+    "src/hot/memory.rs",
     "src/shard/core.rs",
     "src/shard/gate.rs",
     "src/shard/outbound.rs",

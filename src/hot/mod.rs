@@ -1,60 +1,160 @@
-//! Shared facts that expire: SIP bindings. In-process memory; every shard sees the same.
+//! Facts that edges share and that pass: which of them live, who owns which calls, who is registered, who has which room.
 //!
-//! The lock is held for a look-up in a map and never across anything that waits.
+//! What is asked is a [`Command`] and what comes of it an [`Answer`], so that memory and Redis can be held against each other.
+//! An edge that stands alone asks nobody.
+//!
+//! An edge lives as long as its last [`Command::Beat`] says. What it owns goes by slots, the first part of every tag and branch
+//! that it mints: whoever has the slot has its calls. The slot of an edge that is dead may be taken, with the calls, by one other;
+//! from then on nothing is taken of the former owner for it: that one is fenced, should it live after all.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+mod bindings;
+mod memory;
+mod redis;
 
-use dialtone_sip::flow::{ConnectionId, Flow};
-use dialtone_sip::msg::Message;
-use dialtone_sip::registrar::{Binding, Change, Refusal, Registrar};
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use crate::account::Aor;
+use serde::{Deserialize, Serialize};
 
-/// Which contacts stand for which user.
-#[derive(Default)]
-pub struct Bindings {
-    registrar: Mutex<Registrar<Aor>>,
-    has_changed: AtomicBool,
+use crate::ids::CallSid;
+
+pub use bindings::Bindings;
+pub use memory::Memory;
+pub use redis::Redis;
+
+/// The slots that there are: three digits of a tag.
+pub const SLOTS: u16 = 4096;
+
+/// One life of an edge: the name of its node, and a number that grows with each start.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct EdgeId {
+    pub node: String,
+    pub epoch: u64,
 }
 
-impl Bindings {
-    pub fn register(&self, aor: Aor, request: &Message, flow: Flow, wall_ms: u64) -> Result<Change, Refusal> {
-        self.has_changed.store(true, Ordering::Relaxed);
-        self.lock().register(aor, request, flow, wall_ms)
+impl fmt::Display for EdgeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.node, self.epoch)
+    }
+}
+
+impl EdgeId {
+    pub fn parse(text: &str) -> Option<EdgeId> {
+        let (node, epoch) = text.rsplit_once('@')?;
+        Some(EdgeId { node: node.to_owned(), epoch: epoch.parse().ok()? })
+    }
+}
+
+/// What an edge asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// It lives, for so long, and this is to be known of it. It has these slots, as far as nobody has taken them: a store
+    /// that has forgotten everything learns it again.
+    Beat { edge: EdgeId, lease_ms: u64, about: String, slots: Vec<u16> },
+    /// It lives no more: its slots may be taken at once.
+    Leave { edge: EdgeId },
+    /// The lowest slot that nobody has.
+    TakeFree { edge: EdgeId },
+    /// The slot of an edge that is dead, with the calls that it has.
+    Adopt { edge: EdgeId, slot: u16, from: EdgeId },
+    /// Gives a slot back that has no calls any more.
+    Free { edge: EdgeId, slot: u16 },
+    /// Adds to what a call has told, and replaces its state unless that is `None`.
+    Write { edge: EdgeId, slot: u16, call: CallSid, events: Vec<u8>, state: Option<Vec<u8>> },
+    /// The call is over.
+    Drop { edge: EdgeId, slot: u16, call: CallSid },
+    /// Puts a value into a map that all share.
+    Put { map: String, field: String, value: Vec<u8> },
+    Remove { map: String, field: String },
+    /// All that a map has, by field.
+    All { map: String },
+    /// Takes a name that nobody has who lives.
+    Claim { edge: EdgeId, name: String, value: String },
+    /// Gives it back, if it is the edge's with that value.
+    Unclaim { edge: EdgeId, name: String, value: String },
+}
+
+/// What comes of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Done,
+    Alive(Alive),
+    /// `None`: all are taken.
+    Slot(Option<u16>),
+    /// `None`: its owner lives, or it has another by now.
+    Adopted(Option<Vec<KeptCall>>),
+    /// False: the slot is another's, and nothing was written.
+    Written(bool),
+    /// By field.
+    Values(Vec<(String, Vec<u8>)>),
+    /// Whose the name is, perhaps since before.
+    Claimed {
+        edge: EdgeId,
+        value: String,
+    },
+}
+
+/// Who lives, and who has what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Alive {
+    /// With what is to be known of each, by name.
+    pub edges: Vec<(EdgeId, String)>,
+    /// Every slot that somebody has or had.
+    pub slots: Vec<(u16, EdgeId)>,
+    /// Slots of the asking edge that are others' by now.
+    pub lost: Vec<u16>,
+}
+
+impl Alive {
+    pub fn lives(&self, edge: &EdgeId) -> bool {
+        self.edges.iter().any(|(lives, _)| lives == edge)
+    }
+}
+
+/// A call as its edge has written it down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptCall {
+    pub call: CallSid,
+    pub events: Vec<u8>,
+    pub state: Option<Vec<u8>>,
+}
+
+/// Why nothing came of a command: the store does not answer.
+#[derive(Debug)]
+pub struct HotError(pub String);
+
+impl fmt::Display for HotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for HotError {}
+
+/// Where the facts are. Clones are the same place.
+#[derive(Clone)]
+pub enum Hot {
+    /// In this process: its edge is alone.
+    Memory(Arc<Mutex<Memory>>, Instant),
+    Redis(Redis),
+}
+
+impl Hot {
+    pub fn memory() -> Hot {
+        Hot::Memory(Arc::default(), Instant::now())
     }
 
-    pub fn of(&self, aor: &Aor, wall_ms: u64) -> Vec<Binding> {
-        self.lock().bindings(aor, wall_ms)
-    }
-
-    pub fn connection_closed(&self, connection: ConnectionId) {
-        self.lock().connection_closed(connection);
-    }
-
-    pub fn sweep(&self, wall_ms: u64) {
-        self.lock().sweep(wall_ms);
-    }
-
-    /// All that there are, to be written down; `None` where nothing has changed since the last time.
-    pub fn changed(&self, wall_ms: u64) -> Option<Vec<(Aor, Vec<Binding>)>> {
-        self.has_changed.swap(false, Ordering::Relaxed).then(|| self.lock().all(wall_ms))
-    }
-
-    /// Takes up what was written down; what has expired meanwhile, or came by a connection that is gone, is left out.
-    pub fn restore(&self, written: Vec<(Aor, Vec<Binding>)>, wall_ms: u64) {
-        let mut registrar = self.lock();
-        for (aor, bindings) in written {
-            registrar.restore(aor, bindings, wall_ms);
+    pub async fn ask(&self, command: Command) -> Result<Answer, HotError> {
+        match self {
+            Hot::Memory(memory, start) => {
+                let now_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
+                Ok(memory.lock().unwrap_or_else(PoisonError::into_inner).handle(command, now_ms))
+            }
+            Hot::Redis(redis) => redis.ask(command).await,
         }
     }
-
-    /// Live bindings of each user, for metrics.
-    pub fn counts(&self, wall_ms: u64) -> Vec<(Aor, usize)> {
-        self.lock().counts(wall_ms).map(|(aor, count)| (aor.clone(), count)).collect()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Registrar<Aor>> {
-        self.registrar.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! The facts in memory: what Redis must do too.
+
+use std::collections::BTreeMap;
+
+use super::{Alive, Answer, Command, EdgeId, KeptCall, SLOTS};
+use crate::ids::CallSid;
+
+/// The facts of one process, or of a simulated world.
+#[derive(Debug, Default)]
+pub struct Memory {
+    edges: BTreeMap<EdgeId, Life>,
+    slots: BTreeMap<u16, Slot>,
+    maps: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
+    claims: BTreeMap<String, (EdgeId, String)>,
+}
+
+#[derive(Debug)]
+struct Life {
+    until_ms: u64,
+    about: String,
+}
+
+#[derive(Debug)]
+struct Slot {
+    owner: EdgeId,
+    calls: BTreeMap<CallSid, KeptCall>,
+}
+
+impl Memory {
+    pub fn handle(&mut self, command: Command, now_ms: u64) -> Answer {
+        match command {
+            Command::Beat { edge, lease_ms, about, slots } => {
+                self.edges.insert(edge.clone(), Life { until_ms: now_ms + lease_ms, about });
+                let mut lost = Vec::new();
+                for slot in slots {
+                    if !self.owns_or_takes(&edge, slot) {
+                        lost.push(slot);
+                    }
+                }
+                Answer::Alive(self.alive(lost, now_ms))
+            }
+            Command::Leave { edge } => {
+                self.edges.remove(&edge);
+                Answer::Done
+            }
+            Command::TakeFree { edge } => {
+                let free = (0..SLOTS).find(|slot| !self.slots.contains_key(slot));
+                if let Some(slot) = free {
+                    self.owns_or_takes(&edge, slot);
+                }
+                Answer::Slot(free)
+            }
+            Command::Adopt { edge, slot, from } => Answer::Adopted(self.adopt(edge, slot, &from, now_ms)),
+            Command::Free { edge, slot } => {
+                if self.slot_of(&edge, slot).is_some() {
+                    self.slots.remove(&slot);
+                }
+                Answer::Done
+            }
+            Command::Write { edge, slot, call, events, state } => {
+                let Some(slot) = self.slot_of(&edge, slot) else { return Answer::Written(false) };
+                let empty = KeptCall { call, events: Vec::new(), state: None };
+                let kept = slot.calls.entry(call).or_insert(empty);
+                kept.events.extend(events);
+                kept.state = state.or(kept.state.take());
+                Answer::Written(true)
+            }
+            Command::Drop { edge, slot, call } => {
+                let slot = self.slot_of(&edge, slot);
+                Answer::Written(slot.map(|slot| slot.calls.remove(&call)).is_some())
+            }
+            Command::Put { map, field, value } => {
+                self.maps.entry(map).or_default().insert(field, value);
+                Answer::Done
+            }
+            Command::Remove { map, field } => {
+                self.maps.entry(map).or_default().remove(&field);
+                Answer::Done
+            }
+            Command::All { map } => {
+                let values = self.maps.get(&map).into_iter().flatten();
+                Answer::Values(values.map(|(field, value)| (field.clone(), value.clone())).collect())
+            }
+            Command::Claim { edge, name, value } => {
+                let kept = self.claims.get(&name).filter(|(owner, _)| self.lives(owner, now_ms)).cloned();
+                let (edge, value) = kept.unwrap_or((edge, value));
+                self.claims.insert(name, (edge.clone(), value.clone()));
+                Answer::Claimed { edge, value }
+            }
+            Command::Unclaim { edge, name, value } => {
+                if self.claims.get(&name) == Some(&(edge, value)) {
+                    self.claims.remove(&name);
+                }
+                Answer::Done
+            }
+        }
+    }
+
+    fn lives(&self, edge: &EdgeId, now_ms: u64) -> bool {
+        self.edges.get(edge).is_some_and(|life| life.until_ms > now_ms)
+    }
+
+    fn alive(&self, lost: Vec<u16>, now_ms: u64) -> Alive {
+        let edges = self.edges.iter().filter(|(_, life)| life.until_ms > now_ms);
+        Alive {
+            edges: edges.map(|(edge, life)| (edge.clone(), life.about.clone())).collect(),
+            slots: self.slots.iter().map(|(number, slot)| (*number, slot.owner.clone())).collect(),
+            lost,
+        }
+    }
+
+    fn owns_or_takes(&mut self, edge: &EdgeId, slot: u16) -> bool {
+        let fresh = || Slot { owner: edge.clone(), calls: BTreeMap::new() };
+        self.slots.entry(slot).or_insert_with(fresh).owner == *edge
+    }
+
+    fn slot_of(&mut self, edge: &EdgeId, slot: u16) -> Option<&mut Slot> {
+        self.slots.get_mut(&slot).filter(|slot| slot.owner == *edge)
+    }
+
+    fn adopt(&mut self, edge: EdgeId, slot: u16, from: &EdgeId, now_ms: u64) -> Option<Vec<KeptCall>> {
+        if self.lives(from, now_ms) {
+            return None;
+        }
+        let slot = self.slot_of(from, slot)?;
+        slot.owner = edge;
+        Some(slot.calls.values().cloned().collect())
+    }
+}

@@ -1,0 +1,227 @@
+//! The facts in Redis: a script for each command that reads before it writes, so that it happens at once or not at all.
+//!
+//! All keys have one hash tag: on Redis Cluster they are on one shard. Time is the server's.
+
+use std::time::Duration;
+
+use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::{FromRedisValue, RedisError, Script};
+
+use super::{Alive, Answer, Command, EdgeId, HotError, KeptCall, SLOTS};
+use crate::ids::CallSid;
+
+/// A server that does not answer within this time is away: who asked goes on without it.
+const PATIENCE: Duration = Duration::from_millis(1000);
+
+const UNTIL: &str = "{dialtone}:edges:until";
+const ABOUT: &str = "{dialtone}:edges:about";
+const OWNERS: &str = "{dialtone}:slots";
+const CLAIMS: &str = "{dialtone}:claims";
+
+/// Milliseconds since 1970, by the server's clock.
+const NOW: &str = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n";
+
+const BEAT: &str = "
+redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+for _, edge in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - 3600000)) do
+  redis.call('ZREM', KEYS[1], edge); redis.call('HDEL', KEYS[2], edge) end
+for i = 4, #ARGV do redis.call('HSETNX', KEYS[3], ARGV[i], ARGV[1]) end
+local edges = {}
+for _, edge in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
+  edges[#edges + 1] = edge; edges[#edges + 1] = redis.call('HGET', KEYS[2], edge) end
+return {edges, redis.call('HGETALL', KEYS[3])}";
+
+const TAKE_FREE: &str = "
+for slot = 0, ARGV[2] - 1 do
+  if redis.call('HSETNX', KEYS[1], slot, ARGV[1]) == 1 then return slot end end
+return -1";
+
+const ADOPT: &str = "
+local till = redis.call('ZSCORE', KEYS[1], ARGV[3])
+if till and tonumber(till) > now then return false end
+if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return false end
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[1])
+return {redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[4])}";
+
+const FREE: &str = "
+if redis.call('HGET', KEYS[1], ARGV[2]) == ARGV[1] then
+  redis.call('HDEL', KEYS[1], ARGV[2]); redis.call('DEL', KEYS[2], KEYS[3]) end";
+
+const WRITE: &str = "
+if redis.call('HGET', KEYS[1], ARGV[2]) ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[2], ARGV[3], (redis.call('HGET', KEYS[2], ARGV[3]) or '') .. ARGV[4])
+if ARGV[5] then redis.call('HSET', KEYS[3], ARGV[3], ARGV[5]) end
+return 1";
+
+const DROP: &str = "
+if redis.call('HGET', KEYS[1], ARGV[2]) ~= ARGV[1] then return 0 end
+redis.call('HDEL', KEYS[2], ARGV[3]); redis.call('HDEL', KEYS[3], ARGV[3])
+return 1";
+
+const CLAIM: &str = "
+local kept = redis.call('HGET', KEYS[2], ARGV[2])
+if kept then
+  local till = redis.call('ZSCORE', KEYS[1], string.match(kept, '^(.-) '))
+  if till and tonumber(till) > now then return kept end end
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[1] .. ' ' .. ARGV[3])
+return ARGV[1] .. ' ' .. ARGV[3]";
+
+const UNCLAIM: &str = "
+if redis.call('HGET', KEYS[1], ARGV[2]) == ARGV[1] .. ' ' .. ARGV[3] then redis.call('HDEL', KEYS[1], ARGV[2]) end";
+
+/// A Redis, or a Valkey. Clones share the connection.
+#[derive(Clone)]
+pub struct Redis {
+    connection: ConnectionManager,
+}
+
+impl Redis {
+    /// Connects; afterwards a connection that is lost is made anew by itself.
+    pub async fn open(url: &str) -> Result<Redis, HotError> {
+        let client = redis::Client::open(url).map_err(HotError::from)?;
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(PATIENCE))
+            .set_response_timeout(Some(PATIENCE))
+            .set_number_of_retries(1)
+            .set_max_delay(PATIENCE);
+        let connection = client.get_connection_manager_with_config(config).await.map_err(HotError::from)?;
+        Ok(Redis { connection })
+    }
+
+    pub async fn ask(&self, command: Command) -> Result<Answer, HotError> {
+        match command {
+            Command::Beat { edge, lease_ms, about, slots } => {
+                let script = Script::new(&[NOW, BEAT].concat());
+                let mut call = script.key(UNTIL);
+                call.key(ABOUT).key(OWNERS).arg(edge.to_string()).arg(lease_ms).arg(about);
+                for slot in &slots {
+                    call.arg(*slot);
+                }
+                let (edges, owners): (Vec<(String, String)>, Vec<(u16, String)>) = self.run(&call).await?;
+                Ok(Answer::Alive(alive(&edge, &slots, edges, owners)))
+            }
+            Command::Leave { edge } => {
+                let mut pipe = redis::pipe();
+                pipe.atomic().zrem(UNTIL, edge.to_string()).ignore().hdel(ABOUT, edge.to_string()).ignore();
+                pipe.query_async::<()>(&mut self.connection.clone()).await?;
+                Ok(Answer::Done)
+            }
+            Command::TakeFree { edge } => {
+                let script = Script::new(TAKE_FREE);
+                let slot: i32 = self.run(script.key(OWNERS).arg(edge.to_string()).arg(SLOTS)).await?;
+                Ok(Answer::Slot(u16::try_from(slot).ok()))
+            }
+            Command::Adopt { edge, slot, from } => {
+                let script = Script::new(&[NOW, ADOPT].concat());
+                let mut call = script.key(UNTIL);
+                call.key(OWNERS).key(events_of(slot)).key(states_of(slot));
+                call.arg(edge.to_string()).arg(slot).arg(from.to_string());
+                type Fields = Vec<(String, Vec<u8>)>;
+                let found: Option<(Fields, Fields)> = self.run(&call).await?;
+                Ok(Answer::Adopted(found.map(|(events, states)| kept(events, states))))
+            }
+            Command::Free { edge, slot } => {
+                let script = Script::new(FREE);
+                let mut call = script.key(OWNERS);
+                self.run::<()>(call.key(events_of(slot)).key(states_of(slot)).arg(edge.to_string()).arg(slot)).await?;
+                Ok(Answer::Done)
+            }
+            Command::Write { edge, slot, call: sid, events, state } => {
+                let script = Script::new(WRITE);
+                let mut call = script.key(OWNERS);
+                call.key(events_of(slot)).key(states_of(slot));
+                call.arg(edge.to_string()).arg(slot).arg(sid.to_string()).arg(events);
+                if let Some(state) = state {
+                    call.arg(state);
+                }
+                self.run(&call).await.map(Answer::Written)
+            }
+            Command::Drop { edge, slot, call: sid } => {
+                let script = Script::new(DROP);
+                let mut call = script.key(OWNERS);
+                call.key(events_of(slot)).key(states_of(slot));
+                self.run(call.arg(edge.to_string()).arg(slot).arg(sid.to_string())).await.map(Answer::Written)
+            }
+            Command::Put { map, field, value } => {
+                self.query::<()>(redis::cmd("HSET").arg(map_of(&map)).arg(field).arg(value)).await?;
+                Ok(Answer::Done)
+            }
+            Command::Remove { map, field } => {
+                self.query::<()>(redis::cmd("HDEL").arg(map_of(&map)).arg(field)).await?;
+                Ok(Answer::Done)
+            }
+            Command::All { map } => {
+                let mut all: Vec<(String, Vec<u8>)> = self.query(redis::cmd("HGETALL").arg(map_of(&map))).await?;
+                all.sort_unstable();
+                Ok(Answer::Values(all))
+            }
+            Command::Claim { edge, name, value } => {
+                let script = Script::new(&[NOW, CLAIM].concat());
+                let mut call = script.key(UNTIL);
+                let kept: String = self.run(call.key(CLAIMS).arg(edge.to_string()).arg(name).arg(value)).await?;
+                let claimed = kept.split_once(' ').and_then(|(edge, value)| Some((EdgeId::parse(edge)?, value)));
+                let (edge, value) = claimed.ok_or_else(|| HotError(format!("a claim in Redis is unreadable: {kept}")))?;
+                Ok(Answer::Claimed { edge, value: value.to_owned() })
+            }
+            Command::Unclaim { edge, name, value } => {
+                let script = Script::new(UNCLAIM);
+                self.run::<()>(script.key(CLAIMS).arg(edge.to_string()).arg(name).arg(value)).await?;
+                Ok(Answer::Done)
+            }
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) async fn forget_everything(&self) {
+        self.query::<()>(&redis::cmd("FLUSHDB")).await.expect("the test's own server");
+    }
+
+    async fn run<T: FromRedisValue>(&self, call: &redis::ScriptInvocation<'_>) -> Result<T, HotError> {
+        call.invoke_async(&mut self.connection.clone()).await.map_err(HotError::from)
+    }
+
+    async fn query<T: FromRedisValue>(&self, command: &redis::Cmd) -> Result<T, HotError> {
+        command.query_async(&mut self.connection.clone()).await.map_err(HotError::from)
+    }
+}
+
+fn alive(edge: &EdgeId, asked: &[u16], edges: Vec<(String, String)>, owners: Vec<(u16, String)>) -> Alive {
+    let lives = edges.into_iter().filter_map(|(edge, about)| Some((EdgeId::parse(&edge)?, about)));
+    let mut edges: Vec<(EdgeId, String)> = lives.collect();
+    edges.sort_unstable();
+    let owned = owners.into_iter().filter_map(|(slot, edge)| Some((slot, EdgeId::parse(&edge)?)));
+    let mut slots: Vec<(u16, EdgeId)> = owned.collect();
+    slots.sort_unstable();
+    let is_lost = |slot: &u16| slots.iter().any(|(number, owner)| number == slot && owner != edge);
+    let lost = asked.iter().copied().filter(is_lost).collect();
+    Alive { edges, slots, lost }
+}
+
+fn kept(events: Vec<(String, Vec<u8>)>, states: Vec<(String, Vec<u8>)>) -> Vec<KeptCall> {
+    let mut states: std::collections::HashMap<String, Vec<u8>> = states.into_iter().collect();
+    let calls = events.into_iter().filter_map(|(sid, events)| {
+        Some(KeptCall { call: sid.parse::<CallSid>().ok()?, events, state: states.remove(&sid) })
+    });
+    let mut calls: Vec<KeptCall> = calls.collect();
+    calls.sort_unstable_by_key(|kept| kept.call);
+    calls
+}
+
+fn events_of(slot: u16) -> String {
+    format!("{{dialtone}}:events:{slot}")
+}
+
+fn states_of(slot: u16) -> String {
+    format!("{{dialtone}}:states:{slot}")
+}
+
+fn map_of(map: &str) -> String {
+    format!("{{dialtone}}:map:{map}")
+}
+
+impl From<RedisError> for HotError {
+    fn from(error: RedisError) -> HotError {
+        HotError(error.to_string())
+    }
+}
