@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "account",
             "call",
+            "clock",
             "events",
             "ids",
             "provision",
@@ -27,24 +28,26 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("app", &["account", "events", "ids", "secret", "twiml"]),
     ("call", &["account", "events", "ids", "twiml"]),
     ("cli", &["cluster", "config", "events", "ids", "keeper", "proxy", "server", "speech", "store", "telemetry"]),
+    ("clock", &[]),
     ("cluster", &[]),
     ("config", &["account", "ids", "recordings", "secret", "twiml"]),
+    ("edges", &["cluster", "hot"]),
     ("events", &["ids", "twiml"]),
     ("hot", &["account", "ids"]),
     ("ids", &[]),
-    ("keeper", &[]),
+    ("keeper", &["clock"]),
     // What customers make is in the database, then in the directory, then with the shard.
     ("provision", &["account", "events", "ids", "secret", "shard", "store", "twiml"]),
     ("proxy", &[]),
     ("recordings", &["call", "events", "ids", "secret", "twiml"]),
     ("secret", &[]),
-    ("shard", &["account", "app", "call", "events", "hot", "ids", "speech", "twiml", "workers"]),
+    ("shard", &["account", "app", "call", "clock", "edges", "events", "hot", "ids", "speech", "twiml", "workers"]),
     ("speech", &["app", "twiml"]),
     ("store", &["events", "ids", "twiml", "usage"]),
     ("telemetry", &["events", "ids"]),
     ("twiml", &["ids"]),
     ("usage", &["events", "ids"]),
-    ("workers", &["cluster", "ids"]),
+    ("workers", &["clock", "cluster", "ids"]),
 ];
 
 /// What decides is pure: no clock, no lock, no task, no socket.

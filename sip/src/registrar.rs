@@ -124,6 +124,14 @@ impl<K: std::hash::Hash + Eq> Registrar<K> {
         live
     }
 
+    /// Changes each binding, and keeps those that are wanted.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&mut Binding) -> bool) {
+        self.bindings.retain(|_, bindings| {
+            bindings.retain_mut(&mut wanted);
+            !bindings.is_empty()
+        });
+    }
+
     /// All live bindings, to be written down.
     pub fn all(&self, wall_ms: u64) -> Vec<(K, Vec<Binding>)>
     where

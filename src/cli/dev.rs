@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{DEV_CONFIG, Logging, serve};
 use crate::config::Config;
 use crate::ids::AccountSid;
-use crate::server::Server;
+use crate::server::{Seat, Server};
 use crate::speech;
 
 const FOLDER: &str = ".dialtone";
@@ -63,7 +63,7 @@ impl Dev {
         let config = Config::parse(&text, DEV_CONFIG).map_err(|error| error.to_string())?;
         write_private(DEV_CONFIG, text.as_bytes()).map_err(|error| format!("cannot write {DEV_CONFIG}: {error}"))?;
         let logging = self.logging.clone();
-        serve::run(config, Path::new(DEV_CONFIG), logging, true, |server| self.greet(server, &secrets))
+        serve::run(config, Path::new(DEV_CONFIG), logging, true, Seat::default(), |server| self.greet(server, &secrets))
     }
 
     fn config(&self, secrets: &Secrets) -> String {

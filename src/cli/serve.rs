@@ -12,7 +12,7 @@ use super::Logging;
 use crate::cluster::{JoinToken, Role};
 use crate::config::Config;
 use crate::keeper;
-use crate::server::{Join, Server, machine_name, run_worker};
+use crate::server::{Join, Seat, Server, machine_name, run_worker};
 
 #[derive(Args)]
 pub struct Serve {
@@ -22,7 +22,7 @@ pub struct Serve {
     /// What this machine does: edge (calls), or worker (media, for an edge elsewhere)
     #[arg(long, value_parser = super::cluster::role, default_value = "edge", requires_if("worker", "join"))]
     role: Role,
-    /// The edge to join, where its [cluster] listen is
+    /// The edge whose cluster this machine joins: where its [cluster] listen is
     #[arg(long, value_name = "IP:PORT")]
     join: Option<SocketAddr>,
     /// What this machine is called in its cluster
@@ -54,7 +54,8 @@ impl Serve {
             Role::Edge if keeper::part().is_some_and(|part| part.is_worker) => return self.work(config, None),
             Role::Edge => {}
         }
-        run(config, &self.config, self.logging, false, |server| {
+        let seat = Seat { name: self.name, join: self.join.map(|edge| Join { edge, token }) };
+        run(config, &self.config, self.logging, false, seat, |server| {
             for listen in server.listening() {
                 tracing::info!("SIP {}://{}", listen.transport, listen.bind);
             }
@@ -115,6 +116,7 @@ pub(super) fn run(
     path: &Path,
     logging: Logging,
     demo: bool,
+    seat: Seat,
     ready: impl FnOnce(&Server),
 ) -> Result<ExitCode, String> {
     let log_level = logging.start(&config)?;
@@ -127,7 +129,7 @@ pub(super) fn run(
         let signals = |kind| signal(kind).map_err(|error| format!("cannot take signals: {error}"));
         let (mut hangup, mut terminate, mut interrupt) =
             (signals(SignalKind::hangup())?, signals(SignalKind::terminate())?, signals(SignalKind::interrupt())?);
-        let mut server = Server::start(config, Some(log_level), demo).await.map_err(|error| error.to_string())?;
+        let mut server = Server::start(config, Some(log_level), demo, seat).await.map_err(|error| error.to_string())?;
         ready(&server);
         loop {
             tokio::select! {

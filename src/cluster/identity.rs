@@ -21,6 +21,7 @@ pub const EDGE_NAME: &str = "edge.dialtone.internal";
 const URI: &str = "spiffe://dialtone/";
 
 /// A node's certificate, its authority's, and its key.
+#[derive(Clone)]
 pub struct Identity {
     certificate: CertificateDer<'static>,
     authority: CertificateDer<'static>,
@@ -84,6 +85,11 @@ impl Identity {
         }
         let pem = [pem_of(&self.certificate), pem_of(&self.authority), self.key.clone()].concat();
         write_secret(path, pem.as_bytes())
+    }
+
+    /// Whom it believes.
+    pub(super) fn authority(&self) -> &CertificateDer<'static> {
+        &self.authority
     }
 
     pub fn peer(&self) -> Option<Peer> {

@@ -11,7 +11,8 @@ use quinn::{Connection, Endpoint};
 use rcgen::{KeyPair, PublicKeyData};
 use rustls::pki_types::CertificateDer;
 
-use super::identity::{EDGE_NAME, Identity, is_name, joining_config};
+use super::identity::{EDGE_NAME, Identity, Peer, is_name, joining_config, peer_of};
+use super::token::TokenKey;
 use super::{Authority, ClusterError, JoinToken, Role};
 
 /// The protocol's name in TLS.
@@ -85,7 +86,6 @@ async fn ask(
     let config = quinn::ClientConfig::new(Arc::new(tls));
     let connecting = endpoint.connect_with(config, edge, EDGE_NAME).map_err(|error| unreachable(&error))?;
     let connection = connecting.await.map_err(|error| unreachable(&error))?;
-    let (mut send, mut receive) = connection.open_bi().await.map_err(|error| unreachable(&error))?;
     let key = KeyPair::generate()?;
     let request = Request {
         token: token.to_string(),
@@ -93,11 +93,7 @@ async fn ask(
         name: name.into(),
         public_key: key.der_bytes().to_vec(),
     };
-    send.write_all(&request.encode_to_vec()).await.map_err(|error| unreachable(&error))?;
-    send.finish().map_err(|error| unreachable(&error))?;
-    let response = receive.read_to_end(MAX_MESSAGE).await.map_err(|error| unreachable(&error))?;
-    let response = Response::decode(response.as_slice()).map_err(|error| unreachable(&error))?;
-    connection.close(0u32.into(), b"");
+    let response = exchange(&connection, &request).await.map_err(|error| unreachable(&error))?;
     if !response.refusal.is_empty() {
         return Err(ClusterError::Refused(format!(
             "the edge at {edge} does not admit this machine: {}",
@@ -111,25 +107,103 @@ async fn ask(
     Ok(Identity::new(CertificateDer::from(response.certificate), authority, key.serialize_pem()))
 }
 
+async fn exchange(
+    connection: &Connection,
+    request: &Request,
+) -> Result<Response, Box<dyn std::error::Error + Send + Sync>> {
+    let (mut send, mut receive) = connection.open_bi().await?;
+    send.write_all(&request.encode_to_vec()).await?;
+    send.finish()?;
+    let response = receive.read_to_end(MAX_MESSAGE).await?;
+    connection.close(0u32.into(), b"");
+    Ok(Response::decode(response.as_slice())?)
+}
+
+fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Who says at an edge who may join.
+pub enum Admission {
+    /// The edge itself, which holds the cluster's authority.
+    Own(Authority),
+    /// The edge that this one has joined itself, for which it vouches: for the workers of its own machine, and whoever has a
+    /// token of the authority.
+    Through(Through),
+}
+
+/// The way to the authority from an edge that does not hold it.
+pub struct Through {
+    identity: Identity,
+    edge: SocketAddr,
+    endpoint: Endpoint,
+    /// Of tokens that only this edge accepts.
+    key: TokenKey,
+}
+
+impl Through {
+    /// `edge` is where the cluster's authority is; call inside the runtime that is to speak with it.
+    pub fn new(identity: Identity, edge: SocketAddr, endpoint: Endpoint) -> Through {
+        Through { identity, edge, endpoint, key: TokenKey::generate() }
+    }
+
+    async fn ask(&self, request: Request) -> Result<Response, ClusterError> {
+        let failed = |error: &dyn std::fmt::Display| ClusterError::Unreachable(error.to_string());
+        let tls = QuicClientConfig::try_from(self.identity.client_config(ALPN)?).map_err(|error| failed(&error))?;
+        let config = quinn::ClientConfig::new(Arc::new(tls));
+        let connecting = self.endpoint.connect_with(config, self.edge, EDGE_NAME).map_err(|error| failed(&error))?;
+        let connection = connecting.await.map_err(|error| failed(&error))?;
+        exchange(&connection, &request).await.map_err(|error| failed(&error))
+    }
+}
+
+impl Admission {
+    /// A token for the workers of this machine.
+    pub fn worker_token(&self, expires: u64) -> JoinToken {
+        match self {
+            Admission::Own(authority) => authority.token(Some(Role::Worker), expires),
+            Admission::Through(through) => {
+                JoinToken::new(&through.key, through.identity.authority(), Some(Role::Worker), expires)
+            }
+        }
+    }
+
+    async fn answer(&self, request: &[u8], from: Option<Peer>) -> Response {
+        let refused = |refusal: String| Response { refusal, ..Response::default() };
+        match self {
+            Admission::Own(authority) => match certify(request, authority, from) {
+                Ok((peer, certificate)) => {
+                    tracing::info!(node = peer, "a machine joined the cluster");
+                    let authority = authority.certificate().to_vec();
+                    Response { certificate: certificate.to_vec(), authority, refusal: String::new() }
+                }
+                Err(refusal) => refused(refusal.into()),
+            },
+            Admission::Through(through) => {
+                let Ok(mut request) = Request::decode(request) else { return refused(MALFORMED.into()) };
+                let token = request.token.parse::<JoinToken>();
+                if token.is_ok_and(|token| token.is_of(&through.key) && token.admits(Role::Worker, now_s())) {
+                    // We vouch for it.
+                    request.token.clear();
+                }
+                through.ask(request).await.unwrap_or_else(|error| {
+                    refused(format!("the edge with the cluster's authority cannot be asked: {error}"))
+                })
+            }
+        }
+    }
+}
+
 /// An edge's side: answers one request to join.
-pub async fn admit(connection: Connection, authority: &Authority) {
+pub async fn admit(connection: Connection, admission: &Admission) {
     let answer = async {
         let (mut send, mut receive) = connection.accept_bi().await.ok()?;
         let request = receive.read_to_end(MAX_MESSAGE).await.ok()?;
-        let response = match certify(&request, authority) {
-            Ok((peer, certificate)) => {
-                tracing::info!(node = peer, "a machine joined the cluster");
-                Response {
-                    certificate: certificate.to_vec(),
-                    authority: authority.certificate().to_vec(),
-                    refusal: String::new(),
-                }
-            }
-            Err(refusal) => {
-                tracing::warn!(from = %connection.remote_address(), refusal, "a machine may not join the cluster");
-                Response { refusal: refusal.into(), ..Response::default() }
-            }
-        };
+        let response = admission.answer(&request, peer(&connection)).await;
+        if !response.refusal.is_empty() {
+            let (from, refusal) = (connection.remote_address(), &response.refusal);
+            tracing::warn!(%from, refusal, "a machine may not join the cluster");
+        }
         send.write_all(&response.encode_to_vec()).await.ok()?;
         send.finish().ok()?;
         // Until the answer is there.
@@ -139,15 +213,30 @@ pub async fn admit(connection: Connection, authority: &Authority) {
     let _ = tokio::time::timeout(PATIENCE, answer).await;
 }
 
-fn certify(request: &[u8], authority: &Authority) -> Result<(String, CertificateDer<'static>), &'static str> {
-    let Request { token, role, name, public_key } = Request::decode(request).map_err(|_| "the request is malformed")?;
-    let token: JoinToken = token.parse().map_err(|_| "its token is none")?;
+/// Who is at the other end, by the certificate that TLS has checked.
+pub fn peer(connection: &Connection) -> Option<Peer> {
+    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    peer_of(chain.first()?)
+}
+
+const MALFORMED: &str = "the request is malformed";
+
+fn certify(
+    request: &[u8],
+    authority: &Authority,
+    from: Option<Peer>,
+) -> Result<(String, CertificateDer<'static>), &'static str> {
+    let Request { token, role, name, public_key } = Request::decode(request).map_err(|_| MALFORMED)?;
     let role = Role::named(&role).ok_or("its role is unknown here")?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    if !authority.accepts(&token, role, now) {
-        return Err(
-            "its token is of another cluster, is for another role, or has expired; make a new one with `dialtone cluster join-token`",
-        );
+    // An edge of the cluster vouches for its own workers.
+    let is_vouched_for = token.is_empty() && role == Role::Worker && from.is_some_and(|from| from.role == Role::Edge);
+    if !is_vouched_for {
+        let token: JoinToken = token.parse().map_err(|_| "its token is none")?;
+        if !authority.accepts(&token, role, now_s()) {
+            return Err(
+                "its token is of another cluster, is for another role, or has expired; make a new one with `dialtone cluster join-token`",
+            );
+        }
     }
     if !is_name(&name) {
         return Err("its name is not 1 to 63 letters, digits, dots, dashes and underscores");

@@ -14,8 +14,8 @@ use std::io;
 use std::path::PathBuf;
 
 pub use authority::Authority;
-pub use identity::{EDGE_NAME, Identity, Peer, peer_of};
-pub use join::{admit, join as join_cluster};
+pub use identity::{EDGE_NAME, Identity, Peer};
+pub use join::{Admission, Through, admit, join as join_cluster, peer};
 pub use token::{JoinToken, TokenError};
 
 /// What a node does.

@@ -36,12 +36,12 @@ fn edge(authority: Authority) -> (Endpoint, SocketAddr) {
     let address = endpoint.local_addr().unwrap();
     let accepting = endpoint.clone();
     tokio::spawn(async move {
-        let authority = Arc::new(authority);
+        let admission = Arc::new(Admission::Own(authority));
         while let Some(incoming) = accepting.accept().await {
-            let authority = authority.clone();
+            let admission = admission.clone();
             tokio::spawn(async move {
                 if let Ok(connection) = incoming.await {
-                    admit(connection, &authority).await;
+                    admit(connection, &admission).await;
                 }
             });
         }

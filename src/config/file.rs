@@ -82,12 +82,14 @@ pub(super) struct Media {
 pub(super) struct Cluster {
     pub(super) listen: Option<Spanned<String>>,
     pub(super) dir: Option<String>,
+    pub(super) contact: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Store {
     pub(super) url: Option<Spanned<String>>,
+    pub(super) hot: Option<Spanned<String>>,
     pub(super) folder: Option<String>,
 }
 

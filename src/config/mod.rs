@@ -84,8 +84,10 @@ pub struct Media {
 pub struct Cluster {
     /// Where nodes find this edge.
     pub listen: SocketAddr,
-    /// The folder of the cluster's authority.
-    pub dir: PathBuf,
+    /// The folder of the cluster's authority; none at an edge that has joined another.
+    pub dir: Option<PathBuf>,
+    /// The host, perhaps with a port, by which phones reach whichever edge there is: what they are told in Contact.
+    pub contact: Option<String>,
 }
 
 /// Whether media may come from another address than the SDP names.
@@ -101,6 +103,8 @@ pub enum Latching {
 pub struct Store {
     /// `sqlite://PATH` or `postgres://...`, which may hold a password.
     pub url: Secret,
+    /// The Redis that edges share, `redis://...` or `rediss://...`, which may hold a password.
+    pub hot: Option<Secret>,
     /// Journal, caches and recordings.
     pub folder: PathBuf,
 }

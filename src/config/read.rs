@@ -53,6 +53,10 @@ pub(super) fn config(file: File, text: &str, name: &str) -> Result<Config, Confi
         .unwrap_or_else(|| DEFAULT_REALM.to_owned());
     let directory = reader.directory(&file, &realm)?;
     let store = reader.store(&file.store)?;
+    if let (Some(hot), None, Some(_)) = (&file.store.hot, &file.cluster, &store.hot) {
+        let text = "`hot` is what edges share: it needs [cluster] listen, where the others find this one";
+        return Err(reader.fault(hot, text));
+    }
     Ok(Config {
         sip: reader.sip(&file.sip, realm)?,
         http: reader.http(&file.http)?,
@@ -255,10 +259,19 @@ impl Reader<'_> {
                 ));
             }
         };
-        let dir = cluster.dir.clone().ok_or_else(|| {
-            ConfigError::general(self.name, "[cluster] needs `dir`: the folder that `dialtone cluster init` has made")
-        })?;
-        Ok(Cluster { listen, dir: PathBuf::from(dir) })
+        let contact = cluster.contact.as_ref().map(|written| self.contact(written)).transpose()?;
+        Ok(Cluster { listen, dir: cluster.dir.clone().map(PathBuf::from), contact })
+    }
+
+    fn contact(&self, written: &Spanned<String>) -> Result<String, ConfigError> {
+        let uri = format!("sip:dialtone@{}", written.get_ref());
+        match dialtone_sip::msg::Uri::parse(&uri).ok().and_then(dialtone_sip::msg::Uri::sip) {
+            Some(read) if read.params.0.is_empty() && !written.get_ref().is_empty() => Ok(written.get_ref().clone()),
+            _ => Err(self.fault(
+                written,
+                format!("wrong value of `contact`: \"{}\" is not HOST or HOST:PORT", written.get_ref()),
+            )),
+        }
     }
 
     fn ports(&self, written: &Spanned<String>) -> Result<RangeInclusive<u16>, ConfigError> {
@@ -291,7 +304,19 @@ impl Reader<'_> {
         };
         let folder = store.folder.clone().map_or(beside, PathBuf::from);
         let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
-        Ok(Store { url, folder })
+        let hot = store.hot.as_ref().map(|written| self.hot(written)).transpose()?.flatten();
+        Ok(Store { url, hot, folder })
+    }
+
+    /// `None` for `memory`.
+    fn hot(&self, written: &Spanned<String>) -> Result<Option<Secret>, ConfigError> {
+        let url = self.secret(written, "hot")?;
+        match url.expose().split_once("://") {
+            None if url.expose() == "memory" => Ok(None),
+            Some(("redis" | "rediss", rest)) if !rest.is_empty() => Ok(Some(url)),
+            // What stands there may be a password.
+            _ => Err(self.fault(written, "wrong value of `hot`: it is neither memory nor redis://HOST:PORT")),
+        }
     }
 
     fn server(&self, server: &file::Server) -> Result<Server, ConfigError> {

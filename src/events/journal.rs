@@ -14,7 +14,7 @@ use crate::ids::CallSid;
 const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// The last state of each call that has one, as JSON.
-pub(super) type States = HashMap<CallSid, Vec<u8>>;
+pub type States = HashMap<CallSid, Vec<u8>>;
 
 /// Where events are appended.
 pub(super) struct Journal {

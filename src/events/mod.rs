@@ -26,7 +26,7 @@ pub use conference::{Conference, ConferenceFact, ConferenceReason, ConferenceSta
 pub use live::Live;
 pub use message::{Message, MessageDirection, MessageFact, MessageStatus};
 pub use notification::Notification;
-pub use outbox::{Outbox, Publisher, Subscriber, end_of_lost_call};
+pub use outbox::{Fate, Outbox, Publisher, States, Subscriber, end_of_lost_call};
 pub use queue::{Queue, QueueFact, QueueStep};
 pub use record::{CallRecord, Told, is_passed};
 pub use recording::{Recording, RecordingFact, RecordingStatus, recording_url};

@@ -14,7 +14,8 @@ use std::{io, thread};
 
 use tokio::sync::oneshot;
 
-use super::journal::{Journal, States};
+use super::journal::Journal;
+pub use super::journal::States;
 use super::live::Live;
 use super::{
     CallRecord, CallStatus, Completed, ConferenceFact, ConferenceStatus, ConferenceStep, EndedBy, Event, EventKind,
@@ -65,7 +66,21 @@ impl Publisher {
     /// Has the state of a call written behind what it has published, for an edge that starts anew. Where the outbox is full it
     /// is not: the call goes on here as well, and what was written last would be taken up.
     pub fn write_down(&self, call: CallSid, state: Vec<u8>) {
-        let _ = self.queue.try_send(Message::State(call, state));
+        let _ = self.queue.try_send(Message::State(call, state, None));
+    }
+
+    /// As [`Publisher::write_down`], at once; `written` is told when whoever keeps it elsewhere too has it.
+    pub fn write_down_now(&self, call: CallSid, state: Vec<u8>, written: oneshot::Sender<()>) {
+        let _ = self.queue.try_send(Message::State(call, state, Some(written)));
+        self.hurry();
+    }
+
+    /// Takes up what calls of another edge have told, and their states: this edge goes on with them. What was published before
+    /// comes before it, and what is published after it behind it.
+    pub fn adopt(&self, events: Vec<Event>, states: States) {
+        // Blocks while the queue is full: there is no other place for them.
+        let _ = self.queue.send(Message::Adopt(events, states));
+        self.hurry();
     }
 
     /// Has the writer take what it has, after it was sent.
@@ -119,11 +134,26 @@ pub trait Subscriber: Send {
         let _ = (event, again);
     }
 
+    /// The state of a call has been written down, behind what it has told; `written` wants to know when it is kept elsewhere too.
+    fn wrote_down(&mut self, call: CallSid, state: &[u8], written: &mut Option<oneshot::Sender<()>>) {
+        let _ = (call, state, written);
+    }
+
     /// Everything that happened together has been told; called every [`IDLE`] or more often. `last`: nothing more
     /// will come.
     fn flush(&mut self, last: bool) {
         let _ = last;
     }
+}
+
+/// What becomes of a call that ran when the process died.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Here: its state can be gone on from.
+    GoesOn,
+    Ends,
+    /// Another edge has taken it up.
+    IsElsewhere,
 }
 
 /// What the journal keeps until the store has it.
@@ -139,7 +169,9 @@ type Stored = Arc<Mutex<Vec<Unit>>>;
 enum Message {
     Event(Box<Event>),
     /// The state of a call after the events before this.
-    State(CallSid, Vec<u8>),
+    State(CallSid, Vec<u8>, Option<oneshot::Sender<()>>),
+    /// What calls of another edge have told, which go on here.
+    Adopt(Vec<Event>, States),
     /// Tell when all that came before has been told.
     CatchUp(oneshot::Sender<()>),
     Stop,
@@ -157,15 +189,15 @@ impl Outbox {
     /// Opens the journal in `folder`, takes up what an earlier run left, and starts.
     ///
     /// A call that was running when the process died gets its end now: `failed`, ended by us. A recording gets the one
-    /// that `finish` says; of those in `deleted` nothing is told again. A call whose state is in the journal goes on, if
-    /// `takes_up` says that it can.
+    /// that `finish` says; of those in `deleted` nothing is told again. Of a call whose state is in the journal
+    /// `fate` says what becomes of it.
     pub fn start(
         folder: &Path,
         wall_ms: u64,
         subscribers: Vec<Box<dyn Subscriber>>,
         deleted: &HashSet<RecordingSid>,
         finish: impl Fn(RecordingFact) -> RecordingFact,
-        mut takes_up: impl FnMut(CallSid, &[u8]) -> bool,
+        mut fate: impl FnMut(CallSid, &[u8]) -> Fate,
     ) -> io::Result<Outbox> {
         let (journal, mut left, states) = Journal::open(folder)?;
         left.retain(|event| !matches!(&event.kind, EventKind::Recording(fact) if deleted.contains(&fact.sid)));
@@ -188,7 +220,15 @@ impl Outbox {
         let over = left.iter().filter(|event| matches!(event.kind, EventKind::Completed(_))).map(|event| event.call);
         let over: HashSet<CallSid> = over.collect();
         let running = states.into_iter().filter(|(call, _)| !over.contains(call));
-        let taken_up = running.filter(|(call, state)| takes_up(*call, state)).collect();
+        let (mut taken_up, mut elsewhere) = (States::new(), HashSet::new());
+        for (call, state) in running {
+            match fate(call, &state) {
+                Fate::GoesOn => drop(taken_up.insert(call, state)),
+                Fate::Ends => {}
+                Fate::IsElsewhere => drop(elsewhere.insert(call)),
+            }
+        }
+        left.retain(|event| !elsewhere.contains(&event.call));
         writer.recover(left, taken_up, wall_ms, finish);
         let thread = thread::Builder::new().name("outbox".into()).spawn(move || writer.run(receiver))?;
         let publisher = Publisher { queue, waiting, stored, hurry, writer: thread.thread().clone() };
@@ -265,10 +305,16 @@ impl Writer {
                             batch.push(*event);
                         }
                         // It belongs behind the events before it.
-                        Message::State(call, state) => {
+                        Message::State(call, state, written) => {
                             self.write(&batch, false);
                             batch.clear();
-                            self.append_state(call, &state);
+                            self.append_state(call, &state, written);
+                        }
+                        Message::Adopt(events, states) => {
+                            self.write(&batch, false);
+                            batch.clear();
+                            self.write(&events, true);
+                            states.iter().for_each(|(call, state)| self.append_state(*call, state, None));
                         }
                         Message::CatchUp(told) => asking.push(told),
                         Message::Stop => stop = true,
@@ -316,9 +362,12 @@ impl Writer {
         }
     }
 
-    fn append_state(&mut self, call: CallSid, state: &[u8]) {
+    fn append_state(&mut self, call: CallSid, state: &[u8], mut written: Option<oneshot::Sender<()>>) {
         if let Err(error) = self.journal.append_state(call, state) {
             tracing::error!(%error, call_sid = %call, "the journal cannot be written: this call would not outlive the edge");
+        }
+        for subscriber in &mut self.subscribers {
+            subscriber.wrote_down(call, state, &mut written);
         }
     }
 
@@ -419,7 +468,7 @@ impl Writer {
         // What was left is written again into the new segment, so that the old ones can go.
         self.write(&left, true);
         self.write(&ends, false);
-        taken_up.iter().for_each(|(call, state)| self.append_state(*call, state));
+        taken_up.iter().for_each(|(call, state)| self.append_state(*call, state, None));
         let newest = self.journal.segment();
         let _ = self.journal.sync().and_then(|()| self.journal.release(newest));
     }
@@ -546,8 +595,8 @@ mod tests {
         event(call, 0, EventKind::Initiated(Box::new(initiated)))
     }
 
-    fn start(folder: &Path, takes_up: impl FnMut(CallSid, &[u8]) -> bool) -> Outbox {
-        Outbox::start(folder, 2000, Vec::new(), &HashSet::new(), |fact| fact, takes_up).unwrap()
+    fn start(folder: &Path, fate: impl FnMut(CallSid, &[u8]) -> Fate) -> Outbox {
+        Outbox::start(folder, 2000, Vec::new(), &HashSet::new(), |fact| fact, fate).unwrap()
     }
 
     #[test]
@@ -569,7 +618,7 @@ mod tests {
             let mut taken = Vec::new();
             let next = start(&folder, |call, state| {
                 taken.push((call, String::from_utf8_lossy(state).into_owned()));
-                call == CallSid::new(1)
+                if call == CallSid::new(1) { Fate::GoesOn } else { Fate::Ends }
             });
             taken.sort_unstable();
             assert_eq!(taken[0], (CallSid::new(1), "{\"late\":1}".to_owned()), "the last one");

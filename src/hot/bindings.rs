@@ -2,10 +2,11 @@
 //!
 //! The lock is held for a look-up in a map and never across anything that waits.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use dialtone_sip::flow::{ConnectionId, Flow};
+use dialtone_sip::flow::{ConnectionId, Flow, Transport};
 use dialtone_sip::msg::Message;
 use dialtone_sip::registrar::{Binding, Change, Refusal, Registrar};
 
@@ -47,6 +48,25 @@ impl Bindings {
         for (aor, bindings) in written {
             registrar.restore(aor, bindings, wall_ms);
         }
+    }
+
+    /// What was registered by way of another edge, at those listeners, is reached by the like of ours from now on; what came by a
+    /// connection is not.
+    pub fn bring_home(&self, theirs: &[(Transport, SocketAddr)], ours: &[(Transport, SocketAddr)]) {
+        self.has_changed.store(true, Ordering::Relaxed);
+        self.lock().retain(|binding| {
+            let flow = &mut binding.flow;
+            if !theirs.contains(&(flow.transport, flow.local)) {
+                return true;
+            }
+            let like = ours
+                .iter()
+                .find(|(transport, local)| *transport == flow.transport && local.is_ipv4() == flow.local.is_ipv4());
+            if let Some((_, local)) = like {
+                flow.local = *local;
+            }
+            like.is_some() && flow.connection.is_none()
+        });
     }
 
     /// Live bindings of each user, for metrics.

@@ -51,28 +51,71 @@ impl EdgeId {
 pub enum Command {
     /// It lives, for so long, and this is to be known of it. It has these slots, as far as nobody has taken them: a store
     /// that has forgotten everything learns it again.
-    Beat { edge: EdgeId, lease_ms: u64, about: String, slots: Vec<u16> },
+    Beat {
+        edge: EdgeId,
+        lease_ms: u64,
+        about: String,
+        slots: Vec<u16>,
+    },
     /// It lives no more: its slots may be taken at once.
-    Leave { edge: EdgeId },
+    Leave {
+        edge: EdgeId,
+    },
     /// The lowest slot that nobody has.
-    TakeFree { edge: EdgeId },
+    TakeFree {
+        edge: EdgeId,
+    },
     /// The slot of an edge that is dead, with the calls that it has.
-    Adopt { edge: EdgeId, slot: u16, from: EdgeId },
+    Adopt {
+        edge: EdgeId,
+        slot: u16,
+        from: EdgeId,
+    },
     /// Gives a slot back that has no calls any more.
-    Free { edge: EdgeId, slot: u16 },
+    Free {
+        edge: EdgeId,
+        slot: u16,
+    },
     /// Adds to what a call has told, and replaces its state unless that is `None`.
-    Write { edge: EdgeId, slot: u16, call: CallSid, events: Vec<u8>, state: Option<Vec<u8>> },
+    Write {
+        edge: EdgeId,
+        slot: u16,
+        call: CallSid,
+        events: Vec<u8>,
+        state: Option<Vec<u8>>,
+    },
     /// The call is over.
-    Drop { edge: EdgeId, slot: u16, call: CallSid },
+    Drop {
+        edge: EdgeId,
+        slot: u16,
+        call: CallSid,
+    },
     /// Puts a value into a map that all share.
-    Put { map: String, field: String, value: Vec<u8> },
-    Remove { map: String, field: String },
+    Put {
+        map: String,
+        field: String,
+        value: Vec<u8>,
+    },
+    Remove {
+        map: String,
+        field: String,
+    },
     /// All that a map has, by field.
-    All { map: String },
+    All {
+        map: String,
+    },
     /// Takes a name that nobody has who lives.
-    Claim { edge: EdgeId, name: String, value: String },
+    Claim {
+        edge: EdgeId,
+        name: String,
+        value: String,
+    },
     /// Gives it back, if it is the edge's with that value.
-    Unclaim { edge: EdgeId, name: String, value: String },
+    Unclaim {
+        edge: EdgeId,
+        name: String,
+        value: String,
+    },
 }
 
 /// What comes of it.

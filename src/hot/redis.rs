@@ -161,7 +161,8 @@ impl Redis {
                 let mut call = script.key(UNTIL);
                 let kept: String = self.run(call.key(CLAIMS).arg(edge.to_string()).arg(name).arg(value)).await?;
                 let claimed = kept.split_once(' ').and_then(|(edge, value)| Some((EdgeId::parse(edge)?, value)));
-                let (edge, value) = claimed.ok_or_else(|| HotError(format!("a claim in Redis is unreadable: {kept}")))?;
+                let (edge, value) =
+                    claimed.ok_or_else(|| HotError(format!("a claim in Redis is unreadable: {kept}")))?;
                 Ok(Answer::Claimed { edge, value: value.to_owned() })
             }
             Command::Unclaim { edge, name, value } => {

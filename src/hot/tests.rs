@@ -10,9 +10,8 @@ const LEASE_MS: u64 = 3_600_000;
 
 /// A store of nobody else: the tests of other processes have other numbers.
 async fn redis() -> Redis {
-    let server = std::env::var("DIALTONE_TEST_REDIS").expect(
-        "DIALTONE_TEST_REDIS names no server: tests/run starts one, and so does tests/redis start FOLDER",
-    );
+    let server = std::env::var("DIALTONE_TEST_REDIS")
+        .expect("DIALTONE_TEST_REDIS names no server: tests/run starts one, and so does tests/redis start FOLDER");
     Redis::open(&server).await.unwrap()
 }
 

@@ -26,6 +26,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
+use crate::clock;
 use channel::MAX_BESIDE;
 pub use channel::{Channel, ENVIRONMENT, FromChild, Sender, ToChild, inherited};
 pub use listeners::Listeners;
@@ -369,7 +370,7 @@ impl Keeper {
         let (channel, theirs) = channel::pair()?;
         let mut command = Command::new(&self.program);
         command.args(&self.plan.arguments).env(ENVIRONMENT, theirs.as_raw_fd().to_string());
-        command.env(LIFE, &self.life);
+        command.env(LIFE, &self.life).env(clock::ENVIRONMENT, clock::ahead_us().to_string());
         command.env(PROCESS, format!("{}{process}", if part == Part::Edge { "edge-" } else { "worker-" }));
         let end = theirs.as_raw_fd();
         // SAFETY: between fork and exec only system calls are made.

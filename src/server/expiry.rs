@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::clock::wall_ms;
 use crate::recordings::Archive;
-use crate::shard::wall_ms;
 use crate::store::{DELETED_ARE_KNOWN, Store};
 
 const EVERY: Duration = Duration::from_secs(3600);

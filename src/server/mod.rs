@@ -1,6 +1,8 @@
 //! Builds the server from its configuration, starts it, reloads it, drains it and stops it.
 
+mod cluster;
 mod expiry;
+mod mirror;
 mod observe;
 mod orders;
 mod registrations;
@@ -27,8 +29,10 @@ use tokio::sync::oneshot;
 use crate::api;
 use crate::app::status::StatusCallbacks;
 use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard};
-use crate::cluster::{Authority as ClusterAuthority, ClusterError, JoinToken, Role};
+use crate::clock;
+use crate::cluster::ClusterError;
 use crate::config::{Config, ConfigError, Latching};
+use crate::edges::About;
 use crate::events::{Outbox, Shelves, Subscriber};
 use crate::hot::Bindings;
 use crate::ids::CallSid;
@@ -42,6 +46,8 @@ use crate::store::{self, Store, StoreError};
 use crate::telemetry::{self, CallLog, CallMetrics, LogLevel};
 use crate::workers::{Listening, Roster, Workers};
 
+pub use cluster::Seat;
+use cluster::{Home, Papers, Shared};
 pub use worker_process::{Join, machine_name, run as run_worker};
 
 /// Calls at once on one edge; RTP ports are the other bound.
@@ -52,6 +58,8 @@ const CLIP_BYTES: usize = 256 << 20;
 const WIND_UP: Duration = Duration::from_secs(10);
 /// How long the workers of this machine may take to be there.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Other edges that link at once.
+const DIALLING: usize = 64;
 /// A token for the workers of this machine is never written down, and holds as long as their keeper lives.
 const FOR_EVER: u64 = u64::MAX;
 
@@ -73,6 +81,8 @@ pub enum StartError {
     Metrics(String),
     Authority(AuthorityError),
     Cluster(ClusterError),
+    /// What edges share cannot be reached, or has no place for another.
+    Hot(String),
     /// No worker of this machine has linked to the edge in time.
     NoWorker,
 }
@@ -94,7 +104,8 @@ impl std::fmt::Display for StartError {
             StartError::Authority(error) => {
                 write!(f, "cannot make a certificate authority for [http] sdk_proxy: {error}")
             }
-            StartError::Cluster(error) => write!(f, "cannot listen for media workers: {error}"),
+            StartError::Cluster(error) => write!(f, "cannot take a place in the cluster: {error}"),
+            StartError::Hot(error) => write!(f, "cannot use [store] hot, which edges share: {error}"),
             StartError::NoWorker => {
                 write!(
                     f,
@@ -127,7 +138,12 @@ pub struct Server {
 
 impl Server {
     /// Starts everything, or nothing.
-    pub async fn start(config: Config, log_level: Option<LogLevel>, demo: bool) -> Result<Server, StartError> {
+    pub async fn start(
+        config: Config,
+        log_level: Option<LogLevel>,
+        demo: bool,
+        seat: Seat,
+    ) -> Result<Server, StartError> {
         let metrics = telemetry::start_metrics().map_err(StartError::Metrics)?;
         let runtime = tokio::runtime::Handle::current();
         let guard = Guard { allow_private_targets: config.http.allow_private_targets, ..Guard::default() };
@@ -150,7 +166,13 @@ impl Server {
         let journal = config.store.folder.join("journal");
         let node = orders::node(&config.store.folder)
             .map_err(|error| StartError::Journal { folder: config.store.folder.clone(), error })?;
-        let wall_ms = shard::wall_ms();
+        let wall_ms = clock::wall_ms();
+        let is_alone = keeper::part().is_none() && config.cluster.is_none();
+        let papers = if is_alone { None } else { Some(Papers::get(&config, &seat).await?) };
+        let mut shared = match &papers {
+            Some(papers) => Shared::join(&config, &node, wall_ms, papers.identity.clone()).await?,
+            None => None,
+        };
         let mut subscribers: Vec<Box<dyn Subscriber>> = vec![
             Box::new(shelves.clone()),
             Box::new(subscriber),
@@ -163,7 +185,13 @@ impl Server {
         if archive.has_bucket() {
             subscribers.push(Box::new(complete));
         }
-        let mut restored = restore::Restored::of(keeper::life());
+        let kept = shared.as_ref().map(|shared| {
+            let (mirror, writer) = mirror::mirror(shared.hot.clone(), shared.edges.me().clone(), shared.slots.clone());
+            subscribers.push(Box::new(mirror));
+            writer
+        });
+        let own_slots = shared.as_ref().map(Shared::own_slots);
+        let mut restored = restore::Restored::of(keeper::life(), own_slots);
         let mut outbox = tokio::task::block_in_place(|| {
             Outbox::start(
                 &journal,
@@ -175,7 +203,8 @@ impl Server {
             )
         })
         .map_err(|error| StartError::Journal { folder: journal, error })?;
-        let restored = restored.into_calls();
+        let unknown = restored.unknown(shared.as_mut().map(Shared::take_left).unwrap_or_default());
+        let mut restored = restored.into_calls();
         let left = orders::left(&store, &node, outbox.take_orders()).await.map_err(StartError::Store)?;
         left.iter().for_each(|(order, queued_ms)| outbox.live().expect(order.queued(*queued_ms)));
         let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone()));
@@ -203,6 +232,7 @@ impl Server {
             clips,
             names: Names::new(config.sip.name_servers.clone()),
             publisher: outbox.publisher(),
+            edges: shared.as_ref().map(|shared| shared.edges.clone()),
             life: keeper::life(),
         };
         let bindings = Arc::new(Bindings::default());
@@ -210,7 +240,7 @@ impl Server {
         let settings = core::Settings {
             stack: stack::Config {
                 product: format!("Dialtone/{}", env!("CARGO_PKG_VERSION")),
-                slot: 0,
+                slot: shared.as_ref().map_or(0, |shared| shared.slot),
                 seed: random_seed(),
             },
             gate: gate::Settings { realm: config.sip.realm.clone(), algorithms: config.sip.digest.clone() },
@@ -222,11 +252,35 @@ impl Server {
             max_calls: MAX_CALLS,
             node: node.clone(),
             emergency_numbers: config.sip.emergency_numbers.clone(),
-            writes_down: keeper::part().is_some() || config.cluster.is_some(),
+            contact: config.cluster.as_ref().and_then(|cluster| cluster.contact.clone()),
+            writes_down: !is_alone,
         };
+        let (dialling, dialled) = tokio::sync::mpsc::channel(DIALLING);
+        let plan = WorkerPlan::of(&config, &listeners, papers, &node, wall_ms, shared.is_some().then_some(dialling))?;
         let (shard, listening, roster) =
-            start_shard(&config, settings, letters, mail.clone(), outside, listeners).await?;
+            start_shard(&config, plan, settings, letters, mail.clone(), outside, listeners).await?;
 
+        if let (Some(shared), Some(cluster)) = (shared, &config.cluster) {
+            if let Some(writer) = kept {
+                tokio::spawn(writer.run(cluster::fenced));
+            }
+            let own = About {
+                name: seat.name,
+                cluster: cluster.listen,
+                sip: listening.iter().map(|listen| (listen.transport, listen.advertise)).collect(),
+            };
+            let mut home = Home {
+                hot: shared.hot.clone(),
+                me: shared.edges.me().clone(),
+                publisher: outbox.publisher(),
+                mail: mail.clone(),
+                slots: shared.slots.clone(),
+                bindings: bindings.clone(),
+                own: own.clone(),
+            };
+            restored.extend(home.take_up_unknown(unknown, &store, &outbox.live()).await?);
+            shared.start(own, home, dialled);
+        }
         // The queue has room: nobody else has its end yet.
         if !restored.is_empty() {
             let _ = mail.try_send(Mail::Restore(restored));
@@ -408,6 +462,7 @@ fn worker_config(config: &Config) -> worker::Config {
 /// Starts the shard's thread; what it listens on comes back when it does.
 async fn start_shard(
     config: &Config,
+    plan: WorkerPlan,
     mut settings: core::Settings,
     letters: tokio::sync::mpsc::Receiver<Mail>,
     own: MailBox,
@@ -417,7 +472,6 @@ async fn start_shard(
     let (ready, bound) = oneshot::channel();
     let listen = config.sip.listen.clone();
     let address = config.media.advertise.to_string();
-    let plan = WorkerPlan::of(config, &listeners)?;
     let directory = settings.directory.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let body = move || {
@@ -453,52 +507,67 @@ async fn start_shard(
 /// Where an edge's media is moved.
 enum WorkerPlan {
     Here(worker::Config),
-    Linked { listening: Box<Listening>, epoch: u64, keeper: Option<(keeper::Sender, JoinToken)> },
+    Linked(Box<LinkedPlan>),
+}
+
+struct LinkedPlan {
+    socket: std::net::UdpSocket,
+    papers: Papers,
+    node: String,
+    epoch: u64,
+    edges: Option<tokio::sync::mpsc::Sender<(String, quinn::Connection)>>,
+    patience: Duration,
+    keeper: Option<keeper::Sender>,
 }
 
 impl WorkerPlan {
-    fn of(config: &Config, listeners: &Listeners) -> Result<WorkerPlan, StartError> {
-        let keeper = listeners.keeper().map_err(StartError::Keeper)?;
-        if keeper.is_none() && config.cluster.is_none() {
-            return Ok(WorkerPlan::Here(worker_config(config)));
-        }
-        let (address, authority) = match &config.cluster {
-            Some(cluster) => (cluster.listen, ClusterAuthority::load(&cluster.dir)),
-            // Of this machine alone: made with the first start.
-            None => {
-                let any_port = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
-                (any_port, ClusterAuthority::load_or_init(&config.store.folder.join("cluster")))
-            }
-        };
-        let authority = authority.map_err(StartError::Cluster)?;
-        let identity = authority.identity(Role::Edge, &worker_process::machine_name()).map_err(StartError::Cluster)?;
+    /// `edges`: where other edges that link to this one are handed on.
+    fn of(
+        config: &Config,
+        listeners: &Listeners,
+        papers: Option<Papers>,
+        node: &str,
+        epoch: u64,
+        edges: Option<tokio::sync::mpsc::Sender<(String, quinn::Connection)>>,
+    ) -> Result<WorkerPlan, StartError> {
+        let Some(papers) = papers else { return Ok(WorkerPlan::Here(worker_config(config))) };
+        let any_port = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
+        let address = config.cluster.as_ref().map_or(any_port, |cluster| cluster.listen);
         let socket = std::net::UdpSocket::bind(address)
             .map_err(|error| StartError::Listen { what: format!("[cluster] {address}"), error })?;
-        let keeper = keeper.map(|keeper| (keeper, authority.token(Some(Role::Worker), FOR_EVER)));
-        let listening =
-            Box::new(Listening { socket, identity, authority: Some(authority), patience: config.media.worker_timeout });
-        Ok(WorkerPlan::Linked { listening, epoch: shard::wall_ms(), keeper })
+        let keeper = listeners.keeper().map_err(StartError::Keeper)?;
+        let patience = config.media.worker_timeout;
+        let node = node.to_owned();
+        Ok(WorkerPlan::Linked(Box::new(LinkedPlan { socket, papers, node, epoch, edges, patience, keeper })))
     }
 
     /// Call inside the shard's runtime.
     async fn start(self) -> Result<Workers, StartError> {
         match self {
             WorkerPlan::Here(media) => Workers::here(media).map_err(StartError::Worker),
-            WorkerPlan::Linked { listening, epoch, keeper } => {
-                let mut workers = Workers::linked(*listening, epoch, random_seed()).map_err(StartError::Cluster)?;
-                let address = workers.address();
-                if let (Some((keeper, token)), Some(mut address)) = (keeper, address) {
-                    if address.ip().is_unspecified() {
-                        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-                    }
-                    worker_process::announce(&keeper, address, &token).map_err(StartError::Keeper)?;
-                    if !workers.settled(PATIENCE).await {
-                        return Err(StartError::NoWorker);
-                    }
-                }
-                Ok(workers)
+            WorkerPlan::Linked(plan) => plan.start().await,
+        }
+    }
+}
+
+impl LinkedPlan {
+    async fn start(self) -> Result<Workers, StartError> {
+        let LinkedPlan { socket, papers, node, epoch, edges, patience, keeper } = self;
+        let (identity, admission) = papers.admission()?;
+        let token = admission.worker_token(FOR_EVER);
+        let listening = Listening { socket, identity, node, epoch, admission, edges, patience };
+        let mut workers = Workers::linked(listening, random_seed()).map_err(StartError::Cluster)?;
+        let address = workers.address();
+        if let (Some(keeper), Some(mut address)) = (keeper, address) {
+            if address.ip().is_unspecified() {
+                address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+            }
+            worker_process::announce(&keeper, address, &token).map_err(StartError::Keeper)?;
+            if !workers.settled(PATIENCE).await {
+                return Err(StartError::NoWorker);
             }
         }
+        Ok(workers)
     }
 }
 

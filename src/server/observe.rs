@@ -36,7 +36,7 @@ pub(super) async fn run(observed: Observed) {
     loop {
         observed.look(&mut series).await;
         observed.metrics.run_upkeep();
-        observed.bindings.sweep(crate::shard::wall_ms());
+        observed.bindings.sweep(crate::clock::wall_ms());
         tokio::time::sleep(EVERY).await;
     }
 }
@@ -117,7 +117,7 @@ impl Observed {
     fn registrations(&self, series: &mut Series) {
         series.registrations.values_mut().for_each(|count| *count = 0);
         let directory = self.directory.load();
-        for (aor, count) in self.bindings.counts(crate::shard::wall_ms()) {
+        for (aor, count) in self.bindings.counts(crate::clock::wall_ms()) {
             if let Some(user) = directory.user(&aor.username, &aor.domain) {
                 *series.registrations.entry(user.account.to_string()).or_default() += count as u64;
             }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::wall_ms;
 use crate::hot::Bindings;
-use crate::shard::wall_ms;
 
 const FILE: &str = "registrations.json";
 /// A phone that registered less than this before a crash may have to do so again.

@@ -22,7 +22,7 @@ pub(super) async fn run(provisioning: Arc<Provisioning>, callbacks: Callbacks) {
     sleep(FIRST).await;
     loop {
         for row in provisioning.rows(Kind::UsageTrigger).await {
-            look(&provisioning, &callbacks, row, crate::shard::wall_ms()).await;
+            look(&provisioning, &callbacks, row, crate::clock::wall_ms()).await;
         }
         sleep(EVERY).await;
     }

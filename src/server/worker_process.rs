@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dialtone_media::proto::link::{self, TookOver};
+use dialtone_media::proto::link::{self, Edges, TookOver};
 use dialtone_media::worker::Memory;
 use dialtone_media::worker::link::{About, Driver, Node, endpoint, transport};
 use quinn::Endpoint;
@@ -52,12 +52,13 @@ pub async fn run(
         frames,
         node: node.clone(),
         keeper: keeper.sender().map_err(|e| e.to_string())?,
-        dialling: None,
-        linked: Arc::default(),
+        home: None,
+        others: HashMap::new(),
     };
     if let Some(join) = join {
-        worker.dial(join);
+        worker.set_home(join);
     }
+    let mut known = Edges::default();
     let mut inheriting: Option<Inheriting> = None;
     let patience = worker.config.server.drain_timeout;
     let drained = node.drained(patience);
@@ -66,13 +67,18 @@ pub async fn run(
         let message = tokio::select! {
             message = keeper.receive::<ToChild>() => message.map_err(|error| format!("the keeper cannot be heard: {error}"))?,
             () = &mut drained => return Ok(ExitCode::SUCCESS),
+            edges = node.other_edges(&known) => {
+                worker.set_others(&edges);
+                known = edges;
+                continue;
+            }
         };
         match message {
             // Whoever has no keeper is nobody's worker.
             None => return Ok(ExitCode::SUCCESS),
             Some((ToChild::EdgeAt { address, token }, _)) => {
                 let token = token.parse().map_err(|error: crate::cluster::TokenError| error.to_string())?;
-                worker.dial(Join { edge: address, token: Some(token) });
+                worker.set_home(Join { edge: address, token: Some(token) });
             }
             Some((ToChild::Work { ports }, mut beside)) => {
                 let memory = beside.pop().ok_or("the keeper sent no memory")?;
@@ -114,9 +120,33 @@ struct Worker {
     frames: Arc<UdpSocket>,
     node: Node,
     keeper: Sender,
-    dialling: Option<tokio::task::JoinHandle<()>>,
-    /// The connection that is up, to end it for all who have a part of it.
-    linked: Arc<Mutex<Option<quinn::Connection>>>,
+    /// The link to the edge that it was told of first.
+    home: Option<Dialling>,
+    /// Those to the other edges of the cluster, of which that one tells.
+    others: HashMap<SocketAddr, Dialling>,
+}
+
+/// A link that is kept up as long as this lives.
+struct Dialling {
+    task: tokio::task::JoinHandle<()>,
+    up: Arc<Up>,
+}
+
+#[derive(Default)]
+struct Up {
+    /// The connection, to end it for all who have a part of it.
+    connection: Mutex<Option<quinn::Connection>>,
+    /// The node that the edge is, as it has said.
+    edge: Mutex<Option<String>>,
+}
+
+impl Drop for Dialling {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Some(before) = lock(&self.up.connection).take() {
+            before.close(0u32.into(), b"linked elsewhere");
+        }
+    }
 }
 
 impl Worker {
@@ -150,20 +180,33 @@ impl Worker {
         Ok(())
     }
 
-    /// Links to an edge, and again whenever the link is lost; what was linked to before is left.
-    fn dial(&mut self, join: Join) {
-        if let Some(before) = self.dialling.take() {
-            before.abort();
+    /// Its edge is there from now on; what was linked to before is left.
+    fn set_home(&mut self, join: Join) {
+        self.home = None;
+        self.home = Some(self.dial(join));
+    }
+
+    /// The edges of the cluster are these: one link to each.
+    fn set_others(&mut self, edges: &Edges) {
+        let Some(home) = self.home.as_ref().and_then(|home| lock(&home.up.edge).clone()) else { return };
+        let others = edges.edges.iter().filter(|edge| edge.node != home);
+        let addresses = others.filter_map(|edge| edge.address.parse::<SocketAddr>().ok());
+        let mut before = std::mem::take(&mut self.others);
+        for edge in addresses {
+            let dialling = before.remove(&edge).unwrap_or_else(|| self.dial(Join { edge, token: None }));
+            self.others.insert(edge, dialling);
         }
-        if let Some(before) = lock(&self.linked).take() {
-            before.close(0u32.into(), b"linked elsewhere");
-        }
-        let linked = Arc::clone(&self.linked);
+    }
+
+    /// Links to an edge, and again whenever the link is lost.
+    fn dial(&self, join: Join) -> Dialling {
+        let own = Arc::new(Up::default());
+        let up = Arc::clone(&own);
         let (node, name, file) = (self.node.clone(), self.name.clone(), identity_file(&self.config));
-        self.dialling = Some(tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let mut told = false;
             loop {
-                let error = match link_to(&node, &name, &join, &file, &linked).await {
+                let error = match link_to(&node, &name, &join, &file, &up).await {
                     Ok(lost) => {
                         told = false;
                         lost
@@ -176,7 +219,8 @@ impl Worker {
                 }
                 tokio::time::sleep(AGAIN).await;
             }
-        }));
+        });
+        Dialling { task, up: own }
     }
 }
 
@@ -186,7 +230,7 @@ async fn link_to(
     name: &str,
     join: &Join,
     file: &std::path::Path,
-    linked: &Mutex<Option<quinn::Connection>>,
+    up: &Up,
 ) -> Result<String, ClusterError> {
     let any: IpAddr = if join.edge.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let unreachable = |error: &dyn std::fmt::Display| ClusterError::Unreachable(error.to_string());
@@ -197,8 +241,9 @@ async fn link_to(
     let connecting = endpoint.connect_with(config, join.edge, EDGE_NAME).map_err(|error| unreachable(&error))?;
     let connection = connecting.await.map_err(|error| unreachable(&error))?;
     tracing::info!(edge = %join.edge, "linked to an edge");
-    *lock(linked) = Some(connection.clone());
-    Ok(node.serve(connection).await.to_string())
+    *lock(&up.connection) = Some(connection.clone());
+    let welcomed = |edge: &str| *lock(&up.edge) = Some(edge.to_owned());
+    Ok(node.serve(connection, welcomed).await.to_string())
 }
 
 fn client_config(identity: &Identity) -> Result<quinn::ClientConfig, ClusterError> {

@@ -7,6 +7,7 @@
 use std::collections::HashSet;
 
 use dialtone_sip::dialog::{Dialog, DialogId};
+use dialtone_sip::transport::Listen;
 use serde::{Deserialize, Serialize};
 
 use super::core::{Core, Output};
@@ -21,6 +22,9 @@ pub struct Checkpoint {
     dialogs: Vec<Option<(DialogId, Dialog)>>,
     peer: Option<CallSid>,
     waits: Waits,
+    /// Whether it has not been written down before: its caller may be told of the answer when it is.
+    #[serde(skip)]
+    is_first: bool,
 }
 
 /// What a call has asked the world for, and has no answer to.
@@ -58,6 +62,17 @@ impl Checkpoint {
         self.call.sid()
     }
 
+    /// The slot of the edge that it began at; `None` of a call that is inside.
+    pub fn slot(&self) -> Option<u16> {
+        let (_, dialog) = self.dialogs.iter().flatten().next()?;
+        u16::from_str_radix(dialog.local_tag.get(..3)?, 16).ok()
+    }
+
+    /// Whether it is the first of its call.
+    pub fn is_first(&self) -> bool {
+        self.is_first
+    }
+
     /// The media session that it is in.
     pub fn session_id(&self) -> u64 {
         self.call.session_id()
@@ -71,7 +86,8 @@ impl Core {
         unwritten.sort_unstable();
         unwritten.dedup();
         for sid in unwritten {
-            let Some(slot) = self.calls.get(&sid).filter(|slot| slot.call.is_settled()) else { continue };
+            let Some(slot) = self.calls.get_mut(&sid).filter(|slot| slot.call.is_settled()) else { continue };
+            let is_first = !std::mem::replace(&mut slot.is_written, true);
             let dialogs = slot.dialogs.iter().map(|dialog| {
                 let id = (*dialog)?;
                 Some((id, self.stack.dialog(id)?.clone()))
@@ -81,6 +97,7 @@ impl Core {
                 dialogs: dialogs.collect(),
                 peer: slot.peer,
                 waits: slot.waits.clone(),
+                is_first,
             };
             self.out.push_back(Output::WriteDown(Box::new(checkpoint)));
         }
@@ -91,9 +108,10 @@ impl Core {
     pub fn restore(&mut self, checkpoints: Vec<Checkpoint>, now: Now) {
         let restored: HashSet<CallSid> = checkpoints.iter().map(Checkpoint::sid).collect();
         let mut waiting = Vec::new();
-        for Checkpoint { call, dialogs, peer, waits } in checkpoints {
+        for Checkpoint { call, dialogs, peer, waits, .. } in checkpoints {
             let ids = dialogs.iter().map(|dialog| dialog.as_ref().map(|(id, _)| *id)).collect();
-            for (id, dialog) in dialogs.into_iter().flatten() {
+            for (id, mut dialog) in dialogs.into_iter().flatten() {
+                self.bring_home(&mut dialog);
                 self.stack.restore(id, dialog);
             }
             let sid = self.insert(call, ids, Vec::new());
@@ -106,6 +124,20 @@ impl Core {
             self.take_up(sid, waits, &restored);
         }
         self.work(now);
+    }
+
+    /// What was the listener of another edge becomes one of ours, and the party is told so by the next offer.
+    fn bring_home(&self, dialog: &mut Dialog) {
+        let flow = dialog.flow;
+        let is_like =
+            |listen: &&Listen| listen.transport == flow.transport && listen.advertise.is_ipv4() == flow.local.is_ipv4();
+        let alike: Vec<&Listen> = self.settings.listening.iter().filter(is_like).collect();
+        if let Some(first) = alike.first()
+            && !alike.iter().any(|listen| listen.advertise == flow.local)
+        {
+            dialog.flow.local = first.advertise;
+            dialog.contact = self.settings.contact(dialog.flow);
+        }
     }
 
     fn take_up(&mut self, sid: CallSid, waits: Waits, restored: &HashSet<CallSid>) {

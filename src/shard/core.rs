@@ -52,6 +52,8 @@ pub struct Settings {
     pub node: String,
     /// Whoever is called so does not wait for a turn.
     pub emergency_numbers: Vec<String>,
+    /// The host that is written into Contact instead of the listener's address.
+    pub contact: Option<String>,
     /// Whether answered calls are written down, so that they go on when the edge starts anew: where their media does.
     pub writes_down: bool,
 }
@@ -119,6 +121,8 @@ pub(super) struct Slot {
     pub(super) inside: Option<Box<super::outbound::Inside>>,
     /// What it has asked for and has no answer to.
     pub(super) waits: super::checkpoint::Waits,
+    /// Whether it has been written down.
+    pub(super) is_written: bool,
     /// The deadline that stands in the queue.
     armed: Option<Mono>,
 }
@@ -465,8 +469,16 @@ impl Core {
                 self.by_dialog.insert(*dialog, (sid, AttemptId(attempt as u8)));
             }
         }
-        let slot =
-            Slot { call, dialogs, invitations, peer: None, inside: None, waits: Default::default(), armed: None };
+        let slot = Slot {
+            call,
+            dialogs,
+            invitations,
+            peer: None,
+            inside: None,
+            waits: Default::default(),
+            is_written: false,
+            armed: None,
+        };
         self.calls.insert(sid, Box::new(slot));
         sid
     }

@@ -7,7 +7,7 @@ use dialtone_sip::msg::{Address, HeaderName, Message, Method, Text, Uri};
 use dialtone_sip::registrar::{MIN_EXPIRES_S, Refusal};
 use dialtone_sip::stack::{ALLOW, Reply};
 
-use super::core::{Core, Output};
+use super::core::{Core, Output, Settings};
 use super::gate::Verdict;
 use crate::account::{Aor, Origin, User};
 use crate::call::route::{self, Inbound};
@@ -162,7 +162,7 @@ impl Core {
             answer_at_once: inbound.application.answer_at_once,
         };
         let offer = invite.body();
-        let contact = contact(flow);
+        let contact = self.settings.contact(flow);
         let dialog = self.stack.accept_invite(flow, invite, contact);
         let sid = self.insert(Call::incoming(opening, offer.is_empty()), vec![Some(dialog)], Vec::new());
         let signalled_from = flow.remote.ip().to_string();
@@ -180,11 +180,18 @@ impl Core {
     }
 }
 
-/// Our Contact on a flow.
-pub(super) fn contact(flow: Flow) -> String {
-    let mut contact = Text::with_capacity(64);
-    contact.put("<sip:dialtone@").socket(flow.local).put(";transport=").put(flow.transport.uri_name()).put(">");
-    contact.0
+impl Settings {
+    /// Our Contact on a flow.
+    pub(super) fn contact(&self, flow: Flow) -> String {
+        let mut contact = Text::with_capacity(64);
+        contact.put("<sip:dialtone@");
+        match &self.contact {
+            Some(host) => contact.put(host),
+            None => contact.socket(flow.local),
+        };
+        contact.put(";transport=").put(flow.transport.uri_name()).put(">");
+        contact.0
+    }
 }
 
 /// 420 with what is required and not known (RFC 3261 s8.2.2.3).

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use dialtone_media::proto::link::Edges;
+use dialtone_sip::flow::Flow;
+use dialtone_sip::msg::Message;
 use dialtone_sip::resolve::Destination;
+use dialtone_sip::stack::Transmit;
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpoint;
@@ -62,6 +66,14 @@ pub enum Mail {
     },
     /// Go by this directory from now on; tell when that is so.
     Directory(Arc<Directory>, oneshot::Sender<()>),
+    /// A SIP message that came to another edge, for us.
+    Received(Flow, Message),
+    /// Send it, for another edge.
+    Transmit(Transmit),
+    /// The answered calls of that turn are kept elsewhere too, or are waited for no longer: what waited for that may leave.
+    Kept(u64),
+    /// All edges of the cluster, as workers are to know them.
+    Edges(Edges),
     /// Ask a media worker to take no new sessions; tell whether there is one of that name.
     DrainWorker {
         name: String,

@@ -20,6 +20,5 @@ pub use checkpoint::Checkpoint;
 pub use mail::{Mail, MailBox, mail_box};
 pub use names::Names;
 pub use orders::{PlaceOrder, Placement};
-pub(crate) use rim::wall_ms;
 pub use rim::{Outside, run};
 pub use rooms::{ConferenceChange, ConferenceChanged};

@@ -10,7 +10,6 @@ use dialtone_sip::resolve::{Destination, Family, Outlet, Resolution};
 use dialtone_sip::stack::{Hop, Invitation};
 
 use super::core::{Core, Output, Slot};
-use super::fresh::contact;
 use crate::account::{Aor, Application, Trunk, User};
 use crate::call::route::{self, Reach, Unreachable};
 use crate::call::{AttemptId, BranchOrder, Call, CallInput, ChildLeg, Now, Opening, SipEvent};
@@ -316,7 +315,7 @@ impl Core {
                 request_uri: binding.contact.clone(),
                 from: from_header(&from, &user.domain),
                 to: format!("<sip:{}@{}>", user.username, user.domain),
-                contact: contact(flow),
+                contact: self.settings.contact(flow),
                 alternatives: Vec::new(),
                 routes: binding.path.clone(),
                 headers: headers.clone(),
@@ -375,7 +374,7 @@ impl Core {
         let may_be_called = |to: &&Destination| !guarded || self.settings.outbound.permits(to.address.ip());
         let allowed: Vec<&Destination> = destinations.iter().filter(may_be_called).collect();
         let flows = allowed.iter().filter_map(|to| self.flow_to(to.transport, to.address));
-        let hops: Vec<Hop> = flows.map(|flow| Hop { flow, contact: contact(flow) }).collect();
+        let hops: Vec<Hop> = flows.map(|flow| Hop { flow, contact: self.settings.contact(flow) }).collect();
         match hops.is_empty() {
             false => Ok(hops),
             true if allowed.is_empty() => Err(PRIVATE),

@@ -1,13 +1,13 @@
 //! The loop of a shard: reads sockets and letters, asks the core, does what it says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use dialtone_media::proto::{Audio, CommandKind};
 use dialtone_sip::resolve::Resolution;
-use dialtone_sip::stack::Transmit;
+use dialtone_sip::stack::{Stack, Transmit};
 use dialtone_sip::time::Mono;
 use dialtone_sip::transport::{Inbound, Transports};
 use tokio::sync::{mpsc, oneshot};
@@ -21,6 +21,8 @@ use super::traffic::Traffic;
 use crate::account::Directory;
 use crate::app::{AudioCache, AudioRequest, Client, ClipHash, Clips, FetchRequest, RequestKind};
 use crate::call::{FetchOutcome, Now};
+use crate::clock::{mono_us, wall_ms};
+use crate::edges::Edges;
 use crate::events::Publisher;
 use crate::ids::{AccountSid, CallSid};
 use crate::speech::Speech;
@@ -38,6 +40,8 @@ pub struct Outside {
     pub clips: Arc<Clips>,
     pub names: Names,
     pub publisher: Publisher,
+    /// The other edges, if this one is of a cluster that may have some.
+    pub edges: Option<Edges>,
     /// What the calls that are written down may be taken up in: see `keeper::life`.
     pub life: String,
 }
@@ -45,6 +49,8 @@ pub struct Outside {
 /// What a call or a transaction waits for is counted in tenths of seconds: it may come this late (microseconds), so that
 /// what is due at about the same time is one wake-up.
 const GRID_US: u64 = 10_000;
+/// The 200 of a call that is to outlive its edge waits no longer for that.
+const KEPT_IN: Duration = Duration::from_millis(5);
 /// Letters taken at once.
 const LETTERS: usize = 256;
 
@@ -69,6 +75,9 @@ pub async fn run(
         traffic: Traffic::default(),
         effects: 0,
         transmits: Vec::new(),
+        held: VecDeque::new(),
+        turn: 0,
+        keeping: Vec::new(),
         drained: None,
         stopping: false,
     };
@@ -89,6 +98,11 @@ struct Rim {
     effects: u64,
     /// SIP messages that wait for the end of the turn.
     transmits: Vec<Transmit>,
+    /// Those of calls that are answered, which wait until that is kept elsewhere too; and all behind them.
+    held: VecDeque<(u64, Transmit)>,
+    turn: u64,
+    /// What this turn's answered calls are waiting for.
+    keeping: Vec<oneshot::Receiver<()>>,
     drained: Option<oneshot::Sender<()>>,
     stopping: bool,
 }
@@ -127,7 +141,10 @@ impl Rim {
                 self.guarded(|rim| rim.core.handle_timeout(now), now);
             }
             self.flush(now);
-            self.send();
+            match std::mem::take(&mut self.keeping) {
+                none if none.is_empty() => self.send(),
+                keeping => self.hold(keeping),
+            }
             self.traffic.publish(&self.core, self.transports.connections(), now.mono);
             if self.core.has_no_calls()
                 && let Some(drained) = self.drained.take()
@@ -139,7 +156,7 @@ impl Rim {
 
     /// The next moment at which something is due, here or at the worker.
     fn next_wake(&mut self) -> Instant {
-        let now = monotonic_us();
+        let now = mono_us();
         let core = self.core.next_deadline().map(|at| {
             let at = at.0.next_multiple_of(GRID_US);
             Instant::now() + Duration::from_micros(at.saturating_sub(now))
@@ -149,7 +166,7 @@ impl Rim {
     }
 
     fn now(&self) -> Now {
-        Now { mono: Mono(monotonic_us()), wall_ms: wall_ms() }
+        Now { mono: Mono(mono_us()), wall_ms: wall_ms() }
     }
 
     /// Runs one input. A panic is a bug of ours: it ends the call that it happened in, and no other.
@@ -172,6 +189,12 @@ impl Rim {
         match inbound {
             Inbound::Message { flow, message } => {
                 self.traffic.received(&message, flow.transport);
+                if let Some(edges) = &self.outside.edges
+                    && let Some(slot) = Stack::slot_of(&message)
+                    && edges.hand_on(slot, flow, message.raw())
+                {
+                    return;
+                }
                 if let Some(reason) = self.core.handle_message(flow, message, now) {
                     metrics::counter!("dialtone_sip_parse_errors_total", "transport" => flow.transport.uri_name(), "reason" => reason).increment(1);
                 }
@@ -219,6 +242,13 @@ impl Rim {
                 self.core.set_directory(directory);
                 let _ = taken.send(());
             }
+            Mail::Received(flow, message) => {
+                // It was counted where it came in.
+                let _ = self.core.handle_message(flow, message, now);
+            }
+            Mail::Transmit(transmit) => self.transports.send(transmit),
+            Mail::Kept(turn) => self.kept(turn),
+            Mail::Edges(edges) => self.workers.tell_edges(edges),
             Mail::DrainWorker { name, done } => {
                 let _ = done.send(self.workers.drain(&name));
             }
@@ -256,9 +286,48 @@ impl Rim {
     /// Sends what has come together. Each message wakes its peer, which takes the processor when it is on the same one: so it
     /// comes when the work is done.
     fn send(&mut self) {
-        for transmit in self.transmits.drain(..) {
-            self.traffic.sent(&transmit.bytes, transmit.flow.transport);
-            self.transports.send(transmit);
+        if !self.held.is_empty() {
+            // Nothing overtakes what waits.
+            self.held.extend(self.transmits.drain(..).map(|transmit| (self.turn, transmit)));
+            return;
+        }
+        let transmits = std::mem::take(&mut self.transmits);
+        transmits.into_iter().for_each(|transmit| self.transmit(transmit));
+    }
+
+    fn transmit(&mut self, transmit: Transmit) {
+        self.traffic.sent(&transmit.bytes, transmit.flow.transport);
+        if let Some(edges) = &self.outside.edges
+            && edges.transmit(&transmit)
+        {
+            return;
+        }
+        self.transports.send(transmit);
+    }
+
+    /// Calls are answered when their states are kept elsewhere too, or a moment has gone by: until then what this turn sends
+    /// is held.
+    fn hold(&mut self, kept: Vec<oneshot::Receiver<()>>) {
+        self.turn += 1;
+        let (turn, mail) = (self.turn, self.own.clone());
+        self.held.extend(self.transmits.drain(..).map(|transmit| (turn, transmit)));
+        self.outside.runtime.spawn(async move {
+            let all = async {
+                for kept in kept {
+                    let _ = kept.await;
+                }
+            };
+            let _ = tokio::time::timeout(KEPT_IN, all).await;
+            let _ = mail.send(Mail::Kept(turn)).await;
+        });
+    }
+
+    /// Lets go what was held in that turn, or before it.
+    fn kept(&mut self, turn: u64) {
+        while self.held.front().is_some_and(|(held, _)| *held <= turn) {
+            if let Some((_, transmit)) = self.held.pop_front() {
+                self.transmit(transmit);
+            }
         }
     }
 
@@ -304,6 +373,11 @@ impl Rim {
     fn write_down(&mut self, checkpoint: Checkpoint) {
         let media = self.workers.placement(checkpoint.session_id());
         match serde_json::to_vec(&(&self.outside.life, &checkpoint, media)) {
+            Ok(state) if self.outside.edges.is_some() && checkpoint.is_first() => {
+                let (written, kept) = oneshot::channel();
+                self.keeping.push(kept);
+                self.outside.publisher.write_down_now(checkpoint.sid(), state, written);
+            }
             Ok(state) => self.outside.publisher.write_down(checkpoint.sid(), state),
             Err(error) => tracing::error!(%error, call_sid = %checkpoint.sid(), "a call cannot be written down"),
         }
@@ -391,16 +465,6 @@ impl Rim {
             let _ = mail.send(Mail::Resolved { ticket, destinations }).await;
         });
     }
-}
-
-/// Since the machine started: what a call has written down of its time holds for the next process too.
-fn monotonic_us() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    now.tv_sec.cast_unsigned() * 1_000_000 + now.tv_nsec.cast_unsigned() / 1000
-}
-
-pub(crate) fn wall_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn request_kind(reason: FetchReason) -> RequestKind {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dialtone_media::proto::link::{
-    self, Drain, FromWorker, FromWorkerKind, Hello, ToWorker, ToWorkerKind, TookOver, Welcome,
+    self, Drain, Edges, FromWorker, FromWorkerKind, Hello, ToWorker, ToWorkerKind, TookOver, Welcome,
 };
 use dialtone_media::proto::{Command, CommandKind, LoadReport, MediaEvent, MediaEventKind, Totals};
 use dialtone_media::time::Mono;
@@ -17,20 +17,26 @@ use dialtone_media::worker::link::{Incoming, Outgoing, beat, endpoint, transport
 use prost::Message;
 use quinn::crypto::rustls::{HandshakeData, QuicServerConfig};
 use quinn::{Connection, Endpoint};
-use rustls::pki_types::CertificateDer;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::balancer::WorkerId;
 use super::pool::{Output, Placement, Pool, State, Told, process_name};
 use super::roster::{Roster, Seen, add};
-use crate::cluster::{self, Authority, ClusterError, Identity, Peer, Role};
+use crate::clock::mono_us;
+use crate::cluster::{self, Admission, ClusterError, Identity, Peer, Role};
 
 /// What an edge listens with.
 pub struct Listening {
     pub socket: std::net::UdpSocket,
     pub identity: Identity,
-    /// Who may join is for whoever holds the authority to say.
-    pub authority: Option<Authority>,
+    /// The node that this edge is, whichever of its lives this is.
+    pub node: String,
+    /// Grows with each start of this node.
+    pub epoch: u64,
+    /// Who says who may join.
+    pub admission: Admission,
+    /// Where other edges of the cluster that link to this one are handed on; nowhere, and they are sent away.
+    pub edges: Option<mpsc::Sender<(String, Connection)>>,
     /// A worker that says nothing for so long is lost.
     pub patience: Duration,
 }
@@ -47,6 +53,8 @@ pub struct Links {
     /// What each process has counted, by its name and pid: counts go on when it is gone.
     counted: HashMap<(String, u32), Totals>,
     address: SocketAddr,
+    /// All edges, as workers are told.
+    edges: Edges,
     /// Kept: with it the connections end.
     _endpoint: Endpoint,
 }
@@ -71,9 +79,9 @@ enum Inbound {
 }
 
 impl Links {
-    /// Listens; call inside the shard's runtime. `epoch` grows with each start of this edge.
-    pub fn start(listening: Listening, epoch: u64, seed: [u8; 32]) -> Result<Links, ClusterError> {
-        let Listening { socket, identity, authority, patience } = listening;
+    /// Listens; call inside the shard's runtime.
+    pub fn start(listening: Listening, seed: [u8; 32]) -> Result<Links, ClusterError> {
+        let Listening { socket, identity, node, epoch, admission, edges, patience } = listening;
         let tls = identity.server_config(&[link::ALPN, cluster::join::ALPN])?;
         let tls = QuicServerConfig::try_from(tls).map_err(|error| rustls::Error::General(error.to_string()))?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
@@ -82,7 +90,8 @@ impl Links {
         let endpoint = endpoint(socket, Some(config)).map_err(failed)?;
         let address = endpoint.local_addr().map_err(failed)?;
         let (own, inbound) = mpsc::channel(INBOUND);
-        tokio::spawn(accept(endpoint.clone(), authority.map(Arc::new), patience, own.clone()));
+        let accepting = Accepting { admission, node, edges, patience, own: own.clone() };
+        tokio::spawn(accept(endpoint.clone(), Arc::new(accepting)));
         Ok(Links {
             pool: Pool::new(epoch, seed),
             inbound,
@@ -92,6 +101,7 @@ impl Links {
             roster: Roster::linked(),
             counted: HashMap::new(),
             address,
+            edges: Edges::default(),
             _endpoint: endpoint,
         })
     }
@@ -142,6 +152,15 @@ impl Links {
         link.orders.try_send(ToWorker { kind: Some(ToWorkerKind::Drain(Drain {})) }).is_ok()
     }
 
+    /// Tells the workers of all edges of the cluster.
+    pub fn tell_edges(&mut self, edges: Edges) {
+        self.edges = edges;
+        for link in self.links.values() {
+            // One that takes no order is full of them, and is lost soon.
+            let _ = link.orders.try_send(edges_order(&self.edges));
+        }
+    }
+
     pub fn poll_told(&mut self) -> Option<Told> {
         loop {
             match self.pool.poll_output()? {
@@ -178,9 +197,7 @@ impl Links {
     }
 
     fn now(&self) -> Mono {
-        // Since the machine started: what is written down of it holds for the next process too.
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        Mono(now.tv_sec.cast_unsigned() * 1_000_000 + now.tv_nsec.cast_unsigned() / 1000)
+        Mono(mono_us())
     }
 
     fn take(&mut self, inbound: Inbound, now: Mono) {
@@ -195,6 +212,7 @@ impl Links {
                     address = hello.media_address,
                     "a media worker is linked"
                 );
+                let _ = orders.try_send(edges_order(&self.edges));
                 let Hello { pid, media_address, .. } = hello;
                 let link = Link { number, connection, orders, streams: HashMap::new(), pid, media_address };
                 if let Some(before) = self.links.insert(id, link) {
@@ -303,8 +321,21 @@ impl Links {
     }
 }
 
+fn edges_order(edges: &Edges) -> ToWorker {
+    ToWorker { kind: Some(ToWorkerKind::Edges(edges.clone())) }
+}
+
+/// What is done with whoever dials.
+struct Accepting {
+    admission: Admission,
+    node: String,
+    edges: Option<mpsc::Sender<(String, Connection)>>,
+    patience: Duration,
+    own: mpsc::Sender<Inbound>,
+}
+
 /// Takes in whoever dials.
-async fn accept(endpoint: Endpoint, authority: Option<Arc<Authority>>, patience: Duration, own: mpsc::Sender<Inbound>) {
+async fn accept(endpoint: Endpoint, accepting: Arc<Accepting>) {
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
     let mut number = 0;
     while let Some(incoming) = endpoint.accept().await {
@@ -313,51 +344,52 @@ async fn accept(endpoint: Endpoint, authority: Option<Arc<Authority>>, patience:
             continue;
         };
         number += 1;
-        let (authority, own) = (authority.clone(), own.clone());
+        let accepting = accepting.clone();
         tokio::spawn(async move {
             let Ok(Ok(connection)) = tokio::time::timeout(HANDSHAKE, incoming).await else { return };
             let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
             let protocol = data.and_then(|data| data.protocol);
             if protocol.as_deref() == Some(cluster::join::ALPN) {
-                match authority {
-                    Some(authority) => cluster::admit(connection, &authority).await,
-                    None => connection.close(1u32.into(), b"join where the cluster's authority is"),
-                }
-                return;
+                return cluster::admit(connection, &accepting.admission).await;
             }
-            match peer(&connection) {
+            match cluster::peer(&connection) {
                 Some(Peer { role: Role::Worker, name }) => {
                     drop(permit);
-                    serve(connection, number, name, patience, own).await;
+                    serve(connection, number, name, &accepting).await;
                 }
-                _ => {
+                Some(Peer { role: Role::Edge, name }) => match &accepting.edges {
+                    Some(edges) => drop(edges.send((name, connection)).await),
+                    None => connection.close(2u32.into(), b"this edge stands alone: it has no [store] hot"),
+                },
+                None => {
                     let from = connection.remote_address();
-                    tracing::warn!(%from, "who links to this edge without a worker's certificate is sent away");
-                    connection.close(2u32.into(), b"not a worker of this cluster");
+                    tracing::warn!(%from, "who links to this edge without a certificate of its cluster is sent away");
+                    connection.close(2u32.into(), b"not a node of this cluster");
                 }
             }
         });
     }
 }
 
-/// Who is at the other end, by the certificate that TLS has checked.
-fn peer(connection: &Connection) -> Option<Peer> {
-    let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    cluster::peer_of(chain.first()?)
-}
-
 /// One link, as long as it lasts.
-async fn serve(connection: Connection, number: u64, machine: String, patience: Duration, own: mpsc::Sender<Inbound>) {
+async fn serve(connection: Connection, number: u64, machine: String, accepting: &Accepting) {
+    let Accepting { patience, node, own, .. } = accepting;
     let error = tokio::select! {
-        error = converse(&connection, number, machine, &own) => error,
-        error = beat(&connection, patience) => error.to_string(),
+        error = converse(&connection, number, machine, node, own) => error,
+        error = beat(&connection, *patience) => error.to_string(),
     };
     tracing::debug!(number, error, "a link is over");
     connection.close(0u32.into(), b"");
     let _ = own.send(Inbound::Gone { number }).await;
 }
 
-async fn converse(connection: &Connection, number: u64, machine: String, own: &mpsc::Sender<Inbound>) -> String {
+async fn converse(
+    connection: &Connection,
+    number: u64,
+    machine: String,
+    node: &str,
+    own: &mpsc::Sender<Inbound>,
+) -> String {
     let (send, receive) = match connection.accept_bi().await {
         Ok(stream) => stream,
         Err(error) => return error.to_string(),
@@ -377,7 +409,7 @@ async fn converse(connection: &Connection, number: u64, machine: String, own: &m
         connection.close(3u32.into(), b"no version in common");
         return "no version in common".to_owned();
     };
-    let welcome = ToWorker { kind: Some(ToWorkerKind::Welcome(Welcome { version })) };
+    let welcome = ToWorker { kind: Some(ToWorkerKind::Welcome(Welcome { version, node: node.to_owned() })) };
     if let Err(error) = send.send(&welcome).await {
         return error.to_string();
     }

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use dialtone_media::proto::CommandKind;
+use dialtone_media::proto::link::Edges;
 use dialtone_media::worker;
 
 use crate::cluster::ClusterError;
@@ -38,8 +39,8 @@ impl Workers {
     }
 
     /// Those that link to this edge; call inside the shard's runtime.
-    pub fn linked(listening: Listening, epoch: u64, seed: [u8; 32]) -> Result<Workers, ClusterError> {
-        Links::start(listening, epoch, seed).map(|links| Workers::Linked(Box::new(links)))
+    pub fn linked(listening: Listening, seed: [u8; 32]) -> Result<Workers, ClusterError> {
+        Links::start(listening, seed).map(|links| Workers::Linked(Box::new(links)))
     }
 
     /// Where workers find this edge, if they come from outside.
@@ -102,6 +103,13 @@ impl Workers {
         match self {
             Workers::Here(_) => false,
             Workers::Linked(links) => links.drain(name),
+        }
+    }
+
+    /// Tells the workers of all edges of the cluster.
+    pub fn tell_edges(&mut self, edges: Edges) {
+        if let Workers::Linked(links) = self {
+            links.tell_edges(edges);
         }
     }
 

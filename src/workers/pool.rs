@@ -90,6 +90,9 @@ pub struct Worker {
 /// Where a session is and what it is to be, as it is written down.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Placement {
+    /// Of the edge that had it last.
+    #[serde(default)]
+    epoch: u64,
     worker: String,
     book: Book,
     units: u32,
@@ -386,12 +389,20 @@ impl Pool {
     pub fn placement(&self, session_id: u64) -> Option<Placement> {
         let placed = self.sessions.get(&session_id)?;
         let worker = self.name_of(placed.worker)?.to_owned();
-        Some(Placement { worker, book: placed.book.clone(), units: placed.units, links: placed.links.clone() })
+        Some(Placement {
+            epoch: self.epoch,
+            worker,
+            book: placed.book.clone(),
+            units: placed.units,
+            links: placed.links.clone(),
+        })
     }
 
     /// Takes up a session of an edge that is no more: it waits for its worker, as if that were lost just now.
     pub fn restore(&mut self, session_id: u64, placement: Placement, now: Mono) {
-        let Placement { worker: name, book, units, links } = placement;
+        let Placement { epoch, worker: name, book, units, links } = placement;
+        // A worker obeys the higher: that edge may live still, and not know yet that it has lost its calls.
+        self.epoch = self.epoch.max(epoch + 1);
         if self.sessions.contains_key(&session_id) {
             // Several calls are in it, and each has written it down.
             return;

@@ -234,6 +234,7 @@ fn settings(seed: u64, extra: &str, max_calls: usize, bindings: Arc<Bindings>) -
         max_calls,
         node: String::new(),
         emergency_numbers: config.sip.emergency_numbers.clone(),
+        contact: None,
         writes_down: true,
     };
     (settings, bytes)

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dialtone::config::Config;
-use dialtone::server::Server;
+use dialtone::server::{Seat, Server};
 use dialtone_sip::flow::Transport;
 use dialtone_sip::msg::Message;
 
@@ -97,7 +97,9 @@ twiml = "<Response><Echo/></Response>"
     fn open(folder: PathBuf, text: String) -> House {
         let config = Config::parse(&text, "wire").unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-        let server = runtime.block_on(Server::start(config, None, false)).unwrap_or_else(|error| panic!("{error}"));
+        let server = runtime
+            .block_on(Server::start(config, None, false, Seat::default()))
+            .unwrap_or_else(|error| panic!("{error}"));
         let bound =
             |transport| server.listening().iter().find(|listen| listen.transport == transport).unwrap().advertise;
         House {

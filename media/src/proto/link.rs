@@ -49,6 +49,9 @@ pub struct Welcome {
     /// What is spoken from now on.
     #[prost(uint32, tag = "1")]
     pub version: u32,
+    /// The node that the edge is, whichever of its lives this is.
+    #[prost(string, tag = "2")]
+    pub node: String,
 }
 
 /// What a worker tells.
@@ -84,7 +87,7 @@ pub struct TookOver {
 /// What an edge tells.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct ToWorker {
-    #[prost(oneof = "ToWorkerKind", tags = "1, 2")]
+    #[prost(oneof = "ToWorkerKind", tags = "1, 2, 3")]
     pub kind: Option<ToWorkerKind>,
 }
 
@@ -95,10 +98,29 @@ pub enum ToWorkerKind {
     /// Take no new sessions from anybody, and end when the last one is over.
     #[prost(message, tag = "2")]
     Drain(Drain),
+    #[prost(message, tag = "3")]
+    Edges(Edges),
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Drain {}
+
+/// The edges of the cluster, told by any of them when that changes: a worker serves all.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Edges {
+    #[prost(message, repeated, tag = "1")]
+    pub edges: Vec<Edge>,
+}
+
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Edge {
+    /// As in its [`Welcome`].
+    #[prost(string, tag = "1")]
+    pub node: String,
+    /// Where it listens for workers, IP:PORT.
+    #[prost(string, tag = "2")]
+    pub address: String,
+}
 
 /// The version that both sides speak, if there is one.
 pub fn common_version(hello: &Hello) -> Option<u32> {

@@ -16,7 +16,7 @@ use crate::time::Mono;
 pub(super) enum Control {
     Command(Command),
     EdgeLost(SessionId),
-    EdgeBack,
+    EdgeBack(SessionId),
     Drain,
     ForgetInherited,
 }
@@ -31,15 +31,17 @@ impl Shard {
     pub fn take_control(&mut self, control: Control, now: Mono) {
         match control {
             Control::Command(command) => self.take_command(&command, now),
-            Control::EdgeLost(session) => {
-                if let Some(index) = self.by_id.get(&session).copied() {
-                    self.call(index, now, |session| session.handle_edge_lost(now));
-                }
-            }
-            Control::EdgeBack => self.for_each_session(now, |session| session.handle_edge_back(now)),
+            Control::EdgeLost(session) => self.call_id(session, now, |session| session.handle_edge_lost(now)),
+            Control::EdgeBack(session) => self.call_id(session, now, |session| session.handle_edge_back(now)),
             Control::ForgetInherited => self.net.forget_inherited(),
             // What is refused for want of room is tried elsewhere.
             Control::Drain => self.config.max_sessions = 0,
+        }
+    }
+
+    fn call_id(&mut self, session: SessionId, now: Mono, input: impl FnOnce(&mut Session)) {
+        if let Some(index) = self.by_id.get(&session).copied() {
+            self.call(index, now, input);
         }
     }
 

@@ -27,7 +27,7 @@ use bytes::Bytes;
 
 use crate::dialog::{Dialog, DialogId};
 use crate::flow::Flow;
-use crate::msg::{Message, Text};
+use crate::msg::{MAGIC_COOKIE, Message, Text};
 use crate::time::Mono;
 use crate::tokens::{TokenMap, Tokens};
 use crate::transaction::Tell;
@@ -201,6 +201,18 @@ impl Stack {
     /// Whether nothing is left: no transaction, no dialog.
     pub fn is_idle(&self) -> bool {
         self.usages.is_empty() && self.table.is_empty()
+    }
+
+    /// The slot of the stack that a message is for, if it says: by the tag of the dialog that a request is in, or by the branch of
+    /// what a response answers.
+    pub fn slot_of(message: &Message) -> Option<u16> {
+        let minted = match message.is_request() {
+            true => message.to_tag()?,
+            false => message.top_via()?.branch()?.strip_prefix(MAGIC_COOKIE)?,
+        };
+        let (slot, token) = minted.split_at_checked(3)?;
+        let is_ours = token.len() == 16 && token.bytes().all(|digit| digit.is_ascii_hexdigit());
+        u16::from_str_radix(slot, 16).ok().filter(|_| is_ours)
     }
 
     fn transmit(&mut self, flow: Flow, bytes: Bytes) {

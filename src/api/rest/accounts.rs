@@ -14,9 +14,9 @@ use super::form::{Form, invalid};
 use super::page::Page;
 use crate::account::{Account, AccountStatus};
 use crate::api::View;
+use crate::clock::wall_ms;
 use crate::events::rfc_2822;
 use crate::ids::{AccountSid, fresh_sid};
-use crate::shard::wall_ms;
 use crate::store::{Kind, Resource};
 
 const LONGEST_NAME: usize = 64;

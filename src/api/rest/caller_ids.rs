@@ -13,9 +13,9 @@ use super::fields::{self, Field, Shape, Usual, field};
 use super::form::{Form, invalid};
 use super::resources::{Api, Spec, may_always_go, read_nothing_more, show_nothing_more};
 use crate::api::View;
+use crate::clock::wall_ms;
 use crate::events::{CallerIdFact, Event, EventKind};
 use crate::ids::{CallSid, EventSid, NumberSid};
-use crate::shard::wall_ms;
 use crate::store::{Kind, Resource, StoreError};
 
 pub static SPEC: Spec = Spec {

@@ -20,10 +20,11 @@ use crate::account::Account;
 use crate::api::View;
 use crate::call::route::{self, Reach};
 use crate::call::{Placing, Update};
+use crate::clock::wall_ms;
 use crate::events::{CallRecord, CallStatus, rfc_2822};
 use crate::ids::CallSid;
 use crate::provision::Voice;
-use crate::shard::{Mail, PlaceOrder, Placement, wall_ms};
+use crate::shard::{Mail, PlaceOrder, Placement};
 use crate::store::{CallFilter, Kind, Moment};
 use crate::twiml::{
     AtEnd, CallbackEvent, DocumentSource, NewDocument, Notice, StatusCallback, Target, notice::code,

@@ -17,9 +17,10 @@ use super::page::Page;
 use crate::account::Account;
 use crate::api::View;
 use crate::call::ParticipantChange;
+use crate::clock::wall_ms;
 use crate::events::{Conference, ConferenceStatus, Participant, rfc_2822};
 use crate::ids::{CallSid, ConferenceSid};
-use crate::shard::{ConferenceChange, ConferenceChanged, Mail, wall_ms};
+use crate::shard::{ConferenceChange, ConferenceChanged, Mail};
 use crate::store::ConferenceFilter;
 use crate::twiml::{AtEnd, DocumentSource, NewDocument};
 

@@ -13,9 +13,9 @@ use super::form::Form;
 use super::resources::{Api, Spec, may_always_go, read_nothing_more};
 use crate::account::SecretHash;
 use crate::api::View;
+use crate::clock::wall_ms;
 use crate::events::rfc_2822;
 use crate::ids::fresh_sid;
-use crate::shard::wall_ms;
 use crate::store::{Kind, Resource};
 
 pub static KEYS: Spec = Spec {

@@ -19,9 +19,9 @@ use super::page::Page;
 use super::resources::check_sids;
 use crate::account::{Account, Number};
 use crate::api::View;
+use crate::clock::wall_ms;
 use crate::events::rfc_2822;
 use crate::ids::{AccountSid, NumberSid, fresh_sid};
-use crate::shard::wall_ms;
 use crate::store::{Kind, Resource, StoreError};
 use crate::twiml::{DocumentSource, Endpoint, Method};
 

@@ -14,10 +14,10 @@ use super::resources::{self, Api, Spec, read_nothing_more};
 use crate::account::Account;
 use crate::api::View;
 use crate::call::Update;
+use crate::clock::wall_ms;
 use crate::events::{Queue, rfc_2822};
 use crate::ids::{CallSid, QueueSid};
 use crate::provision::queue_row;
-use crate::shard::wall_ms;
 use crate::store::{Kind, Resource};
 use crate::twiml::{AtEnd, DocumentSource, NewDocument};
 

@@ -16,9 +16,10 @@ use super::page::Page;
 use crate::account::Account;
 use crate::api::View;
 use crate::call::{ConferenceRecord, RecordingChange, Update};
+use crate::clock::wall_ms;
 use crate::events::{Recording, RecordingFact, RecordingStatus, rfc_2822};
 use crate::ids::{CallSid, ConferenceSid, RecordingSid};
-use crate::shard::{ConferenceChange, ConferenceChanged, wall_ms};
+use crate::shard::{ConferenceChange, ConferenceChanged};
 use crate::store::RecordingFilter;
 use crate::twiml::{RecordingCallback, RecordingEvent, RecordingSource, RecordingSpec, RecordingTrack};
 

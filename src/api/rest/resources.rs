@@ -17,9 +17,9 @@ use super::queues;
 use super::table::Table;
 use crate::account::Account;
 use crate::api::View;
+use crate::clock::wall_ms;
 use crate::events::rfc_2822;
 use crate::ids::{fresh_sid, is_sid};
-use crate::shard::wall_ms;
 use crate::store::{Kind, Listed, Resource, StoreError};
 
 /// What is special about a resource.

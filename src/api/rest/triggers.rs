@@ -16,9 +16,9 @@ use super::table::Table;
 use super::usage::with_those_made;
 use crate::account::Account;
 use crate::api::View;
+use crate::clock::wall_ms;
 use crate::events::rfc_2822;
 use crate::ids::{fresh_sid, is_sid};
-use crate::shard::wall_ms;
 use crate::store::{Kind, Listed, Moment, Resource};
 use crate::usage::{Category, Recurring, TriggerBy};
 

@@ -17,8 +17,8 @@ use super::table::Table;
 use super::{numbers, sip};
 use crate::account::{Account, Number};
 use crate::api::View;
+use crate::clock::wall_ms;
 use crate::ids::NumberSid;
-use crate::shard::wall_ms;
 use crate::store::{Kind, Resource};
 
 static TRUNKS: Spec = Spec {

@@ -17,8 +17,8 @@ use super::resources::iso_8601;
 use super::table::Table;
 use crate::account::{Account, Directory};
 use crate::api::View;
+use crate::clock::wall_ms;
 use crate::ids::AccountSid;
-use crate::shard::wall_ms;
 use crate::store::Moment;
 use crate::usage::{CATEGORIES, Category, Used};
 

@@ -44,9 +44,9 @@ impl Driver {
         self.control(Control::EdgeLost(SessionId(session_id)))
     }
 
-    /// The edge is linked again: what it does not take up soon is not wanted any more.
-    pub fn edge_back(&self) -> Result<(), Full> {
-        self.control(Control::EdgeBack)
+    /// The edge that owned a session is linked again: what it does not take up soon is not wanted any more.
+    pub fn edge_back(&self, session_id: u64) -> Result<(), Full> {
+        self.control(Control::EdgeBack(SessionId(session_id)))
     }
 
     /// From now on new sessions are refused; those that there are go on.

@@ -18,7 +18,7 @@ use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{mpsc, watch};
 
 use super::{Events, Full};
-use crate::proto::link::{self, FromWorker, FromWorkerKind, Hello, ToWorker, ToWorkerKind, TookOver};
+use crate::proto::link::{self, Edges, FromWorker, FromWorkerKind, Hello, ToWorker, ToWorkerKind, TookOver};
 use crate::proto::{Command, LoadReport, MediaEvent, MediaEventKind};
 
 pub use driver::Driver;
@@ -92,6 +92,8 @@ struct Inner {
     /// Whose place it took.
     took_over: watch::Sender<Option<TookOver>>,
     draining: watch::Sender<bool>,
+    /// The edges of the cluster, as one has told.
+    edges: watch::Sender<Edges>,
 }
 
 /// Which stream a session's events go to.
@@ -102,10 +104,22 @@ struct Routes {
 
 /// The way to whoever has a session.
 enum Route {
-    /// A stream, by its number.
-    Stream(u64, mpsc::Sender<MediaEvent>),
+    Stream(Stream),
     /// The edge is lost: what it has not heard waits for the next, the last of it if there is much.
-    Orphan(VecDeque<MediaEvent>),
+    Orphan {
+        node: Arc<str>,
+        unheard: VecDeque<MediaEvent>,
+    },
+}
+
+/// A stream that a session's events go by.
+#[derive(Clone)]
+struct Stream {
+    /// No two of a worker have the same.
+    number: u64,
+    /// The edge at its other end.
+    node: Arc<str>,
+    events: mpsc::Sender<MediaEvent>,
 }
 
 impl Routes {
@@ -114,12 +128,20 @@ impl Routes {
     }
 
     /// From now on this stream has the session; what waited for it goes first.
-    fn take(&self, session_id: u64, number: u64, stream: mpsc::Sender<MediaEvent>) {
-        let before = self.lock().insert(session_id, Route::Stream(number, stream.clone()));
-        if let Some(Route::Orphan(unheard)) = before {
+    fn take(&self, session_id: u64, stream: &Stream) {
+        let before = self.lock().insert(session_id, Route::Stream(stream.clone()));
+        if let Some(Route::Orphan { unheard, .. }) = before {
             // There is room: it is new.
-            unheard.into_iter().for_each(|event| drop(stream.try_send(event)));
+            unheard.into_iter().for_each(|event| drop(stream.events.try_send(event)));
         }
+    }
+
+    /// The sessions that an edge has left behind.
+    fn orphans_of(&self, node: &str) -> Vec<u64> {
+        let routes = self.lock();
+        let orphans =
+            routes.iter().filter(|(_, route)| matches!(route, Route::Orphan { node: of, .. } if **of == *node));
+        orphans.map(|(session_id, _)| *session_id).collect()
     }
 
     /// Hands an event on and never waits. A stream that takes no more is given up: its edge opens
@@ -130,15 +152,16 @@ impl Routes {
         let is_over = matches!(event.kind, Some(MediaEventKind::Released(_)));
         match routes.get_mut(&session_id) {
             None => return,
-            Some(Route::Stream(_, stream)) => {
-                if let Err(unsent) = stream.try_send(event) {
+            Some(Route::Stream(stream)) => {
+                if let Err(unsent) = stream.events.try_send(event) {
                     let event = match unsent {
                         mpsc::error::TrySendError::Full(event) | mpsc::error::TrySendError::Closed(event) => event,
                     };
-                    routes.insert(session_id, Route::Orphan(VecDeque::from([event])));
+                    let node = Arc::clone(&stream.node);
+                    routes.insert(session_id, Route::Orphan { node, unheard: VecDeque::from([event]) });
                 }
             }
-            Some(Route::Orphan(unheard)) => {
+            Some(Route::Orphan { unheard, .. }) => {
                 if unheard.len() == UNHEARD {
                     unheard.pop_front();
                 }
@@ -160,8 +183,17 @@ impl Node {
             routes: Arc::default(),
             took_over: watch::Sender::new(None),
             draining: watch::Sender::new(false),
+            edges: watch::Sender::new(Edges::default()),
         };
         Node { inner: Arc::new(inner) }
+    }
+
+    /// Waits until it is told that the edges of its cluster are others than these.
+    pub async fn other_edges(&self, known: &Edges) -> Edges {
+        let mut edges = self.inner.edges.subscribe();
+        let told = edges.wait_for(|edges| edges != known).await.map(|edges| edges.clone());
+        // The sender lives as long as this.
+        told.unwrap_or_default()
     }
 
     /// Where the shard that this worker is to run tells its events.
@@ -208,10 +240,12 @@ impl Node {
     }
 
     /// Speaks with one edge until the link is lost, and says why it was. Its sessions are orphans then.
-    pub async fn serve(&self, connection: Connection) -> LinkError {
-        let streams = self.take_streams(&connection);
+    /// `welcomed` is told which node that edge is.
+    pub async fn serve(&self, connection: Connection, welcomed: impl Fn(&str)) -> LinkError {
+        let edge = OnceLock::new();
+        let streams = self.take_streams(&connection, &edge);
         let audio = self.take_audio(&connection);
-        let control = self.control(&connection);
+        let control = self.control(&connection, &edge, welcomed);
         let beats = beat(&connection, SILENCE);
         let error = tokio::select! {
             error = streams => error,
@@ -223,7 +257,12 @@ impl Node {
         error
     }
 
-    async fn control(&self, connection: &Connection) -> Result<(), LinkError> {
+    async fn control(
+        &self,
+        connection: &Connection,
+        edge: &OnceLock<Arc<str>>,
+        welcomed: impl Fn(&str),
+    ) -> Result<(), LinkError> {
         let (send, receive) = connection.open_bi().await?;
         let (mut send, mut receive) = (Outgoing::new(send), Incoming::new(receive));
         let About { build, process, media_address, frames_address } = self.inner.about.clone();
@@ -238,13 +277,17 @@ impl Node {
             load: Some(self.load()),
         };
         send.send(&FromWorker { kind: Some(FromWorkerKind::Hello(hello)) }).await?;
-        match receive.next::<ToWorker>().await?.and_then(|message| message.kind) {
-            Some(ToWorkerKind::Welcome(_)) => {}
-            _ => return Err(LinkError::NoWelcome),
-        }
+        let Some(ToWorkerKind::Welcome(welcome)) = receive.next::<ToWorker>().await?.and_then(|message| message.kind)
+        else {
+            return Err(LinkError::NoWelcome);
+        };
+        let node = edge.get_or_init(|| welcome.node.into());
+        welcomed(node);
         if let Some(shard) = self.inner.shard.get() {
             // What the edge has given to others meanwhile is to fall silent here.
-            let _ = shard.edge_back();
+            for session_id in self.inner.routes.orphans_of(node) {
+                let _ = shard.edge_back(session_id);
+            }
         }
         tokio::select! {
             end = self.obey(&mut receive) => end,
@@ -254,8 +297,10 @@ impl Node {
 
     async fn obey(&self, edge: &mut Incoming) -> Result<(), LinkError> {
         while let Some(message) = edge.next::<ToWorker>().await? {
-            if let Some(ToWorkerKind::Drain(_)) = message.kind {
-                self.drain();
+            match message.kind {
+                Some(ToWorkerKind::Drain(_)) => self.drain(),
+                Some(ToWorkerKind::Edges(edges)) => drop(self.inner.edges.send_replace(edges)),
+                Some(ToWorkerKind::Welcome(_)) | None => {}
             }
         }
         // The edge has nothing more to say; the connection tells when it is gone.
@@ -289,7 +334,7 @@ impl Node {
     }
 
     /// Each stream that the edge opens is a session's.
-    async fn take_streams(&self, connection: &Connection) -> LinkError {
+    async fn take_streams(&self, connection: &Connection, edge: &OnceLock<Arc<str>>) -> LinkError {
         let mut number = 0u64;
         loop {
             let (send, receive) = match connection.accept_bi().await {
@@ -299,12 +344,15 @@ impl Node {
             // No two streams of a worker have the same number, whoever opened them.
             number += 1;
             let key = (connection.stable_id() as u64) << 32 | number;
-            tokio::spawn(self.clone().run_session(key, send, receive));
+            // It has said who it is before.
+            let node = edge.get().cloned().unwrap_or_else(|| "".into());
+            tokio::spawn(self.clone().run_session(key, node, send, receive));
         }
     }
 
-    async fn run_session(self, key: u64, send: SendStream, receive: RecvStream) {
+    async fn run_session(self, number: u64, node: Arc<str>, send: SendStream, receive: RecvStream) {
         let (sender, mut events) = mpsc::channel(EVENTS_OF_A_SESSION);
+        let stream = Stream { number, node, events: sender };
         let mut send = Outgoing::new(send);
         let mut of_session = None;
         let commands = async {
@@ -312,7 +360,7 @@ impl Node {
             while let Some(command) = receive.next::<Command>().await? {
                 if of_session.is_none() {
                     of_session = Some(command.session_id);
-                    self.inner.routes.take(command.session_id, key, sender.clone());
+                    self.inner.routes.take(command.session_id, &stream);
                 }
                 self.command(command).await;
             }
@@ -345,19 +393,22 @@ impl Node {
             }
         };
         if let Some(session_id) = of_session {
-            self.forget(session_id, key, commands.is_ok() && told.is_ok());
+            self.forget(session_id, &stream, commands.is_ok() && told.is_ok());
         }
     }
 
     /// The stream is over: unless the session is, or another stream has it, it is an orphan.
-    fn forget(&self, session_id: u64, key: u64, is_over: bool) {
+    fn forget(&self, session_id: u64, stream: &Stream, is_over: bool) {
         {
             let mut routes = self.inner.routes.lock();
             match routes.get(&session_id) {
-                Some(Route::Stream(owner, _)) if *owner != key => return,
-                Some(Route::Stream(..)) if is_over => drop(routes.remove(&session_id)),
-                Some(Route::Stream(..)) => drop(routes.insert(session_id, Route::Orphan(VecDeque::new()))),
-                Some(Route::Orphan(_)) | None => {}
+                Some(Route::Stream(owner)) if owner.number != stream.number => return,
+                Some(Route::Stream(_)) if is_over => drop(routes.remove(&session_id)),
+                Some(Route::Stream(_)) => {
+                    let orphan = Route::Orphan { node: Arc::clone(&stream.node), unheard: VecDeque::new() };
+                    routes.insert(session_id, orphan);
+                }
+                Some(Route::Orphan { .. }) | None => {}
             }
         }
         if !is_over && let Some(shard) = self.inner.shard.get() {

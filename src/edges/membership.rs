@@ -1,0 +1,233 @@
+//! Who of the edges lives: each says so once a second, and whoever has not for three is dead. Its slots, and its calls with
+//! them, go to the first that takes them; one that is merely cut off from the store, and still linked to the others, is left alone.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::Connection;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{About, Edges, Inbound, Known, link};
+use crate::cluster::Identity;
+use crate::hot::{Alive, Answer, Command, EdgeId, Hot, HotError, KeptCall};
+
+const BEAT: Duration = Duration::from_secs(1);
+const LEASE_MS: u64 = 3_000;
+/// Others tell a store that has forgotten everything of themselves within this time.
+const BARRIER: Duration = Duration::from_millis(1_500);
+/// What other edges tell and the shard has not taken: they wait.
+const INBOUND: usize = 4096;
+
+/// This edge in its cluster.
+pub struct Member {
+    pub id: EdgeId,
+    pub hot: Hot,
+    pub identity: Arc<Identity>,
+}
+
+/// What was found when this edge came.
+pub struct Joined {
+    pub edges: Edges,
+    pub inbound: mpsc::Receiver<Inbound>,
+    /// That its new calls are minted with.
+    pub slot: u16,
+    /// What an earlier life of this node has left: its slots are this one's now.
+    pub left: Vec<Adoption>,
+}
+
+/// A slot that this edge has taken, with its calls.
+pub struct Adoption {
+    pub slot: u16,
+    pub from: EdgeId,
+    /// What that edge had let others know of itself, if it is remembered.
+    pub about: Option<About>,
+    pub calls: Vec<KeptCall>,
+}
+
+/// Why an edge has no place in its cluster.
+#[derive(Debug)]
+pub enum JoinError {
+    Hot(HotError),
+    /// Each of the 4,096 slots has an owner.
+    NoSlot,
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            JoinError::Hot(error) => error.fmt(f),
+            JoinError::NoSlot => f.write_str("no slot is free: 4,096 edges have one each"),
+        }
+    }
+}
+
+impl From<HotError> for JoinError {
+    fn from(error: HotError) -> JoinError {
+        JoinError::Hot(error)
+    }
+}
+
+/// Takes a place among the edges: what earlier lives of this node have left, and a slot of its own.
+pub async fn join(member: &Member) -> Result<Joined, JoinError> {
+    let Member { id, hot, .. } = member;
+    // What it listens on is known later; until then nobody has a reason to ask.
+    let beat = Command::Beat { edge: id.clone(), lease_ms: LEASE_MS, about: String::new(), slots: Vec::new() };
+    let mut alive = alive(hot.ask(beat.clone()).await?);
+    if alive.slots.is_empty() {
+        // A store that is new, or has just forgotten who has which slot.
+        tokio::time::sleep(BARRIER).await;
+        alive = self::alive(hot.ask(beat).await?);
+    }
+    let mut left = Vec::new();
+    for (slot, owner) in alive.slots {
+        if owner.node == id.node && owner.epoch != id.epoch {
+            // Two lives of a node are never at once: its keeper sees to that.
+            hot.ask(Command::Leave { edge: owner.clone() }).await?;
+            left.extend(adopt(hot, id, slot, owner, None).await?);
+        }
+    }
+    let Answer::Slot(slot) = hot.ask(Command::TakeFree { edge: id.clone() }).await? else { unreachable!() };
+    let slot = slot.ok_or(JoinError::NoSlot)?;
+    let (inbound_sender, inbound) = mpsc::channel(INBOUND);
+    Ok(Joined { edges: Edges::new(id.clone(), inbound_sender), inbound, slot, left })
+}
+
+fn alive(answer: Answer) -> Alive {
+    match answer {
+        Answer::Alive(alive) => alive,
+        _ => Alive::default(),
+    }
+}
+
+async fn adopt(
+    hot: &Hot,
+    me: &EdgeId,
+    slot: u16,
+    from: EdgeId,
+    about: Option<About>,
+) -> Result<Option<Adoption>, HotError> {
+    let answer = hot.ask(Command::Adopt { edge: me.clone(), slot, from: from.clone() }).await?;
+    let Answer::Adopted(Some(calls)) = answer else { return Ok(None) };
+    Ok(Some(Adoption { slot, from, about, calls }))
+}
+
+/// What a member needs of whoever runs it.
+pub trait Household: Send {
+    /// Takes up what a dead edge has left.
+    fn adopted(&mut self, adoption: Adoption);
+
+    /// All edges are these from now on, this one among them.
+    fn all(&mut self, all: &[(EdgeId, About)]);
+
+    /// Others have this edge's slots by now: what runs here is not its any more.
+    fn fenced(&mut self);
+}
+
+/// Beats, keeps the links up, and takes up what is left, until the process ends.
+pub async fn run(
+    member: Member,
+    edges: Edges,
+    about: About,
+    slots: impl Fn() -> Vec<u16> + Send,
+    mut household: impl Household,
+    mut dialled: mpsc::Receiver<(String, Connection)>,
+) {
+    let me = member.id.clone();
+    let told = serde_json::to_string(&about).unwrap_or_default();
+    let mut ticks = tokio::time::interval(BEAT);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut abouts: HashMap<EdgeId, About> = HashMap::new();
+    let mut all: Vec<(EdgeId, About)> = Vec::new();
+    let mut dialling = HashMap::new();
+    let mut is_away = false;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            Some((name, connection)) = dialled.recv() => {
+                tracing::debug!(name, "an edge dials");
+                tokio::spawn(link::run(edges.clone(), connection, false));
+                continue;
+            }
+        }
+        let beat = Command::Beat { edge: me.clone(), lease_ms: LEASE_MS, about: told.clone(), slots: slots() };
+        let alive = match member.hot.ask(beat).await {
+            Ok(answer) => alive(answer),
+            Err(error) => {
+                metrics::gauge!("dialtone_store_up", "store" => "hot").set(0.0);
+                if !std::mem::replace(&mut is_away, true) {
+                    tracing::error!(%error, "the shared store of [store] hot does not answer: calls go on, and are not taken up by others meanwhile");
+                }
+                continue;
+            }
+        };
+        metrics::gauge!("dialtone_store_up", "store" => "hot").set(1.0);
+        if std::mem::replace(&mut is_away, false) {
+            tracing::info!("the shared store of [store] hot answers again");
+        }
+        if !alive.lost.is_empty() {
+            household.fenced();
+            return;
+        }
+        for (edge, text) in &alive.edges {
+            if let Ok(about) = serde_json::from_str::<About>(text) {
+                abouts.insert(edge.clone(), about);
+            }
+        }
+        know(&edges, &alive, &abouts);
+        let now = alive.edges.iter().filter_map(|(edge, _)| Some((edge.clone(), abouts.get(edge)?.clone())));
+        let now: Vec<(EdgeId, About)> = now.collect();
+        if now != all {
+            household.all(&now);
+            all = now;
+        }
+        dial_others(&member, &edges, &all, &mut dialling);
+        let linked = edges.linked();
+        let is_dead = |owner: &EdgeId| *owner != me && !alive.lives(owner) && !linked.contains(owner);
+        for (slot, owner) in alive.slots.iter().filter(|(_, owner)| is_dead(owner)) {
+            match adopt(&member.hot, &me, *slot, owner.clone(), abouts.get(owner).cloned()).await {
+                Ok(Some(adoption)) => household.adopted(adoption),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%error, edge = %owner, "what a dead edge has left cannot be taken up now")
+                }
+            }
+        }
+    }
+}
+
+fn know(edges: &Edges, alive: &Alive, abouts: &HashMap<EdgeId, About>) {
+    let living = || alive.edges.iter().filter_map(|(edge, _)| Some((edge, abouts.get(edge)?)));
+    let listeners = living().flat_map(|(edge, about)| about.sip.iter().map(|listener| (*listener, edge.clone())));
+    let known = Known {
+        owners: alive.slots.iter().cloned().collect(),
+        listeners: listeners.collect(),
+        abouts: living().map(|(edge, about)| (edge.clone(), about.clone())).collect(),
+    };
+    edges.inner.known.store(Arc::new(known));
+}
+
+/// Of two the one with the lower name dials.
+fn dial_others(
+    member: &Member,
+    edges: &Edges,
+    all: &[(EdgeId, About)],
+    dialling: &mut HashMap<EdgeId, JoinHandle<()>>,
+) {
+    dialling.retain(|_, link| !link.is_finished());
+    for (edge, about) in all.iter().filter(|(edge, _)| member.id < *edge) {
+        let dial = || {
+            let (identity, edges) = (Arc::clone(&member.identity), edges.clone());
+            let (edge, address) = (edge.clone(), about.cluster);
+            tokio::spawn(async move {
+                match link::dial(&identity, address).await {
+                    Ok(connection) => link::run(edges, connection, true).await,
+                    Err(error) => tracing::debug!(%edge, %address, %error, "another edge cannot be reached"),
+                }
+            })
+        };
+        dialling.entry(edge.clone()).or_insert_with(dial);
+    }
+}

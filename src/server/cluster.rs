@@ -1,0 +1,289 @@
+//! The place of an edge in a cluster: its certificate, what it shares with other edges, and what it takes up of one that
+//! has died.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use dialtone_media::proto::link;
+use dialtone_media::worker::link::endpoint;
+use dialtone_sip::msg::Message;
+use tokio::sync::mpsc;
+
+use super::mirror::Slots;
+use super::restore::{self, Restored};
+use super::{Join, StartError, machine_name};
+use crate::clock;
+use crate::cluster::{Admission, Authority, ClusterError, Identity, Role, Through, join_cluster};
+use crate::config::Config;
+use crate::edges::{self, About, Adoption, Edges, Household, Inbound, Joined, Member};
+use crate::events::{Event, Live, Publisher, States, end_of_lost_call};
+use crate::hot::{Bindings, Command, EdgeId, Hot, KeptCall, Redis};
+use crate::shard::{Checkpoint, Mail, MailBox};
+use crate::store::Store;
+use crate::workers::Placement;
+
+/// What an edge is called in its cluster, and the edge that it has joined.
+pub struct Seat {
+    pub name: String,
+    pub join: Option<Join>,
+}
+
+impl Default for Seat {
+    fn default() -> Seat {
+        Seat { name: machine_name(), join: None }
+    }
+}
+
+/// The certificate of an edge, and who says who may join at it.
+pub(super) struct Papers {
+    pub(super) identity: Identity,
+    admission: Admitting,
+}
+
+enum Admitting {
+    Own(Authority),
+    Through(SocketAddr),
+}
+
+impl Papers {
+    /// Call inside a runtime.
+    pub(super) async fn get(config: &Config, seat: &Seat) -> Result<Papers, StartError> {
+        if let Some(join) = &seat.join {
+            return Papers::join(config, seat, join).await;
+        }
+        let authority = match config.cluster.as_ref().map(|cluster| &cluster.dir) {
+            Some(Some(dir)) => Authority::load(dir),
+            Some(None) => return Err(StartError::Cluster(ClusterError::Refused(NO_DIR.to_owned()))),
+            // Of this machine alone: made with the first start.
+            None => Authority::load_or_init(&config.store.folder.join("cluster")),
+        };
+        let authority = authority.map_err(StartError::Cluster)?;
+        let identity = authority.identity(Role::Edge, &seat.name).map_err(StartError::Cluster)?;
+        Ok(Papers { identity, admission: Admitting::Own(authority) })
+    }
+
+    async fn join(config: &Config, seat: &Seat, join: &Join) -> Result<Papers, StartError> {
+        if config.cluster.is_none() || config.store.hot.is_none() || !config.store.url.expose().starts_with("postgres")
+        {
+            return Err(StartError::Cluster(ClusterError::Refused(NOT_SHARED.to_owned())));
+        }
+        let file = config.store.folder.join("edge.pem");
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| endpoint(socket, None));
+        let endpoint = socket.map_err(StartError::Worker)?;
+        let joined = join_cluster(&endpoint, join.edge, join.token.as_ref(), Role::Edge, &seat.name, &file).await;
+        Ok(Papers { identity: joined.map_err(StartError::Cluster)?, admission: Admitting::Through(join.edge) })
+    }
+
+    /// Who says who may join; call inside the runtime that is to answer them.
+    pub(super) fn admission(self) -> Result<(Identity, Admission), StartError> {
+        let admission = match self.admission {
+            Admitting::Own(authority) => Admission::Own(authority),
+            Admitting::Through(edge) => {
+                let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| endpoint(socket, None));
+                let endpoint = socket.map_err(StartError::Worker)?;
+                Admission::Through(Through::new(self.identity.clone(), edge, endpoint))
+            }
+        };
+        Ok((self.identity, admission))
+    }
+}
+
+const NO_DIR: &str = "[cluster] needs `dir`, the folder that `dialtone cluster init` has made, or the edge needs --join, the edge to join";
+const NOT_SHARED: &str = "several edges share [store] url = \"postgres://...\" and [store] hot = \"redis://...\", and find each other by [cluster] listen: give all three";
+
+/// An edge among others.
+pub(super) struct Shared {
+    pub(super) hot: Hot,
+    pub(super) edges: Edges,
+    pub(super) slot: u16,
+    pub(super) slots: Slots,
+    inbound: mpsc::Receiver<Inbound>,
+    identity: Arc<Identity>,
+    left: Vec<Adoption>,
+}
+
+impl Shared {
+    /// Takes a place, where there is a store that edges share.
+    pub(super) async fn join(
+        config: &Config,
+        node: &str,
+        epoch: u64,
+        identity: Identity,
+    ) -> Result<Option<Shared>, StartError> {
+        let Some(url) = &config.store.hot else { return Ok(None) };
+        let failed = |error: &dyn std::fmt::Display| StartError::Hot(error.to_string());
+        let hot = Hot::Redis(Redis::open(url.expose()).await.map_err(|error| failed(&error))?);
+        let identity = Arc::new(identity);
+        let id = EdgeId { node: node.to_owned(), epoch };
+        let member = Member { id, hot: hot.clone(), identity: identity.clone() };
+        let Joined { edges, inbound, slot, left } = edges::join(&member).await.map_err(|error| failed(&error))?;
+        let slots = Slots::new(slot);
+        left.iter().for_each(|adoption| slots.take(adoption.slot, &adoption.calls));
+        Ok(Some(Shared { hot, edges, slot, slots, inbound, identity, left }))
+    }
+
+    /// The slots that this edge has from a life before.
+    pub(super) fn own_slots(&self) -> Vec<u16> {
+        self.slots.all()
+    }
+
+    /// Lives among the others from now on.
+    pub(super) fn start(self, about: About, household: Home, dialled: mpsc::Receiver<(String, quinn::Connection)>) {
+        let Shared { hot, edges, slots, inbound, identity, .. } = self;
+        tokio::spawn(hear(inbound, household.mail.clone()));
+        let member = Member { id: edges.me().clone(), hot, identity };
+        tokio::spawn(edges::run(member, edges, about, move || slots.all(), household, dialled));
+    }
+
+    pub(super) fn take_left(&mut self) -> Vec<Adoption> {
+        std::mem::take(&mut self.left)
+    }
+}
+
+/// Carries what other edges say to the shard.
+async fn hear(mut inbound: mpsc::Receiver<Inbound>, mail: MailBox) {
+    while let Some(inbound) = inbound.recv().await {
+        let letter = match inbound {
+            Inbound::Received { flow, bytes } => match Message::parse(bytes) {
+                Ok(message) => Mail::Received(flow, message),
+                Err(_) => continue,
+            },
+            Inbound::Transmit(transmit) => Mail::Transmit(transmit),
+            Inbound::Letter { .. } | Inbound::Ask(_) | Inbound::Linked(_) => continue,
+        };
+        if mail.send(letter).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Where calls of dead edges go on.
+pub(super) struct Home {
+    pub(super) hot: Hot,
+    pub(super) me: EdgeId,
+    pub(super) publisher: Publisher,
+    pub(super) mail: MailBox,
+    pub(super) slots: Slots,
+    pub(super) bindings: Arc<Bindings>,
+    pub(super) own: About,
+}
+
+impl Home {
+    /// Of an earlier life of this node: what is there of calls that its journal does not know to run. Some are over, and that was
+    /// not told to the store of the cluster any more; others go on, from what is kept there.
+    pub(super) async fn take_up_unknown(
+        &mut self,
+        kept: Vec<KeptCall>,
+        store: &Store,
+        live: &Live,
+    ) -> Result<Vec<(Checkpoint, Option<Placement>)>, StartError> {
+        let mut running = Vec::new();
+        for kept in kept {
+            let is_over = live.get(kept.call).is_some_and(|record| record.status.is_final());
+            if is_over || store.call(kept.call).await.map_err(StartError::Store)?.is_some() {
+                self.slots.forget(kept.call);
+            } else {
+                running.push(kept);
+            }
+        }
+        Ok(self.take_up(running))
+    }
+
+    fn give_back_empty_slots(&self) {
+        for slot in self.slots.take_empty() {
+            let (hot, free) = (self.hot.clone(), Command::Free { edge: self.me.clone(), slot });
+            // Where it is not given back whoever comes after this edge does so.
+            tokio::spawn(async move { hot.ask(free).await });
+        }
+    }
+
+    fn take_up(&self, kept: Vec<KeptCall>) -> Vec<(Checkpoint, Option<Placement>)> {
+        let taken = Taken::read(kept);
+        tokio::task::block_in_place(|| self.publisher.adopt(taken.events, taken.states));
+        for end in taken.ends {
+            self.publisher.publish(end);
+        }
+        self.give_back_empty_slots();
+        taken.calls
+    }
+}
+
+impl Household for Home {
+    fn adopted(&mut self, adoption: Adoption) {
+        let Adoption { slot, from, about, calls } = adoption;
+        self.slots.take(slot, &calls);
+        tracing::warn!(edge = %from, name = about.as_ref().map(|about| &about.name), calls = calls.len(), "an edge is dead: its calls go on here");
+        metrics::counter!("dialtone_calls_recovered_total").increment(calls.len() as u64);
+        if let Some(about) = about {
+            self.bindings.bring_home(&about.sip, &self.own.sip);
+        }
+        let (mail, calls) = (self.mail.clone(), self.take_up(calls));
+        tokio::spawn(async move { mail.send(Mail::Restore(calls)).await });
+    }
+
+    fn all(&mut self, all: &[(EdgeId, About)]) {
+        let edge =
+            |(id, about): &(EdgeId, About)| link::Edge { node: id.node.clone(), address: about.cluster.to_string() };
+        let (mail, edges) = (self.mail.clone(), link::Edges { edges: all.iter().map(edge).collect() });
+        tokio::spawn(async move { mail.send(Mail::Edges(edges)).await });
+    }
+
+    fn fenced(&mut self) {
+        fenced();
+    }
+}
+
+/// Others have our calls. Nothing is told of them any more, by us: the process ends as it stands, and the next one begins
+/// without them.
+pub(super) fn fenced() {
+    tracing::error!(
+        "other edges took this one for dead and have taken up its calls: it ends now, and starts anew without them"
+    );
+    std::process::exit(75);
+}
+
+/// What was kept of calls, read.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) calls: Vec<(Checkpoint, Option<Placement>)>,
+    events: Vec<Event>,
+    states: States,
+    /// Of calls that cannot be gone on with.
+    ends: Vec<Event>,
+}
+
+impl Taken {
+    fn read(kept: Vec<KeptCall>) -> Taken {
+        let mut taken = Taken::default();
+        for kept in kept {
+            // One may be there twice, where an answer of the store was lost.
+            let lines = kept.events.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            let mut seen = std::collections::HashSet::new();
+            let read = lines.filter_map(|line| serde_json::from_slice::<Event>(line).ok());
+            let events: Vec<Event> = read.filter(|event| seen.insert(event.id)).collect();
+            let state = kept.state.and_then(|state| Some((restore::read(kept.call, &state)?, state)));
+            match state {
+                Some((call, state)) => {
+                    taken.calls.push(call);
+                    taken.states.insert(kept.call, state);
+                }
+                None => {
+                    let own = || events.iter().filter(|event| !event.kind.stands_alone());
+                    let last = own().map(|event| event.sequence).max().unwrap_or_default();
+                    taken.ends.extend(own().next().map(|first| end_of_lost_call(first, last + 1, clock::wall_ms())));
+                }
+            }
+            taken.events.extend(events);
+        }
+        taken
+    }
+}
+
+impl Restored {
+    /// What the store of the cluster has of calls that the journal of this machine does not know.
+    pub(super) fn unknown(&self, left: Vec<Adoption>) -> Vec<KeptCall> {
+        let known: HashMap<_, ()> = self.seen().map(|call| (call, ())).collect();
+        left.into_iter().flat_map(|adoption| adoption.calls).filter(|kept| !known.contains_key(&kept.call)).collect()
+    }
+}

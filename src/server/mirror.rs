@@ -1,0 +1,270 @@
+//! Answered calls, kept where other edges find them too: what they have told, and their states, behind one another as in the
+//! journal.
+//!
+//! A subscriber of the outbox gathers what has changed of each call; a task writes it. While that is under way more may
+//! gather, and only the newest state of each call is kept: a store that is slow or away costs memory for each call, not for
+//! each step.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot};
+
+use crate::events::{CallRecord, Event, EventKind, Subscriber};
+use crate::hot::{Answer, Command, EdgeId, Hot, HotError, KeptCall};
+use crate::ids::CallSid;
+
+/// Writes under way at once.
+const AT_ONCE: usize = 64;
+/// After the store did not answer.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The slots of this edge, and which of its calls are in those that it has taken over; all others are in its own.
+#[derive(Clone)]
+pub(super) struct Slots(Arc<Mutex<Taken>>);
+
+struct Taken {
+    own: u16,
+    of_call: HashMap<CallSid, u16>,
+    /// Calls left of each.
+    left: HashMap<u16, usize>,
+}
+
+impl Slots {
+    pub(super) fn new(own: u16) -> Slots {
+        Slots(Arc::new(Mutex::new(Taken { own, of_call: HashMap::new(), left: HashMap::new() })))
+    }
+
+    pub(super) fn all(&self) -> Vec<u16> {
+        let taken = self.lock();
+        std::iter::once(taken.own).chain(taken.left.keys().copied()).collect()
+    }
+
+    pub(super) fn take(&self, slot: u16, calls: &[KeptCall]) {
+        let mut taken = self.lock();
+        taken.left.insert(slot, calls.len());
+        taken.of_call.extend(calls.iter().map(|kept| (kept.call, slot)));
+    }
+
+    fn of(&self, call: CallSid) -> u16 {
+        let taken = self.lock();
+        taken.of_call.get(&call).copied().unwrap_or(taken.own)
+    }
+
+    /// A call that was over before.
+    pub(super) fn forget(&self, call: CallSid) {
+        let mut taken = self.lock();
+        if let Some(slot) = taken.of_call.remove(&call)
+            && let Some(left) = taken.left.get_mut(&slot)
+        {
+            *left = left.saturating_sub(1);
+        }
+    }
+
+    /// A call is over; the slot that is empty by that, if it was taken over.
+    fn over(&self, call: CallSid) -> Option<u16> {
+        let mut taken = self.lock();
+        let slot = taken.of_call.remove(&call)?;
+        let left = taken.left.get_mut(&slot)?;
+        *left = left.saturating_sub(1);
+        (*left == 0).then(|| taken.left.remove(&slot)).flatten().map(|_| slot)
+    }
+
+    /// Those that have no calls.
+    pub(super) fn take_empty(&self) -> Vec<u16> {
+        let mut taken = self.lock();
+        let empty: Vec<u16> = taken.left.iter().filter(|(_, left)| **left == 0).map(|(slot, _)| *slot).collect();
+        taken.left.retain(|_, left| *left > 0);
+        empty
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The subscriber.
+pub(super) struct Mirror {
+    /// Calls that have no state yet, with what they have told, and those that have one.
+    calls: HashMap<CallSid, Known>,
+    pending: Pending,
+    has_news: bool,
+}
+
+enum Known {
+    Early(Vec<u8>),
+    Kept,
+}
+
+/// What is to be written.
+#[derive(Clone, Default)]
+struct Pending {
+    calls: Arc<Mutex<HashMap<CallSid, Change>>>,
+    news: Arc<Notify>,
+}
+
+/// What has changed of a call.
+#[derive(Default)]
+struct Change {
+    /// What is there is of another life: it goes first.
+    anew: bool,
+    events: Vec<u8>,
+    state: Option<Vec<u8>>,
+    is_over: bool,
+    written: Vec<oneshot::Sender<()>>,
+}
+
+impl Pending {
+    fn lock(&self) -> MutexGuard<'_, HashMap<CallSid, Change>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Mirror {
+    fn told_of(&mut self, event: &Event, is_part_of_call: bool) {
+        let Ok(mut line) = serde_json::to_vec(event) else { return };
+        line.push(b'\n');
+        match self.calls.get_mut(&event.call) {
+            Some(Known::Kept) => {
+                self.pending.lock().entry(event.call).or_default().events.extend(line);
+                self.has_news = true;
+            }
+            Some(Known::Early(events)) => events.extend(line),
+            // A fact about a call that is over, or never was answered, is nothing to go on with.
+            None if is_part_of_call => drop(self.calls.insert(event.call, Known::Early(line))),
+            None => {}
+        }
+    }
+}
+
+impl Subscriber for Mirror {
+    fn told(&mut self, event: &Event, _: &mut CallRecord, _: bool) {
+        self.told_of(event, true);
+        if let EventKind::Completed(_) = event.kind
+            && let Some(Known::Kept) = self.calls.remove(&event.call)
+        {
+            self.pending.lock().entry(event.call).or_default().is_over = true;
+            self.has_news = true;
+        }
+    }
+
+    fn noted(&mut self, event: &Event, _: bool) {
+        self.told_of(event, false);
+    }
+
+    fn wrote_down(&mut self, call: CallSid, state: &[u8], written: &mut Option<oneshot::Sender<()>>) {
+        let Some(known) = self.calls.get_mut(&call) else { return };
+        let mut pending = self.pending.lock();
+        let change = pending.entry(call).or_default();
+        if let Known::Early(events) = known {
+            change.anew = true;
+            change.events = std::mem::take(events);
+            *known = Known::Kept;
+        }
+        change.state = Some(state.to_vec());
+        change.written.extend(written.take());
+        self.has_news = true;
+    }
+
+    fn flush(&mut self, _: bool) {
+        if std::mem::take(&mut self.has_news) {
+            self.pending.news.notify_one();
+        }
+    }
+}
+
+/// The task that writes.
+pub(super) struct Writer {
+    hot: Hot,
+    me: EdgeId,
+    slots: Slots,
+    pending: Pending,
+}
+
+pub(super) fn mirror(hot: Hot, me: EdgeId, slots: Slots) -> (Mirror, Writer) {
+    let pending = Pending::default();
+    let mirror = Mirror { calls: HashMap::new(), pending: pending.clone(), has_news: false };
+    (mirror, Writer { hot, me, slots, pending })
+}
+
+impl Writer {
+    /// Writes until the process ends, or the slots are another's: `fenced` is called then.
+    pub(super) async fn run(self, fenced: impl Fn()) {
+        let writer = Arc::new(self);
+        loop {
+            writer.pending.news.notified().await;
+            while let Some(batch) = writer.take_batch() {
+                let writes = batch.into_iter().map(|(call, change)| {
+                    let writer = Arc::clone(&writer);
+                    tokio::spawn(async move { writer.write(call, change).await })
+                });
+                let (mut is_away, mut is_fenced) = (false, false);
+                for write in writes.collect::<Vec<_>>() {
+                    match write.await {
+                        Ok(Ok(is_ours)) => is_fenced |= !is_ours,
+                        Ok(Err(())) => is_away = true,
+                        Err(_) => {}
+                    }
+                }
+                if is_fenced {
+                    return fenced();
+                }
+                if is_away {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn take_batch(&self) -> Option<Vec<(CallSid, Change)>> {
+        let mut pending = self.pending.lock();
+        let some: Vec<CallSid> = pending.keys().take(AT_ONCE).copied().collect();
+        let batch: Vec<(CallSid, Change)> =
+            some.into_iter().filter_map(|call| Some((call, pending.remove(&call)?))).collect();
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Whether the slot is ours. What could not be written is put back, before what has come meanwhile.
+    async fn write(&self, call: CallSid, mut change: Change) -> Result<bool, ()> {
+        let written = match self.ask(call, &change).await {
+            Ok(is_ours) => is_ours,
+            Err(error) => {
+                tracing::debug!(%error, call_sid = %call, "a call cannot be kept for other edges now");
+                // Whether it has arrived nobody knows: all that is there is replaced by what we have, as far as that goes.
+                let mut pending = self.pending.lock();
+                let later = pending.remove(&call).unwrap_or_default();
+                change.events.extend(later.events);
+                change.state = later.state.or(change.state);
+                change.is_over |= later.is_over;
+                change.written.extend(later.written);
+                pending.insert(call, change);
+                return Err(());
+            }
+        };
+        for asked in change.written.drain(..) {
+            // Who asked may have waited long enough.
+            let _ = asked.send(());
+        }
+        if change.is_over
+            && let Some(slot) = self.slots.over(call)
+        {
+            let _ = self.hot.ask(Command::Free { edge: self.me.clone(), slot }).await;
+        }
+        Ok(written)
+    }
+
+    async fn ask(&self, call: CallSid, change: &Change) -> Result<bool, HotError> {
+        let (edge, slot) = (self.me.clone(), self.slots.of(call));
+        let mut is_ours = true;
+        if change.anew || change.is_over {
+            let answer = self.hot.ask(Command::Drop { edge: edge.clone(), slot, call }).await?;
+            is_ours = answer == Answer::Written(true);
+        }
+        if !change.is_over {
+            let (events, state) = (change.events.clone(), change.state.clone());
+            is_ours = self.hot.ask(Command::Write { edge, slot, call, events, state }).await? == Answer::Written(true);
+        }
+        Ok(is_ours)
+    }
+}
