@@ -38,9 +38,12 @@ class Leg:
         self.talker.join(1)
 
     def end(self):
-        self.is_talking = False
-        self.talker.join(1)
         self.call.bye()
+        self.stop()
+
+    def stop(self):
+        """Falls silent; its call is over, or nobody hangs up."""
+        self.mute()
         self.media.close()
         self.phone.close()
 

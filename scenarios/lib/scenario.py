@@ -41,6 +41,7 @@ class Scenario:
         self.summary = "no summary"
         self._running = []
         self._on_failure = []
+        self._at_end = []
         self._failed = []
         self._began = time.monotonic()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -71,6 +72,10 @@ class Scenario:
     def on_failure(self, tell):
         """`tell` gives text to show when the scenario fails."""
         self._on_failure.append(tell)
+
+    def at_end(self, end):
+        """`end` is called when everything that was started has ended."""
+        self._at_end.insert(0, end)
 
     def check(self, holds, what):
         self.checks += 1
@@ -106,6 +111,8 @@ class Scenario:
                 print(tell())
         for process in list(reversed(self._running)):
             self.end(process)
+        for end in self._at_end:
+            end()
         if kind is SystemExit:
             print("interrupted")
             return False
