@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "account",
             "call",
             "clock",
+            "edges",
             "events",
             "ids",
             "provision",

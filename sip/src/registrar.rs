@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::dialog::next_hop;
-use crate::flow::{ConnectionId, Flow};
+use crate::flow::Flow;
 use crate::msg::{Address, HeaderName, Message, unfold};
 
 /// What a contact may ask for, in seconds.
@@ -171,12 +171,32 @@ impl<K: std::hash::Hash + Eq> Registrar<K> {
         });
     }
 
-    /// A connection closed: contacts that only it could reach are gone.
-    pub fn connection_closed(&mut self, connection: ConnectionId) {
-        self.bindings.retain(|_, bindings| {
-            bindings.retain(|binding| binding.next_hop().connection != Some(connection));
-            !bindings.is_empty()
+    /// A connection closed: contacts that only it could reach are gone. `flow` is one of it.
+    pub fn connection_closed(&mut self, flow: Flow) {
+        self.retain(|binding| {
+            let hop = binding.next_hop();
+            hop.connection.is_none() || (hop.local, hop.connection) != (flow.local, flow.connection)
         });
+    }
+
+    /// Takes up what another registrar of the same addresses has taken: these contacts in the place of those that they are the
+    /// newer form of, and none of those that are gone.
+    pub fn merge(&mut self, aor: K, put: Vec<Binding>, gone: &[String]) {
+        let mut bindings = self.bindings.remove(&aor).unwrap_or_default();
+        bindings.retain(|binding| !gone.contains(&binding.contact));
+        for new in put {
+            let is_outdated =
+                |old: &Binding| old.contact == new.contact && old.call_id == new.call_id && old.cseq > new.cseq;
+            if bindings.iter().any(is_outdated) {
+                continue;
+            }
+            bindings
+                .retain(|old| old.contact != new.contact && (old.instance.is_none() || old.instance != new.instance));
+            bindings.push(new);
+        }
+        if !bindings.is_empty() {
+            self.bindings.insert(aor, bindings);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-use super::View;
+use super::{View, neighbours};
 use super::{error, is_operator};
 use crate::ids::CallSid;
 
@@ -25,6 +25,7 @@ pub(super) async fn list(State(view): State<View>, Query(query): Query<ListQuery
     }
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
     let mut calls = view.live.find(|_| true);
+    calls.extend(neighbours::calls_elsewhere(&view, None).await);
     calls.sort_by_key(|record| std::cmp::Reverse(record.started_ms));
     match view.store.calls(None, limit).await {
         Ok(past) => calls.extend(past),

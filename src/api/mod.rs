@@ -4,6 +4,7 @@ mod calls;
 mod compatibility;
 mod demo;
 mod health;
+pub mod neighbours;
 mod rest;
 mod workers;
 
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
@@ -19,6 +21,7 @@ use tokio::net::TcpListener;
 pub use rest::{Param, Route};
 
 use crate::account::Directory;
+use crate::edges::Edges;
 use crate::events::{Live, LiveConferences, LiveMessages, LiveQueues, LiveRecordings, Publisher};
 use crate::ids::CallSid;
 use crate::provision::Provisioning;
@@ -40,6 +43,8 @@ pub struct View {
     pub archive: Archive,
     /// What happens here is told through it.
     pub publisher: Publisher,
+    /// The other edges, where this one is one of several.
+    pub edges: Option<Edges>,
     /// Where customers reach this API, without a slash at the end.
     pub public_url: String,
     pub directory: Arc<ArcSwap<Directory>>,
@@ -77,6 +82,7 @@ pub fn router(view: View) -> Router {
         .route("/dialtone/v1/Workers", get(workers::list))
         .route("/dialtone/v1/Workers/{id}", post(workers::change))
         .merge(rest::router(&view))
+        .layer(from_fn_with_state(view.clone(), neighbours::hand_on))
         .merge(demo)
         .with_state(view)
 }

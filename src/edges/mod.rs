@@ -24,10 +24,9 @@ use quinn::Connection;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::hot::EdgeId;
-
+pub use crate::hot::EdgeId;
 pub use membership::{Adoption, Household, JoinError, Joined, Member, join, run};
-pub use proto::Frame;
+pub use proto::{Frame, kind};
 
 /// What an edge lets the others know of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -48,6 +48,22 @@ pub struct Packet {
     bytes: Bytes,
 }
 
+/// What a letter or a question is about: those who read it agree on what stands in it.
+pub mod kind {
+    /// A letter: a user's bindings have changed (JSON, `hot::Delta`).
+    pub const BINDINGS: u32 = 1;
+    /// A letter: what customers make has changed in the database.
+    pub const RESOURCES: u32 = 2;
+    /// A letter: what rooms and calls of two edges tell each other.
+    pub const ROOM: u32 = 3;
+    /// A question: whether something runs there, by its sid; anything at all says that it does.
+    pub const RUNS: u32 = 16;
+    /// A question: an HTTP request, answered by its response.
+    pub const HTTP: u32 = 17;
+    /// A question: the calls of an account that run there (JSON).
+    pub const CALLS: u32 = 18;
+}
+
 /// What those who have agreed on its kind know how to read; also a question.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Letter {

@@ -102,6 +102,11 @@ impl<K: Copy + Eq + Hash, T: Clone> Shelf<K, T> {
         found.map(|kept| kept.thing.clone()).collect()
     }
 
+    /// Whether there is one of that name, whoever's it is, and it is like that.
+    pub fn any(&self, sid: K, like: impl Fn(&T) -> bool) -> bool {
+        self.all().get(&sid).is_some_and(|kept| like(&kept.thing))
+    }
+
     /// As it stands now.
     pub fn put(&self, account: AccountSid, sid: K, thing: T) {
         self.all().insert(sid, Kept { account, thing });

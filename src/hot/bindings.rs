@@ -1,14 +1,17 @@
-//! SIP bindings, in memory: every shard sees the same.
+//! SIP bindings, in memory: every shard sees the same. Where edges share them, each has all of them, and tells the others what
+//! changes.
 //!
 //! The lock is held for a look-up in a map and never across anything that waits.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use dialtone_sip::flow::{ConnectionId, Flow, Transport};
+use dialtone_sip::flow::{Flow, Transport};
 use dialtone_sip::msg::Message;
 use dialtone_sip::registrar::{Binding, Change, Refusal, Registrar};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use crate::account::Aor;
 
@@ -17,20 +20,71 @@ use crate::account::Aor;
 pub struct Bindings {
     registrar: Mutex<Registrar<Aor>>,
     has_changed: AtomicBool,
+    shared: Option<Shared>,
+}
+
+/// What has changed here, for the other edges.
+#[derive(Default)]
+struct Shared {
+    deltas: Mutex<Vec<Delta>>,
+    news: Notify,
+}
+
+/// What a REGISTER has changed of a user's bindings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Delta {
+    pub aor: Aor,
+    pub put: Vec<Binding>,
+    /// Contacts.
+    pub gone: Vec<String>,
 }
 
 impl Bindings {
+    /// `shared`: other edges want to know of each change.
+    pub fn new(shared: bool) -> Bindings {
+        Bindings { shared: shared.then(Shared::default), ..Bindings::default() }
+    }
+
     pub fn register(&self, aor: Aor, request: &Message, flow: Flow, wall_ms: u64) -> Result<Change, Refusal> {
         self.has_changed.store(true, Ordering::Relaxed);
-        self.lock().register(aor, request, flow, wall_ms)
+        let Some(shared) = &self.shared else { return self.lock().register(aor, request, flow, wall_ms) };
+        let mut registrar = self.lock();
+        let before = registrar.bindings(&aor, wall_ms);
+        let change = registrar.register(aor.clone(), request, flow, wall_ms)?;
+        let after = registrar.bindings(&aor, wall_ms);
+        let has_gone = |old: &&Binding| !after.iter().any(|new| new.contact == old.contact);
+        let gone = before.iter().filter(has_gone).map(|old| old.contact.clone()).collect();
+        let put = after.into_iter().filter(|new| !before.contains(new)).collect();
+        shared.deltas.lock().unwrap_or_else(PoisonError::into_inner).push(Delta { aor, put, gone });
+        shared.news.notify_one();
+        Ok(change)
+    }
+
+    /// Waits until something has changed here that other edges are to know; `None` where nobody is.
+    pub async fn deltas(&self) -> Option<Vec<Delta>> {
+        let shared = self.shared.as_ref()?;
+        loop {
+            let deltas = std::mem::take(&mut *shared.deltas.lock().unwrap_or_else(PoisonError::into_inner));
+            if !deltas.is_empty() {
+                return Some(deltas);
+            }
+            shared.news.notified().await;
+        }
+    }
+
+    /// Takes what has changed at another edge.
+    pub fn merge(&self, delta: Delta) {
+        self.has_changed.store(true, Ordering::Relaxed);
+        self.lock().merge(delta.aor, delta.put, &delta.gone);
     }
 
     pub fn of(&self, aor: &Aor, wall_ms: u64) -> Vec<Binding> {
         self.lock().bindings(aor, wall_ms)
     }
 
-    pub fn connection_closed(&self, connection: ConnectionId) {
-        self.lock().connection_closed(connection);
+    /// `flow` is one of the connection.
+    pub fn connection_closed(&self, flow: Flow) {
+        self.lock().connection_closed(flow);
     }
 
     pub fn sweep(&self, wall_ms: u64) {
@@ -59,9 +113,10 @@ impl Bindings {
             if !theirs.contains(&(flow.transport, flow.local)) {
                 return true;
             }
-            let like = ours
-                .iter()
-                .find(|(transport, local)| *transport == flow.transport && local.is_ipv4() == flow.local.is_ipv4());
+            let is_like = |(transport, local): &&(Transport, SocketAddr)| {
+                *transport == flow.transport && local.is_ipv4() == flow.local.is_ipv4()
+            };
+            let like = ours.iter().find(is_like);
             if let Some((_, local)) = like {
                 flow.local = *local;
             }
@@ -75,6 +130,6 @@ impl Bindings {
     }
 
     fn lock(&self) -> MutexGuard<'_, Registrar<Aor>> {
-        self.registrar.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.registrar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

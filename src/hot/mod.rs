@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::CallSid;
 
-pub use bindings::Bindings;
+pub use bindings::{Bindings, Delta};
 pub use memory::Memory;
 pub use redis::Redis;
 

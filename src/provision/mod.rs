@@ -8,9 +8,10 @@ mod queues;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::account::Directory;
 use crate::shard::{Mail, MailBox};
@@ -26,9 +27,15 @@ pub struct Provisioning {
     directory: Arc<ArcSwap<Directory>>,
     mail: MailBox,
     realm: String,
+    /// Told after each write, for those who read the same rows.
+    wrote: Box<dyn Fn() + Send + Sync>,
+    /// Others have written.
+    stale: Notify,
     /// One write at a time: the directory must not go back to what was before another write.
     known: Mutex<Known>,
 }
+
+const AGAIN: Duration = Duration::from_secs(1);
 
 type Key = (Kind, String, String);
 
@@ -38,16 +45,18 @@ struct Known {
 }
 
 impl Provisioning {
-    /// Reads the rows, and makes the directory that the server starts with. `realm` is that of the digest challenge.
+    /// Reads the rows, and makes the directory that the server starts with. `realm` is that of the digest challenge; `wrote` is
+    /// called after each write.
     pub async fn start(
         store: Store,
         configured: Directory,
         mail: MailBox,
         realm: String,
+        wrote: Box<dyn Fn() + Send + Sync>,
     ) -> Result<Provisioning, StoreError> {
         let known = Known { configured, rows: by_key(store.all_resources().await?) };
         let directory = Arc::new(ArcSwap::from_pointee(known.directory(&realm)));
-        Ok(Provisioning { store, directory, mail, realm, known: Mutex::new(known) })
+        Ok(Provisioning { store, directory, mail, realm, wrote, stale: Notify::new(), known: Mutex::new(known) })
     }
 
     pub fn directory(&self) -> &Arc<ArcSwap<Directory>> {
@@ -74,6 +83,31 @@ impl Provisioning {
         read
     }
 
+    /// Another server has written rows: they are read again, by and by.
+    pub fn others_wrote(&self) {
+        self.stale.notify_one();
+    }
+
+    /// Reads the rows again whenever others have written, until the process ends.
+    pub async fn follow_others(&self) {
+        loop {
+            self.stale.notified().await;
+            let mut known = self.known.lock().await;
+            match self.store.all_resources().await {
+                Ok(rows) => {
+                    known.rows = by_key(rows);
+                    self.publish(&known).await;
+                }
+                Err(error) => {
+                    drop(known);
+                    tracing::error!(%error, "what another edge has written cannot be read now: it is tried again");
+                    tokio::time::sleep(AGAIN).await;
+                    self.stale.notify_one();
+                }
+            }
+        }
+    }
+
     /// Every row of a kind, of all accounts.
     pub async fn rows(&self, kind: Kind) -> Vec<Resource> {
         let known = self.known.lock().await;
@@ -85,6 +119,7 @@ impl Provisioning {
         self.store.create(&row).await?;
         known.rows.insert(key(&row), ReadRow::new(row));
         self.publish(&known).await;
+        (self.wrote)();
         Ok(())
     }
 
@@ -96,6 +131,7 @@ impl Provisioning {
         }
         known.rows.insert(key(&row), ReadRow::new(row));
         self.publish(&known).await;
+        (self.wrote)();
         Ok(true)
     }
 
@@ -106,6 +142,7 @@ impl Provisioning {
         }
         known.rows.remove(&(kind, parent.to_owned(), sid.to_owned()));
         self.publish(&known).await;
+        (self.wrote)();
         Ok(true)
     }
 
@@ -117,6 +154,7 @@ impl Provisioning {
         }
         known.rows.retain(|_, ReadRow { row, .. }| row.account != account || (row.sid != sid && row.parent != sid));
         self.publish(&known).await;
+        (self.wrote)();
         Ok(true)
     }
 

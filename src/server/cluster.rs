@@ -12,13 +12,15 @@ use tokio::sync::mpsc;
 
 use super::mirror::Slots;
 use super::restore::{self, Restored};
-use super::{Join, StartError, machine_name};
+use super::{Join, StartError, machine_name, registrations};
+use crate::api::{self, View};
 use crate::clock;
 use crate::cluster::{Admission, Authority, ClusterError, Identity, Role, Through, join_cluster};
 use crate::config::Config;
-use crate::edges::{self, About, Adoption, Edges, Household, Inbound, Joined, Member};
+use crate::edges::{self, About, Adoption, Edges, Household, Inbound, Joined, Member, kind};
 use crate::events::{Event, Live, Publisher, States, end_of_lost_call};
-use crate::hot::{Bindings, Command, EdgeId, Hot, KeptCall, Redis};
+use crate::hot::{Bindings, Command, Delta, EdgeId, Hot, KeptCall, Redis};
+use crate::provision::Provisioning;
 use crate::shard::{Checkpoint, Mail, MailBox};
 use crate::store::Store;
 use crate::workers::Placement;
@@ -129,9 +131,15 @@ impl Shared {
     }
 
     /// Lives among the others from now on.
-    pub(super) fn start(self, about: About, household: Home, dialled: mpsc::Receiver<(String, quinn::Connection)>) {
+    pub(super) fn start(
+        self,
+        about: About,
+        household: Home,
+        neighbours: Neighbours,
+        dialled: mpsc::Receiver<(String, quinn::Connection)>,
+    ) {
         let Shared { hot, edges, slots, inbound, identity, .. } = self;
-        tokio::spawn(hear(inbound, household.mail.clone()));
+        tokio::spawn(neighbours.hear(inbound));
         let member = Member { id: edges.me().clone(), hot, identity };
         tokio::spawn(edges::run(member, edges, about, move || slots.all(), household, dialled));
     }
@@ -141,20 +149,54 @@ impl Shared {
     }
 }
 
-/// Carries what other edges say to the shard.
-async fn hear(mut inbound: mpsc::Receiver<Inbound>, mail: MailBox) {
-    while let Some(inbound) = inbound.recv().await {
-        let letter = match inbound {
-            Inbound::Received { flow, bytes } => match Message::parse(bytes) {
-                Ok(message) => Mail::Received(flow, message),
-                Err(_) => continue,
-            },
-            Inbound::Transmit(transmit) => Mail::Transmit(transmit),
-            Inbound::Letter { .. } | Inbound::Ask(_) | Inbound::Linked(_) => continue,
-        };
-        if mail.send(letter).await.is_err() {
-            return;
+/// What other edges say, and who is concerned.
+pub(super) struct Neighbours {
+    pub(super) mail: MailBox,
+    pub(super) bindings: Arc<Bindings>,
+    pub(super) hot: Hot,
+    pub(super) provisioning: Arc<Provisioning>,
+    pub(super) view: View,
+    pub(super) router: axum::Router,
+}
+
+impl Neighbours {
+    async fn hear(self, mut inbound: mpsc::Receiver<Inbound>) {
+        while let Some(inbound) = inbound.recv().await {
+            match inbound {
+                Inbound::Received { flow, bytes } => {
+                    if let Ok(message) = Message::parse(bytes) {
+                        self.post(Mail::Received(flow, message)).await;
+                    }
+                }
+                Inbound::Transmit(transmit) => self.post(Mail::Transmit(transmit)).await,
+                Inbound::Letter { kind: kind::BINDINGS, body, .. } => {
+                    if let Ok(delta) = serde_json::from_slice::<Delta>(&body) {
+                        self.bindings.merge(delta);
+                    }
+                }
+                Inbound::Letter { kind: kind::RESOURCES, .. } => self.provisioning.others_wrote(),
+                Inbound::Letter { kind, .. } => tracing::debug!(kind, "another edge's letter is not understood"),
+                // What was said while there was no link is read where all of it is.
+                Inbound::Linked(_) => {
+                    let (bindings, hot) = (self.bindings.clone(), self.hot.clone());
+                    tokio::spawn(async move { registrations::read_shared(&bindings, &hot).await });
+                    self.provisioning.others_wrote();
+                }
+                Inbound::Ask(ask) => {
+                    let (view, router) = (self.view.clone(), self.router.clone());
+                    tokio::spawn(async move {
+                        if let Some(answer) = api::neighbours::answer(&view, router, ask.kind, &ask.body).await {
+                            ask.answer(answer).await;
+                        }
+                    });
+                }
+            }
         }
+    }
+
+    async fn post(&self, letter: Mail) {
+        // The shard ends with the process.
+        let _ = self.mail.send(letter).await;
     }
 }
 

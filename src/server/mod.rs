@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, Cli
 use crate::clock;
 use crate::cluster::ClusterError;
 use crate::config::{Config, ConfigError, Latching};
-use crate::edges::About;
+use crate::edges::{About, Edges, kind};
 use crate::events::{Outbox, Shelves, Subscriber};
 use crate::hot::Bindings;
 use crate::ids::CallSid;
@@ -47,7 +47,7 @@ use crate::telemetry::{self, CallLog, CallMetrics, LogLevel};
 use crate::workers::{Listening, Roster, Workers};
 
 pub use cluster::Seat;
-use cluster::{Home, Papers, Shared};
+use cluster::{Home, Neighbours, Papers, Shared};
 pub use worker_process::{Join, machine_name, run as run_worker};
 
 /// Calls at once on one edge; RTP ports are the other bound.
@@ -153,7 +153,14 @@ impl Server {
 
         let (mail, letters) = mail_box();
         let realm = config.sip.realm.clone();
-        let provisioning = Provisioning::start(store.clone(), config.directory.clone(), mail.clone(), realm);
+        let others: Arc<OnceLock<Edges>> = Arc::default();
+        let told = others.clone();
+        let wrote = Box::new(move || {
+            if let Some(edges) = told.get() {
+                edges.letter_to_all(kind::RESOURCES, &bytes::Bytes::new());
+            }
+        });
+        let provisioning = Provisioning::start(store.clone(), config.directory.clone(), mail.clone(), realm, wrote);
         let provisioning = Arc::new(provisioning.await.map_err(StartError::Store)?);
         let directory = provisioning.directory().clone();
         let (subscriber, writer) = store::subscriber();
@@ -173,6 +180,9 @@ impl Server {
             Some(papers) => Shared::join(&config, &node, wall_ms, papers.identity.clone()).await?,
             None => None,
         };
+        if let Some(shared) = &shared {
+            let _ = others.set(shared.edges.clone());
+        }
         let mut subscribers: Vec<Box<dyn Subscriber>> = vec![
             Box::new(shelves.clone()),
             Box::new(subscriber),
@@ -235,7 +245,7 @@ impl Server {
             edges: shared.as_ref().map(|shared| shared.edges.clone()),
             life: keeper::life(),
         };
-        let bindings = Arc::new(Bindings::default());
+        let bindings = Arc::new(Bindings::new(shared.is_some()));
         registrations::restore(&bindings, &config.store.folder);
         let settings = core::Settings {
             stack: stack::Config {
@@ -260,6 +270,32 @@ impl Server {
         let (shard, listening, roster) =
             start_shard(&config, plan, settings, letters, mail.clone(), outside, listeners).await?;
 
+        let draining = Arc::new(AtomicBool::new(false));
+        let view = api::View {
+            store: store.clone(),
+            live: outbox.live(),
+            recordings: shelves.recordings.clone(),
+            conferences: shelves.conferences.clone(),
+            messages: shelves.messages.clone(),
+            queues: shelves.queues.clone(),
+            archive: archive.clone(),
+            publisher: outbox.publisher(),
+            edges: shared.as_ref().map(|shared| shared.edges.clone()),
+            public_url: config.http.public_url.clone(),
+            directory: directory.clone(),
+            provisioning: provisioning.clone(),
+            last_order: Arc::new(Mutex::new(CallSid::new(0))),
+            mail: mail.clone(),
+            workers: roster.clone(),
+            operator_token: config.http.operator_token.clone(),
+            is_named: config.http.is_named,
+            draining: draining.clone(),
+            metrics: metrics.clone(),
+            demo,
+        };
+        let http_address =
+            http.local_addr().map_err(|error| StartError::Listen { what: config.http.listen.to_string(), error })?;
+        let router = api::router(view.clone());
         if let (Some(shared), Some(cluster)) = (shared, &config.cluster) {
             if let Some(writer) = kept {
                 tokio::spawn(writer.run(cluster::fenced));
@@ -279,38 +315,25 @@ impl Server {
                 own: own.clone(),
             };
             restored.extend(home.take_up_unknown(unknown, &store, &outbox.live()).await?);
-            shared.start(own, home, dialled);
+            registrations::read_shared(&bindings, &shared.hot).await;
+            let following = provisioning.clone();
+            tokio::spawn(async move { following.follow_others().await });
+            tokio::spawn(registrations::share(bindings.clone(), shared.hot.clone(), shared.edges.clone()));
+            let neighbours = Neighbours {
+                mail: mail.clone(),
+                bindings: bindings.clone(),
+                hot: shared.hot.clone(),
+                provisioning: provisioning.clone(),
+                view: view.clone(),
+                router: router.clone(),
+            };
+            shared.start(own, home, neighbours, dialled);
         }
         // The queue has room: nobody else has its end yet.
         if !restored.is_empty() {
             let _ = mail.try_send(Mail::Restore(restored));
         }
         let _ = mail.try_send(Mail::Resume(left));
-        let draining = Arc::new(AtomicBool::new(false));
-        let view = api::View {
-            store: store.clone(),
-            live: outbox.live(),
-            recordings: shelves.recordings.clone(),
-            conferences: shelves.conferences.clone(),
-            messages: shelves.messages.clone(),
-            queues: shelves.queues.clone(),
-            archive: archive.clone(),
-            publisher: outbox.publisher(),
-            public_url: config.http.public_url.clone(),
-            directory: directory.clone(),
-            provisioning: provisioning.clone(),
-            last_order: Arc::new(Mutex::new(CallSid::new(0))),
-            mail: mail.clone(),
-            workers: roster.clone(),
-            operator_token: config.http.operator_token.clone(),
-            is_named: config.http.is_named,
-            draining: draining.clone(),
-            metrics: metrics.clone(),
-            demo,
-        };
-        let http_address =
-            http.local_addr().map_err(|error| StartError::Listen { what: config.http.listen.to_string(), error })?;
-        let router = api::router(view.clone());
         if let Some((listener, authority)) = sdk_proxy {
             let tunnels = config.http.sdk_proxy_tunnels;
             tokio::spawn(proxy::serve(listener, proxy::Settings { authority, router: router.clone(), tunnels }));

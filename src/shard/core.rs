@@ -283,13 +283,13 @@ impl Core {
         let closed: Option<ConnectionId> = flow.connection;
         self.stack.handle_flow_failed(
             |of| {
-                of.connection == closed
+                (closed.is_some() && of.connection == closed && of.local == flow.local)
                     || (of.connection.is_none() && of.remote == flow.remote && of.transport == flow.transport)
             },
             now.mono,
         );
-        if let Some(connection) = closed {
-            self.settings.bindings.connection_closed(connection);
+        if closed.is_some() {
+            self.settings.bindings.connection_closed(flow);
         }
         self.work(now);
     }

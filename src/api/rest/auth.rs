@@ -89,7 +89,7 @@ impl FromRequestParts<View> for Acting {
     }
 }
 
-fn authenticate(headers: &HeaderMap, directory: &Directory) -> Result<Authenticated, Fault> {
+pub(super) fn authenticate(headers: &HeaderMap, directory: &Directory) -> Result<Authenticated, Fault> {
     let (sid, secret) = basic(headers).ok_or_else(Fault::unauthenticated)?;
     if sid.starts_with("SK") {
         let key = directory.key(&sid).filter(|key| key.secret_hash.matches(&secret));

@@ -17,7 +17,7 @@ use super::page::Page;
 use super::recordings;
 use super::resources;
 use crate::account::Account;
-use crate::api::View;
+use crate::api::{View, neighbours};
 use crate::call::route::{self, Reach};
 use crate::call::{Placing, Update};
 use crate::clock::wall_ms;
@@ -273,9 +273,11 @@ pub(super) async fn remove(
 pub(super) async fn live(
     view: &View,
     account: &Account,
-    wanted: impl Fn(&CallRecord) -> bool,
+    wanted: impl Fn(&CallRecord) -> bool + Copy,
 ) -> Result<Vec<CallRecord>, Fault> {
-    without_deleted(view, account, view.live.find(|record| record.account == account.sid && wanted(record))).await
+    let mut live = view.live.find(|record| record.account == account.sid && wanted(record));
+    live.extend(neighbours::calls_elsewhere(view, Some(account.sid)).await.into_iter().filter(wanted));
+    without_deleted(view, account, live).await
 }
 
 /// After a restart the journal tells some calls again: not those that were deleted.

@@ -34,7 +34,7 @@ use std::any::Any;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{Method, Uri, header};
+use axum::http::{HeaderMap, Method, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 
@@ -58,6 +58,11 @@ pub(super) fn router(view: &View) -> Router<View> {
         .layer(limit)
         .layer(from_fn(only_by_its_own_name))
         .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+}
+
+/// Whether the headers have credentials of an account.
+pub(super) fn is_authentic(view: &View, headers: &HeaderMap) -> bool {
+    auth::authenticate(headers, &view.directory.load()).is_ok()
 }
 
 /// A fault of ours is told as one, and its request is the only one that it breaks.
