@@ -87,6 +87,8 @@ pub enum CallInput {
     Update(Update),
     /// Its edge has started anew: the peer is asked whether it is there still, and what was lost with the edge is asked for again.
     Restored,
+    /// The edge that has the conference or the queue is gone, and with it what was there.
+    RoomLost,
     /// The server ends now.
     Shutdown,
     Deadline,

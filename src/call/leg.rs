@@ -286,11 +286,16 @@ impl Call {
         }
     }
 
-    /// The edge has started anew.
-    pub(super) fn restored(&mut self, now: Now, effects: &mut Vec<Effect>) {
-        // The rooms are gone with the edge, and so are links to them.
+    /// The room is gone, and with it the link to it.
+    pub(super) fn room_lost(&mut self, now: Now, effects: &mut Vec<Effect>) {
         self.part(effects);
         self.run(VerbInput::Restored, now, effects);
+    }
+
+    /// The edge has started anew.
+    pub(super) fn restored(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        // The rooms are gone with the edge.
+        self.room_lost(now, effects);
         if self.leg.is_answered() && self.opening.link.is_none() && self.leg.media == MediaState::Active {
             self.negotiate(SdpStep::MakeOffer, Bytes::new(), Step::Refresh, now, effects);
         }

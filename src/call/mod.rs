@@ -309,6 +309,7 @@ impl Call {
             CallInput::Notice(notice) => self.publish(EventKind::Noticed(notice), effects),
             CallInput::Update(update) => self.update(update, now, effects),
             CallInput::Restored => self.restored(now, effects),
+            CallInput::RoomLost => self.room_lost(now, effects),
             CallInput::Shutdown => self.shut_down(now, effects),
             CallInput::Deadline => self.deadline(now, effects),
         }

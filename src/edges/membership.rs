@@ -122,6 +122,9 @@ pub trait Household: Send {
     /// All edges are these from now on, this one among them.
     fn all(&mut self, all: &[(EdgeId, About)]);
 
+    /// That edge is dead.
+    fn gone(&mut self, edge: &EdgeId);
+
     /// Others have this edge's slots by now: what runs here is not its any more.
     fn fenced(&mut self);
 }
@@ -142,6 +145,8 @@ pub async fn run(
     let mut abouts: HashMap<EdgeId, About> = HashMap::new();
     let mut all: Vec<(EdgeId, About)> = Vec::new();
     let mut dialling = HashMap::new();
+    // Those that do not beat any more.
+    let mut gone: Vec<EdgeId> = Vec::new();
     let mut is_away = false;
     loop {
         tokio::select! {
@@ -181,10 +186,20 @@ pub async fn run(
         let now: Vec<(EdgeId, About)> = now.collect();
         if now != all {
             household.all(&now);
+            let has_gone = |(edge, _): &&(EdgeId, About)| !now.iter().any(|(lives, _)| lives == edge);
+            gone.extend(all.iter().filter(has_gone).map(|(edge, _)| edge.clone()));
             all = now;
         }
         dial_others(&member, &edges, &all, &mut dialling);
         let linked = edges.linked();
+        gone.retain(|edge| {
+            // Who is cut off from the store alone lives all the same.
+            let is_dead = !alive.lives(edge) && !linked.contains(edge);
+            if is_dead {
+                household.gone(edge);
+            }
+            !is_dead && !alive.lives(edge)
+        });
         let is_dead = |owner: &EdgeId| *owner != me && !alive.lives(owner) && !linked.contains(owner);
         for (slot, owner) in alive.slots.iter().filter(|(_, owner)| is_dead(owner)) {
             match adopt(&member.hot, &me, *slot, owner.clone(), abouts.get(owner).cloned()).await {

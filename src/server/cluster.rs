@@ -8,6 +8,7 @@ use std::sync::Arc;
 use dialtone_media::proto::link;
 use dialtone_media::worker::link::endpoint;
 use dialtone_sip::msg::Message;
+use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::mirror::Slots;
@@ -19,9 +20,9 @@ use crate::cluster::{Admission, Authority, ClusterError, Identity, Role, Through
 use crate::config::Config;
 use crate::edges::{self, About, Adoption, Edges, Household, Inbound, Joined, Member, kind};
 use crate::events::{Event, Live, Publisher, States, end_of_lost_call};
-use crate::hot::{Bindings, Command, Delta, EdgeId, Hot, KeptCall, Redis};
+use crate::hot::{Answer, Bindings, Command, Delta, EdgeId, Hot, KeptCall, Redis};
 use crate::provision::Provisioning;
-use crate::shard::{Checkpoint, Mail, MailBox};
+use crate::shard::{Checkpoint, Letter, Mail, MailBox, RoomQuestion};
 use crate::store::Store;
 use crate::workers::Placement;
 
@@ -174,10 +175,15 @@ impl Neighbours {
                         self.bindings.merge(delta);
                     }
                 }
+                Inbound::Letter { kind: kind::ROOM, from, body } => match serde_json::from_slice::<Letter>(&body) {
+                    Ok(letter) => self.post(Mail::Letter(from, Box::new(letter))).await,
+                    Err(error) => tracing::warn!(%error, edge = %from, "another edge's letter cannot be read"),
+                },
                 Inbound::Letter { kind: kind::RESOURCES, .. } => self.provisioning.others_wrote(),
                 Inbound::Letter { kind, .. } => tracing::debug!(kind, "another edge's letter is not understood"),
                 // What was said while there was no link is read where all of it is.
-                Inbound::Linked(_) => {
+                Inbound::Linked(edge) => {
+                    self.post(Mail::EdgeLinked(edge)).await;
                     let (bindings, hot) = (self.bindings.clone(), self.hot.clone());
                     tokio::spawn(async move { registrations::read_shared(&bindings, &hot).await });
                     self.provisioning.others_wrote();
@@ -198,6 +204,42 @@ impl Neighbours {
         // The shard ends with the process.
         let _ = self.mail.send(letter).await;
     }
+}
+
+/// Finds rooms: whoever claims a name first has it.
+pub(super) async fn find_rooms(hot: Hot, edges: Edges, mail: MailBox, mut asked: mpsc::Receiver<RoomQuestion>) {
+    let me = edges.me().clone();
+    while let Some(question) = asked.recv().await {
+        match question {
+            RoomQuestion::Where(wish) => {
+                let claim = Command::Claim { edge: me.clone(), name: wish.room(), value: String::new() };
+                let owner = match hot.ask(claim).await {
+                    Ok(Answer::Claimed { edge, .. }) => edge,
+                    // Every edge comes to the same, as long as they know of each other.
+                    _ => edges
+                        .linked()
+                        .into_iter()
+                        .chain([me.clone()])
+                        .max_by_key(|edge| rank(&wish.room(), edge))
+                        .unwrap_or(me.clone()),
+                };
+                let owner = Some(owner).filter(|owner| *owner != me);
+                if mail.send(Mail::RoomFound(wish, owner)).await.is_err() {
+                    return;
+                }
+            }
+            RoomQuestion::GivenUp(room) => {
+                let command = Command::Unclaim { edge: me.clone(), name: room, value: String::new() };
+                // What is not given back is this edge's still, which makes the room anew when it is wanted.
+                let _ = hot.ask(command).await;
+            }
+        }
+    }
+}
+
+/// Where a room is while the store is away (rendezvous hashing).
+fn rank(room: &str, edge: &EdgeId) -> [u8; 32] {
+    Sha256::new_with_prefix(format!("{room} {edge}")).finalize().into()
 }
 
 /// Where calls of dead edges go on.
@@ -269,6 +311,11 @@ impl Household for Home {
             |(id, about): &(EdgeId, About)| link::Edge { node: id.node.clone(), address: about.cluster.to_string() };
         let (mail, edges) = (self.mail.clone(), link::Edges { edges: all.iter().map(edge).collect() });
         tokio::spawn(async move { mail.send(Mail::Edges(edges)).await });
+    }
+
+    fn gone(&mut self, edge: &EdgeId) {
+        let (mail, edge) = (self.mail.clone(), edge.clone());
+        tokio::spawn(async move { mail.send(Mail::EdgeGone(edge)).await });
     }
 
     fn fenced(&mut self) {

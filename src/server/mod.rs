@@ -58,6 +58,8 @@ const CLIP_BYTES: usize = 256 << 20;
 const WIND_UP: Duration = Duration::from_secs(10);
 /// How long the workers of this machine may take to be there.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Calls that wait to know where a room is; one more is told that it has none, and asks again.
+const ROOM_QUESTIONS: usize = 16_384;
 /// Other edges that link at once.
 const DIALLING: usize = 64;
 /// A token for the workers of this machine is never written down, and holds as long as their keeper lives.
@@ -234,6 +236,7 @@ impl Server {
             None => None,
         };
         let clips = Arc::new(Clips::new(CLIP_BYTES));
+        let (rooms, room_questions) = tokio::sync::mpsc::channel(ROOM_QUESTIONS);
         let outside = Outside {
             runtime: runtime.clone(),
             audio: AudioCache::new(client.clone(), clips.clone(), AudioLimits::default()),
@@ -243,6 +246,7 @@ impl Server {
             names: Names::new(config.sip.name_servers.clone()),
             publisher: outbox.publisher(),
             edges: shared.as_ref().map(|shared| shared.edges.clone()),
+            rooms: shared.as_ref().map(|_| rooms),
             life: keeper::life(),
         };
         let bindings = Arc::new(Bindings::new(shared.is_some()));
@@ -262,6 +266,7 @@ impl Server {
             max_calls: MAX_CALLS,
             node: node.clone(),
             emergency_numbers: config.sip.emergency_numbers.clone(),
+            me: shared.as_ref().map(|shared| shared.edges.me().clone()),
             contact: config.cluster.as_ref().and_then(|cluster| cluster.contact.clone()),
             writes_down: !is_alone,
         };
@@ -316,6 +321,8 @@ impl Server {
             };
             restored.extend(home.take_up_unknown(unknown, &store, &outbox.live()).await?);
             registrations::read_shared(&bindings, &shared.hot).await;
+            let (hot, edges) = (shared.hot.clone(), shared.edges.clone());
+            tokio::spawn(cluster::find_rooms(hot, edges, mail.clone(), room_questions));
             let following = provisioning.clone();
             tokio::spawn(async move { following.follow_others().await });
             tokio::spawn(registrations::share(bindings.clone(), shared.hot.clone(), shared.edges.clone()));

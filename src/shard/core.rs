@@ -19,6 +19,7 @@ use dialtone_sip::tokens::{TokenMap, Tokens};
 
 use super::gate::Gate;
 use super::messages::Sending;
+use super::neighbours::{Letter, Neighbours, Wish};
 use super::orders::Queued;
 use super::outbound::Resolving;
 use super::queues::Queues;
@@ -28,6 +29,7 @@ use crate::account::Directory;
 use crate::app::Guard;
 use crate::call::route;
 use crate::call::{AttemptId, Call, CallInput, ConferenceInput, FetchOutcome, Now, SipEvent};
+use crate::edges::EdgeId;
 use crate::events::{CallStatus, Completed, EndedBy, Event, EventKind, Media};
 use crate::hot::Bindings;
 use crate::ids::{CallSid, EventSid};
@@ -52,6 +54,8 @@ pub struct Settings {
     pub node: String,
     /// Whoever is called so does not wait for a turn.
     pub emergency_numbers: Vec<String>,
+    /// This edge among others that it shares rooms with, if there are any.
+    pub me: Option<EdgeId>,
     /// The host that is written into Contact instead of the listener's address.
     pub contact: Option<String>,
     /// Whether answered calls are written down, so that they go on when the edge starts anew: where their media does.
@@ -97,6 +101,21 @@ pub enum Output {
     Publish(Event),
     /// An answered call as it is to be taken up by an edge that starts anew, behind what it has published.
     WriteDown(Box<super::Checkpoint>),
+    /// Answered by [`Core::handle_room_found`].
+    FindRoom(Box<Wish>),
+    /// A room that was here is no more.
+    GiveUpRoom(String),
+    /// For another edge.
+    Letter {
+        to: EdgeId,
+        letter: Box<Letter>,
+    },
+    /// The other end of that link is at another edge. Comes before the command that makes the end here.
+    LinkTo {
+        key: u64,
+        edge: EdgeId,
+        is_first: bool,
+    },
     /// Nothing of the call is left: forget its cookies and caches.
     Forget(CallSid),
     /// For the log: a request was refused.
@@ -142,6 +161,7 @@ pub struct Core {
     pub(super) asked: Asking,
     pub(super) rooms: Rooms,
     pub(super) queues: Queues,
+    pub(super) neighbours: Neighbours,
     /// Calls that were ordered and wait for their turn.
     pub(super) selection: Selection<Queued>,
     pub(super) old_orders_sought: Mono,
@@ -175,6 +195,7 @@ impl Core {
             asked: Asking::default(),
             rooms: Rooms::default(),
             queues: Queues::default(),
+            neighbours: Neighbours::default(),
             selection: Selection::default(),
             old_orders_sought: Mono(0),
             deadlines: BinaryHeap::new(),
@@ -233,6 +254,7 @@ impl Core {
             && self.sessions.is_empty()
             && self.by_dialog.is_empty()
             && self.inputs.is_empty()
+            && self.neighbours.is_empty()
     }
 
     /// A reload: calls that run keep what they began with.
@@ -498,6 +520,7 @@ impl Core {
             }
         }
         self.resolving.retain(|_, resolving| resolving.child != sid);
+        self.forget_neighbour(sid);
         self.out.push_back(Output::Forget(sid));
     }
 

@@ -4,6 +4,7 @@ use dialtone_sip::msg::HeaderName;
 use dialtone_sip::stack::Reply;
 
 use super::core::{Core, Output};
+use super::neighbours::What;
 use crate::call::{AttemptId, CallInput, Effect, Now, QueueInput, SipCommand, SipEvent};
 use crate::events::{Event, EventKind, recording_url};
 use crate::ids::{AccountSid, CallSid, EventSid, RecordingSid};
@@ -54,10 +55,10 @@ impl Core {
                 }));
             }
             Effect::Note(kind) => self.note(account, sid, kind, now),
-            Effect::JoinConference(spec) => self.join_conference(sid, account, *spec, now),
+            Effect::JoinConference(spec) => self.wish(sid, account, What::Join(spec), now),
             Effect::LeaveConference { hung_up } => self.leave_conference(sid, hung_up, now),
-            Effect::Enqueue(spec) => self.enqueue(sid, account, *spec, now),
-            Effect::Dequeue(spec) => self.dequeue(sid, account, *spec, now),
+            Effect::Enqueue(spec) => self.wish(sid, account, What::Enqueue(*spec), now),
+            Effect::Dequeue(spec) => self.wish(sid, account, What::Dequeue(*spec), now),
             Effect::AskQueue => self.give_queue_of(sid, QueueInput::Ask(sid), now),
             Effect::QueueReady => self.give_queue_of(sid, QueueInput::Ready(sid), now),
             Effect::LeaveQueue => self.leave_queue(sid, now),

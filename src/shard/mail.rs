@@ -11,10 +11,12 @@ use dialtone_sip::stack::Transmit;
 use tokio::sync::{mpsc, oneshot};
 
 use super::checkpoint::Checkpoint;
+use super::neighbours::{Letter, Wish};
 use super::orders::{PlaceOrder, Placement as OrderPlacement};
 use super::rooms::{ConferenceChange, ConferenceChanged};
 use crate::account::Directory;
 use crate::call::{FetchOutcome, Update};
+use crate::edges::EdgeId;
 use crate::events::MessageFact;
 use crate::ids::{AccountSid, CallSid, ConferenceSid};
 use crate::twiml::{AudioFailure, ClipRef, Target};
@@ -70,6 +72,16 @@ pub enum Mail {
     Received(Flow, Message),
     /// Send it, for another edge.
     Transmit(Transmit),
+    /// Another edge has that for the rooms here, or for calls that are in its.
+    Letter(EdgeId, Box<Letter>),
+    /// The room of a wish is at that edge; `None`: here.
+    RoomFound(Box<Wish>, Option<EdgeId>),
+    /// A letter could not be sent, a moment ago.
+    LetterLost(Box<Letter>),
+    /// An edge is linked, perhaps again.
+    EdgeLinked(EdgeId),
+    /// An edge is dead.
+    EdgeGone(EdgeId),
     /// The answered calls of that turn are kept elsewhere too, or are waited for no longer: what waited for that may leave.
     Kept(u64),
     /// All edges of the cluster, as workers are to know them.

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use dialtone_sip::tokens::TokenMap;
 
 use super::core::Core;
+use super::neighbours::Letter;
 use crate::call::{CallInput, Now, Queue, QueueEffect, QueueInput};
 use crate::ids::{AccountSid, CallSid, QueueSid};
 use crate::twiml::{DequeueSpec, EnqueueSpec, Taking, Waiting};
@@ -23,6 +24,10 @@ const USUAL_SIZE: u32 = 1_000;
 impl Queues {
     pub(super) fn is_empty(&self) -> bool {
         self.queues.is_empty() && self.by_name.is_empty() && self.by_call.is_empty()
+    }
+
+    pub(super) fn has(&self, account: AccountSid, name: &str) -> bool {
+        self.by_name.contains_key(&(account, name.to_owned()))
     }
 
     /// Replaces each queue by what its serialised form reads back.
@@ -45,9 +50,8 @@ impl Core {
         self.give_queue_of(call, QueueInput::Take { by: call, whisper: spec.whisper }, now);
     }
 
-    /// Finds or makes the queue; a call is in one at a time.
+    /// Finds or makes the queue; a call is in one at a time, and is in none.
     fn be_in_queue(&mut self, call: CallSid, account: AccountSid, name: String, max_size: u32, now: Now) {
-        self.leave_queue(call, now);
         let made = self.settings.directory.queue(account, &name).map(|queue| (queue.sid, queue.max_size));
         let key = (account, name);
         let sid = match self.queues.by_name.get(&key) {
@@ -70,13 +74,18 @@ impl Core {
     }
 
     pub(super) fn leave_queue(&mut self, call: CallSid, now: Now) {
-        self.give_queue_of(call, QueueInput::Leave(call), now);
-        self.queues.by_call.remove(&call);
+        if self.queues.by_call.contains_key(&call) {
+            self.give_queue_of(call, QueueInput::Leave(call), now);
+            self.queues.by_call.remove(&call);
+            self.see_off(call);
+        } else {
+            self.come_back(call, Letter::Queue(QueueInput::Leave(call)));
+        }
     }
 
     /// Gives an input to the queue that a call is in.
     pub(super) fn give_queue_of(&mut self, call: CallSid, input: QueueInput, now: Now) {
-        let Some(sid) = self.queues.by_call.get(&call).copied() else { return };
+        let Some(sid) = self.queues.by_call.get(&call).copied() else { return self.write_to_queue_of(call, input) };
         let Some((account, queue)) = self.queues.queues.get_mut(&sid) else { return };
         let account = *account;
         let mut effects = Vec::new();
@@ -84,23 +93,30 @@ impl Core {
         for effect in effects {
             match effect {
                 QueueEffect::TellMember { call, event } => {
-                    if matches!(event, Waiting::Full(_) | Waiting::Over) {
+                    let is_over = matches!(event, Waiting::Full(_) | Waiting::Over);
+                    self.tell_call(call, CallInput::Waiting(event), None);
+                    if is_over {
                         self.queues.by_call.remove(&call);
+                        self.see_off(call);
                     }
-                    self.inputs.push_back((call, CallInput::Waiting(event)));
                 }
                 QueueEffect::TellTaker { call, event } => {
-                    if matches!(event, Taking::Over { .. }) {
+                    let is_over = matches!(event, Taking::Over { .. });
+                    self.tell_call(call, CallInput::Taking(event), None);
+                    if is_over {
                         self.queues.by_call.remove(&call);
+                        self.see_off(call);
                     }
-                    self.inputs.push_back((call, CallInput::Taking(event)));
                 }
                 QueueEffect::Link { member, taker } => {
                     let key = self.tokens.next_u64();
-                    self.inputs.extend([member, taker].map(|call| (call, CallInput::Linked { key })));
+                    for (call, other) in [(member, taker), (taker, member)] {
+                        let far = self.edge_of(other);
+                        self.tell_call(call, CallInput::Linked { key }, far.as_ref());
+                    }
                 }
                 QueueEffect::Part { member, taker } => {
-                    self.inputs.extend([member, taker].map(|call| (call, CallInput::Unlinked)));
+                    [member, taker].into_iter().for_each(|call| self.tell_call(call, CallInput::Unlinked, None));
                 }
                 QueueEffect::Note { call, kind } => self.note(account, call, kind, now),
             }
@@ -114,6 +130,7 @@ impl Core {
             && let Some((account, queue)) = self.queues.queues.remove(&sid)
         {
             self.queues.by_name.remove(&(account, queue.name().to_owned()));
+            self.give_up_queue(account, queue.name());
         }
     }
 }

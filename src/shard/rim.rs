@@ -17,12 +17,13 @@ use super::checkpoint::Checkpoint;
 use super::core::{Core, Output};
 use super::mail::{Mail, MailBox};
 use super::names::Names;
+use super::neighbours::{Letter, Wish};
 use super::traffic::Traffic;
 use crate::account::Directory;
 use crate::app::{AudioCache, AudioRequest, Client, ClipHash, Clips, FetchRequest, RequestKind};
 use crate::call::{FetchOutcome, Now};
 use crate::clock::{mono_us, wall_ms};
-use crate::edges::Edges;
+use crate::edges::{EdgeId, Edges, kind};
 use crate::events::Publisher;
 use crate::ids::{AccountSid, CallSid};
 use crate::speech::Speech;
@@ -42,8 +43,19 @@ pub struct Outside {
     pub publisher: Publisher,
     /// The other edges, if this one is of a cluster that may have some.
     pub edges: Option<Edges>,
+    /// Who knows where rooms are.
+    pub rooms: Option<mpsc::Sender<RoomQuestion>>,
     /// What the calls that are written down may be taken up in: see `keeper::life`.
     pub life: String,
+}
+
+/// A question about rooms; they are answered in order.
+#[derive(Debug)]
+pub enum RoomQuestion {
+    /// Answered by [`Mail::RoomFound`].
+    Where(Box<Wish>),
+    /// It is not here any more.
+    GivenUp(String),
 }
 
 /// What a call or a transaction waits for is counted in tenths of seconds: it may come this late (microseconds), so that
@@ -51,6 +63,8 @@ pub struct Outside {
 const GRID_US: u64 = 10_000;
 /// The 200 of a call that is to outlive its edge waits no longer for that.
 const KEPT_IN: Duration = Duration::from_millis(5);
+/// Before it is told that a letter could not be sent: a link that is lost may be up again.
+const LOST_LETTER: Duration = Duration::from_millis(500);
 /// Letters taken at once.
 const LETTERS: usize = 256;
 
@@ -247,6 +261,17 @@ impl Rim {
                 let _ = self.core.handle_message(flow, message, now);
             }
             Mail::Transmit(transmit) => self.transports.send(transmit),
+            Mail::Letter(from, letter) => match *letter {
+                Letter::LinkEnd { key, end } => self.workers.far_end(key, end),
+                letter => self.core.handle_letter(from, letter, now),
+            },
+            Mail::RoomFound(wish, owner) => self.core.handle_room_found(*wish, owner, now),
+            Mail::LetterLost(letter) => self.core.handle_letter_lost(*letter, now),
+            Mail::EdgeLinked(edge) => {
+                self.core.handle_edge_linked(&edge);
+                self.workers.tell_link_ends(&edge.to_string());
+            }
+            Mail::EdgeGone(edge) => self.core.handle_edge_gone(&edge, now),
             Mail::Kept(turn) => self.kept(turn),
             Mail::Edges(edges) => self.workers.tell_edges(edges),
             Mail::DrainWorker { name, done } => {
@@ -262,7 +287,14 @@ impl Rim {
     }
 
     fn media(&mut self, told: Told, now: Now) {
+        if let Told::LinkEnd { peer, key, end } = told {
+            if let Some(edge) = EdgeId::parse(&peer) {
+                self.write(edge, Letter::LinkEnd { key, end });
+            }
+            return;
+        }
         let input = || match told {
+            Told::LinkEnd { .. } => {}
             Told::Event(event) => self.core.handle_media(event, now),
             Told::Moved { session_id, leg_id, sdp } => self.core.handle_media_moved(session_id, leg_id, sdp, now),
             Told::Lost { session_id } => self.core.handle_media_lost(session_id, now),
@@ -356,6 +388,10 @@ impl Rim {
                 }
             }
             Output::WriteDown(checkpoint) => self.write_down(*checkpoint),
+            Output::FindRoom(wish) => self.ask_rooms(RoomQuestion::Where(wish)),
+            Output::GiveUpRoom(room) => self.ask_rooms(RoomQuestion::GivenUp(room)),
+            Output::Letter { to, letter } => self.write(to, *letter),
+            Output::LinkTo { key, edge, is_first } => self.workers.link_to(key, edge.to_string(), is_first),
             Output::Forget(call) => {
                 self.fetches.retain(|(owner, _), _| *owner != call);
                 self.outside.client.end_call(call);
@@ -367,6 +403,33 @@ impl Rim {
                 tracing::info!(source = %flow, method, status, why, "request refused")
             }
         }
+    }
+
+    /// Where rooms are is asked in order: what is given up here may be wanted again at once.
+    fn ask_rooms(&self, question: RoomQuestion) {
+        if let Some(rooms) = &self.outside.rooms
+            && let Err(mpsc::error::TrySendError::Full(RoomQuestion::Where(wish))) = rooms.try_send(question)
+        {
+            tracing::error!(call_sid = %wish.call, "too many calls ask where a room is: this one is told that it has none");
+            self.later(Mail::LetterLost(Box::new(Letter::Wish(*wish))));
+        }
+    }
+
+    fn write(&self, to: EdgeId, letter: Letter) {
+        let Some(edges) = &self.outside.edges else { return };
+        let sent = serde_json::to_vec(&letter).is_ok_and(|body| edges.letter(&to, kind::ROOM, body.into()));
+        if !sent {
+            tracing::debug!(edge = %to, "a letter to another edge is lost");
+            self.later(Mail::LetterLost(Box::new(letter)));
+        }
+    }
+
+    fn later(&self, letter: Mail) {
+        let mail = self.own.clone();
+        self.outside.runtime.spawn(async move {
+            tokio::time::sleep(LOST_LETTER).await;
+            let _ = mail.send(letter).await;
+        });
     }
 
     /// Behind what the call has published, with what a worker would have to be told of its media.

@@ -8,12 +8,13 @@ use dialtone_sip::time::Mono;
 use dialtone_sip::tokens::TokenMap;
 
 use super::core::{Core, Output};
+use super::neighbours::Letter;
 use crate::call::{
     CallInput, Conference, ConferenceEffect, ConferenceInput, ConferenceRecord, Now, ParticipantChange, actor,
 };
 use crate::events::Participant;
 use crate::ids::{AccountSid, CallSid, ConferenceSid, RecordingSid};
-use crate::twiml::{ConferenceSpec, Endpoint};
+use crate::twiml::{ConferenceSpec, Endpoint, Membership};
 
 /// All conferences of a shard, and the ways to find one.
 #[derive(Default)]
@@ -62,6 +63,10 @@ impl Rooms {
         self.conferences.is_empty() && self.by_name.is_empty() && self.by_session.is_empty() && self.by_call.is_empty()
     }
 
+    pub(super) fn has(&self, account: AccountSid, name: &str) -> bool {
+        self.by_name.contains_key(&(account, name.to_owned()))
+    }
+
     pub(super) fn of_session(&self, session_id: u64) -> Option<ConferenceSid> {
         self.by_session.get(&session_id).copied()
     }
@@ -105,9 +110,8 @@ impl Rooms {
 }
 
 impl Core {
-    /// Makes a call a member of its account's conference of that name, which begins to exist with its first.
+    /// Makes a call a member of its account's conference of that name, which begins to exist with its first. It is in none.
     pub(super) fn join_conference(&mut self, call: CallSid, account: AccountSid, spec: ConferenceSpec, now: Now) {
-        self.leave_conference(call, false, now);
         let name = (account, spec.name.clone());
         let sid = match self.rooms.by_name.get(&name) {
             Some(sid) => *sid,
@@ -123,13 +127,19 @@ impl Core {
         };
         let key = self.tokens.next_u64();
         self.rooms.by_call.insert(call, sid);
-        self.inputs.push_back((call, CallInput::Linked { key }));
+        if let Some(edge) = self.edge_of(call) {
+            self.link_to(key, edge);
+        }
+        self.tell_call(call, CallInput::Linked { key }, None);
         self.give_conference(sid, ConferenceInput::Join { call, key, spec: Box::new(spec) }, now);
     }
 
     pub(super) fn leave_conference(&mut self, call: CallSid, hung_up: bool, now: Now) {
         if let Some(sid) = self.rooms.by_call.remove(&call) {
             self.give_conference(sid, ConferenceInput::Leave { call, hung_up }, now);
+            self.see_off(call);
+        } else {
+            self.come_back(call, Letter::LeaveConference { call, hung_up });
         }
     }
 
@@ -195,21 +205,24 @@ impl Core {
             let name = (account, room.conference.name().to_owned());
             if self.rooms.by_name.get(&name) == Some(&sid) {
                 self.rooms.by_name.remove(&name);
+                self.give_up_conference(account, &name.1);
             }
         }
         for effect in effects {
             match effect {
                 ConferenceEffect::Media(command) => self.out.push_back(Output::Media { session_id, command }),
                 ConferenceEffect::Tell { call, membership } => {
-                    if matches!(membership, crate::twiml::Membership::Refused { .. } | crate::twiml::Membership::Left)
-                        && self.rooms.by_call.get(&call) == Some(&sid)
-                    {
+                    let is_over = matches!(membership, Membership::Refused { .. } | Membership::Left);
+                    if is_over && self.rooms.by_call.get(&call) == Some(&sid) {
                         self.rooms.by_call.remove(&call);
                     }
-                    self.inputs.push_back((call, CallInput::Membership(membership)));
+                    self.tell_call(call, CallInput::Membership(membership), None);
+                    if is_over {
+                        self.see_off(call);
+                    }
                 }
                 ConferenceEffect::Note { call, kind } => self.note(account, call, kind, now),
-                ConferenceEffect::Notice { call, notice } => self.inputs.push_back((call, CallInput::Notice(notice))),
+                ConferenceEffect::Notice { call, notice } => self.tell_call(call, CallInput::Notice(notice), None),
                 ConferenceEffect::Fetch { order, mut params } => {
                     params.insert(0, ("AccountSid".to_owned(), account.to_string()));
                     self.out.push_back(Output::Fetch { call: actor(sid), account, order, params });

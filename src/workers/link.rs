@@ -20,7 +20,7 @@ use quinn::{Connection, Endpoint};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::balancer::WorkerId;
-use super::pool::{Output, Placement, Pool, State, Told, process_name};
+use super::pool::{LinkEnd, Output, Placement, Pool, State, Told, process_name};
 use super::roster::{Roster, Seen, add};
 use crate::clock::mono_us;
 use crate::cluster::{self, Admission, ClusterError, Identity, Peer, Role};
@@ -150,6 +150,18 @@ impl Links {
         let id = self.pool.id_of(name);
         let Some(link) = id.and_then(|id| self.links.get(&id)) else { return false };
         link.orders.try_send(ToWorker { kind: Some(ToWorkerKind::Drain(Drain {})) }).is_ok()
+    }
+
+    pub fn link_to(&mut self, key: u64, peer: String, is_first: bool) {
+        self.pool.link_to(key, peer, is_first);
+    }
+
+    pub fn tell_link_ends(&mut self, peer: &str) {
+        self.pool.tell_link_ends(peer);
+    }
+
+    pub fn far_end(&mut self, key: u64, end: LinkEnd) {
+        self.pool.far_end(key, end);
     }
 
     /// Tells the workers of all edges of the cluster.

@@ -23,7 +23,7 @@ use crate::cluster::ClusterError;
 
 pub use here::Here;
 pub use link::{Links, Listening};
-pub use pool::{Placement, State, Told};
+pub use pool::{LinkEnd, Placement, State, Told};
 pub use roster::{Roster, Seen};
 
 /// The workers of an edge.
@@ -103,6 +103,27 @@ impl Workers {
         match self {
             Workers::Here(_) => false,
             Workers::Linked(links) => links.drain(name),
+        }
+    }
+
+    /// The other end of that link is with another edge, known here as `peer`.
+    pub fn link_to(&mut self, key: u64, peer: String, is_first: bool) {
+        if let Workers::Linked(links) = self {
+            links.link_to(key, peer, is_first);
+        }
+    }
+
+    /// Tells another edge anew where the ends of its links are.
+    pub fn tell_link_ends(&mut self, peer: &str) {
+        if let Workers::Linked(links) = self {
+            links.tell_link_ends(peer);
+        }
+    }
+
+    /// Another edge tells where its end of a link is.
+    pub fn far_end(&mut self, key: u64, end: LinkEnd) {
+        if let Workers::Linked(links) = self {
+            links.far_end(key, end);
         }
     }
 

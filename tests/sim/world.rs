@@ -234,6 +234,7 @@ fn settings(seed: u64, extra: &str, max_calls: usize, bindings: Arc<Bindings>) -
         max_calls,
         node: String::new(),
         emergency_numbers: config.sip.emergency_numbers.clone(),
+        me: None,
         contact: None,
         writes_down: true,
     };
@@ -565,6 +566,11 @@ impl World {
                 let state = (&checkpoint, self.pool.placement(checkpoint.session_id()));
                 self.written.insert(checkpoint.sid(), serde_json::to_vec(&state).expect("a call can be written down"));
             }
+            // One edge alone has no neighbours.
+            core::Output::FindRoom(_)
+            | core::Output::GiveUpRoom(_)
+            | core::Output::Letter { .. }
+            | core::Output::LinkTo { .. } => panic!("something for another edge"),
             core::Output::AudioWanted { .. }
             | core::Output::CancelFetch { .. }
             | core::Output::Forget(_)
@@ -601,6 +607,7 @@ impl World {
             PoolOutput::Command { worker, command } if worker == self.worker => self.command(command),
             PoolOutput::Command { .. } | PoolOutput::Close { .. } => {}
             PoolOutput::Told(Told::Event(event)) => self.core.handle_media(event, wall),
+            PoolOutput::Told(Told::LinkEnd { .. }) => panic!("a link to another edge"),
             PoolOutput::Told(Told::Moved { session_id, leg_id, sdp }) => {
                 self.core.handle_media_moved(session_id, leg_id, sdp, wall);
             }
