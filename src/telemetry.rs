@@ -11,7 +11,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
-use crate::events::{CallRecord, CallStatus, Completed, Direction, Event, EventKind, Subscriber, Told};
+use crate::events::{CallRecord, CallStatus, Completed, Direction, Event, EventKind, Subscriber, Telling, Told};
 use crate::ids::AccountSid;
 
 /// How logs are written.
@@ -160,8 +160,8 @@ const HISTOGRAMS: &[(&str, &str)] = &[
 pub struct CallLog;
 
 impl Subscriber for CallLog {
-    fn told(&mut self, event: &Event, record: &mut CallRecord, again: bool) {
-        if again {
+    fn told(&mut self, event: &Event, record: &mut CallRecord, telling: Telling) {
+        if telling.is_again() {
             return;
         }
         let (call_sid, account) = (event.call, event.account);
@@ -285,8 +285,8 @@ impl CallMetrics {
 }
 
 impl Subscriber for CallMetrics {
-    fn told(&mut self, event: &Event, record: &mut CallRecord, again: bool) {
-        if again {
+    fn told(&mut self, event: &Event, record: &mut CallRecord, telling: Telling) {
+        if telling.is_again() {
             return;
         }
         match &event.kind {

@@ -1,9 +1,12 @@
 """Two edges are one: a phone may speak with either, and when one machine is lost the other has its calls."""
 
+import http.server
 import pathlib
 import subprocess
 import sys
+import threading
 import time
+import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -17,7 +20,29 @@ from lib.sip import Phone, sdp
 
 HERE = pathlib.Path(__file__).resolve().parent
 TESTS = HERE.parent.parent / "tests"
-ECHO, ROOM, BOB, WAIT, TAKE = (f"+1555600000{digit}" for digit in range(5))
+ECHO, ROOM, BOB, WAIT, TAKE, TOLD = (f"+1555600000{digit}" for digit in range(6))
+APP = 15795
+
+
+class Application(http.server.ThreadingHTTPServer):
+    """Is told of calls, and says that it is not, as long as it is not well."""
+
+    def __init__(self):
+        self.is_well, self.told = True, []
+        super().__init__(("127.0.0.1", APP), Handler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        form = dict(urllib.parse.parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
+        self.server.told.append((form["CallSid"], form["CallStatus"], self.headers["I-Twilio-Idempotency-Token"], self.server.is_well))
+        self.send_response(204 if self.server.is_well else 503)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
 
 
 class Edge(Server):
@@ -25,7 +50,8 @@ class Edge(Server):
 
     def __init__(self, scenario, name, base, postgres, redis, token=None, join=None):
         self.sip, self.cluster = ("127.0.0.1", base), f"127.0.0.1:{base + 1}"
-        more = trunk("phones", **{"from": ["127.0.0.1"]}) + user("bob", "secret-of-bob") + number(ECHO, "<Echo/>")
+        self.base = base
+        more = trunk("phones", **{"from": ["127.0.0.1"]}) + user("bob", "secret-of-bob") + number(ECHO, "<Echo/>") + number(TOLD, "<Echo/>", status_callback=f"http://127.0.0.1:{APP}/told")
         more += number(ROOM, '<Dial><Conference beep="false">everybody</Conference></Dial>') + number(BOB, "<Dial><Client>bob</Client></Dial>")
         more += number(WAIT, '<Enqueue waitUrl="">line</Enqueue>') + number(TAKE, "<Dial><Queue>line</Queue></Dial>")
         config = base_config(f"127.0.0.1:{base}", f"127.0.0.1:{base + 2}", f"{base + 20}-{base + 139}", more=more)
@@ -51,6 +77,7 @@ class Edges:
     def start(self):
         """Each edge has workers of its own, and both edges have all of them."""
         postgres, redis = (self.scenario.folder / name for name in ("postgres", "redis"))
+        self.app = Application()
         run = lambda *argv: subprocess.run([str(part) for part in argv], check=True, capture_output=True, text=True).stdout.strip()
         self.scenario.folder.chmod(0o755)
         self.postgres = run(TESTS / "postgres", "start", postgres)
@@ -113,7 +140,7 @@ class Edges:
         """A conference is one, though its members are at two edges and on two machines."""
         since = time.monotonic()
         members = [Leg(edge.sip, ROOM, rtp.noise(3, 60 + seed, 3000)) for seed, edge in enumerate((self.left, self.right, self.left, self.right))]
-        time.sleep(4)
+        time.sleep(3.3)
         heard = [self.heard(member, since) for member in members]
         for number, listener in enumerate(members):
             for speaker in members:
@@ -157,6 +184,10 @@ class Edges:
     def lost(self, legs=10):
         """A machine with an edge and workers is lost: the other edge goes on with its calls."""
         equal, check = self.scenario.equal, self.scenario.check
+        self.app.is_well = False
+        unheard = Leg(self.left.sip, TOLD)
+        unheard.end()
+        wait_for(lambda: self.app.told, 3, "the application not to hear of a call's end")
         callers = [Leg(self.left.sip, ECHO) for _ in range(legs)]
         others = [Leg(self.right.sip, ECHO) for _ in range(2)]
         sids = [call["sid"] for call in wait_for(lambda: len(self.left.live()) == legs + 2 and self.left.live(), 2, "the calls")]
@@ -171,6 +202,7 @@ class Edges:
             check(caller.reinvited(8) is not None, "each is told where its call is now")
             moved.append(caller.media.remote != before)
         back = time.monotonic() - at
+        self.app.is_well = True
         time.sleep(1)
         now = time.monotonic()
         check(all(caller.media.packets[-1].at > now - 0.3 for caller in callers), "everybody hears still")
@@ -182,6 +214,9 @@ class Edges:
             caller.stop()
         wait_for(lambda: not self.right.live(), 5, "the calls to end")
         equal([call["status"] for call in self.right.calls() if call["sid"] in sids], ["completed"] * len(sids), "how they ended")
+        tokens = {token for _, _, token, _ in self.app.told}
+        heard = wait_for(lambda: [told for *told, is_well in self.app.told if is_well], 5, "the other edge to tell of the call's end")
+        equal([(status, {token} == tokens) for _, status, token in heard], [("completed", True)], "what was told of the call that had ended, with the token of every try")
         self.summary = f"{legs} calls of a lost edge go on after {back:.1f} s; largest gap {max(stayed, default=0) * 1000:.0f} ms where the worker lives, {max(gone, default=0) * 1000:.0f} ms where it does not"
         return self.summary
 

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hyper::Method;
@@ -14,8 +14,8 @@ use tokio::sync::watch;
 
 use crate::app::client::Client;
 use crate::app::failure::FetchError;
-use crate::app::request::{Asker, Outgoing, RequestKind};
-use crate::ids::{AccountSid, CallSid};
+use crate::app::request::{Asker, Outgoing, RequestKind, uuid_of};
+use crate::ids::{AccountSid, CallSid, EventSid};
 use crate::secret::Secret;
 
 /// A callback's answer is not read further than this.
@@ -43,6 +43,9 @@ impl Default for CallbackLimits {
 /// A callback to be delivered.
 #[derive(Clone, Debug)]
 pub struct CallbackRequest {
+    /// The event that it tells of, and its call: whoever keeps events is told when it is delivered, and a callback that is sent
+    /// again after a crash has the same idempotency token.
+    pub event: Option<(CallSid, EventSid)>,
     pub account: AccountSid,
     pub call: CallSid,
     pub token: Secret,
@@ -81,6 +84,8 @@ pub struct Callbacks {
 struct Inner {
     client: Client,
     limits: CallbackLimits,
+    /// Is told of events whose callbacks are delivered, or given up.
+    delivered: OnceLock<Box<dyn Fn(CallSid, EventSid) + Send + Sync>>,
     /// A call is here while one of its callbacks is waiting or under way.
     queues: Mutex<HashMap<CallSid, VecDeque<CallbackRequest>>>,
     /// Waiting and under way.
@@ -89,8 +94,14 @@ struct Inner {
 
 impl Callbacks {
     pub fn new(client: Client, limits: CallbackLimits) -> Self {
-        let inner = Inner { client, limits, queues: Mutex::default(), outstanding: watch::Sender::new(0) };
+        let (queues, outstanding) = (Mutex::default(), watch::Sender::new(0));
+        let inner = Inner { client, limits, delivered: OnceLock::new(), queues, outstanding };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// `told` is called with each event whose callback is delivered, or given up.
+    pub fn when_delivered(&self, told: impl Fn(CallSid, EventSid) + Send + Sync + 'static) {
+        let _ = self.inner.delivered.set(Box::new(told));
     }
 
     /// Queues a callback; returns at once.
@@ -145,7 +156,11 @@ impl Inner {
     /// Delivers all callbacks of a call, until there is none.
     async fn run(self: Arc<Self>, call: CallSid) {
         while let Some(request) = self.next(call) {
+            let event = request.event;
             self.deliver(request).await;
+            if let (Some((call, event)), Some(delivered)) = (event, self.delivered.get()) {
+                delivered(call, event);
+            }
             self.outstanding.send_modify(|count| *count -= 1);
         }
     }
@@ -161,10 +176,13 @@ impl Inner {
     }
 
     async fn deliver(&self, request: CallbackRequest) {
-        let CallbackRequest { account, call, token, url, method, params } = request;
+        let CallbackRequest { event, account, call, token, url, method, params } = request;
         let asker = Asker { account, call, token };
         let mut outgoing = Outgoing::new(asker, url, method, params, RequestKind::StatusCallback);
         outgoing.max_body_bytes = MAX_ANSWER_BYTES;
+        if let Some((_, event)) = event {
+            outgoing.idempotency_token = uuid_of(event.bits());
+        }
         let mut pause = self.limits.pause;
         for left in (0..self.limits.tries).rev() {
             let failure = match self.client.send_counted(&outgoing).await {

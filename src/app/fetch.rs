@@ -7,9 +7,10 @@ use hyper::{Method, header};
 
 use crate::app::client::{Answer, Client};
 use crate::app::failure::FetchFailure;
-use crate::app::request::{Asker, Outgoing, RequestKind};
+use crate::app::request::{Asker, Outgoing, RequestKind, uuid_of};
 use crate::ids::{AccountSid, CallSid};
 use crate::secret::Secret;
+use sha2::{Digest, Sha256};
 
 /// A document larger than this is cut, and error 11750.
 pub const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
@@ -28,6 +29,8 @@ pub struct FetchRequest {
     /// In the order in which they are sent; of equal names the first counts.
     pub params: Vec<(String, String)>,
     pub kind: RequestKind,
+    /// Which of the call's requests it is: one that is sent again after a crash has the same idempotency token.
+    pub number: Option<u32>,
 }
 
 /// A document as it came.
@@ -47,9 +50,13 @@ impl Client {
     /// # Errors
     /// After the last try. [`FetchFailure::code`] is Twilio's number; its URL is without a password.
     pub async fn fetch(&self, request: FetchRequest) -> Result<Fetched, FetchFailure> {
-        let FetchRequest { account, call, token, url, method, params, kind } = request;
+        let FetchRequest { account, call, token, url, method, params, kind, number } = request;
         let mut outgoing = Outgoing::new(Asker { account, call, token }, url, method, params, kind);
         outgoing.max_body_bytes = MAX_DOCUMENT_BYTES;
+        if let Some(number) = number {
+            let hash = Sha256::new_with_prefix(call.bits().to_be_bytes()).chain_update(number.to_be_bytes()).finalize();
+            outgoing.idempotency_token = uuid_of(u128::from_be_bytes(hash[..16].try_into().expect("half of it")));
+        }
         let answer = self.send_counted(&outgoing).await?;
         let content_type = answer.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
         Ok(Fetched { content_type: content_type.map(str::to_owned), body: answer.body, url: answer.url })

@@ -118,7 +118,12 @@ impl Outgoing {
 fn random_uuid() -> String {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
-    let number = u128::from_be_bytes(bytes) & !(0xf << 76) | (4 << 76);
+    uuid_of(u128::from_be_bytes(bytes))
+}
+
+/// A UUID of these bits, but for the six that say which kind it is.
+pub(super) fn uuid_of(bits: u128) -> String {
+    let number = bits & !(0xf << 76) | (4 << 76);
     let number = number & !(0b11 << 62) | (0b10 << 62);
     let hex = format!("{number:032x}");
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])

@@ -9,7 +9,7 @@ use crate::account::Directory;
 use crate::app::{CallbackRequest, Callbacks};
 use crate::events::{
     CallRecord, CallerIdFact, ConferenceFact, ConferenceReason, ConferenceStep, Event, EventKind, MessageFact,
-    MessageStatus, RecordingFact, RecordingStatus, Subscriber, recording_url, rfc_2822,
+    MessageStatus, RecordingFact, RecordingStatus, Subscriber, Telling, recording_url, rfc_2822,
 };
 use crate::ids::CallSid;
 use crate::twiml;
@@ -22,17 +22,20 @@ pub struct StatusCallbacks {
     /// Where customers reach the API.
     public_url: String,
     runtime: Handle,
+    /// A callback is under way since it was last asked.
+    has_begun: bool,
 }
 
 impl StatusCallbacks {
     pub fn new(callbacks: Callbacks, directory: Arc<ArcSwap<Directory>>, public_url: String, runtime: Handle) -> Self {
-        Self { callbacks, directory, public_url, runtime }
+        Self { callbacks, directory, public_url, runtime, has_begun: false }
     }
 
     /// `queue`: what is given under one name is delivered in that order.
-    fn deliver(&self, event: &Event, queue: CallSid, endpoint: &twiml::Endpoint, params: Vec<(String, String)>) {
+    fn deliver(&mut self, event: &Event, queue: CallSid, endpoint: &twiml::Endpoint, params: Vec<(String, String)>) {
         let Some(account) = self.directory.load().account(event.account).cloned() else { return };
         let request = CallbackRequest {
+            event: Some((event.call, event.id)),
             account: event.account,
             call: queue,
             token: account.auth_token.clone(),
@@ -42,26 +45,30 @@ impl StatusCallbacks {
         };
         let _inside = self.runtime.enter();
         // What is refused is logged and counted there.
-        let _ = self.callbacks.deliver(request);
+        self.has_begun |= self.callbacks.deliver(request).is_ok();
     }
 }
 
 impl Subscriber for StatusCallbacks {
-    fn told(&mut self, event: &Event, record: &mut CallRecord, again: bool) {
+    fn told(&mut self, event: &Event, record: &mut CallRecord, telling: Telling) {
         let (Some(step), Some(callback)) = (event.kind.callback_step(), record.status_callback.clone()) else { return };
         if !callback.events.contains(&step) {
             return;
         }
         let number = record.callbacks;
         record.callbacks += 1;
-        if !again {
+        if telling != Telling::Done {
             let params = params(event, record, number, &self.public_url);
             self.deliver(event, event.call, &callback.endpoint, params);
         }
     }
 
-    fn noted(&mut self, event: &Event, again: bool) {
-        if again {
+    fn takes_time(&mut self) -> bool {
+        std::mem::take(&mut self.has_begun)
+    }
+
+    fn noted(&mut self, event: &Event, telling: Telling) {
+        if telling == Telling::Done {
             return;
         }
         match &event.kind {

@@ -1,20 +1,30 @@
 //! The journal: events on disk, one JSON line each, in numbered segments that are deleted when the store has their calls; and
 //! among them the states of calls that are to outlive the edge.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Event;
-use crate::ids::CallSid;
+use crate::ids::{CallSid, EventSid};
 
 /// A segment is closed at this size.
 const SEGMENT_BYTES: u64 = 16 << 20;
 
 /// The last state of each call that has one, as JSON.
 pub type States = HashMap<CallSid, Vec<u8>>;
+
+/// What earlier runs have left.
+#[derive(Default)]
+pub(super) struct Left {
+    /// The oldest first.
+    pub(super) events: Vec<Event>,
+    pub(super) states: States,
+    /// Those for which everything was done outside that was to be.
+    pub(super) delivered: HashSet<EventSid>,
+}
 
 /// Where events are appended.
 pub(super) struct Journal {
@@ -26,28 +36,29 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens a folder; gives what earlier runs left in it, oldest first, and begins a new segment.
+    /// Opens a folder; gives what earlier runs left in it, and begins a new segment.
     ///
     /// A last line that was cut by a crash is dropped: it was never acknowledged to anyone. Of the states of a call the last
     /// is given.
-    pub(super) fn open(folder: &Path) -> io::Result<(Journal, Vec<Event>, States)> {
+    pub(super) fn open(folder: &Path) -> io::Result<(Journal, Left)> {
         fs::create_dir_all(folder)?;
-        let (mut left, mut states) = (Vec::new(), HashMap::new());
+        let mut left = Left::default();
         let segments = segments(folder)?;
         for number in &segments {
             let reader = BufReader::new(File::open(path(folder, *number))?);
             for line in reader.split(b'\n').map_while(Result::ok) {
-                match state_of(&line) {
-                    Some((call, state)) => {
-                        states.insert(call, state.to_vec());
-                    }
-                    None => left.extend(serde_json::from_slice::<Event>(&line).ok()),
+                if let Some((call, state)) = state_of(&line) {
+                    left.states.insert(call, state.to_vec());
+                } else if let Some(event) = delivered_of(&line) {
+                    left.delivered.insert(event);
+                } else {
+                    left.events.extend(serde_json::from_slice::<Event>(&line).ok());
                 }
             }
         }
         let number = segments.last().map_or(1, |last| last + 1);
         let file = segment(folder, number)?;
-        Ok((Journal { folder: folder.to_owned(), number, file, bytes: 0, line: Vec::new() }, left, states))
+        Ok((Journal { folder: folder.to_owned(), number, file, bytes: 0, line: Vec::new() }, left))
     }
 
     /// Appends events. They are with the kernel when this returns: a crash of the process loses none.
@@ -66,6 +77,15 @@ impl Journal {
         write!(self.line, "{STATE}{call} ")?;
         self.line.extend_from_slice(state);
         self.line.push(b'\n');
+        self.write_lines()
+    }
+
+    /// Appends that all is done for these events that was to be done outside.
+    pub(super) fn append_delivered(&mut self, events: impl Iterator<Item = EventSid>) -> io::Result<()> {
+        self.line.clear();
+        for event in events {
+            writeln!(self.line, "{DELIVERED}{event}")?;
+        }
         self.write_lines()
     }
 
@@ -112,11 +132,18 @@ fn state_of(line: &[u8]) -> Option<(CallSid, &[u8])> {
     Some((std::str::from_utf8(sid).ok()?.parse().ok()?, state.strip_prefix(b" ")?))
 }
 
+/// Which event a line says is done for, if it says that. Others than the journal write such lines too.
+pub fn delivered_of(line: &[u8]) -> Option<EventSid> {
+    std::str::from_utf8(line.strip_prefix(DELIVERED.as_bytes())?).ok()?.parse().ok()
+}
+
 /// A segment to append to, for nobody else to read: calls hold what their documents say, secrets too.
 fn segment(folder: &Path, number: u64) -> io::Result<File> {
     OpenOptions::new().create(true).append(true).mode(0o600).open(path(folder, number))
 }
 
+/// Before the sid of an event.
+pub const DELIVERED: &str = "delivered ";
 /// Before the state of a call.
 const STATE: &str = "state ";
 

@@ -23,10 +23,11 @@ use crate::ids::{AccountSid, CallSid, ConferenceSid, EventSid, MessageSid, Numbe
 use crate::twiml::{CallbackEvent, Endpoint, Notice, StatusCallback};
 
 pub use conference::{Conference, ConferenceFact, ConferenceReason, ConferenceStatus, ConferenceStep, Participant};
+pub use journal::{DELIVERED, delivered_of};
 pub use live::Live;
 pub use message::{Message, MessageDirection, MessageFact, MessageStatus};
 pub use notification::Notification;
-pub use outbox::{Fate, Outbox, Publisher, States, Subscriber, end_of_lost_call};
+pub use outbox::{Fate, Outbox, Publisher, States, Subscriber, Telling, end_of_lost_call};
 pub use queue::{Queue, QueueFact, QueueStep};
 pub use record::{CallRecord, Told, is_passed};
 pub use recording::{Recording, RecordingFact, RecordingStatus, recording_url};

@@ -14,8 +14,8 @@ use std::{io, thread};
 
 use tokio::sync::oneshot;
 
-use super::journal::Journal;
 pub use super::journal::States;
+use super::journal::{Journal, Left};
 use super::live::Live;
 use super::{
     CallRecord, CallStatus, Completed, ConferenceFact, ConferenceStatus, ConferenceStep, EndedBy, Event, EventKind,
@@ -76,10 +76,10 @@ impl Publisher {
     }
 
     /// Takes up what calls of another edge have told, and their states: this edge goes on with them. What was published before
-    /// comes before it, and what is published after it behind it.
-    pub fn adopt(&self, events: Vec<Event>, states: States) {
+    /// comes before it, and what is published after it behind it. `delivered`: see [`Publisher::delivered`].
+    pub fn adopt(&self, events: Vec<Event>, delivered: HashSet<EventSid>, states: States) {
         // Blocks while the queue is full: there is no other place for them.
-        let _ = self.queue.send(Message::Adopt(events, states));
+        let _ = self.queue.send(Message::Adopt(events, delivered, states));
         self.hurry();
     }
 
@@ -109,6 +109,12 @@ impl Publisher {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// What was begun for that event (see [`Subscriber::takes_time`]) is done, or given up.
+    pub fn delivered(&self, call: CallSid, event: EventSid) {
+        // Where the outbox is full it is done once more after a crash.
+        let _ = self.queue.try_send(Message::Delivered(call, event));
+    }
+
     /// The store has these calls' records: their part of the journal is no longer needed.
     pub fn stored(&self, calls: impl IntoIterator<Item = CallSid>) {
         self.have(calls.into_iter().map(Unit::Call));
@@ -124,14 +130,47 @@ impl Publisher {
     }
 }
 
+/// How an event is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// It has just happened.
+    First,
+    /// Again, after a restart; what was to be done for it outside is done.
+    Done,
+    /// Again, after a restart; and what was to be done for it outside may not be.
+    Undone,
+}
+
+impl Telling {
+    pub fn is_again(self) -> bool {
+        self != Telling::First
+    }
+}
+
 /// Whoever reads facts. Runs on the outbox's thread: it must hand work over, not do it.
 pub trait Subscriber: Send {
-    /// `record` is the call as it stands after `event`. `again`: an earlier run has told it already, perhaps to everyone.
-    fn told(&mut self, event: &Event, record: &mut CallRecord, again: bool);
+    /// `record` is the call as it stands after `event`.
+    fn told(&mut self, event: &Event, record: &mut CallRecord, telling: Telling);
 
     /// A fact that stands for itself (see [`EventKind::stands_alone`]).
-    fn noted(&mut self, event: &Event, again: bool) {
-        let _ = (event, again);
+    fn noted(&mut self, event: &Event, telling: Telling) {
+        let _ = (event, telling);
+    }
+
+    /// Whether it has begun something for what it was just told that a crash must not lose: [`Publisher::delivered`] is called
+    /// when that is done.
+    fn takes_time(&mut self) -> bool {
+        false
+    }
+
+    /// Somebody has begun something for that event; `false`: it is done.
+    fn owed(&mut self, event: EventSid, call: CallSid, is_owed: bool) {
+        let _ = (event, call, is_owed);
+    }
+
+    /// The store has that call.
+    fn stored(&mut self, call: CallSid) {
+        let _ = call;
     }
 
     /// The state of a call has been written down, behind what it has told; `written` wants to know when it is kept elsewhere too.
@@ -161,6 +200,8 @@ pub enum Fate {
 enum Unit {
     Call(CallSid),
     Fact(EventSid),
+    /// What was begun for an event.
+    Delivery(EventSid),
 }
 
 /// What the store has and the outbox has not forgotten yet: as much as is live, at most.
@@ -171,7 +212,9 @@ enum Message {
     /// The state of a call after the events before this.
     State(CallSid, Vec<u8>, Option<oneshot::Sender<()>>),
     /// What calls of another edge have told, which go on here.
-    Adopt(Vec<Event>, States),
+    Adopt(Vec<Event>, HashSet<EventSid>, States),
+    /// What was begun for an event of that call is done.
+    Delivered(CallSid, EventSid),
     /// Tell when all that came before has been told.
     CatchUp(oneshot::Sender<()>),
     Stop,
@@ -199,7 +242,7 @@ impl Outbox {
         finish: impl Fn(RecordingFact) -> RecordingFact,
         mut fate: impl FnMut(CallSid, &[u8]) -> Fate,
     ) -> io::Result<Outbox> {
-        let (journal, mut left, states) = Journal::open(folder)?;
+        let (journal, Left { events: mut left, states, delivered }) = Journal::open(folder)?;
         left.retain(|event| !matches!(&event.kind, EventKind::Recording(fact) if deleted.contains(&fact.sid)));
         let orders = last_of_orders(&left);
         let (queue, receiver) = sync_channel(QUEUE);
@@ -229,7 +272,7 @@ impl Outbox {
             }
         }
         left.retain(|event| !elsewhere.contains(&event.call));
-        writer.recover(left, taken_up, wall_ms, finish);
+        writer.recover(left, &delivered, taken_up, wall_ms, finish);
         let thread = thread::Builder::new().name("outbox".into()).spawn(move || writer.run(receiver))?;
         let publisher = Publisher { queue, waiting, stored, hurry, writer: thread.thread().clone() };
         Ok(Outbox { publisher, live, orders, thread: Some(thread) })
@@ -282,7 +325,7 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, queue: Receiver<Message>) {
-        let (mut batch, mut asking) = (Vec::new(), Vec::new());
+        let (mut batch, mut delivered, mut asking) = (Vec::new(), Vec::new(), Vec::new());
         let (mut stop, mut is_busy) = (false, false);
         while !stop {
             // Where one batch follows another nobody is to be woken by the first event of the next: it is looked for.
@@ -306,14 +349,18 @@ impl Writer {
                         }
                         // It belongs behind the events before it.
                         Message::State(call, state, written) => {
-                            self.write(&batch, false);
+                            self.write(&batch, |_| Telling::First);
                             batch.clear();
                             self.append_state(call, &state, written);
                         }
-                        Message::Adopt(events, states) => {
-                            self.write(&batch, false);
+                        Message::Delivered(call, event) => delivered.push((call, event)),
+                        Message::Adopt(events, delivered, states) => {
+                            self.write(&batch, |_| Telling::First);
                             batch.clear();
-                            self.write(&events, true);
+                            self.write(&events, |event| again(event, &delivered));
+                            self.append_delivered(
+                                events.iter().map(|event| event.id).filter(|id| delivered.contains(id)),
+                            );
                             states.iter().for_each(|(call, state)| self.append_state(*call, state, None));
                         }
                         Message::CatchUp(told) => asking.push(told),
@@ -321,9 +368,11 @@ impl Writer {
                     }
                 }
                 self.waiting.fetch_sub(taken, Ordering::Relaxed);
-                self.write(&batch, false);
+                self.write(&batch, |_| Telling::First);
                 is_busy = taken > 0;
                 batch.clear();
+                self.delivered(&delivered);
+                delivered.clear();
                 for told in asking.drain(..) {
                     // Who asked may have gone.
                     let _ = told.send(());
@@ -348,7 +397,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, events: &[Event], again: bool) {
+    fn write(&mut self, events: &[Event], telling: impl Fn(&Event) -> Telling) {
         if events.is_empty() {
             return;
         }
@@ -358,7 +407,7 @@ impl Writer {
         }
         self.unsynced.get_or_insert_with(Instant::now);
         for event in events {
-            self.deliver(event, again);
+            self.deliver(event, telling(event));
         }
     }
 
@@ -371,13 +420,15 @@ impl Writer {
         }
     }
 
-    fn deliver(&mut self, event: &Event, again: bool) {
+    fn deliver(&mut self, event: &Event, telling: Telling) {
         if event.kind.stands_alone() {
             self.keep(Unit::Fact(event.id));
+            let mut is_owed = false;
             for subscriber in &mut self.subscribers {
-                subscriber.noted(event, again);
+                subscriber.noted(event, telling);
+                is_owed |= subscriber.takes_time();
             }
-            return;
+            return self.owe(event, is_owed);
         }
         if let EventKind::Initiated(_) = event.kind {
             self.keep(Unit::Call(event.call));
@@ -389,8 +440,38 @@ impl Writer {
             record.apply(event);
         }
         let Some(record) = live.get_mut(&event.call) else { return };
+        let mut is_owed = false;
         for subscriber in &mut self.subscribers {
-            subscriber.told(event, record, again);
+            subscriber.told(event, record, telling);
+            is_owed |= subscriber.takes_time();
+        }
+        drop(live);
+        self.owe(event, is_owed);
+    }
+
+    /// The journal has it until it is done.
+    fn owe(&mut self, event: &Event, is_owed: bool) {
+        if is_owed {
+            self.keep(Unit::Delivery(event.id));
+            self.subscribers.iter_mut().for_each(|subscriber| subscriber.owed(event.id, event.call, true));
+        }
+    }
+
+    fn delivered(&mut self, delivered: &[(CallSid, EventSid)]) {
+        self.append_delivered(delivered.iter().map(|(_, event)| *event));
+        for (call, event) in delivered {
+            self.subscribers.iter_mut().for_each(|subscriber| subscriber.owed(*event, *call, false));
+            self.forget(&[Unit::Delivery(*event)]);
+        }
+    }
+
+    fn append_delivered(&mut self, events: impl Iterator<Item = EventSid>) {
+        let mut events = events.peekable();
+        if events.peek().is_none() {
+            return;
+        }
+        if let Err(error) = self.journal.append_delivered(events) {
+            tracing::error!(%error, "the journal cannot be written: after a crash some callbacks would come again");
         }
     }
 
@@ -403,12 +484,16 @@ impl Writer {
 
     fn forget_stored(&mut self) {
         let units = std::mem::take(&mut *self.stored.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        if units.is_empty() {
-            return;
+        if !units.is_empty() {
+            self.forget(&units);
         }
-        for unit in &units {
+    }
+
+    fn forget(&mut self, units: &[Unit]) {
+        for unit in units {
             if let Unit::Call(call) = unit {
                 self.live.forget(*call);
+                self.subscribers.iter_mut().for_each(|subscriber| subscriber.stored(*call));
             }
             let Some(segment) = self.begun.remove(unit) else { continue };
             if let Some(count) = self.unstored.get_mut(&segment) {
@@ -431,10 +516,11 @@ impl Writer {
 
     /// Tells again what an earlier run left, and ends the calls that it had not ended.
     ///
-    /// The store ignores what it has already; callbacks are not sent a second time.
+    /// The store ignores what it has already; callbacks that were delivered are not sent a second time.
     fn recover(
         &mut self,
         left: Vec<Event>,
+        delivered: &HashSet<EventSid>,
         taken_up: States,
         wall_ms: u64,
         finish: impl Fn(RecordingFact) -> RecordingFact,
@@ -466,12 +552,17 @@ impl Writer {
         ends.extend(ends_of_lost_conferences(&left, wall_ms));
         ends.extend(ends_of_lost_messages(&left, wall_ms));
         // What was left is written again into the new segment, so that the old ones can go.
-        self.write(&left, true);
-        self.write(&ends, false);
+        self.write(&left, |event| again(event, delivered));
+        self.append_delivered(left.iter().map(|event| event.id).filter(|id| delivered.contains(id)));
+        self.write(&ends, |_| Telling::First);
         taken_up.iter().for_each(|(call, state)| self.append_state(*call, state, None));
         let newest = self.journal.segment();
         let _ = self.journal.sync().and_then(|()| self.journal.release(newest));
     }
+}
+
+fn again(event: &Event, delivered: &HashSet<EventSid>) -> Telling {
+    if delivered.contains(&event.id) { Telling::Done } else { Telling::Undone }
 }
 
 fn last_of_orders(left: &[Event]) -> HashMap<CallSid, OrderFact> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
     CallRecord, Conference, ConferenceStatus, Event, EventKind, LiveConferences, LiveMessages, LiveQueues,
-    LiveRecordings, Message, Queue, Recording, Subscriber,
+    LiveRecordings, Message, Queue, Recording, Subscriber, Telling,
 };
 use crate::ids::AccountSid;
 
@@ -40,9 +40,9 @@ impl Shelves {
 }
 
 impl Subscriber for Shelves {
-    fn told(&mut self, _: &Event, _: &mut CallRecord, _: bool) {}
+    fn told(&mut self, _: &Event, _: &mut CallRecord, _: Telling) {}
 
-    fn noted(&mut self, event: &Event, again: bool) {
+    fn noted(&mut self, event: &Event, telling: Telling) {
         let account = event.account;
         match &event.kind {
             EventKind::Recording(fact) => {
@@ -58,7 +58,7 @@ impl Subscriber for Shelves {
                 self.messages.put(account, fact.sid, Message { account, fact: fact.as_ref().clone() });
             }
             // Whoever waited when an earlier run ended waits no more.
-            EventKind::Queue(fact) if !again => {
+            EventKind::Queue(fact) if !telling.is_again() => {
                 let before = self.queues.get(account, fact.sid);
                 self.queues.put(account, fact.sid, Queue::told(before, account, event.call, event.at_ms, fact));
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::Provisioning;
-use crate::events::{CallRecord, Event, EventKind, Queue, Subscriber};
+use crate::events::{CallRecord, Event, EventKind, Queue, Subscriber, Telling};
 use crate::store::{Kind, Resource, StoreError};
 
 /// Makes the row of a queue that somebody waits in.
@@ -21,9 +21,9 @@ impl QueueKeeper {
 }
 
 impl Subscriber for QueueKeeper {
-    fn told(&mut self, _: &Event, _: &mut CallRecord, _: bool) {}
+    fn told(&mut self, _: &Event, _: &mut CallRecord, _: Telling) {}
 
-    fn noted(&mut self, event: &Event, _again: bool) {
+    fn noted(&mut self, event: &Event, _: Telling) {
         let EventKind::Queue(fact) = &event.kind else { return };
         if self.provisioning.directory().load().queue(event.account, &fact.name).is_some() {
             return;

@@ -23,7 +23,7 @@ use dialtone_media::worker;
 use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt;
 
-use crate::events::{Event, EventKind, RecordingFact, RecordingStatus, Subscriber};
+use crate::events::{Event, EventKind, RecordingFact, RecordingStatus, Subscriber, Telling};
 use crate::ids::RecordingSid;
 use bucket::{Bucket, BucketError};
 use temporary::Temporary;
@@ -255,9 +255,9 @@ impl Sweeper {
 }
 
 impl Subscriber for Sweeper {
-    fn told(&mut self, _: &Event, _: &mut crate::events::CallRecord, _: bool) {}
+    fn told(&mut self, _: &Event, _: &mut crate::events::CallRecord, _: Telling) {}
 
-    fn noted(&mut self, event: &Event, _again: bool) {
+    fn noted(&mut self, event: &Event, _: Telling) {
         let EventKind::Recording(fact) = &event.kind else { return };
         if fact.status == RecordingStatus::Absent {
             let (archive, sid) = (self.archive.clone(), fact.sid);

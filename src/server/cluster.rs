@@ -1,7 +1,7 @@
 //! The place of an edge in a cluster: its certificate, what it shares with other edges, and what it takes up of one that
 //! has died.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
@@ -19,8 +19,9 @@ use crate::clock;
 use crate::cluster::{Admission, Authority, ClusterError, Identity, Role, Through, join_cluster};
 use crate::config::Config;
 use crate::edges::{self, About, Adoption, Edges, Household, Inbound, Joined, Member, kind};
-use crate::events::{Event, Live, Publisher, States, end_of_lost_call};
+use crate::events::{Event, EventKind, Live, Publisher, States, delivered_of, end_of_lost_call};
 use crate::hot::{Answer, Bindings, Command, Delta, EdgeId, Hot, KeptCall, Redis};
+use crate::ids::EventSid;
 use crate::provision::Provisioning;
 use crate::shard::{Checkpoint, Letter, Mail, MailBox, RoomQuestion};
 use crate::store::Store;
@@ -264,8 +265,9 @@ impl Home {
     ) -> Result<Vec<(Checkpoint, Option<Placement>)>, StartError> {
         let mut running = Vec::new();
         for kept in kept {
-            let is_over = live.get(kept.call).is_some_and(|record| record.status.is_final());
-            if is_over || store.call(kept.call).await.map_err(StartError::Store)?.is_some() {
+            if live.get(kept.call).is_some() {
+                // The journal has told it again: what is left to do is done, and then it is forgotten.
+            } else if store.call(kept.call).await.map_err(StartError::Store)?.is_some() {
                 self.slots.forget(kept.call);
             } else {
                 running.push(kept);
@@ -284,7 +286,7 @@ impl Home {
 
     fn take_up(&self, kept: Vec<KeptCall>) -> Vec<(Checkpoint, Option<Placement>)> {
         let taken = Taken::read(kept);
-        tokio::task::block_in_place(|| self.publisher.adopt(taken.events, taken.states));
+        tokio::task::block_in_place(|| self.publisher.adopt(taken.events, taken.delivered, taken.states));
         for end in taken.ends {
             self.publisher.publish(end);
         }
@@ -337,6 +339,7 @@ pub(super) fn fenced() {
 pub(super) struct Taken {
     pub(super) calls: Vec<(Checkpoint, Option<Placement>)>,
     events: Vec<Event>,
+    delivered: HashSet<EventSid>,
     states: States,
     /// Of calls that cannot be gone on with.
     ends: Vec<Event>,
@@ -348,9 +351,15 @@ impl Taken {
         for kept in kept {
             // One may be there twice, where an answer of the store was lost.
             let lines = kept.events.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-            let mut seen = std::collections::HashSet::new();
+            let mut seen = HashSet::new();
+            taken.delivered.extend(lines.clone().filter_map(delivered_of));
             let read = lines.filter_map(|line| serde_json::from_slice::<Event>(line).ok());
             let events: Vec<Event> = read.filter(|event| seen.insert(event.id)).collect();
+            if events.iter().any(|event| matches!(event.kind, EventKind::Completed(_))) {
+                // It is over: what is left is to tell everybody.
+                taken.events.extend(events);
+                continue;
+            }
             let state = kept.state.and_then(|state| Some((restore::read(kept.call, &state)?, state)));
             match state {
                 Some((call, state)) => {

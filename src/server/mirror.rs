@@ -5,15 +5,15 @@
 //! gather, and only the newest state of each call is kept: a store that is slow or away costs memory for each call, not for
 //! each step.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::events::{CallRecord, Event, EventKind, Subscriber};
+use crate::events::{CallRecord, DELIVERED, Event, EventKind, Subscriber, Telling};
 use crate::hot::{Answer, Command, EdgeId, Hot, HotError, KeptCall};
-use crate::ids::CallSid;
+use crate::ids::{CallSid, EventSid};
 
 /// Writes under way at once.
 const AT_ONCE: usize = 64;
@@ -45,6 +45,11 @@ impl Slots {
         let mut taken = self.lock();
         taken.left.insert(slot, calls.len());
         taken.of_call.extend(calls.iter().map(|kept| (kept.call, slot)));
+    }
+
+    /// Whether the call was kept by another edge, or by an earlier life of this one.
+    fn took(&self, call: CallSid) -> bool {
+        self.lock().of_call.contains_key(&call)
     }
 
     fn of(&self, call: CallSid) -> u16 {
@@ -88,13 +93,29 @@ impl Slots {
 pub(super) struct Mirror {
     /// Calls that have no state yet, with what they have told, and those that have one.
     calls: HashMap<CallSid, Known>,
+    slots: Slots,
     pending: Pending,
     has_news: bool,
 }
 
 enum Known {
     Early(Vec<u8>),
-    Kept,
+    Kept(Kept),
+}
+
+/// A call that others can find, until nothing of it is left to do.
+#[derive(Default)]
+struct Kept {
+    is_over: bool,
+    is_stored: bool,
+    /// Events for which something is under way outside.
+    owed: HashSet<EventSid>,
+}
+
+impl Kept {
+    fn is_done(&self) -> bool {
+        self.is_over && self.is_stored && self.owed.is_empty()
+    }
 }
 
 /// What is to be written.
@@ -126,31 +147,68 @@ impl Mirror {
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
         match self.calls.get_mut(&event.call) {
-            Some(Known::Kept) => {
-                self.pending.lock().entry(event.call).or_default().events.extend(line);
-                self.has_news = true;
-            }
+            Some(Known::Kept(_)) => self.append(event.call, line),
             Some(Known::Early(events)) => events.extend(line),
+            // What was kept by another edge, or by an earlier life of this one, is told anew.
+            None if is_part_of_call && self.slots.took(event.call) => {
+                self.calls.insert(event.call, Known::Kept(Kept::default()));
+                self.pending.lock().entry(event.call).or_default().anew = true;
+                self.append(event.call, line);
+            }
             // A fact about a call that is over, or never was answered, is nothing to go on with.
             None if is_part_of_call => drop(self.calls.insert(event.call, Known::Early(line))),
             None => {}
         }
     }
-}
 
-impl Subscriber for Mirror {
-    fn told(&mut self, event: &Event, _: &mut CallRecord, _: bool) {
-        self.told_of(event, true);
-        if let EventKind::Completed(_) = event.kind
-            && let Some(Known::Kept) = self.calls.remove(&event.call)
-        {
-            self.pending.lock().entry(event.call).or_default().is_over = true;
+    fn append(&mut self, call: CallSid, line: Vec<u8>) {
+        self.pending.lock().entry(call).or_default().events.extend(line);
+        self.has_news = true;
+    }
+
+    /// Something of a call is done: perhaps it was the last.
+    fn step(&mut self, call: CallSid, step: impl FnOnce(&mut Kept)) {
+        let Some(Known::Kept(kept)) = self.calls.get_mut(&call) else { return };
+        step(kept);
+        if kept.is_done() {
+            self.calls.remove(&call);
+            self.pending.lock().entry(call).or_default().is_over = true;
             self.has_news = true;
         }
     }
+}
 
-    fn noted(&mut self, event: &Event, _: bool) {
+impl Subscriber for Mirror {
+    fn told(&mut self, event: &Event, _: &mut CallRecord, _: Telling) {
+        self.told_of(event, true);
+        if let EventKind::Completed(_) = event.kind {
+            match self.calls.get(&event.call) {
+                Some(Known::Early(_)) => drop(self.calls.remove(&event.call)),
+                _ => self.step(event.call, |kept| kept.is_over = true),
+            }
+        }
+    }
+
+    fn noted(&mut self, event: &Event, _: Telling) {
         self.told_of(event, false);
+    }
+
+    fn owed(&mut self, event: EventSid, call: CallSid, is_owed: bool) {
+        match (self.calls.get_mut(&call), is_owed) {
+            (Some(Known::Kept(kept)), true) => drop(kept.owed.insert(event)),
+            (Some(Known::Kept(_)), false) => {
+                self.append(call, format!("{DELIVERED}{event}\n").into_bytes());
+                self.step(call, |kept| {
+                    kept.owed.remove(&event);
+                });
+            }
+            (Some(Known::Early(events)), false) => events.extend(format!("{DELIVERED}{event}\n").into_bytes()),
+            (Some(Known::Early(_)) | None, _) => {}
+        }
+    }
+
+    fn stored(&mut self, call: CallSid) {
+        self.step(call, |kept| kept.is_stored = true);
     }
 
     fn wrote_down(&mut self, call: CallSid, state: &[u8], written: &mut Option<oneshot::Sender<()>>) {
@@ -160,7 +218,8 @@ impl Subscriber for Mirror {
         if let Known::Early(events) = known {
             change.anew = true;
             change.events = std::mem::take(events);
-            *known = Known::Kept;
+            // What is still under way of what it told before is asked for again where it is not known to be done.
+            *known = Known::Kept(Kept::default());
         }
         change.state = Some(state.to_vec());
         change.written.extend(written.take());
@@ -184,7 +243,7 @@ pub(super) struct Writer {
 
 pub(super) fn mirror(hot: Hot, me: EdgeId, slots: Slots) -> (Mirror, Writer) {
     let pending = Pending::default();
-    let mirror = Mirror { calls: HashMap::new(), pending: pending.clone(), has_news: false };
+    let mirror = Mirror { calls: HashMap::new(), slots: slots.clone(), pending: pending.clone(), has_news: false };
     (mirror, Writer { hot, me, slots, pending })
 }
 

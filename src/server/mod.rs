@@ -215,6 +215,8 @@ impl Server {
             )
         })
         .map_err(|error| StartError::Journal { folder: journal, error })?;
+        let publisher = outbox.publisher();
+        callbacks.when_delivered(move |call, event| publisher.delivered(call, event));
         let unknown = restored.unknown(shared.as_mut().map(Shared::take_left).unwrap_or_default());
         let mut restored = restored.into_calls();
         let left = orders::left(&store, &node, outbox.take_orders()).await.map_err(StartError::Store)?;

@@ -74,6 +74,7 @@ async fn look(provisioning: &Provisioning, callbacks: &Callbacks, row: Resource,
     }
     let text = |text: &str| text.to_owned();
     let request = CallbackRequest {
+        event: None,
         account: account.sid,
         // A trigger's requests wait for each other as those of a call do.
         call: CallSid::new(u128::from_str_radix(row.sid.trim_start_matches("UT"), 16).unwrap_or(0)),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::sleep;
 
-use crate::events::{CallRecord, Event, EventKind, Subscriber};
+use crate::events::{CallRecord, Event, EventKind, Subscriber, Telling};
 use crate::ids::RecordingSid;
 use crate::recordings::{Archive, ArchiveError};
 use crate::store::Store;
@@ -26,9 +26,9 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from
 pub(super) struct Complete(mpsc::Sender<RecordingSid>);
 
 impl Subscriber for Complete {
-    fn told(&mut self, _: &Event, _: &mut CallRecord, _: bool) {}
+    fn told(&mut self, _: &Event, _: &mut CallRecord, _: Telling) {}
 
-    fn noted(&mut self, event: &Event, _again: bool) {
+    fn noted(&mut self, event: &Event, _: Telling) {
         if let EventKind::Recording(fact) = &event.kind
             && fact.has_audio()
         {

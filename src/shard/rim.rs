@@ -474,6 +474,7 @@ impl Rim {
                 method: order.endpoint.method.into(),
                 params,
                 kind: request_kind(order.reason),
+                number: Some(fetch),
             };
             let result = client.fetch(request).await;
             let answered = Instant::now();

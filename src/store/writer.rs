@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::{Batch, Finished, Store};
-use crate::events::{CallRecord, Event, EventKind, Publisher, Shelves, Subscriber};
+use crate::events::{CallRecord, Event, EventKind, Publisher, Shelves, Subscriber, Telling};
 use crate::usage;
 
 /// A batch is written when it has this many calls, or is this old. Until then the outbox still shows its calls, and the
@@ -38,14 +38,14 @@ impl StoreSubscriber {
 }
 
 impl Subscriber for StoreSubscriber {
-    fn told(&mut self, event: &Event, record: &mut CallRecord, _again: bool) {
+    fn told(&mut self, event: &Event, record: &mut CallRecord, _: Telling) {
         if let EventKind::Completed(_) = event.kind {
             let finished = Finished { record: record.clone(), line: usage::line(event, record) };
             self.gathered().finished.push(finished);
         }
     }
 
-    fn noted(&mut self, event: &Event, _again: bool) {
+    fn noted(&mut self, event: &Event, _: Telling) {
         self.gathered().facts.push(event.clone());
     }
 

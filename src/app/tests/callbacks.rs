@@ -12,6 +12,7 @@ fn limits() -> CallbackLimits {
 
 fn callback(url: String, call: u128, number: usize) -> CallbackRequest {
     CallbackRequest {
+        event: None,
         account: AccountSid::new(1),
         call: CallSid::new(call),
         token: Secret::new("12345"),

@@ -164,6 +164,7 @@ pub(super) const CALL: CallSid = CallSid::new(7);
 
 pub(super) fn post(url: String, params: &[(&str, &str)]) -> FetchRequest {
     FetchRequest {
+        number: None,
         account: AccountSid::new(1),
         call: CALL,
         token: Secret::new("12345"),
