@@ -1,73 +1,30 @@
-"""Two edges are one: a phone may speak with either, and when one machine is lost the other has its calls."""
+"""Two edges are one: a phone may speak with either, and so may an application."""
 
-import http.server
 import pathlib
-import subprocess
 import sys
-import threading
 import time
-import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import requests
 
 from lib import rtp
+from lib.edges import two_edges
 from lib.leg import Leg
 from lib.scenario import Scenario, wait_for
-from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config, number, trunk, user
+from lib.server import ACCOUNT, AUTH_TOKEN, number, trunk, user
 from lib.sip import Phone, sdp
 
-HERE = pathlib.Path(__file__).resolve().parent
-TESTS = HERE.parent.parent / "tests"
-ECHO, ROOM, BOB, WAIT, TAKE, TOLD = (f"+1555600000{digit}" for digit in range(6))
-APP = 15795
-
-
-class Application(http.server.ThreadingHTTPServer):
-    """Is told of calls, and says that it is not, as long as it is not well."""
-
-    def __init__(self):
-        self.is_well, self.told = True, []
-        super().__init__(("127.0.0.1", APP), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self):
-        form = dict(urllib.parse.parse_qsl(self.rfile.read(int(self.headers["Content-Length"])).decode()))
-        self.server.told.append((form["CallSid"], form["CallStatus"], self.headers["I-Twilio-Idempotency-Token"], self.server.is_well))
-        self.send_response(204 if self.server.is_well else 503)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-
-class Edge(Server):
-    """One of the edges: a machine of its own, as far as processes go."""
-
-    def __init__(self, scenario, name, base, postgres, redis, token=None, join=None):
-        self.sip, self.cluster = ("127.0.0.1", base), f"127.0.0.1:{base + 1}"
-        self.base = base
-        more = trunk("phones", **{"from": ["127.0.0.1"]}) + user("bob", "secret-of-bob") + number(ECHO, "<Echo/>") + number(TOLD, "<Echo/>", status_callback=f"http://127.0.0.1:{APP}/told")
-        more += number(ROOM, '<Dial><Conference beep="false">everybody</Conference></Dial>') + number(BOB, "<Dial><Client>bob</Client></Dial>")
-        more += number(WAIT, '<Enqueue waitUrl="">line</Enqueue>') + number(TAKE, "<Dial><Queue>line</Queue></Dial>")
-        config = base_config(f"127.0.0.1:{base}", f"127.0.0.1:{base + 2}", f"{base + 20}-{base + 139}", more=more)
-        config = config.replace('url = "sqlite://data/dialtone.db"', f'url = "{postgres}"\nhot = "{redis}"\nfolder = "data"')
-        config += f'\n[cluster]\nlisten = "{self.cluster}"\n' + ("" if join else 'dir = "cluster"\n')
-        super().__init__(scenario, config, name)
-        self.arguments = ["--name", name] + (["--role", "edge", "--join", join] if join else [])
-        self.token = {"DIALTONE_JOIN_TOKEN": token} if token else {}
-
-    def start(self):
-        return super().start(environment=self.token, arguments=self.arguments)
-
-    def children(self, part):
-        pids = open(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read().split()
-        of = lambda pid: open(f"/proc/{pid}/environ").read().split("DIALTONE_PROCESS=")[1].split("\0")[0]
-        return [int(pid) for pid in pids if of(pid).startswith(part)]
+ECHO, ROOM, BOB, WAIT, TAKE = (f"+1555600000{digit}" for digit in range(5))
+NUMBERS = (
+    trunk("phones", **{"from": ["127.0.0.1"]})
+    + user("bob", "secret-of-bob")
+    + number(ECHO, "<Echo/>")
+    + number(ROOM, '<Dial><Conference beep="false">everybody</Conference></Dial>')
+    + number(BOB, "<Dial><Client>bob</Client></Dial>")
+    + number(WAIT, '<Enqueue waitUrl="">line</Enqueue>')
+    + number(TAKE, "<Dial><Queue>line</Queue></Dial>")
+)
 
 
 class Edges:
@@ -76,23 +33,7 @@ class Edges:
 
     def start(self):
         """Each edge has workers of its own, and both edges have all of them."""
-        postgres, redis = (self.scenario.folder / name for name in ("postgres", "redis"))
-        self.app = Application()
-        run = lambda *argv: subprocess.run([str(part) for part in argv], check=True, capture_output=True, text=True).stdout.strip()
-        self.scenario.folder.chmod(0o755)
-        self.postgres = run(TESTS / "postgres", "start", postgres)
-        self.scenario.at_end(lambda: run(TESTS / "postgres", "stop", postgres))
-        self.redis = run(TESTS / "redis", "start", redis)
-        self.scenario.at_end(lambda: run(TESTS / "redis", "stop", redis))
-        self.left = Edge(self.scenario, "left", 15800, self.postgres, self.redis)
-        code, told = self.left.run("cluster", "init", "--dir", "cluster")
-        self.scenario.equal(code, 0, told)
-        code, token = self.left.run("cluster", "join-token", "--dir", "cluster")
-        self.scenario.equal(code, 0, token)
-        self.left.start()
-        self.right = Edge(self.scenario, "right", 15950, self.postgres, self.redis, token.strip(), self.left.cluster).start()
-        for edge in (self.left, self.right):
-            wait_for(lambda: len(edge.workers("active")) == 2 and len(edge.workers("standby")) == 2, 6, "the workers of both machines")
+        self.left, self.right, _ = two_edges(self.scenario, 15800, NUMBERS)
 
     def handed_on(self):
         """What comes to the edge that does not have the call is handed on to the one that has it."""
@@ -181,57 +122,16 @@ class Edges:
             heard.extend(rtp.ulaw_decode(packet.payload))
         return heard
 
-    def lost(self, legs=10):
-        """A machine with an edge and workers is lost: the other edge goes on with its calls."""
-        equal, check = self.scenario.equal, self.scenario.check
-        self.app.is_well = False
-        unheard = Leg(self.left.sip, TOLD)
-        unheard.end()
-        wait_for(lambda: self.app.told, 3, "the application not to hear of a call's end")
-        callers = [Leg(self.left.sip, ECHO) for _ in range(legs)]
-        others = [Leg(self.right.sip, ECHO) for _ in range(2)]
-        sids = [call["sid"] for call in wait_for(lambda: len(self.left.live()) == legs + 2 and self.left.live(), 2, "the calls")]
-        time.sleep(1.5)
-        at = time.monotonic()
-        self.left.kill()
-        moved = []
-        for caller in callers:
-            caller.phone.transport.server = self.right.sip
-        for caller in callers:
-            before = caller.media.remote
-            check(caller.reinvited(8) is not None, "each is told where its call is now")
-            moved.append(caller.media.remote != before)
-        back = time.monotonic() - at
-        self.app.is_well = True
-        time.sleep(1)
-        now = time.monotonic()
-        check(all(caller.media.packets[-1].at > now - 0.3 for caller in callers), "everybody hears still")
-        stayed = [caller.gaps(at - 0.02, now)[0] for caller, has_moved in zip(callers, moved) if not has_moved]
-        gone = [caller.gaps(at - 0.02, now)[0] for caller, has_moved in zip(callers, moved) if has_moved]
-        check(max(stayed, default=0) < 0.2, f"gaps of those whose worker lives: {stayed}")
-        for caller in callers + others:
-            equal(caller.call.bye().status, 200, "BYE at the edge that is left")
-            caller.stop()
-        wait_for(lambda: not self.right.live(), 5, "the calls to end")
-        equal([call["status"] for call in self.right.calls() if call["sid"] in sids], ["completed"] * len(sids), "how they ended")
-        tokens = {token for _, _, token, _ in self.app.told}
-        heard = wait_for(lambda: [told for *told, is_well in self.app.told if is_well], 5, "the other edge to tell of the call's end")
-        equal([(status, {token} == tokens) for _, status, token in heard], [("completed", True)], "what was told of the call that had ended, with the token of every try")
-        self.summary = f"{legs} calls of a lost edge go on after {back:.1f} s; largest gap {max(stayed, default=0) * 1000:.0f} ms where the worker lives, {max(gone, default=0) * 1000:.0f} ms where it does not"
-        return self.summary
-
-
 def main():
     with Scenario(__file__) as scenario:
         edges = Edges(scenario)
         scenario.step("start", edges.start)
-        scenario.step("handed_on", edges.handed_on)
+        scenario.step("handed on", edges.handed_on)
         scenario.step("api", edges.api)
         scenario.step("registered", edges.registered)
         scenario.step("meet", edges.meet)
         scenario.step("queue", edges.queue)
-        scenario.step("lost", edges.lost)
-        scenario.summary = getattr(edges, "summary", "")
+        scenario.summary = "calls, phones, requests, a conference and a queue across two edges"
 
 
 if __name__ == "__main__":

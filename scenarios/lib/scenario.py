@@ -119,7 +119,8 @@ class Scenario:
         if self._failed:
             print(f"FAILED: {' / '.join(self._failed)}; files are kept in {self.folder}", flush=True)
             os._exit(1)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not os.environ.get("KEEP"):
+            shutil.rmtree(self.folder, ignore_errors=True)
         print(f"{self.summary}; {self.checks} checks in {time.monotonic() - self._began:.1f} s", flush=True)
         return False
 

@@ -26,7 +26,6 @@ pub(super) async fn list(State(view): State<View>, Query(query): Query<ListQuery
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
     let mut calls = view.live.find(|_| true);
     calls.extend(neighbours::calls_elsewhere(&view, None).await);
-    calls.sort_by_key(|record| std::cmp::Reverse(record.started_ms));
     match view.store.calls(None, limit).await {
         Ok(past) => calls.extend(past),
         Err(_) => return unavailable(),
@@ -34,6 +33,7 @@ pub(super) async fn list(State(view): State<View>, Query(query): Query<ListQuery
     // A call may have reached the store since the live ones were read.
     let mut seen = std::collections::HashSet::new();
     calls.retain(|record| seen.insert(record.sid));
+    calls.sort_by_key(|record| (record.status.is_final(), std::cmp::Reverse((record.started_ms, record.sid))));
     calls.truncate(limit as usize);
     calls.iter_mut().for_each(|record| record.events.clear());
     Json(serde_json::json!({ "calls": calls })).into_response()

@@ -117,7 +117,9 @@ pub(super) async fn run(edges: Edges, connection: Connection, dialled: bool) {
     let mut links = edges.links();
     if links.get(&peer).is_some_and(|link| link.connection.stable_id() == number) {
         links.remove(&peer);
+        drop(links);
         tracing::warn!(edge = %peer, "the link to another edge is lost");
+        edges.inner.lost.notify_one();
     }
 }
 

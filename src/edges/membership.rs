@@ -36,6 +36,8 @@ pub struct Joined {
     pub slot: u16,
     /// What an earlier life of this node has left: its slots are this one's now.
     pub left: Vec<Adoption>,
+    /// The slots of others.
+    pub others: Vec<u16>,
 }
 
 /// A slot that this edge has taken, with its calls.
@@ -81,18 +83,20 @@ pub async fn join(member: &Member) -> Result<Joined, JoinError> {
         tokio::time::sleep(BARRIER).await;
         alive = self::alive(hot.ask(beat).await?);
     }
-    let mut left = Vec::new();
+    let (mut left, mut others) = (Vec::new(), Vec::new());
     for (slot, owner) in alive.slots {
         if owner.node == id.node && owner.epoch != id.epoch {
             // Two lives of a node are never at once: its keeper sees to that.
             hot.ask(Command::Leave { edge: owner.clone() }).await?;
             left.extend(adopt(hot, id, slot, owner, None).await?);
+        } else {
+            others.push(slot);
         }
     }
     let Answer::Slot(slot) = hot.ask(Command::TakeFree { edge: id.clone() }).await? else { unreachable!() };
     let slot = slot.ok_or(JoinError::NoSlot)?;
     let (inbound_sender, inbound) = mpsc::channel(INBOUND);
-    Ok(Joined { edges: Edges::new(id.clone(), inbound_sender), inbound, slot, left })
+    Ok(Joined { edges: Edges::new(id.clone(), inbound_sender), inbound, slot, left, others })
 }
 
 fn alive(answer: Answer) -> Alive {
@@ -151,6 +155,8 @@ pub async fn run(
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
+            // One that has taken its leave is known to have done so.
+            () = edges.inner.lost.notified() => {}
             Some((name, connection)) = dialled.recv() => {
                 tracing::debug!(name, "an edge dials");
                 tokio::spawn(link::run(edges.clone(), connection, false));

@@ -22,7 +22,7 @@ use dialtone_sip::flow::{Flow, Transport};
 use dialtone_sip::stack::Transmit;
 use quinn::Connection;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 pub use crate::hot::EdgeId;
 pub use membership::{Adoption, Household, JoinError, Joined, Member, join, run};
@@ -79,6 +79,8 @@ struct Inner {
     me: EdgeId,
     known: ArcSwap<Known>,
     links: Mutex<HashMap<EdgeId, Link>>,
+    /// A link is lost: perhaps an edge is dead.
+    lost: Notify,
     inbound: mpsc::Sender<Inbound>,
 }
 
@@ -100,7 +102,7 @@ const FRAMES: usize = 4096;
 
 impl Edges {
     fn new(me: EdgeId, inbound: mpsc::Sender<Inbound>) -> Edges {
-        let inner = Inner { me, known: ArcSwap::default(), links: Mutex::default(), inbound };
+        let inner = Inner { me, known: ArcSwap::default(), links: Mutex::default(), lost: Notify::new(), inbound };
         Edges { inner: Arc::new(inner) }
     }
 
@@ -170,6 +172,11 @@ impl Edges {
             answers.extend(asked.await.ok().flatten());
         }
         answers
+    }
+
+    /// Parts from all of them.
+    pub fn close(&self) {
+        self.links().drain().for_each(|(_, link)| link.connection.close(0u32.into(), b"this edge ends"));
     }
 
     fn send(&self, to: &EdgeId, frame: Frame) -> bool {

@@ -226,32 +226,34 @@ impl Keeper {
                 _ = terminate.recv() => self.end(),
                 _ = interrupt.recv() => self.end(),
             }
-            let has_edge = self.children.values().any(|child| child.part == Part::Edge);
-            let is_over = if self.plan.has_edge { !has_edge } else { self.children.is_empty() };
-            if self.is_ending && is_over {
-                // Whoever is left reads that there is no keeper any more, and ends.
+            if self.is_ending && self.children.is_empty() {
                 return Ok(self.code.unwrap_or(ExitCode::SUCCESS));
             }
         }
     }
 
-    /// Told to stop, once or again: the edge knows what to do, and without one the workers drain.
+    /// Told to stop, once or again: the edge knows what to do, and when it is gone, or without one, the workers drain.
     fn end(&mut self) {
         let was_ending = std::mem::replace(&mut self.is_ending, true);
         if !was_ending {
             notify::stopping();
         }
-        if self.plan.has_edge {
-            return self.signal(Part::Edge, Signal::TERM);
+        match self.children.values().any(|child| child.part == Part::Edge) {
+            true => self.signal(Part::Edge, Signal::TERM),
+            false => self.end_workers(was_ending),
         }
+    }
+
+    /// Sessions of other edges may run there still.
+    fn end_workers(&mut self, now: bool) {
         for child in self.children.values() {
-            if was_ending || child.part == Part::Standby {
+            if now || child.part == Part::Standby {
                 child.signal(Signal::KILL);
             } else {
                 let _ = child.channel.send(&ToChild::Drain, &[]);
             }
         }
-        if !was_ending {
+        if !now {
             let (events, patience) = (self.events.clone(), self.plan.patience);
             tokio::spawn(async move {
                 tokio::time::sleep(patience).await;
@@ -271,12 +273,16 @@ impl Keeper {
             Event::Gone { process } if self.is_edge(process) => {}
             Event::Gone { process } => self.gone(process)?,
             Event::Exited { process, status } if self.is_edge(process) => {
-                if self.is_ending || self.edge_at.is_none() {
+                let was_told = self.is_ending;
+                if was_told || self.edge_at.is_none() {
                     // It ended as it was told, or could not start: whoever started us is told the same.
                     self.code = Some(code_of(status));
                     self.is_ending = true;
                 }
                 self.gone(process)?;
+                if self.is_ending {
+                    self.end_workers(!was_told);
+                }
             }
             // What a worker has said last is read to its end first: its channel tells when that is.
             Event::Exited { .. } => {}

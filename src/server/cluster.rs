@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
+use std::time::Duration;
 
 use dialtone_media::proto::link;
 use dialtone_media::worker::link::endpoint;
@@ -11,8 +12,8 @@ use dialtone_sip::msg::Message;
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
-use super::mirror::Slots;
-use super::restore::{self, Restored};
+use super::mirror::{Slots, Writing};
+use super::restore::{self, Meanwhile, Restored};
 use super::{Join, StartError, machine_name, registrations};
 use crate::api::{self, View};
 use crate::clock;
@@ -105,6 +106,8 @@ pub(super) struct Shared {
     inbound: mpsc::Receiver<Inbound>,
     identity: Arc<Identity>,
     left: Vec<Adoption>,
+    /// The slots of other edges.
+    others: Vec<u16>,
 }
 
 impl Shared {
@@ -121,15 +124,21 @@ impl Shared {
         let identity = Arc::new(identity);
         let id = EdgeId { node: node.to_owned(), epoch };
         let member = Member { id, hot: hot.clone(), identity: identity.clone() };
-        let Joined { edges, inbound, slot, left } = edges::join(&member).await.map_err(|error| failed(&error))?;
+        let Joined { edges, inbound, slot, left, others } =
+            edges::join(&member).await.map_err(|error| failed(&error))?;
         let slots = Slots::new(slot);
         left.iter().for_each(|adoption| slots.take(adoption.slot, &adoption.calls));
-        Ok(Some(Shared { hot, edges, slot, slots, inbound, identity, left }))
+        Ok(Some(Shared { hot, edges, slot, slots, inbound, identity, left, others }))
     }
 
-    /// The slots that this edge has from a life before.
-    pub(super) fn own_slots(&self) -> Vec<u16> {
-        self.slots.all()
+    /// What may have become of the calls of an earlier life.
+    pub(super) fn meanwhile(&self, store: Store, runtime: tokio::runtime::Handle) -> Meanwhile {
+        Meanwhile {
+            left: self.left.iter().map(|adoption| adoption.slot).collect(),
+            others: self.others.clone(),
+            // A database that is away now was there a moment ago: the call is then gone on with, and its CDR is the first's.
+            is_over: Box::new(move |call| matches!(runtime.block_on(store.call(call)), Ok(Some(_)))),
+        }
     }
 
     /// Lives among the others from now on.
@@ -139,17 +148,51 @@ impl Shared {
         household: Home,
         neighbours: Neighbours,
         dialled: mpsc::Receiver<(String, quinn::Connection)>,
-    ) {
+        written: Writing,
+    ) -> Membership {
         let Shared { hot, edges, slots, inbound, identity, .. } = self;
         tokio::spawn(neighbours.hear(inbound));
-        let member = Member { id: edges.me().clone(), hot, identity };
-        tokio::spawn(edges::run(member, edges, about, move || slots.all(), household, dialled));
+        let member = Member { id: edges.me().clone(), hot: hot.clone(), identity };
+        let life = tokio::spawn(edges::run(member, edges.clone(), about, move || slots.all(), household, dialled));
+        Membership { hot, edges, life, written }
     }
 
     pub(super) fn take_left(&mut self) -> Vec<Adoption> {
         std::mem::take(&mut self.left)
     }
 }
+
+/// A running edge among others.
+pub(super) struct Membership {
+    hot: Hot,
+    edges: Edges,
+    life: tokio::task::JoinHandle<()>,
+    written: Writing,
+}
+
+impl Membership {
+    /// Whether there is another edge to go on with what runs here.
+    pub(super) fn has_others(&self) -> bool {
+        !self.edges.linked().is_empty()
+    }
+
+    /// Lives no more: others take up what there is of this edge, which is all written when they do.
+    pub(super) async fn leave(self) {
+        if tokio::time::timeout(WRITTEN_IN, self.written.all_written()).await.is_err() {
+            tracing::warn!("not everything could be written for the other edges in time");
+        }
+        self.life.abort();
+        if let Err(error) = self.hot.ask(Command::Leave { edge: self.edges.me().clone() }).await {
+            tracing::warn!(%error, "the other edges will notice only by and by that this one has left");
+        }
+        self.edges.close();
+        // Until that is said.
+        tokio::time::sleep(SAID_IN).await;
+    }
+}
+
+const WRITTEN_IN: Duration = Duration::from_secs(5);
+const SAID_IN: Duration = Duration::from_millis(50);
 
 /// What other edges say, and who is concerned.
 pub(super) struct Neighbours {

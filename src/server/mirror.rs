@@ -6,6 +6,7 @@
 //! each step.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::ids::{CallSid, EventSid};
 const AT_ONCE: usize = 64;
 /// After the store did not answer.
 const PAUSE: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The slots of this edge, and which of its calls are in those that it has taken over; all others are in its own.
 #[derive(Clone)]
@@ -123,6 +125,21 @@ impl Kept {
 struct Pending {
     calls: Arc<Mutex<HashMap<CallSid, Change>>>,
     news: Arc<Notify>,
+    /// Changes that are being written.
+    under_way: Arc<AtomicUsize>,
+}
+
+/// What is to be written, for whoever waits for that.
+#[derive(Clone)]
+pub(super) struct Writing(Pending);
+
+impl Writing {
+    /// Waits until there is nothing.
+    pub(super) async fn all_written(&self) {
+        while !self.0.lock().is_empty() || self.0.under_way.load(Ordering::Acquire) > 0 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
 }
 
 /// What has changed of a call.
@@ -248,6 +265,10 @@ pub(super) fn mirror(hot: Hot, me: EdgeId, slots: Slots) -> (Mirror, Writer) {
 }
 
 impl Writer {
+    pub(super) fn writing(&self) -> Writing {
+        Writing(self.pending.clone())
+    }
+
     /// Writes until the process ends, or the slots are another's: `fenced` is called then.
     pub(super) async fn run(self, fenced: impl Fn()) {
         let writer = Arc::new(self);
@@ -281,6 +302,7 @@ impl Writer {
         let some: Vec<CallSid> = pending.keys().take(AT_ONCE).copied().collect();
         let batch: Vec<(CallSid, Change)> =
             some.into_iter().filter_map(|call| Some((call, pending.remove(&call)?))).collect();
+        self.pending.under_way.store(batch.len(), Ordering::Release);
         (!batch.is_empty()).then_some(batch)
     }
 

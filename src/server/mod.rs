@@ -47,7 +47,7 @@ use crate::telemetry::{self, CallLog, CallMetrics, LogLevel};
 use crate::workers::{Listening, Roster, Workers};
 
 pub use cluster::Seat;
-use cluster::{Home, Neighbours, Papers, Shared};
+use cluster::{Home, Membership, Neighbours, Papers, Shared};
 pub use worker_process::{Join, machine_name, run as run_worker};
 
 /// Calls at once on one edge; RTP ports are the other bound.
@@ -133,6 +133,7 @@ pub struct Server {
     store: Store,
     writer: tokio::task::JoinHandle<()>,
     draining: Arc<AtomicBool>,
+    membership: Option<Membership>,
     log_level: Option<LogLevel>,
     listening: Vec<Listen>,
     http: SocketAddr,
@@ -202,8 +203,8 @@ impl Server {
             subscribers.push(Box::new(mirror));
             writer
         });
-        let own_slots = shared.as_ref().map(Shared::own_slots);
-        let mut restored = restore::Restored::of(keeper::life(), own_slots);
+        let meanwhile = shared.as_ref().map(|shared| shared.meanwhile(store.clone(), runtime.clone()));
+        let mut restored = restore::Restored::of(keeper::life(), meanwhile);
         let mut outbox = tokio::task::block_in_place(|| {
             Outbox::start(
                 &journal,
@@ -303,10 +304,10 @@ impl Server {
         let http_address =
             http.local_addr().map_err(|error| StartError::Listen { what: config.http.listen.to_string(), error })?;
         let router = api::router(view.clone());
-        if let (Some(shared), Some(cluster)) = (shared, &config.cluster) {
-            if let Some(writer) = kept {
-                tokio::spawn(writer.run(cluster::fenced));
-            }
+        let mut membership = None;
+        if let (Some(shared), Some(writer), Some(cluster)) = (shared, kept, &config.cluster) {
+            let writing = writer.writing();
+            tokio::spawn(writer.run(cluster::fenced));
             let own = About {
                 name: seat.name,
                 cluster: cluster.listen,
@@ -336,7 +337,7 @@ impl Server {
                 view: view.clone(),
                 router: router.clone(),
             };
-            shared.start(own, home, neighbours, dialled);
+            membership = Some(shared.start(own, home, neighbours, dialled, writing));
         }
         // The queue has room: nobody else has its end yet.
         if !restored.is_empty() {
@@ -380,6 +381,7 @@ impl Server {
             store,
             writer,
             draining,
+            membership,
             log_level,
             listening,
             http: http_address,
@@ -422,7 +424,8 @@ impl Server {
         tracing::info!("accounts, numbers, users, trunks and the log level are reloaded");
     }
 
-    /// Takes no new calls, waits for the running ones up to the drain time-out or until `hurry` is told, ends the rest, and stops.
+    /// Takes no new calls, waits for the running ones up to the drain time-out or until `hurry` is told, leaves the rest to other
+    /// edges or ends it, and stops.
     pub async fn drain_and_stop(mut self, mut hurry: oneshot::Receiver<()>) {
         self.draining.store(true, Ordering::Relaxed);
         let (drained, done) = oneshot::channel();
@@ -435,7 +438,9 @@ impl Server {
             () = tokio::time::sleep(limit) => false,
             _ = &mut hurry => false,
         };
-        if !all_over {
+        if !all_over && self.membership.as_ref().is_some_and(Membership::has_others) {
+            tracing::info!("other edges go on with the calls that still run");
+        } else if !all_over {
             tracing::warn!("ending the calls that still run");
             let _ = self.mail.send(Mail::EndAll).await;
             let _ = tokio::time::timeout(WIND_UP, done).await;
@@ -449,6 +454,9 @@ impl Server {
             let _ = tokio::task::spawn_blocking(move || shard.join()).await;
         }
         tokio::task::block_in_place(|| self.outbox.stop());
+        if let Some(membership) = self.membership.take() {
+            membership.leave().await;
+        }
         // The outbox is gone and with it the writer's queue: it ends when all is written.
         if tokio::time::timeout(WIND_UP, &mut self.writer).await.is_err() {
             tracing::error!("the last calls could not be written in time; the journal has them for the next start");

@@ -12,10 +12,20 @@ use crate::workers::Placement;
 /// Those that can be taken up.
 pub(super) struct Restored {
     life: String,
-    /// The slots of this edge, where other edges may have taken up calls meanwhile.
-    slots: Option<Vec<u16>>,
+    /// Where other edges may have taken up calls meanwhile.
+    cluster: Option<Meanwhile>,
     calls: Vec<(Checkpoint, Option<Placement>)>,
     seen: HashSet<CallSid>,
+}
+
+/// What other edges may have done.
+pub(super) struct Meanwhile {
+    /// The slots that an earlier life of this edge had, and that are this one's now.
+    pub(super) left: Vec<u16>,
+    /// Those of other edges.
+    pub(super) others: Vec<u16>,
+    /// Whether a call is over for all who share the database.
+    pub(super) is_over: Box<dyn Fn(CallSid) -> bool>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -36,25 +46,31 @@ fn parse(call: CallSid, state: &[u8]) -> Option<State> {
     }
 }
 
+impl Meanwhile {
+    /// A slot that nobody has may have been given back when its last call was over, or a store has forgotten it.
+    fn has_taken(&self, call: CallSid, slot: Option<u16>) -> bool {
+        match slot {
+            Some(slot) if self.left.contains(&slot) => false,
+            Some(slot) if self.others.contains(&slot) => true,
+            _ => (self.is_over)(call),
+        }
+    }
+}
+
 impl Restored {
-    /// `slots`: those of this edge, where it is one of several.
-    pub(super) fn of(life: String, slots: Option<Vec<u16>>) -> Restored {
-        Restored { life, slots, calls: Vec::new(), seen: HashSet::new() }
+    pub(super) fn of(life: String, cluster: Option<Meanwhile>) -> Restored {
+        Restored { life, cluster, calls: Vec::new(), seen: HashSet::new() }
     }
 
     /// What becomes of a call with this state. One without media, or alone and of another life, died with that; one of another
-    /// version may not be understood; one whose slot is another edge's by now runs there.
+    /// version may not be understood; one that another edge has taken up runs there, or has ended there.
     pub(super) fn take(&mut self, call: CallSid, state: &[u8]) -> Fate {
         self.seen.insert(call);
         let Some(State(life, checkpoint, media)) = parse(call, state) else { return Fate::Ends };
-        let is_elsewhere = match (&self.slots, checkpoint.slot()) {
-            (Some(own), Some(slot)) => !own.contains(&slot),
-            _ => false,
-        };
-        if is_elsewhere {
+        if self.cluster.as_ref().is_some_and(|meanwhile| meanwhile.has_taken(call, checkpoint.slot())) {
             return Fate::IsElsewhere;
         }
-        if media.is_none() || (self.slots.is_none() && life != self.life) {
+        if media.is_none() || (self.cluster.is_none() && life != self.life) {
             return Fate::Ends;
         }
         self.calls.push((checkpoint, media));

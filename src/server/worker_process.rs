@@ -66,7 +66,10 @@ pub async fn run(
     loop {
         let message = tokio::select! {
             message = keeper.receive::<ToChild>() => message.map_err(|error| format!("the keeper cannot be heard: {error}"))?,
-            () = &mut drained => return Ok(ExitCode::SUCCESS),
+            () = &mut drained => {
+                worker.part().await;
+                return Ok(ExitCode::SUCCESS);
+            }
             edges = node.other_edges(&known) => {
                 worker.set_others(&edges);
                 known = edges;
@@ -198,6 +201,13 @@ impl Worker {
         }
     }
 
+    /// Takes leave of all edges: they give what still runs to others at once.
+    async fn part(&mut self) {
+        self.home = None;
+        self.others.clear();
+        tokio::time::sleep(SAID_IN).await;
+    }
+
     /// Links to an edge, and again whenever the link is lost.
     fn dial(&self, join: Join) -> Dialling {
         let own = Arc::new(Up::default());
@@ -278,6 +288,8 @@ pub fn machine_name() -> String {
 /// What nobody has taken up of what was inherited by then is closed.
 const INHERITANCE: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(200);
+/// A goodbye is on its way by then.
+const SAID_IN: Duration = Duration::from_millis(50);
 
 /// Tells the keeper where this edge listens for workers.
 pub(super) fn announce(keeper: &Sender, address: SocketAddr, token: &JoinToken) -> std::io::Result<()> {
