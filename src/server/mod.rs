@@ -449,13 +449,17 @@ impl Server {
     }
 
     async fn stop(&mut self) {
-        let _ = self.mail.send(Mail::Stop).await;
-        if let Some(shard) = self.shard.take() {
-            let _ = tokio::task::spawn_blocking(move || shard.join()).await;
-        }
+        // Its thread has the links too, by which there is something to be said still.
+        let (still, stands_still) = oneshot::channel();
+        let _ = self.mail.send(Mail::StandStill(true, still)).await;
+        let _ = stands_still.await;
         tokio::task::block_in_place(|| self.outbox.stop());
         if let Some(membership) = self.membership.take() {
             membership.leave().await;
+        }
+        let _ = self.mail.send(Mail::Stop).await;
+        if let Some(shard) = self.shard.take() {
+            let _ = tokio::task::spawn_blocking(move || shard.join()).await;
         }
         // The outbox is gone and with it the writer's queue: it ends when all is written.
         if tokio::time::timeout(WIND_UP, &mut self.writer).await.is_err() {

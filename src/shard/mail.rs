@@ -91,6 +91,8 @@ pub enum Mail {
         name: String,
         done: oneshot::Sender<bool>,
     },
+    /// Stand still, whatever comes, or go on; tell when that is so. Sound goes on meanwhile, and what waits is taken later.
+    StandStill(bool, oneshot::Sender<()>),
     /// Take no new calls; tell when the last is over.
     Drain(oneshot::Sender<()>),
     /// End every call now.

@@ -93,6 +93,7 @@ pub async fn run(
         turn: 0,
         keeping: Vec::new(),
         drained: None,
+        stands_still: false,
         stopping: false,
     };
     rim.run(mail).await;
@@ -118,6 +119,7 @@ struct Rim {
     /// What this turn's answered calls are waiting for.
     keeping: Vec<oneshot::Receiver<()>>,
     drained: Option<oneshot::Sender<()>>,
+    stands_still: bool,
     stopping: bool,
 }
 
@@ -127,6 +129,10 @@ impl Rim {
         let mut letters = Vec::new();
         let mut alarm = Box::pin(tokio::time::sleep_until(self.next_wake().into()));
         while !self.stopping {
+            if self.stands_still {
+                self.wait_for_word(&mut mail, &mut letters).await;
+                continue;
+            }
             // Setting a timer costs two system calls in this runtime: one that rings too early is left as it is, and
             // moved only when it has rung.
             let wake = self.next_wake().into();
@@ -135,6 +141,8 @@ impl Rim {
             }
             let mut worker_is_due = self.workers.timeout() == Some(Duration::ZERO);
             tokio::select! {
+                // Letters of a time when it stood still.
+                () = std::future::ready(()), if !letters.is_empty() => {}
                 () = self.transports.receive(&mut batch) => {}
                 () = self.workers.readable() => worker_is_due = true,
                 _ = mail.recv_many(&mut letters, LETTERS) => {}
@@ -165,6 +173,18 @@ impl Rim {
             {
                 let _ = drained.send(());
             }
+        }
+    }
+
+    /// Nothing happens but what is said of standing still; all other letters are kept.
+    async fn wait_for_word(&mut self, mail: &mut mpsc::Receiver<Mail>, letters: &mut Vec<Mail>) {
+        match mail.recv().await {
+            None | Some(Mail::Stop) => self.stopping = true,
+            Some(Mail::StandStill(is_still, done)) => {
+                self.stands_still = is_still;
+                let _ = done.send(());
+            }
+            Some(letter) => letters.push(letter),
         }
     }
 
@@ -276,6 +296,10 @@ impl Rim {
             Mail::Edges(edges) => self.workers.tell_edges(edges),
             Mail::DrainWorker { name, done } => {
                 let _ = done.send(self.workers.drain(&name));
+            }
+            Mail::StandStill(is_still, done) => {
+                self.stands_still = is_still;
+                let _ = done.send(());
             }
             Mail::Drain(drained) => {
                 self.core.drain();
