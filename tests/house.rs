@@ -32,7 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("cluster", &[]),
     ("config", &["account", "ids", "recordings", "secret", "twiml"]),
-    ("edges", &["cluster", "hot"]),
+    ("edges", &["clock", "cluster", "hot"]),
     ("events", &["ids", "twiml"]),
     ("hot", &["account", "ids"]),
     ("ids", &[]),

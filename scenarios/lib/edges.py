@@ -56,3 +56,14 @@ def two_edges(scenario, base, more):
     for edge in (left, right):
         wait_for(lambda: len(edge.workers("active")) == 2 and len(edge.workers("standby")) == 2, 6, "the workers of both machines")
     return left, right, stores
+
+
+def child(edge, part):
+    """The process of an edge's keeper that is that part; `None` while there is none."""
+    for pid in open(f"/proc/{edge.process.pid}/task/{edge.process.pid}/children").read().split():
+        try:
+            if open(f"/proc/{pid}/environ").read().split("DIALTONE_PROCESS=")[1].startswith(part):
+                return int(pid)
+        except (OSError, IndexError):
+            continue
+    return None

@@ -11,11 +11,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{About, Edges, Inbound, Known, link};
+use crate::clock::mono_us;
 use crate::cluster::Identity;
 use crate::hot::{Alive, Answer, Command, EdgeId, Hot, HotError, KeptCall};
 
 const BEAT: Duration = Duration::from_secs(1);
 const LEASE_MS: u64 = 3_000;
+/// By its own clock an edge has less, so that it stands still before others take its calls.
+const LEASE_US: u64 = (LEASE_MS - 200) * 1000;
+/// What it takes to start, before anything runs.
+const STARTS_IN_US: u64 = 30_000_000;
 /// Others tell a store that has forgotten everything of themselves within this time.
 const BARRIER: Duration = Duration::from_millis(1_500);
 /// What other edges tell and the shard has not taken: they wait.
@@ -93,10 +98,14 @@ pub async fn join(member: &Member) -> Result<Joined, JoinError> {
             others.push(slot);
         }
     }
+    let began_us = mono_us();
     let Answer::Slot(slot) = hot.ask(Command::TakeFree { edge: id.clone() }).await? else { unreachable!() };
     let slot = slot.ok_or(JoinError::NoSlot)?;
     let (inbound_sender, inbound) = mpsc::channel(INBOUND);
-    Ok(Joined { edges: Edges::new(id.clone(), inbound_sender), inbound, slot, left, others })
+    let edges = Edges::new(id.clone(), inbound_sender);
+    // What was told before the slot was taken is a moment older; the first beat comes as soon as everything is there.
+    edges.extend_lease(began_us + STARTS_IN_US);
+    Ok(Joined { edges, inbound, slot, left, others })
 }
 
 fn alive(answer: Answer) -> Alive {
@@ -129,6 +138,9 @@ pub trait Household: Send {
     /// That edge is dead.
     fn gone(&mut self, edge: &EdgeId);
 
+    /// The shared store has forgotten everything: what this edge knows is to be written there again.
+    fn forgotten(&mut self);
+
     /// Others have this edge's slots by now: what runs here is not its any more.
     fn fenced(&mut self);
 }
@@ -151,7 +163,7 @@ pub async fn run(
     let mut dialling = HashMap::new();
     // Those that do not beat any more.
     let mut gone: Vec<EdgeId> = Vec::new();
-    let mut is_away = false;
+    let (mut is_away, mut is_cut_off) = (false, false);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -164,10 +176,19 @@ pub async fn run(
             }
         }
         let beat = Command::Beat { edge: me.clone(), lease_ms: LEASE_MS, about: told.clone(), slots: slots() };
+        let asked_us = mono_us();
         let alive = match member.hot.ask(beat).await {
             Ok(answer) => alive(answer),
             Err(error) => {
                 metrics::gauge!("dialtone_store_up", "store" => "hot").set(0.0);
+                // Whoever is linked to others, or has none, is not cut off: they leave its calls alone.
+                if all.len() < 2 || !edges.linked().is_empty() {
+                    edges.extend_lease(mono_us() + LEASE_US);
+                } else if !edges.holds_lease() && !std::mem::replace(&mut is_cut_off, true) {
+                    tracing::error!(
+                        "this edge reaches neither the shared store nor any other edge, which may take up its calls: it stands still until it does"
+                    );
+                }
                 if !std::mem::replace(&mut is_away, true) {
                     tracing::error!(%error, "the shared store of [store] hot does not answer: calls go on, and are not taken up by others meanwhile");
                 }
@@ -181,6 +202,13 @@ pub async fn run(
         if !alive.lost.is_empty() {
             household.fenced();
             return;
+        }
+        edges.extend_lease(asked_us + LEASE_US);
+        if std::mem::replace(&mut is_cut_off, false) {
+            tracing::warn!("this edge has its calls still, and goes on");
+        }
+        if !alive.forgotten.is_empty() {
+            household.forgotten();
         }
         for (edge, text) in &alive.edges {
             if let Ok(about) = serde_json::from_str::<About>(text) {

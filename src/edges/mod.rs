@@ -14,6 +14,7 @@ mod proto;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -24,6 +25,7 @@ use quinn::Connection;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, mpsc};
 
+use crate::clock::mono_us;
 pub use crate::hot::EdgeId;
 pub use membership::{Adoption, Household, JoinError, Joined, Member, join, run};
 pub use proto::{Frame, kind};
@@ -81,6 +83,8 @@ struct Inner {
     links: Mutex<HashMap<EdgeId, Link>>,
     /// A link is lost: perhaps an edge is dead.
     lost: Notify,
+    /// Until when this edge has what it has, by [`mono_us`].
+    lease_until_us: AtomicU64,
     inbound: mpsc::Sender<Inbound>,
 }
 
@@ -102,12 +106,29 @@ const FRAMES: usize = 4096;
 
 impl Edges {
     fn new(me: EdgeId, inbound: mpsc::Sender<Inbound>) -> Edges {
-        let inner = Inner { me, known: ArcSwap::default(), links: Mutex::default(), lost: Notify::new(), inbound };
+        let inner = Inner {
+            me,
+            known: ArcSwap::default(),
+            links: Mutex::default(),
+            lost: Notify::new(),
+            lease_until_us: AtomicU64::new(0),
+            inbound,
+        };
         Edges { inner: Arc::new(inner) }
     }
 
     pub fn me(&self) -> &EdgeId {
         &self.inner.me
+    }
+
+    /// Whether the calls of this edge are its own still. One that has stood still for longer than the others wait, or that is cut
+    /// off from all of them and from the store, is not to touch what they may have taken up.
+    pub fn holds_lease(&self) -> bool {
+        mono_us() < self.inner.lease_until_us.load(Ordering::Acquire)
+    }
+
+    fn extend_lease(&self, until_us: u64) {
+        self.inner.lease_until_us.store(until_us, Ordering::Release);
     }
 
     /// The edges that there is a link to.

@@ -16,14 +16,14 @@ const SEGMENT_BYTES: u64 = 16 << 20;
 /// The last state of each call that has one, as JSON.
 pub type States = HashMap<CallSid, Vec<u8>>;
 
-/// What earlier runs have left.
+/// What a journal has: of earlier runs when it is opened.
 #[derive(Default)]
-pub(super) struct Left {
+pub struct Left {
     /// The oldest first.
-    pub(super) events: Vec<Event>,
-    pub(super) states: States,
+    pub events: Vec<Event>,
+    pub states: States,
     /// Those for which everything was done outside that was to be.
-    pub(super) delivered: HashSet<EventSid>,
+    pub delivered: HashSet<EventSid>,
 }
 
 /// Where events are appended.
@@ -37,28 +37,18 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Opens a folder; gives what earlier runs left in it, and begins a new segment.
-    ///
-    /// A last line that was cut by a crash is dropped: it was never acknowledged to anyone. Of the states of a call the last
-    /// is given.
     pub(super) fn open(folder: &Path) -> io::Result<(Journal, Left)> {
         fs::create_dir_all(folder)?;
-        let mut left = Left::default();
+        let left = read(folder)?;
         let segments = segments(folder)?;
-        for number in &segments {
-            let reader = BufReader::new(File::open(path(folder, *number))?);
-            for line in reader.split(b'\n').map_while(Result::ok) {
-                if let Some((call, state)) = state_of(&line) {
-                    left.states.insert(call, state.to_vec());
-                } else if let Some(event) = delivered_of(&line) {
-                    left.delivered.insert(event);
-                } else {
-                    left.events.extend(serde_json::from_slice::<Event>(&line).ok());
-                }
-            }
-        }
         let number = segments.last().map_or(1, |last| last + 1);
         let file = segment(folder, number)?;
         Ok((Journal { folder: folder.to_owned(), number, file, bytes: 0, line: Vec::new() }, left))
+    }
+
+    /// All that is there now.
+    pub(super) fn read(&self) -> io::Result<Left> {
+        read(&self.folder)
     }
 
     /// Appends events. They are with the kernel when this returns: a crash of the process loses none.
@@ -123,6 +113,24 @@ impl Journal {
         self.bytes = 0;
         Ok(())
     }
+}
+
+/// A last line that was cut by a crash is dropped: it was never acknowledged to anyone. Of the states of a call the last is given.
+fn read(folder: &Path) -> io::Result<Left> {
+    let mut left = Left::default();
+    for number in segments(folder)? {
+        let reader = BufReader::new(File::open(path(folder, number))?);
+        for line in reader.split(b'\n').map_while(Result::ok) {
+            if let Some((call, state)) = state_of(&line) {
+                left.states.insert(call, state.to_vec());
+            } else if let Some(event) = delivered_of(&line) {
+                left.delivered.insert(event);
+            } else {
+                left.events.extend(serde_json::from_slice::<Event>(&line).ok());
+            }
+        }
+    }
+    Ok(left)
 }
 
 /// What a line says that is the state of a call and no event.

@@ -14,8 +14,9 @@ use std::{io, thread};
 
 use tokio::sync::oneshot;
 
+use super::journal::Journal;
+pub use super::journal::Left;
 pub use super::journal::States;
-use super::journal::{Journal, Left};
 use super::live::Live;
 use super::{
     CallRecord, CallStatus, Completed, ConferenceFact, ConferenceStatus, ConferenceStep, EndedBy, Event, EventKind,
@@ -109,6 +110,12 @@ impl Publisher {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// Has subscribers that keep calls elsewhere told of all that the journal has of them.
+    pub fn tell_again(&self) {
+        let _ = self.queue.try_send(Message::TellAgain);
+        self.hurry();
+    }
+
     /// What was begun for that event (see [`Subscriber::takes_time`]) is done, or given up.
     pub fn delivered(&self, call: CallSid, event: EventSid) {
         // Where the outbox is full it is done once more after a crash.
@@ -168,6 +175,11 @@ pub trait Subscriber: Send {
         let _ = (event, call, is_owed);
     }
 
+    /// All that the journal has: what is kept elsewhere was forgotten there.
+    fn told_again(&mut self, journal: &Left) {
+        let _ = journal;
+    }
+
     /// The store has that call.
     fn stored(&mut self, call: CallSid) {
         let _ = call;
@@ -215,6 +227,8 @@ enum Message {
     Adopt(Vec<Event>, HashSet<EventSid>, States),
     /// What was begun for an event of that call is done.
     Delivered(CallSid, EventSid),
+    /// What the journal has is wanted once more.
+    TellAgain,
     /// Tell when all that came before has been told.
     CatchUp(oneshot::Sender<()>),
     Stop,
@@ -354,6 +368,11 @@ impl Writer {
                             self.append_state(call, &state, written);
                         }
                         Message::Delivered(call, event) => delivered.push((call, event)),
+                        Message::TellAgain => {
+                            self.write(&batch, |_| Telling::First);
+                            batch.clear();
+                            self.tell_again();
+                        }
                         Message::Adopt(events, delivered, states) => {
                             self.write(&batch, |_| Telling::First);
                             batch.clear();
@@ -447,6 +466,13 @@ impl Writer {
         }
         drop(live);
         self.owe(event, is_owed);
+    }
+
+    fn tell_again(&mut self) {
+        match self.journal.read() {
+            Ok(left) => self.subscribers.iter_mut().for_each(|subscriber| subscriber.told_again(&left)),
+            Err(error) => tracing::error!(%error, "the journal cannot be read"),
+        }
     }
 
     /// The journal has it until it is done.

@@ -72,6 +72,15 @@ impl Bindings {
         }
     }
 
+    /// Has the other edges told of everything, as if it had just changed.
+    pub fn tell_all(&self) {
+        let Some(shared) = &self.shared else { return };
+        let all = self.lock().all(0);
+        let deltas = all.into_iter().map(|(aor, put)| Delta { aor, put, gone: Vec::new() });
+        shared.deltas.lock().unwrap_or_else(PoisonError::into_inner).extend(deltas);
+        shared.news.notify_one();
+    }
+
     /// Takes what has changed at another edge.
     pub fn merge(&self, delta: Delta) {
         self.has_changed.store(true, Ordering::Relaxed);

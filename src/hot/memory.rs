@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Alive, Answer, Command, EdgeId, KeptCall, SLOTS};
+use super::{Alive, Answer, Command, EdgeId, KeptCall, SLOTS, Written};
 use crate::ids::CallSid;
 
 /// The facts of one process, or of a simulated world.
@@ -31,13 +31,16 @@ impl Memory {
         match command {
             Command::Beat { edge, lease_ms, about, slots } => {
                 self.edges.insert(edge.clone(), Life { until_ms: now_ms + lease_ms, about });
-                let mut lost = Vec::new();
+                let (mut lost, mut forgotten) = (Vec::new(), Vec::new());
                 for slot in slots {
+                    if !self.slots.contains_key(&slot) {
+                        forgotten.push(slot);
+                    }
                     if !self.owns_or_takes(&edge, slot) {
                         lost.push(slot);
                     }
                 }
-                Answer::Alive(self.alive(lost, now_ms))
+                Answer::Alive(Alive { lost, forgotten, ..self.alive(now_ms) })
             }
             Command::Leave { edge } => {
                 self.edges.remove(&edge);
@@ -58,16 +61,19 @@ impl Memory {
                 Answer::Done
             }
             Command::Write { edge, slot, call, events, state } => {
-                let Some(slot) = self.slot_of(&edge, slot) else { return Answer::Written(false) };
+                let slot = match self.owned(&edge, slot) {
+                    Ok(slot) => slot,
+                    Err(why) => return Answer::Written(why),
+                };
                 let empty = KeptCall { call, events: Vec::new(), state: None };
                 let kept = slot.calls.entry(call).or_insert(empty);
                 kept.events.extend(events);
                 kept.state = state.or(kept.state.take());
-                Answer::Written(true)
+                Answer::Written(Written::Done)
             }
             Command::Drop { edge, slot, call } => {
-                let slot = self.slot_of(&edge, slot);
-                Answer::Written(slot.map(|slot| slot.calls.remove(&call)).is_some())
+                let dropped = self.owned(&edge, slot).map(|slot| slot.calls.remove(&call));
+                Answer::Written(dropped.map_or_else(|why| why, |_| Written::Done))
             }
             Command::Put { map, field, value } => {
                 self.maps.entry(map).or_default().insert(field, value);
@@ -100,18 +106,26 @@ impl Memory {
         self.edges.get(edge).is_some_and(|life| life.until_ms > now_ms)
     }
 
-    fn alive(&self, lost: Vec<u16>, now_ms: u64) -> Alive {
+    fn alive(&self, now_ms: u64) -> Alive {
         let edges = self.edges.iter().filter(|(_, life)| life.until_ms > now_ms);
         Alive {
             edges: edges.map(|(edge, life)| (edge.clone(), life.about.clone())).collect(),
             slots: self.slots.iter().map(|(number, slot)| (*number, slot.owner.clone())).collect(),
-            lost,
+            ..Alive::default()
         }
     }
 
     fn owns_or_takes(&mut self, edge: &EdgeId, slot: u16) -> bool {
         let fresh = || Slot { owner: edge.clone(), calls: BTreeMap::new() };
         self.slots.entry(slot).or_insert_with(fresh).owner == *edge
+    }
+
+    fn owned(&mut self, edge: &EdgeId, slot: u16) -> Result<&mut Slot, Written> {
+        match self.slots.get_mut(&slot) {
+            Some(slot) if slot.owner == *edge => Ok(slot),
+            Some(_) => Err(Written::Fenced),
+            None => Err(Written::Forgotten),
+        }
     }
 
     fn slot_of(&mut self, edge: &EdgeId, slot: u16) -> Option<&mut Slot> {

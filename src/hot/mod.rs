@@ -127,8 +127,7 @@ pub enum Answer {
     Slot(Option<u16>),
     /// `None`: its owner lives, or it has another by now.
     Adopted(Option<Vec<KeptCall>>),
-    /// False: the slot is another's, and nothing was written.
-    Written(bool),
+    Written(Written),
     /// By field.
     Values(Vec<(String, Vec<u8>)>),
     /// Whose the name is, perhaps since before.
@@ -136,6 +135,16 @@ pub enum Answer {
         edge: EdgeId,
         value: String,
     },
+}
+
+/// What came of writing something of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written {
+    Done,
+    /// Nothing was written: another edge has the slot.
+    Fenced,
+    /// Nothing was written: nobody has the slot, as the store has forgotten. The next beat sees to that.
+    Forgotten,
 }
 
 /// Who lives, and who has what.
@@ -147,6 +156,8 @@ pub struct Alive {
     pub slots: Vec<(u16, EdgeId)>,
     /// Slots of the asking edge that are others' by now.
     pub lost: Vec<u16>,
+    /// Slots of the asking edge that nobody had: the store has forgotten them, and everything else.
+    pub forgotten: Vec<u16>,
 }
 
 impl Alive {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{FromRedisValue, RedisError, Script};
 
-use super::{Alive, Answer, Command, EdgeId, HotError, KeptCall, SLOTS};
+use super::{Alive, Answer, Command, EdgeId, HotError, KeptCall, SLOTS, Written};
 use crate::ids::CallSid;
 
 /// A server that does not answer within this time is away: who asked goes on without it.
@@ -26,11 +26,12 @@ redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 for _, edge in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - 3600000)) do
   redis.call('ZREM', KEYS[1], edge); redis.call('HDEL', KEYS[2], edge) end
-for i = 4, #ARGV do redis.call('HSETNX', KEYS[3], ARGV[i], ARGV[1]) end
-local edges = {}
+local edges, fresh = {}, {}
+for i = 4, #ARGV do
+  if redis.call('HSETNX', KEYS[3], ARGV[i], ARGV[1]) == 1 then fresh[#fresh + 1] = ARGV[i] end end
 for _, edge in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
   edges[#edges + 1] = edge; edges[#edges + 1] = redis.call('HGET', KEYS[2], edge) end
-return {edges, redis.call('HGETALL', KEYS[3])}";
+return {edges, redis.call('HGETALL', KEYS[3]), fresh}";
 
 const TAKE_FREE: &str = "
 for slot = 0, ARGV[2] - 1 do
@@ -49,13 +50,15 @@ if redis.call('HGET', KEYS[1], ARGV[2]) == ARGV[1] then
   redis.call('HDEL', KEYS[1], ARGV[2]); redis.call('DEL', KEYS[2], KEYS[3]) end";
 
 const WRITE: &str = "
-if redis.call('HGET', KEYS[1], ARGV[2]) ~= ARGV[1] then return 0 end
+local owner = redis.call('HGET', KEYS[1], ARGV[2])
+if owner ~= ARGV[1] then return owner and 0 or -1 end
 redis.call('HSET', KEYS[2], ARGV[3], (redis.call('HGET', KEYS[2], ARGV[3]) or '') .. ARGV[4])
 if ARGV[5] then redis.call('HSET', KEYS[3], ARGV[3], ARGV[5]) end
 return 1";
 
 const DROP: &str = "
-if redis.call('HGET', KEYS[1], ARGV[2]) ~= ARGV[1] then return 0 end
+local owner = redis.call('HGET', KEYS[1], ARGV[2])
+if owner ~= ARGV[1] then return owner and 0 or -1 end
 redis.call('HDEL', KEYS[2], ARGV[3]); redis.call('HDEL', KEYS[3], ARGV[3])
 return 1";
 
@@ -98,8 +101,9 @@ impl Redis {
                 for slot in &slots {
                     call.arg(*slot);
                 }
-                let (edges, owners): (Vec<(String, String)>, Vec<(u16, String)>) = self.run(&call).await?;
-                Ok(Answer::Alive(alive(&edge, &slots, edges, owners)))
+                let (edges, owners, forgotten): (Vec<(String, String)>, Vec<(u16, String)>, Vec<u16>) =
+                    self.run(&call).await?;
+                Ok(Answer::Alive(Alive { forgotten, ..alive(&edge, &slots, edges, owners) }))
             }
             Command::Leave { edge } => {
                 let mut pipe = redis::pipe();
@@ -135,13 +139,13 @@ impl Redis {
                 if let Some(state) = state {
                     call.arg(state);
                 }
-                self.run(&call).await.map(Answer::Written)
+                self.run(&call).await.map(written)
             }
             Command::Drop { edge, slot, call: sid } => {
                 let script = Script::new(DROP);
                 let mut call = script.key(OWNERS);
                 call.key(events_of(slot)).key(states_of(slot));
-                self.run(call.arg(edge.to_string()).arg(slot).arg(sid.to_string())).await.map(Answer::Written)
+                self.run(call.arg(edge.to_string()).arg(slot).arg(sid.to_string())).await.map(written)
             }
             Command::Put { map, field, value } => {
                 self.query::<()>(redis::cmd("HSET").arg(map_of(&map)).arg(field).arg(value)).await?;
@@ -187,6 +191,14 @@ impl Redis {
     }
 }
 
+fn written(told: i32) -> Answer {
+    Answer::Written(match told {
+        1 => Written::Done,
+        0 => Written::Fenced,
+        _ => Written::Forgotten,
+    })
+}
+
 fn alive(edge: &EdgeId, asked: &[u16], edges: Vec<(String, String)>, owners: Vec<(u16, String)>) -> Alive {
     let lives = edges.into_iter().filter_map(|(edge, about)| Some((EdgeId::parse(&edge)?, about)));
     let mut edges: Vec<(EdgeId, String)> = lives.collect();
@@ -196,7 +208,7 @@ fn alive(edge: &EdgeId, asked: &[u16], edges: Vec<(String, String)>, owners: Vec
     slots.sort_unstable();
     let is_lost = |slot: &u16| slots.iter().any(|(number, owner)| number == slot && owner != edge);
     let lost = asked.iter().copied().filter(is_lost).collect();
-    Alive { edges, slots, lost }
+    Alive { edges, slots, lost, ..Alive::default() }
 }
 
 fn kept(events: Vec<(String, Vec<u8>)>, states: Vec<(String, Vec<u8>)>) -> Vec<KeptCall> {

@@ -43,10 +43,10 @@ async fn story(hot: &Hot) {
     assert_eq!(alive.slots, [(0, edge(1)), (1, edge(2))]);
     assert_eq!(alive.lost, Vec::<u16>::new());
 
-    assert_eq!(ask(write(1, 0, 7, "a\n", Some("one"))).await, Answer::Written(true));
-    assert_eq!(ask(write(1, 0, 7, "b\n", None)).await, Answer::Written(true));
-    assert_eq!(ask(write(1, 0, 8, "c\n", Some("two"))).await, Answer::Written(true));
-    assert_eq!(ask(write(2, 0, 7, "x\n", None)).await, Answer::Written(false), "the slot is another's");
+    assert_eq!(ask(write(1, 0, 7, "a\n", Some("one"))).await, Answer::Written(Written::Done));
+    assert_eq!(ask(write(1, 0, 7, "b\n", None)).await, Answer::Written(Written::Done));
+    assert_eq!(ask(write(1, 0, 8, "c\n", Some("two"))).await, Answer::Written(Written::Done));
+    assert_eq!(ask(write(2, 0, 7, "x\n", None)).await, Answer::Written(Written::Fenced), "the slot is another's");
     let adopt = Command::Adopt { edge: edge(2), slot: 0, from: edge(1) };
     assert_eq!(ask(adopt.clone()).await, Answer::Adopted(None), "its owner lives");
 
@@ -55,15 +55,19 @@ async fn story(hot: &Hot) {
     let eight = KeptCall { call: call(8), events: b"c\n".to_vec(), state: Some(b"two".to_vec()) };
     assert_eq!(ask(adopt.clone()).await, Answer::Adopted(Some(vec![seven, eight.clone()])));
     assert_eq!(ask(adopt).await, Answer::Adopted(None), "it was taken before");
-    assert_eq!(ask(write(1, 0, 7, "late\n", None)).await, Answer::Written(false), "who was dead is fenced");
+    assert_eq!(ask(write(1, 0, 7, "late\n", None)).await, Answer::Written(Written::Fenced), "who was dead is fenced");
     let Answer::Alive(alive) = ask(beat(1, &[0])).await else { panic!("no list of the living") };
     assert_eq!(alive.lost, [0], "and is told so when it lives again");
-    assert_eq!(ask(Command::Drop { edge: edge(2), slot: 0, call: call(7) }).await, Answer::Written(true));
+    assert_eq!(ask(Command::Drop { edge: edge(2), slot: 0, call: call(7) }).await, Answer::Written(Written::Done));
     ask(Command::Leave { edge: edge(2) }).await;
     let again = Command::Adopt { edge: edge(3), slot: 0, from: edge(2) };
     assert_eq!(ask(again).await, Answer::Adopted(Some(vec![eight])), "what is over is not taken up");
     ask(Command::Free { edge: edge(3), slot: 0 }).await;
     assert_eq!(ask(Command::TakeFree { edge: edge(4) }).await, Answer::Slot(Some(0)), "what was given back is free");
+
+    assert_eq!(ask(write(4, 3, 7, "x", None)).await, Answer::Written(Written::Forgotten), "nobody has it");
+    let Answer::Alive(alive) = ask(beat(4, &[0, 3])).await else { panic!("no list of the living") };
+    assert_eq!(alive.forgotten, [3], "until its owner says so again");
 
     let claim = |number, value: &str| Command::Claim { edge: edge(number), name: "room".into(), value: value.into() };
     let claimed = |number, value: &str| Answer::Claimed { edge: edge(number), value: value.to_owned() };

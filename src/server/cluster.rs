@@ -272,6 +272,14 @@ pub(super) async fn find_rooms(hot: Hot, edges: Edges, mail: MailBox, mut asked:
                     return;
                 }
             }
+            RoomQuestion::Keep(room) => {
+                let claim = Command::Claim { edge: me.clone(), name: room, value: String::new() };
+                if let Ok(Answer::Claimed { edge, .. }) = hot.ask(claim).await
+                    && edge != me
+                {
+                    tracing::warn!(%edge, "another edge has made a room of the same name while the shared store had forgotten this one");
+                }
+            }
             RoomQuestion::GivenUp(room) => {
                 let command = Command::Unclaim { edge: me.clone(), name: room, value: String::new() };
                 // What is not given back is this edge's still, which makes the room anew when it is wanted.
@@ -356,6 +364,16 @@ impl Household for Home {
             |(id, about): &(EdgeId, About)| link::Edge { node: id.node.clone(), address: about.cluster.to_string() };
         let (mail, edges) = (self.mail.clone(), link::Edges { edges: all.iter().map(edge).collect() });
         tokio::spawn(async move { mail.send(Mail::Edges(edges)).await });
+    }
+
+    fn forgotten(&mut self) {
+        tracing::warn!(
+            "the shared store of [store] hot has forgotten everything: what this edge knows is written there again"
+        );
+        self.publisher.tell_again();
+        self.bindings.tell_all();
+        let mail = self.mail.clone();
+        tokio::spawn(async move { mail.send(Mail::KeepRooms).await });
     }
 
     fn gone(&mut self, edge: &EdgeId) {

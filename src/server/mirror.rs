@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
 
-use crate::events::{CallRecord, DELIVERED, Event, EventKind, Subscriber, Telling};
-use crate::hot::{Answer, Command, EdgeId, Hot, HotError, KeptCall};
+use crate::events::{CallRecord, DELIVERED, Event, EventKind, Left, Subscriber, Telling};
+use crate::hot::{Answer, Command, EdgeId, Hot, HotError, KeptCall, Written};
 use crate::ids::{CallSid, EventSid};
 
 /// Writes under way at once.
@@ -224,6 +224,29 @@ impl Subscriber for Mirror {
         }
     }
 
+    fn told_again(&mut self, journal: &Left) {
+        let kept: HashSet<CallSid> =
+            self.calls.iter().filter(|(_, known)| matches!(known, Known::Kept(_))).map(|(call, _)| *call).collect();
+        let mut pending = self.pending.lock();
+        for call in &kept {
+            let written = pending.remove(call).map(|change| change.written).unwrap_or_default();
+            let state = journal.states.get(call).cloned();
+            pending.insert(*call, Change { anew: true, state, written, ..Change::default() });
+        }
+        for event in journal.events.iter().filter(|event| kept.contains(&event.call)) {
+            let Some(change) = pending.get_mut(&event.call) else { continue };
+            if let Ok(line) = serde_json::to_vec(event) {
+                change.events.extend(line);
+                change.events.push(b'\n');
+            }
+            if journal.delivered.contains(&event.id) {
+                change.events.extend(format!("{DELIVERED}{}\n", event.id).into_bytes());
+            }
+        }
+        drop(pending);
+        self.has_news = true;
+    }
+
     fn stored(&mut self, call: CallSid) {
         self.step(call, |kept| kept.is_stored = true);
     }
@@ -282,9 +305,9 @@ impl Writer {
                 let (mut is_away, mut is_fenced) = (false, false);
                 for write in writes.collect::<Vec<_>>() {
                     match write.await {
-                        Ok(Ok(is_ours)) => is_fenced |= !is_ours,
-                        Ok(Err(())) => is_away = true,
-                        Err(_) => {}
+                        Ok(Written::Done) | Err(_) => {}
+                        Ok(Written::Fenced) => is_fenced = true,
+                        Ok(Written::Forgotten) => is_away = true,
                     }
                 }
                 if is_fenced {
@@ -306,13 +329,14 @@ impl Writer {
         (!batch.is_empty()).then_some(batch)
     }
 
-    /// Whether the slot is ours. What could not be written is put back, before what has come meanwhile.
-    async fn write(&self, call: CallSid, mut change: Change) -> Result<bool, ()> {
-        let written = match self.ask(call, &change).await {
-            Ok(is_ours) => is_ours,
-            Err(error) => {
-                tracing::debug!(%error, call_sid = %call, "a call cannot be kept for other edges now");
-                // Whether it has arrived nobody knows: all that is there is replaced by what we have, as far as that goes.
+    /// What could not be written is put back, before what has come meanwhile; it is as if the store had forgotten.
+    async fn write(&self, call: CallSid, mut change: Change) -> Written {
+        let told = self.ask(call, &change).await;
+        if let Err(error) = &told {
+            tracing::debug!(%error, call_sid = %call, "a call cannot be kept for other edges now");
+        }
+        let written = match told.unwrap_or(Written::Forgotten) {
+            Written::Forgotten => {
                 let mut pending = self.pending.lock();
                 let later = pending.remove(&call).unwrap_or_default();
                 change.events.extend(later.events);
@@ -320,8 +344,9 @@ impl Writer {
                 change.is_over |= later.is_over;
                 change.written.extend(later.written);
                 pending.insert(call, change);
-                return Err(());
+                return Written::Forgotten;
             }
+            written => written,
         };
         for asked in change.written.drain(..) {
             // Who asked may have waited long enough.
@@ -332,20 +357,25 @@ impl Writer {
         {
             let _ = self.hot.ask(Command::Free { edge: self.me.clone(), slot }).await;
         }
-        Ok(written)
+        written
     }
 
-    async fn ask(&self, call: CallSid, change: &Change) -> Result<bool, HotError> {
+    async fn ask(&self, call: CallSid, change: &Change) -> Result<Written, HotError> {
         let (edge, slot) = (self.me.clone(), self.slots.of(call));
-        let mut is_ours = true;
         if change.anew || change.is_over {
-            let answer = self.hot.ask(Command::Drop { edge: edge.clone(), slot, call }).await?;
-            is_ours = answer == Answer::Written(true);
+            let dropped = self.hot.ask(Command::Drop { edge: edge.clone(), slot, call }).await?;
+            if change.is_over || dropped != Answer::Written(Written::Done) {
+                return Ok(written(dropped));
+            }
         }
-        if !change.is_over {
-            let (events, state) = (change.events.clone(), change.state.clone());
-            is_ours = self.hot.ask(Command::Write { edge, slot, call, events, state }).await? == Answer::Written(true);
-        }
-        Ok(is_ours)
+        let (events, state) = (change.events.clone(), change.state.clone());
+        self.hot.ask(Command::Write { edge, slot, call, events, state }).await.map(written)
+    }
+}
+
+fn written(answer: Answer) -> Written {
+    match answer {
+        Answer::Written(written) => written,
+        _ => Written::Forgotten,
     }
 }

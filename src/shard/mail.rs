@@ -80,6 +80,8 @@ pub enum Mail {
     LetterLost(Box<Letter>),
     /// An edge is linked, perhaps again.
     EdgeLinked(EdgeId),
+    /// The store that edges share has forgotten which rooms are here.
+    KeepRooms,
     /// An edge is dead.
     EdgeGone(EdgeId),
     /// The answered calls of that turn are kept elsewhere too, or are waited for no longer: what waited for that may leave.

@@ -102,6 +102,13 @@ fn queue_name(account: AccountSid, name: &str) -> String {
 }
 
 impl Core {
+    /// The rooms that are here, by the names that all edges know them by.
+    pub fn room_names(&self) -> Vec<String> {
+        let conferences = self.rooms.names().map(|(account, name)| conference_name(*account, name));
+        let queues = self.queues.names().map(|(account, name)| queue_name(*account, name));
+        conferences.chain(queues).collect()
+    }
+
     /// A call here wants something of a room.
     pub(super) fn wish(&mut self, call: CallSid, account: AccountSid, what: What, now: Now) {
         self.leave_conference(call, false, now);

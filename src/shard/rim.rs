@@ -54,6 +54,8 @@ pub struct Outside {
 pub enum RoomQuestion {
     /// Answered by [`Mail::RoomFound`].
     Where(Box<Wish>),
+    /// It is here still.
+    Keep(String),
     /// It is not here any more.
     GivenUp(String),
 }
@@ -65,6 +67,8 @@ const GRID_US: u64 = 10_000;
 const KEPT_IN: Duration = Duration::from_millis(5);
 /// Before it is told that a letter could not be sent: a link that is lost may be up again.
 const LOST_LETTER: Duration = Duration::from_millis(500);
+/// Whether an edge that stands still may go on.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Letters taken at once.
 const LETTERS: usize = 256;
 
@@ -129,7 +133,7 @@ impl Rim {
         let mut letters = Vec::new();
         let mut alarm = Box::pin(tokio::time::sleep_until(self.next_wake().into()));
         while !self.stopping {
-            if self.stands_still {
+            if self.stands_still || self.outside.edges.as_ref().is_some_and(|edges| !edges.holds_lease()) {
                 self.wait_for_word(&mut mail, &mut letters).await;
                 continue;
             }
@@ -178,7 +182,8 @@ impl Rim {
 
     /// Nothing happens but what is said of standing still; all other letters are kept.
     async fn wait_for_word(&mut self, mail: &mut mpsc::Receiver<Mail>, letters: &mut Vec<Mail>) {
-        match mail.recv().await {
+        let Ok(letter) = tokio::time::timeout(LOOK_EVERY, mail.recv()).await else { return };
+        match letter {
             None | Some(Mail::Stop) => self.stopping = true,
             Some(Mail::StandStill(is_still, done)) => {
                 self.stands_still = is_still;
@@ -290,6 +295,9 @@ impl Rim {
             Mail::EdgeLinked(edge) => {
                 self.core.handle_edge_linked(&edge);
                 self.workers.tell_link_ends(&edge.to_string());
+            }
+            Mail::KeepRooms => {
+                self.core.room_names().into_iter().for_each(|room| self.ask_rooms(RoomQuestion::Keep(room)));
             }
             Mail::EdgeGone(edge) => self.core.handle_edge_gone(&edge, now),
             Mail::Kept(turn) => self.kept(turn),

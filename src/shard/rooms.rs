@@ -63,6 +63,10 @@ impl Rooms {
         self.conferences.is_empty() && self.by_name.is_empty() && self.by_session.is_empty() && self.by_call.is_empty()
     }
 
+    pub(super) fn names(&self) -> impl Iterator<Item = &(AccountSid, String)> {
+        self.by_name.keys()
+    }
+
     pub(super) fn has(&self, account: AccountSid, name: &str) -> bool {
         self.by_name.contains_key(&(account, name.to_owned()))
     }
