@@ -76,8 +76,10 @@ pub enum Mail {
     Letter(EdgeId, Box<Letter>),
     /// The room of a wish is at that edge; `None`: here.
     RoomFound(Box<Wish>, Option<EdgeId>),
-    /// A letter could not be sent, a moment ago.
-    LetterLost(Box<Letter>),
+    /// A letter to that edge could not be sent, a moment ago.
+    LetterLost(EdgeId, Box<Letter>),
+    /// Nobody could be asked where the room of a call's wish is, a moment ago.
+    WishLost(CallSid),
     /// An edge is linked, perhaps again.
     EdgeLinked(EdgeId),
     /// The store that edges share has forgotten which rooms are here.

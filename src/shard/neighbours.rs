@@ -289,12 +289,21 @@ impl Core {
         self.see_off(call);
     }
 
-    /// A letter could not be sent. What it was about is over, as far as this edge can know.
-    pub fn handle_letter_lost(&mut self, letter: Letter, now: Now) {
-        match letter {
-            Letter::Wish(Wish { call, edge, .. }) if edge.is_none() || edge == self.settings.me => self.room_lost(call),
-            // The other edge tells its call so when it knows that this one is not there any more.
-            _ => {}
+    /// A letter to that edge could not be sent, a moment ago. A call whose wish it was, and that waits for that still, asks
+    /// again; whatever else it was about, the other edge finds out when it is linked again, or not at all.
+    pub fn handle_letter_lost(&mut self, to: &EdgeId, letter: &Letter, now: Now) {
+        if let Letter::Wish(Wish { call, .. }) = letter
+            && self.neighbours.abroad.get(call).is_some_and(|(at, _)| at == to)
+        {
+            self.room_lost(*call);
+        }
+        self.work(now);
+    }
+
+    /// Too many ask where their rooms are: this call asks again.
+    pub fn handle_wish_lost(&mut self, call: CallSid, now: Now) {
+        if self.neighbours.seeking.remove(&call) {
+            self.room_lost(call);
         }
         self.work(now);
     }

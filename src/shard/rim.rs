@@ -291,7 +291,8 @@ impl Rim {
                 letter => self.core.handle_letter(from, letter, now),
             },
             Mail::RoomFound(wish, owner) => self.core.handle_room_found(*wish, owner, now),
-            Mail::LetterLost(letter) => self.core.handle_letter_lost(*letter, now),
+            Mail::LetterLost(to, letter) => self.core.handle_letter_lost(&to, &letter, now),
+            Mail::WishLost(call) => self.core.handle_wish_lost(call, now),
             Mail::EdgeLinked(edge) => {
                 self.core.handle_edge_linked(&edge);
                 self.workers.tell_link_ends(&edge.to_string());
@@ -442,8 +443,8 @@ impl Rim {
         if let Some(rooms) = &self.outside.rooms
             && let Err(mpsc::error::TrySendError::Full(RoomQuestion::Where(wish))) = rooms.try_send(question)
         {
-            tracing::error!(call_sid = %wish.call, "too many calls ask where a room is: this one is told that it has none");
-            self.later(Mail::LetterLost(Box::new(Letter::Wish(*wish))));
+            tracing::error!(call_sid = %wish.call, "too many calls ask where a room is: this one asks again");
+            self.later(Mail::WishLost(wish.call));
         }
     }
 
@@ -452,7 +453,7 @@ impl Rim {
         let sent = serde_json::to_vec(&letter).is_ok_and(|body| edges.letter(&to, kind::ROOM, body.into()));
         if !sent {
             tracing::debug!(edge = %to, "a letter to another edge is lost");
-            self.later(Mail::LetterLost(Box::new(letter)));
+            self.later(Mail::LetterLost(to, Box::new(letter)));
         }
     }
 

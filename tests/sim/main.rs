@@ -6,6 +6,7 @@
 mod app;
 mod conferences;
 mod dial;
+mod edges;
 mod failover;
 mod inbound;
 mod loss;

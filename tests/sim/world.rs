@@ -2,9 +2,11 @@
 
 mod acts;
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +15,11 @@ use dialtone::account::Application;
 use dialtone::app::Guard;
 use dialtone::call::{FetchOutcome, Now};
 use dialtone::config::Config;
+use dialtone::edges::EdgeId;
 use dialtone::events::{CallRecord, Event, EventKind, MessageFact, MessageStatus};
-use dialtone::hot::Bindings;
+use dialtone::hot::{Answer as HotAnswer, Bindings, Command as HotCommand, Memory};
 use dialtone::ids::CallSid;
-use dialtone::shard::{core, gate};
+use dialtone::shard::{Letter, Wish, core, gate};
 use dialtone::twiml::{
     AtEnd, AudioFailure, ClipRef, DocumentSource, Endpoint, FetchFailure, Fetched, NewDocument, Notice,
 };
@@ -106,6 +109,10 @@ enum Arrival {
         ticket: u64,
         destinations: Vec<Destination>,
     },
+    RoomFound(Box<Wish>, Option<EdgeId>),
+    Letter(EdgeId, Box<Letter>),
+    LetterLost(EdgeId, Box<Letter>),
+    EdgeGone(EdgeId),
     File {
         session_id: u64,
         recorder: RecorderId,
@@ -155,7 +162,17 @@ pub struct World {
     sequence: u64,
     random: u64,
     bindings: Arc<Bindings>,
+    /// What it shares with other edges, and which of them it is.
+    shared: Option<(EdgeId, SharedHot)>,
+    /// For others.
+    pub letters: Vec<(EdgeId, Box<Letter>)>,
 }
+
+/// What edges of one cluster share.
+pub type SharedHot = Rc<RefCell<Memory>>;
+
+/// What takes time between edges.
+const NEIGHBOURHOOD: Duration = Duration::from_millis(1);
 
 struct PortCounter {
     last: u16,
@@ -287,7 +304,40 @@ impl World {
             sequence: 0,
             random: seed | 1,
             bindings,
+            shared: None,
+            letters: Vec::new(),
         }
+    }
+
+    /// Makes it one of several edges; before anything happens.
+    pub fn join(mut self, edge: EdgeId, hot: SharedHot) -> World {
+        let (seed, extra, max_calls) = self.edge.clone();
+        let (settings, _) = settings(seed, &extra, max_calls, self.bindings.clone());
+        self.core = core::Core::new(core::Settings { me: Some(edge.clone()), ..settings });
+        let (about, slots) = (String::new(), Vec::new());
+        hot.borrow_mut().handle(HotCommand::Beat { edge: edge.clone(), lease_ms: u64::MAX, about, slots }, 0);
+        self.shared = Some((edge, hot));
+        self
+    }
+
+    /// A letter of another edge is on its way; `None`: the other edge is dead.
+    pub fn hear(&mut self, from: &EdgeId, letter: Option<Box<Letter>>) {
+        let arrival = match letter {
+            Some(letter) => Arrival::Letter(from.clone(), letter),
+            None => Arrival::EdgeGone(from.clone()),
+        };
+        self.arrive_after(NEIGHBOURHOOD, arrival);
+    }
+
+    /// A letter could not be sent.
+    pub fn hear_of_loss(&mut self, to: EdgeId, letter: Box<Letter>) {
+        self.arrive_after(Duration::from_millis(500), Arrival::LetterLost(to, letter));
+    }
+
+    fn ask_hot(&mut self, command: impl FnOnce(EdgeId) -> HotCommand) -> (HotAnswer, EdgeId) {
+        let (me, hot) = self.shared.clone().expect("an edge that is alone asks nobody");
+        let answer = hot.borrow_mut().handle(command(me.clone()), 0);
+        (answer, me)
     }
 
     /// Runs until a moment.
@@ -315,7 +365,7 @@ impl World {
         );
         assert!(self.sessions.is_empty(), "media sessions left: {:?}", self.sessions.keys());
         assert_eq!(self.pool.session_count(), 0, "sessions that the edge still knows");
-        assert!(self.core.is_settled(), "look-ups or deadlines left");
+        assert!(self.core.is_settled(), "look-ups, deadlines or guests left");
         let mut ends: HashMap<CallSid, u32> = HashMap::new();
         for event in self.events.iter().filter(|event| !event.kind.stands_alone()) {
             *ends.entry(event.call).or_default() += u32::from(matches!(event.kind, EventKind::Completed(_)));
@@ -432,6 +482,13 @@ impl World {
                 }
             }
             Arrival::Nothing => {}
+            Arrival::RoomFound(wish, owner) => self.core.handle_room_found(*wish, owner, wall),
+            Arrival::Letter(from, letter) => match *letter {
+                Letter::LinkEnd { key, end } => self.pool.far_end(key, end),
+                letter => self.core.handle_letter(from, letter, wall),
+            },
+            Arrival::LetterLost(to, letter) => self.core.handle_letter_lost(&to, &letter, wall),
+            Arrival::EdgeGone(edge) => self.core.handle_edge_gone(&edge, wall),
             Arrival::Resolved { ticket, destinations } => self.core.handle_resolved(ticket, &destinations, wall),
         }
         if self.restarts {
@@ -566,11 +623,18 @@ impl World {
                 let state = (&checkpoint, self.pool.placement(checkpoint.session_id()));
                 self.written.insert(checkpoint.sid(), serde_json::to_vec(&state).expect("a call can be written down"));
             }
-            // One edge alone has no neighbours.
-            core::Output::FindRoom(_)
-            | core::Output::GiveUpRoom(_)
-            | core::Output::Letter { .. }
-            | core::Output::LinkTo { .. } => panic!("something for another edge"),
+            core::Output::FindRoom(wish) => {
+                let name = wish.room();
+                let (owner, me) = self.ask_hot(|edge| HotCommand::Claim { edge, name, value: String::new() });
+                let HotAnswer::Claimed { edge, .. } = owner else { panic!("{owner:?}") };
+                let found = Arrival::RoomFound(wish, Some(edge).filter(|edge| *edge != me));
+                self.arrive_after(NEIGHBOURHOOD, found);
+            }
+            core::Output::GiveUpRoom(name) => {
+                self.ask_hot(|edge| HotCommand::Unclaim { edge, name, value: String::new() });
+            }
+            core::Output::Letter { to, letter } => self.letters.push((to, letter)),
+            core::Output::LinkTo { key, edge, is_first } => self.pool.link_to(key, edge.to_string(), is_first),
             core::Output::AudioWanted { .. }
             | core::Output::CancelFetch { .. }
             | core::Output::Forget(_)
@@ -607,7 +671,10 @@ impl World {
             PoolOutput::Command { worker, command } if worker == self.worker => self.command(command),
             PoolOutput::Command { .. } | PoolOutput::Close { .. } => {}
             PoolOutput::Told(Told::Event(event)) => self.core.handle_media(event, wall),
-            PoolOutput::Told(Told::LinkEnd { .. }) => panic!("a link to another edge"),
+            PoolOutput::Told(Told::LinkEnd { peer, key, end }) => {
+                let edge = EdgeId::parse(&peer).expect("it was told as an edge");
+                self.letters.push((edge, Box::new(Letter::LinkEnd { key, end })));
+            }
             PoolOutput::Told(Told::Moved { session_id, leg_id, sdp }) => {
                 self.core.handle_media_moved(session_id, leg_id, sdp, wall);
             }

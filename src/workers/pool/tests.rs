@@ -412,3 +412,74 @@ fn other_end_of_a_link_comes_to_the_same_worker() {
     }
     assert!(!world.commands.iter().any(|(_, command)| matches!(command.kind, Some(CommandKind::Link(_)))));
 }
+
+/// Two edges and the same two machines: what one tells of its end of a link the other hears.
+fn tell_each_other(worlds: &mut [World; 2]) -> Vec<Vec<(WorkerId, LinkRoute)>> {
+    worlds.iter_mut().for_each(|world| world.commands.clear());
+    loop {
+        let told: Vec<Vec<Told>> = worlds.iter_mut().map(World::run).collect();
+        let mut is_over = true;
+        for (at, told) in told.into_iter().enumerate() {
+            for told in told {
+                if let Told::LinkEnd { peer, key, end } = told {
+                    assert_eq!(peer, ["left", "right"][1 - at]);
+                    worlds[1 - at].pool.far_end(key, end);
+                    is_over = false;
+                }
+            }
+        }
+        if is_over {
+            break;
+        }
+    }
+    let route = |(worker, command): &(WorkerId, Command)| match &command.kind {
+        Some(CommandKind::Link(route)) => Some((*worker, route.clone())),
+        _ => None,
+    };
+    worlds.iter().map(|world| world.commands.iter().filter_map(route).collect()).collect()
+}
+
+#[test]
+fn ends_of_a_link_at_two_edges_are_told_of_each_other_with_a_fresh_secret_each_time() {
+    let mut worlds = [World::new(2), World::new(2)];
+    let full = LoadReport { capacity: 1, used: 1, ..LoadReport::default() };
+    // Each edge has one of the machines for its session.
+    worlds[0].pool.reported(WorkerId(2), &full);
+    worlds[1].pool.reported(WorkerId(1), &full);
+    worlds[0].pool.link_to(77, "right".to_owned(), true);
+    worlds[1].pool.link_to(77, "left".to_owned(), false);
+    for (world, session) in worlds.iter_mut().zip([5, 6]) {
+        world.pool.command(session, open(session, vec![leg(1), link(2, 77)]), world.now);
+    }
+    let mut secrets = std::collections::HashSet::new();
+    let mut check = |told: Vec<Vec<(WorkerId, LinkRoute)>>| {
+        let [(one, to_second)] = [told[0].last().expect("a route at the one end").clone()];
+        let [(other, to_first)] = [told[1].last().expect("a route at the other").clone()];
+        assert_eq!((one, other), (WorkerId(1), WorkerId(2)));
+        assert_eq!((to_second.address.as_str(), to_first.address.as_str()), ("198.51.100.2:9", "198.51.100.1:9"));
+        assert_eq!((to_second.is_first, to_first.is_first), (true, false));
+        assert_eq!(to_second.secret, to_first.secret);
+        assert!(told.iter().flatten().map(|(_, route)| &route.secret).all(|secret| secret.len() == 32));
+        assert!(secrets.insert(to_second.secret), "no secret comes twice: its counters begin anew");
+    };
+    check(tell_each_other(&mut worlds));
+    // One of the edges tells its end anew, as it does when the link between them was lost.
+    worlds[0].pool.tell_link_ends("right");
+    check(tell_each_other(&mut worlds));
+    worlds[1].pool.tell_link_ends("somebody else");
+    assert_eq!(tell_each_other(&mut worlds), [vec![], vec![]]);
+
+    // The machine of the one is lost, and its session comes to where the other's is: they meet there by their key.
+    worlds[1].pool.reported(WorkerId(2), &LoadReport { capacity: 100, ..LoadReport::default() });
+    worlds[0].pool.reported(WorkerId(2), &LoadReport { capacity: 100, ..LoadReport::default() });
+    let now = worlds[0].now;
+    worlds[0].pool.lost(WorkerId(1), now);
+    worlds[0].commands.clear();
+    worlds[0].now += Duration::from_millis(300);
+    let now = worlds[0].now;
+    worlds[0].pool.handle_timeout(now);
+    let told = tell_each_other(&mut worlds);
+    assert_eq!(worlds[0].home(5), WorkerId(2));
+    let addresses = |at: usize| told[at].iter().map(|(_, route)| route.address.clone()).collect::<Vec<_>>();
+    assert_eq!((addresses(0), addresses(1)), (vec![String::new()], vec![String::new()]));
+}
