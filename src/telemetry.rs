@@ -123,6 +123,14 @@ const COUNTERS: &[(&str, &str)] = &[
         "dialtone_recording_storage_requests_total",
         "What was asked of the bucket of recordings, by op (upload, download, delete) and outcome (ok, error).",
     ),
+    (
+        "dialtone_lb_decisions_total",
+        "Where sessions went, by reason: drawn (the less full of two), beside (the other end of a link), elsewhere (the first had no room), moved (its worker was lost), nowhere.",
+    ),
+    (
+        "dialtone_calls_recovered_total",
+        "Calls that this edge has taken up, by cause (edge_lost, edge_restart) and outcome (resumed, ended).",
+    ),
     ("dialtone_callbacks_lost_total", "Status callbacks that were given up."),
     ("dialtone_usage_units_total", "Metered usage in the unit of the category (minutes, messages, bytes)."),
 ];
@@ -138,6 +146,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("dialtone_media_sessions", "Media legs anchored on this worker."),
     ("dialtone_media_capacity_ratio", "Used share of the worker's ports, 0 to 1."),
     ("dialtone_workers", "Media workers by state."),
+    ("dialtone_workers_required", "Media workers of the present size that the present load would fill by four fifths."),
     ("dialtone_worker_sessions", "Media sessions of a machine's workers."),
     ("dialtone_worker_capacity", "What a machine's workers can take, in units of one leg of G.711."),
     ("dialtone_store_up", "Whether the shared store answered the last probe."),

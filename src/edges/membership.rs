@@ -180,7 +180,7 @@ pub async fn run(
         let alive = match member.hot.ask(beat).await {
             Ok(answer) => alive(answer),
             Err(error) => {
-                metrics::gauge!("dialtone_store_up", "store" => "hot").set(0.0);
+                metrics::gauge!("dialtone_store_up", "backend" => "redis").set(0.0);
                 // Whoever is linked to others, or has none, is not cut off: they leave its calls alone.
                 if all.len() < 2 || !edges.linked().is_empty() {
                     edges.extend_lease(mono_us() + LEASE_US);
@@ -195,7 +195,7 @@ pub async fn run(
                 continue;
             }
         };
-        metrics::gauge!("dialtone_store_up", "store" => "hot").set(1.0);
+        metrics::gauge!("dialtone_store_up", "backend" => "redis").set(1.0);
         if std::mem::replace(&mut is_away, false) {
             tracing::info!("the shared store of [store] hot answers again");
         }

@@ -337,6 +337,7 @@ impl Home {
 
     fn take_up(&self, kept: Vec<KeptCall>) -> Vec<(Checkpoint, Option<Placement>)> {
         let taken = Taken::read(kept);
+        recovered("edge_lost", taken.calls.len(), taken.ends.len());
         tokio::task::block_in_place(|| self.publisher.adopt(taken.events, taken.delivered, taken.states));
         for end in taken.ends {
             self.publisher.publish(end);
@@ -351,7 +352,6 @@ impl Household for Home {
         let Adoption { slot, from, about, calls } = adoption;
         self.slots.take(slot, &calls);
         tracing::warn!(edge = %from, name = about.as_ref().map(|about| &about.name), calls = calls.len(), "an edge is dead: its calls go on here");
-        metrics::counter!("dialtone_calls_recovered_total").increment(calls.len() as u64);
         if let Some(about) = about {
             self.bindings.bring_home(&about.sip, &self.own.sip);
         }
@@ -393,6 +393,14 @@ pub(super) fn fenced() {
         "other edges took this one for dead and have taken up its calls: it ends now, and starts anew without them"
     );
     std::process::exit(75);
+}
+
+/// Counts calls that go on, or cannot.
+pub(super) fn recovered(cause: &'static str, resumed: usize, ended: usize) {
+    for (outcome, count) in [("resumed", resumed), ("ended", ended)] {
+        metrics::counter!("dialtone_calls_recovered_total", "cause" => cause, "outcome" => outcome)
+            .increment(count as u64);
+    }
 }
 
 /// What was kept of calls, read.

@@ -220,6 +220,7 @@ impl Server {
         callbacks.when_delivered(move |call, event| publisher.delivered(call, event));
         let unknown = restored.unknown(shared.as_mut().map(Shared::take_left).unwrap_or_default());
         let mut restored = restored.into_calls();
+        cluster::recovered("edge_restart", restored.len(), 0);
         let left = orders::left(&store, &node, outbox.take_orders()).await.map_err(StartError::Store)?;
         left.iter().for_each(|(order, queued_ms)| outbox.live().expect(order.queued(*queued_ms)));
         let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone()));

@@ -59,7 +59,8 @@ impl Observed {
         for (state, is) in [("serving", !draining), ("draining", draining)] {
             metrics::gauge!("dialtone_node_state", "role" => "edge", "state" => state).set(f64::from(u8::from(is)));
         }
-        metrics::gauge!("dialtone_store_up", "backend" => "sqlite").set(f64::from(u8::from(self.store.is_up().await)));
+        metrics::gauge!("dialtone_store_up", "backend" => self.store.backend().name())
+            .set(f64::from(u8::from(self.store.is_up().await)));
         metrics::gauge!("dialtone_store_backlog", "backend" => "sqlite", "kind" => "event")
             .set(self.publisher.backlog() as f64);
     }

@@ -20,7 +20,7 @@ use quinn::{Connection, Endpoint};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::balancer::WorkerId;
-use super::pool::{LinkEnd, Output, Placement, Pool, State, Told, process_name};
+use super::pool::{Decisions, LinkEnd, Output, Placement, Pool, State, Told, process_name};
 use super::roster::{Roster, Seen, add};
 use crate::clock::mono_us;
 use crate::cluster::{self, Admission, ClusterError, Identity, Peer, Role};
@@ -330,6 +330,25 @@ impl Links {
             let count = self.pool.workers().filter(|worker| worker.state == state).count();
             metrics::gauge!("dialtone_workers", "state" => state.name()).set(count as f64);
         }
+        let Decisions { drawn, beside, elsewhere, nowhere, moved } = self.pool.decisions();
+        let reasons =
+            [("drawn", drawn), ("beside", beside), ("elsewhere", elsewhere), ("nowhere", nowhere), ("moved", moved)];
+        for (reason, count) in reasons {
+            metrics::counter!("dialtone_lb_decisions_total", "reason" => reason).absolute(count);
+        }
+        metrics::gauge!("dialtone_workers_required").set(f64::from(self.required()));
+    }
+
+    /// How many workers of the size of those that there are would be four fifths full of what runs now.
+    fn required(&self) -> u32 {
+        let active = || self.pool.workers().filter(|worker| worker.state == State::Active);
+        let used: u64 = active().map(|worker| u64::from(worker.load.used)).sum();
+        let capacity: u64 = active().map(|worker| u64::from(worker.load.capacity)).sum();
+        let count = active().count() as u64;
+        if capacity == 0 {
+            return 1;
+        }
+        u32::try_from((used * count * 5).div_ceil(capacity * 4).max(1)).unwrap_or(u32::MAX)
     }
 }
 

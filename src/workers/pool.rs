@@ -154,6 +154,21 @@ struct Away {
     is_routed: bool,
 }
 
+/// How often it was decided where a session goes, and how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decisions {
+    /// The less full of two that were drawn.
+    pub drawn: u64,
+    /// Where the other end of its link is.
+    pub beside: u64,
+    /// Elsewhere, since the first choice had no room after all.
+    pub elsewhere: u64,
+    /// Nowhere: nobody has room.
+    pub nowhere: u64,
+    /// To another, since its worker was lost.
+    pub moved: u64,
+}
+
 /// The workers of an edge.
 pub struct Pool {
     epoch: u64,
@@ -172,6 +187,7 @@ pub struct Pool {
     homeless: VecDeque<u64>,
     /// No other of them before then.
     paced_until: Mono,
+    decisions: Decisions,
     out: VecDeque<Output>,
 }
 
@@ -191,6 +207,7 @@ impl Pool {
             secrets: 0,
             homeless: VecDeque::new(),
             paced_until: Mono(0),
+            decisions: Decisions::default(),
             out: VecDeque::new(),
         }
     }
@@ -219,6 +236,10 @@ impl Pool {
     /// Sessions of a worker.
     pub fn sessions_of(&self, id: WorkerId) -> usize {
         self.sessions.values().filter(|placed| placed.worker == id).count()
+    }
+
+    pub fn decisions(&self) -> Decisions {
+        self.decisions
     }
 
     /// Whether a session of one leg finds a place.
@@ -320,7 +341,10 @@ impl Pool {
         let (units, lost) = (placed.units, placed.worker);
         let random = &mut self.random;
         match self.balancer.place(units, &[lost], |below| random.next_u64() % below) {
-            Some(worker) => self.reopen(session_id, worker, now),
+            Some(worker) => {
+                self.decisions.moved += 1;
+                self.reopen(session_id, worker, now);
+            }
             None => self.wait_on(session_id, now),
         }
     }
@@ -508,11 +532,19 @@ impl Pool {
         let worker = match beside.filter(|worker| self.balancer.takes(*worker, units)) {
             Some(worker) => {
                 self.balancer.given(worker, units);
+                self.decisions.beside += 1;
                 Some(worker)
             }
-            None => self.balancer.place(units, &[], |below| random.next_u64() % below),
+            None => {
+                let drawn = self.balancer.place(units, &[], |below| random.next_u64() % below);
+                self.decisions.drawn += u64::from(drawn.is_some());
+                drawn
+            }
         };
-        let Some(worker) = worker else { return false };
+        let Some(worker) = worker else {
+            self.decisions.nowhere += 1;
+            return false;
+        };
         self.sessions.insert(
             session_id,
             Placed {
@@ -542,6 +574,7 @@ impl Pool {
         let next = self.balancer.place(placed.units, &placed.tried, |below| random.next_u64() % below);
         let Some(next) = next else { return false };
         placed.tried.push(next);
+        self.decisions.elsewhere += 1;
         self.out.push_back(Output::Close { worker: full, session_id });
         self.reopen(session_id, next, now);
         true
