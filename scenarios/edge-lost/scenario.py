@@ -9,7 +9,7 @@ import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from lib.edges import two_edges
+from lib.edges import listen_on, two_edges
 from lib.leg import Leg
 from lib.scenario import Scenario, wait_for
 from lib.server import number, trunk
@@ -69,7 +69,7 @@ class EdgeLost:
             moved.append(caller.media.remote != before)
         back = time.monotonic() - at
         self.app.is_well = True
-        time.sleep(1)
+        listen_on(callers, 1)
         now = time.monotonic()
         check(all(caller.media.packets[-1].at > now - 0.3 for caller in callers), "everybody hears still")
         stayed = [caller.gaps(at - 0.02, now)[0] for caller, has_moved in zip(callers, moved) if not has_moved]
@@ -107,12 +107,10 @@ class EdgeLost:
             check(caller.reinvited(8) is not None, "each is told where its call is now")
         back = time.monotonic() - at
         # Its workers end too, a moment after their edge, and whoever was there is told of another address.
-        until, ended = time.monotonic() + 10, False
-        while time.monotonic() < until:
-            if self.right.process.poll() is not None:
-                until, ended = (until, ended) if ended else (time.monotonic() + 1, True)
-            for caller in callers:
-                caller.reinvited(0.005)
+        until = time.monotonic() + 10
+        while self.right.process.poll() is None and time.monotonic() < until:
+            listen_on(callers, 0.1)
+        listen_on(callers, 1)
         equal(self.scenario.end(self.right.process), 0, "exit code")
         now = time.monotonic()
         check(all(caller.media.packets[-1].at > now - 0.3 for caller in callers), "everybody hears still")

@@ -10,7 +10,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import requests
 
-from lib.edges import child, two_edges
+from lib.edges import child, listen_on, two_edges
 from lib.leg import Leg
 from lib.scenario import Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, number, trunk
@@ -90,7 +90,7 @@ class Trouble:
         time.sleep(0.5)
         self.left.kill()
         self.told_elsewhere(callers, self.right)
-        time.sleep(0.5)
+        listen_on(callers, 0.7)
         now = time.monotonic()
         self.scenario.check(all(caller.media.packets[-1].at > now - 0.3 for caller in callers), "everybody hears still")
         self.hang_up(callers, self.right)

@@ -2,6 +2,7 @@
 
 import pathlib
 import subprocess
+import time
 
 from .scenario import wait_for
 from .server import Server, base_config
@@ -12,9 +13,10 @@ TESTS = pathlib.Path(__file__).resolve().parent.parent.parent / "tests"
 class Edge(Server):
     """One of the edges: a machine of its own, as far as processes go."""
 
-    def __init__(self, scenario, name, base, stores, more, token=None, join=None):
-        self.sip, self.cluster = ("127.0.0.1", base), f"127.0.0.1:{base + 1}"
-        config = base_config(f"127.0.0.1:{base}", f"127.0.0.1:{base + 2}", f"{base + 20}-{base + 139}", more=more, drain=1)
+    def __init__(self, scenario, name, base, stores, more, token=None, join=None, host="127.0.0.1", workers=1, prefix=()):
+        self.sip, self.cluster, self.prefix = (host, base), f"{host}:{base + 1}", prefix
+        config = base_config(f"{host}:{base}", f"{host}:{base + 2}", f"{base + 20}-{base + (139 if workers == 1 else 1999)}", more=more, drain=1, workers=workers)
+        config = config.replace("[media]", f'[media]\naddress = "{host}"')
         config = config.replace('url = "sqlite://data/dialtone.db"', f'url = "{stores.postgres}"\nhot = "{stores.redis}"\nfolder = "data"')
         config += f'\n[cluster]\nlisten = "{self.cluster}"\n' + ("" if join else 'dir = "cluster"\n')
         super().__init__(scenario, config, name)
@@ -22,7 +24,7 @@ class Edge(Server):
         self.token = {"DIALTONE_JOIN_TOKEN": token} if token else {}
 
     def start(self):
-        return super().start(environment=self.token, arguments=self.arguments)
+        return super().start(self.prefix, self.token, self.arguments)
 
 
 class Stores:
@@ -67,3 +69,11 @@ def child(edge, part):
         except (OSError, IndexError):
             continue
     return None
+
+
+def listen_on(callers, seconds):
+    """Answers further offers for a while: who is told of another edge may be told of another worker a moment later."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for caller in callers:
+            caller.reinvited(0.005)
