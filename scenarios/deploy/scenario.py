@@ -1,5 +1,7 @@
 """The unit, the container file and the manifest are right in form, and the server tells a service manager how it is."""
 
+import base64
+import os
 import pathlib
 import signal
 import socket
@@ -10,9 +12,11 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from lib.scenario import Scenario
 from lib.server import Server, base_config
+from lib.sip import Message, Phone
 
 DEPLOY = pathlib.Path(__file__).resolve().parents[2] / "deploy"
-CONFIG = base_config("127.0.0.1:15860", "127.0.0.1:15840", "15880-15899", workers=1)
+SIP, HTTP = 15860, 15840
+CONFIG = base_config(f"127.0.0.1:{SIP}", f"127.0.0.1:{HTTP}", "15880-15899", workers=1)
 
 
 class Deploy:
@@ -57,12 +61,45 @@ class Deploy:
         manager.bind(str(path))
         manager.settimeout(10)
         server = Server(self.scenario, CONFIG).start(environment={"NOTIFY_SOCKET": str(path)})
-        self.scenario.equal(manager.recv(100), b"READY=1", "the first word")
+        held = self.until(manager, b"READY=1")
+        self.scenario.equal(sorted(held), [f"http://127.0.0.1:{HTTP}", f"tcp://127.0.0.1:{SIP}", f"udp://127.0.0.1:{SIP}"], "listeners that the manager holds")
         self.scenario.equal(server.get("/readyz")[0], 200, "and it is so")
         server.process.send_signal(signal.SIGTERM)
         self.scenario.equal(manager.recv(100), b"STOPPING=1", "the last word")
         self.scenario.equal(server.process.wait(10), 0, "exit code")
         self.scenario.end(server.process)
+        self.given(held)
+
+    def until(self, manager, last):
+        """Listeners that come with what is told, by name, until the last word."""
+        held = {}
+        while True:
+            told, descriptors, _, _ = socket.recv_fds(manager, 4096, 1)
+            if told == last:
+                return held
+            store, name = told.decode().split("\n")
+            self.scenario.equal(store, "FDSTORE=1", "what is told with a listener")
+            name = name.removeprefix("FDNAME=")
+            held[base64.urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode()] = (name, descriptors[0])
+
+    def given(self, held):
+        """The next process has the listeners from the manager: what came in between is answered."""
+        phone = Phone(("127.0.0.1", SIP), "+15556100001")
+        asked = phone.build("OPTIONS", f"sip:dialtone@127.0.0.1:{SIP}")
+        phone.transport.send(asked)
+        names = ":".join(name for name, _ in held.values())
+        descriptors = [descriptor for _, descriptor in held.values()]
+        # As a service manager does it: from 3 on, in the process itself, whose pid is in the environment.
+        script = 'export LISTEN_PID=$$; for n in $FDS; do eval "exec $((i = i + 1))<&$n"; done; exec "$@"'
+        prefix = ["env", f"LISTEN_FDS={len(held)}", f"LISTEN_FDNAMES={names}", f"FDS={' '.join(str(one + 20) for one in range(len(held)))}", "i=2", "bash", "-c", script, "bash"]
+        for at, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, at + 20, inheritable=True)
+            os.close(descriptor)
+        server = Server(self.scenario, CONFIG, name="next")
+        server.start(prefix, pass_fds=[at + 20 for at in range(len(held))])
+        answer = phone.transport.wait(lambda message: message.status == 200, 5, "the answer to what came in between")
+        self.scenario.equal(answer.call_id, Message(asked.encode()).call_id, "what is answered")
+        phone.close()
 
 
 def main():

@@ -90,10 +90,10 @@ class Server:
         self.config_file.write_text(config)
         self.http = re.search(r'\[http\]\nlisten = "([^"]+)"', config).group(1)
 
-    def start(self, prefix=(), environment=None, arguments=()):
+    def start(self, prefix=(), environment=None, arguments=(), **options):
         argv = [*prefix, self.scenario.dialtone, "serve", "--config", "dialtone.toml", *arguments, *self.logging]
         self.environment = os.environ | (environment or {})
-        self.process = self.scenario.start(argv, log=self.log_file, cwd=self.folder, env=self.environment)
+        self.process = self.scenario.start(argv, log=self.log_file, cwd=self.folder, env=self.environment, **options)
         wait_for(self._answers, 10, "the server to be ready")
         return self
 

@@ -2,7 +2,8 @@
 //!
 //! It holds another descriptor of each socket that a worker opens, and for each worker a piece of memory in which that
 //! writes down what cannot be known otherwise: the numbers of its last packets. When a worker dies, both go to a standby
-//! that waits for this, and calls go on within the usual jitter. The keeper reads neither; it knows no protocol, and has
+//! that waits for this, and calls go on within the usual jitter. The edge's listeners are held by the service manager besides, where
+//! it does that: they outlive the keeper. The keeper reads none of it; it knows no protocol, and has
 //! nothing that could fail on what comes from outside.
 
 mod channel;
@@ -194,7 +195,7 @@ impl Keeper {
             processes: 0,
             places,
             edge_at: None,
-            listeners: HashMap::new(),
+            listeners: notify::held(),
             is_ending: false,
             code: None,
         })
@@ -309,6 +310,10 @@ impl Keeper {
             (FromChild::Ready, Some(Part::Edge)) => notify::ready(),
             (FromChild::Listens { name }, Some(Part::Edge)) => {
                 if let Some(socket) = beside.pop() {
+                    // An edge that has it from the one before tells it again.
+                    if !self.listeners.contains_key(&name) {
+                        notify::hold(&name, socket.as_fd());
+                    }
                     self.listeners.insert(name, socket);
                 }
             }

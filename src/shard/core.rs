@@ -407,8 +407,10 @@ impl Core {
             input,
             CallInput::Media(MediaEventKind::Digit(_)) | CallInput::Sip { event: SipEvent::Digit(_), .. }
         );
+        let deadline = slot.call.next_deadline();
         slot.call.handle(input, now, &mut effects);
-        let has_got_on = is_digit || !effects.is_empty();
+        // What it no longer waits for must not be waited for by whoever takes it up.
+        let has_got_on = is_digit || !effects.is_empty() || slot.call.next_deadline() != deadline;
         for effect in effects {
             self.carry_out(sid, effect, now);
         }

@@ -224,7 +224,9 @@ impl Links {
                     address = hello.media_address,
                     "a media worker is linked"
                 );
-                let _ = orders.try_send(edges_order(&self.edges));
+                if !self.edges.edges.is_empty() {
+                    let _ = orders.try_send(edges_order(&self.edges));
+                }
                 let Hello { pid, media_address, .. } = hello;
                 let link = Link { number, connection, orders, streams: HashMap::new(), pid, media_address };
                 if let Some(before) = self.links.insert(id, link) {
@@ -246,7 +248,10 @@ impl Links {
                 let name = self.pool.name_of(id).map(str::to_owned);
                 let Some((machine, _)) = name.as_deref().and_then(|name| name.rsplit_once('-')) else { return };
                 let dead = process_name(machine, took_over.process);
-                tracing::warn!(worker = dead, by = name, "a media worker died; another is in its place");
+                // It says so to each edge that it links to, and again when a link was lost.
+                if self.pool.id_of(&dead).is_some() {
+                    tracing::warn!(worker = dead, by = name, "a media worker died; another is in its place");
+                }
                 if let Some(link) = self.pool.id_of(&dead).and_then(|dead| self.links.remove(&dead)) {
                     link.connection.close(0u32.into(), b"its process is dead");
                 }

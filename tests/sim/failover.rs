@@ -191,6 +191,20 @@ fn edge_starts_anew_at_every_moment_of_every_verb_and_answered_calls_go_on() {
 }
 
 #[test]
+fn edge_that_starts_anew_again_and_again_has_its_calls_still() {
+    let mut world = world("<Response><Echo/></Response>");
+    world.run_for(Duration::from_secs(1));
+    for _ in 0..3 {
+        world.restart_edge();
+        world.run_for(Duration::from_secs(20));
+        assert_eq!(world.phones[0].dialogs.len(), 1, "{:?}", world.records());
+    }
+    world.hang_up(0);
+    world.close_books();
+    assert_eq!(world.records()[0].status, CallStatus::Completed);
+}
+
+#[test]
 fn peers_are_asked_whether_they_are_there_and_one_that_is_not_is_over() {
     let mut world = world("<Response><Echo/></Response>");
     world.run_for(Duration::from_secs(1));
