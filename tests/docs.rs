@@ -87,6 +87,17 @@ fn recordings_are_in_a_folder_or_in_a_bucket_whose_secret_is_not_shown() {
 }
 
 #[test]
+fn edges_of_the_documentation_share_what_it_says() {
+    let blocks = toml_blocks("docs/cluster.md");
+    let shared = blocks.iter().find(|block| block.contains("hot =")).expect("several edges");
+    let config = Config::parse(&format!("[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\n{shared}"), "f.toml").unwrap();
+    assert_eq!(config.store.hot.as_ref().map(|url| url.expose()), Some("redis://10.0.0.9:6379"));
+    assert!(!format!("{:?}", config.store).contains("SECRET"));
+    let cluster = config.cluster.expect("where the others find it");
+    assert_eq!((cluster.listen.to_string().as_str(), cluster.dir, cluster.contact), ("10.0.0.2:4050", None, None));
+}
+
+#[test]
 fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
     let account = "[[account]]\nsid = \"AC00000000000000000000000000000001\"\nauth_token = \"t\"\n";
     let base = format!("[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\n{account}");
@@ -108,6 +119,22 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
         (
             format!("{base}[store]\nurl = \"mysql://me:s3cret@host/db\"\n"),
             "f.toml:7: wrong value of `url`: it is neither sqlite://PATH nor postgres://USER@HOST:PORT/DATABASE",
+        ),
+        (
+            format!("{base}[store]\nhot = \"memcached://s3cret@host\"\n"),
+            "f.toml:7: wrong value of `hot`: it is neither memory nor redis://HOST:PORT",
+        ),
+        (
+            format!("{base}[store]\nhot = \"redis://h:6379\"\n"),
+            "f.toml:7: `hot` is what edges share: it needs [cluster] listen, the address by which the others find this one",
+        ),
+        (
+            format!("{base}[store]\nhot = \"redis://h:6379\"\n[cluster]\nlisten = \"0.0.0.0:4050\"\n"),
+            "f.toml:7: `hot` is what edges share: it needs [cluster] listen",
+        ),
+        (
+            format!("{base}[cluster]\nlisten = \"10.0.0.1:4050\"\ncontact = \"sip.example;lr\"\n"),
+            "f.toml:8: wrong value of `contact`: \"sip.example;lr\" is not HOST or HOST:PORT",
         ),
         (
             format!("{base}[media]\nports = \"9-1\"\n"),

@@ -53,15 +53,19 @@ pub(super) fn config(file: File, text: &str, name: &str) -> Result<Config, Confi
         .unwrap_or_else(|| DEFAULT_REALM.to_owned());
     let directory = reader.directory(&file, &realm)?;
     let store = reader.store(&file.store)?;
-    if let (Some(hot), None, Some(_)) = (&file.store.hot, &file.cluster, &store.hot) {
-        let text = "`hot` is what edges share: it needs [cluster] listen, where the others find this one";
+    let cluster = file.cluster.as_ref().map(|cluster| reader.cluster(cluster)).transpose()?;
+    if let (Some(hot), Some(_)) = (&file.store.hot, &store.hot)
+        && cluster.as_ref().is_none_or(|cluster| cluster.listen.ip().is_unspecified())
+    {
+        let text =
+            "`hot` is what edges share: it needs [cluster] listen, the address by which the others find this one";
         return Err(reader.fault(hot, text));
     }
     Ok(Config {
         sip: reader.sip(&file.sip, realm)?,
         http: reader.http(&file.http)?,
         media: reader.media(&file.media, &file.sip)?,
-        cluster: file.cluster.as_ref().map(|cluster| reader.cluster(cluster)).transpose()?,
+        cluster,
         recordings: reader.recordings(&file.recordings, &store)?,
         store,
         server: reader.server(&file.server)?,

@@ -27,7 +27,9 @@ pub use journal::{DELIVERED, delivered_of};
 pub use live::Live;
 pub use message::{Message, MessageDirection, MessageFact, MessageStatus};
 pub use notification::Notification;
-pub use outbox::{Fate, Left, Outbox, Publisher, States, Subscriber, Telling, end_of_lost_call};
+pub use outbox::{
+    Fate, Left, Outbox, Publisher, States, Subscriber, Telling, end_of_lost_call, ends_of_lost_conferences,
+};
 pub use queue::{Queue, QueueFact, QueueStep};
 pub use record::{CallRecord, Told, is_passed};
 pub use recording::{Recording, RecordingFact, RecordingStatus, recording_url};

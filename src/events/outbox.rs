@@ -611,8 +611,8 @@ fn unfinished_recordings(left: &[Event]) -> Vec<(Event, RecordingFact)> {
     unfinished.map(|(event, fact)| (event.clone(), fact.as_ref().clone())).collect()
 }
 
-/// Of each conference that was running, its members' calls are over: so is it.
-fn ends_of_lost_conferences(left: &[Event], wall_ms: u64) -> Vec<Event> {
+/// Of each conference that was running, its members' calls are over or join another: so is it.
+pub fn ends_of_lost_conferences(left: &[Event], wall_ms: u64) -> Vec<Event> {
     let mut last = BTreeMap::new();
     for event in left {
         if let EventKind::Conference(fact) = &event.kind {

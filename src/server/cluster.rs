@@ -20,7 +20,9 @@ use crate::clock;
 use crate::cluster::{Admission, Authority, ClusterError, Identity, Role, Through, join_cluster};
 use crate::config::Config;
 use crate::edges::{self, About, Adoption, Edges, Household, Inbound, Joined, Member, kind};
-use crate::events::{Event, EventKind, Live, Publisher, States, delivered_of, end_of_lost_call};
+use crate::events::{
+    Event, EventKind, Live, Publisher, States, delivered_of, end_of_lost_call, ends_of_lost_conferences,
+};
 use crate::hot::{Answer, Bindings, Command, Delta, EdgeId, Hot, KeptCall, Redis};
 use crate::ids::EventSid;
 use crate::provision::Provisioning;
@@ -338,8 +340,10 @@ impl Home {
     fn take_up(&self, kept: Vec<KeptCall>) -> Vec<(Checkpoint, Option<Placement>)> {
         let taken = Taken::read(kept);
         recovered("edge_lost", taken.calls.len(), taken.ends.len());
+        // Their members join anew, wherever the rooms of these names are then.
+        let ends = ends_of_lost_conferences(&taken.events, clock::wall_ms());
         tokio::task::block_in_place(|| self.publisher.adopt(taken.events, taken.delivered, taken.states));
-        for end in taken.ends {
+        for end in taken.ends.into_iter().chain(ends) {
             self.publisher.publish(end);
         }
         self.give_back_empty_slots();

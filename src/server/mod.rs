@@ -358,7 +358,7 @@ impl Server {
         }
         tokio::spawn(registrations::run(bindings.clone(), config.store.folder.clone()));
         tokio::spawn(expiry::run(config.recordings.keep, store.clone(), archive.clone()));
-        tokio::spawn(triggers::run(provisioning.clone(), callbacks.clone()));
+        tokio::spawn(triggers::run(provisioning.clone(), callbacks.clone(), view.edges.clone()));
         tokio::spawn(observe::run(observe::Observed {
             roster: roster.clone(),
             live: outbox.live(),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use tokio::time::sleep;
 
 use crate::app::{CallbackRequest, Callbacks, Method};
+use crate::edges::Edges;
 use crate::events::rfc_2822;
 use crate::ids::{AccountSid, CallSid};
 use crate::provision::Provisioning;
@@ -18,9 +19,14 @@ use crate::usage::{Category, Recurring, TriggerBy};
 const FIRST: Duration = Duration::from_secs(3);
 const EVERY: Duration = Duration::from_secs(60);
 
-pub(super) async fn run(provisioning: Arc<Provisioning>, callbacks: Callbacks) {
+/// Of several edges one looks, so that nobody is told twice.
+pub(super) async fn run(provisioning: Arc<Provisioning>, callbacks: Callbacks, edges: Option<Edges>) {
     sleep(FIRST).await;
     loop {
+        if edges.as_ref().is_some_and(|edges| edges.linked().iter().any(|other| other < edges.me())) {
+            sleep(EVERY).await;
+            continue;
+        }
         for row in provisioning.rows(Kind::UsageTrigger).await {
             look(&provisioning, &callbacks, row, crate::clock::wall_ms()).await;
         }
