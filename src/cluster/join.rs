@@ -126,10 +126,10 @@ fn now_s() -> u64 {
 /// Who says at an edge who may join.
 pub enum Admission {
     /// The edge itself, which holds the cluster's authority.
-    Own(Authority),
+    Own(Box<Authority>),
     /// The edge that this one has joined itself, for which it vouches: for the workers of its own machine, and whoever has a
     /// token of the authority.
-    Through(Through),
+    Through(Box<Through>),
 }
 
 /// The way to the authority from an edge that does not hold it.

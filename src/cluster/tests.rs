@@ -36,7 +36,7 @@ fn edge(authority: Authority) -> (Endpoint, SocketAddr) {
     let address = endpoint.local_addr().unwrap();
     let accepting = endpoint.clone();
     tokio::spawn(async move {
-        let admission = Arc::new(Admission::Own(authority));
+        let admission = Arc::new(Admission::Own(Box::new(authority)));
         while let Some(incoming) = accepting.accept().await {
             let admission = admission.clone();
             tokio::spawn(async move {

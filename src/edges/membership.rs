@@ -99,8 +99,8 @@ pub async fn join(member: &Member) -> Result<Joined, JoinError> {
         }
     }
     let began_us = mono_us();
-    let Answer::Slot(slot) = hot.ask(Command::TakeFree { edge: id.clone() }).await? else { unreachable!() };
-    let slot = slot.ok_or(JoinError::NoSlot)?;
+    let taken = hot.ask(Command::TakeFree { edge: id.clone() }).await?;
+    let Answer::Slot(Some(slot)) = taken else { return Err(JoinError::NoSlot) };
     let (inbound_sender, inbound) = mpsc::channel(INBOUND);
     let edges = Edges::new(id.clone(), inbound_sender);
     // What was told before the slot was taken is a moment older; the first beat comes as soon as everything is there.

@@ -101,8 +101,7 @@ impl Redis {
                 for slot in &slots {
                     call.arg(*slot);
                 }
-                let (edges, owners, forgotten): (Vec<(String, String)>, Vec<(u16, String)>, Vec<u16>) =
-                    self.run(&call).await?;
+                let (edges, owners, forgotten): (Pairs<String>, Pairs<u16>, Vec<u16>) = self.run(&call).await?;
                 Ok(Answer::Alive(Alive { forgotten, ..alive(&edge, &slots, edges, owners) }))
             }
             Command::Leave { edge } => {
@@ -199,7 +198,10 @@ fn written(told: i32) -> Answer {
     })
 }
 
-fn alive(edge: &EdgeId, asked: &[u16], edges: Vec<(String, String)>, owners: Vec<(u16, String)>) -> Alive {
+/// A hash, by field.
+type Pairs<K> = Vec<(K, String)>;
+
+fn alive(edge: &EdgeId, asked: &[u16], edges: Pairs<String>, owners: Pairs<u16>) -> Alive {
     let lives = edges.into_iter().filter_map(|(edge, about)| Some((EdgeId::parse(&edge)?, about)));
     let mut edges: Vec<(EdgeId, String)> = lives.collect();
     edges.sort_unstable();

@@ -49,7 +49,7 @@ pub(super) struct Papers {
 }
 
 enum Admitting {
-    Own(Authority),
+    Own(Box<Authority>),
     Through(SocketAddr),
 }
 
@@ -67,7 +67,7 @@ impl Papers {
         };
         let authority = authority.map_err(StartError::Cluster)?;
         let identity = authority.identity(Role::Edge, &seat.name).map_err(StartError::Cluster)?;
-        Ok(Papers { identity, admission: Admitting::Own(authority) })
+        Ok(Papers { identity, admission: Admitting::Own(Box::new(authority)) })
     }
 
     async fn join(config: &Config, seat: &Seat, join: &Join) -> Result<Papers, StartError> {
@@ -89,7 +89,7 @@ impl Papers {
             Admitting::Through(edge) => {
                 let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).and_then(|socket| endpoint(socket, None));
                 let endpoint = socket.map_err(StartError::Worker)?;
-                Admission::Through(Through::new(self.identity.clone(), edge, endpoint))
+                Admission::Through(Box::new(Through::new(self.identity.clone(), edge, endpoint)))
             }
         };
         Ok((self.identity, admission))
