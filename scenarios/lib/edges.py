@@ -13,9 +13,9 @@ TESTS = pathlib.Path(__file__).resolve().parent.parent.parent / "tests"
 class Edge(Server):
     """One of the edges: a machine of its own, as far as processes go."""
 
-    def __init__(self, scenario, name, base, stores, more, token=None, join=None, host="127.0.0.1", workers=1, prefix=()):
+    def __init__(self, scenario, name, base, stores, more, token=None, join=None, host="127.0.0.1", workers=1, prefix=(), span=150):
         self.sip, self.cluster, self.prefix = (host, base), f"{host}:{base + 1}", prefix
-        config = base_config(f"{host}:{base}", f"{host}:{base + 2}", f"{base + 20}-{base + (139 if workers == 1 else 1999)}", more=more, drain=1, workers=workers)
+        config = base_config(f"{host}:{base}", f"{host}:{base + 2}", f"{base + 20}-{base + span - 11}", more=more, drain=1, workers=workers)
         config = config.replace("[media]", f'[media]\naddress = "{host}"')
         config = config.replace('url = "sqlite://data/dialtone.db"', f'url = "{stores.postgres}"\nhot = "{stores.redis}"\nfolder = "data"')
         config += f'\n[cluster]\nlisten = "{self.cluster}"\n' + ("" if join else 'dir = "cluster"\n')
@@ -45,16 +45,16 @@ class Stores:
         return subprocess.run([TESTS / name, what, self.folders[name], *more], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def two_edges(scenario, base, more):
-    """Both edges, when each has the workers of both; and their stores."""
+def two_edges(scenario, base, more, span=150):
+    """Both edges, each with so many ports from its base on, when each has the workers of both; and their stores."""
     stores = Stores(scenario)
-    left = Edge(scenario, "left", base, stores, more)
+    left = Edge(scenario, "left", base, stores, more, span=span)
     code, told = left.run("cluster", "init", "--dir", "cluster")
     scenario.equal(code, 0, told)
     code, token = left.run("cluster", "join-token", "--dir", "cluster")
     scenario.equal(code, 0, token)
     left.start()
-    right = Edge(scenario, "right", base + 150, stores, more, token.strip(), left.cluster).start()
+    right = Edge(scenario, "right", base + span, stores, more, token.strip(), left.cluster, span=span).start()
     for edge in (left, right):
         wait_for(lambda: len(edge.workers("active")) == 2 and len(edge.workers("standby")) == 2, 6, "the workers of both machines")
     return left, right, stores
