@@ -20,7 +20,7 @@ class Caller:
         self.socket.bind((host, 0))
         self.socket.setblocking(False)
         self.host, self.port = self.socket.getsockname()
-        self.remote, self.call, self.is_over = None, None, False
+        self.remote, self.call, self.is_over, self.offered = None, None, False, 0
         self.sequence = 0
         # When packets came.
         self.times = []
@@ -97,7 +97,10 @@ class Crowd:
                 continue
             body = sdp(caller.host, caller.port, version=2 + self.told)
             self.phone.transport.send(reply(request, 200, body=body, headers=[f"Contact: {self.phone.contact}"]), request.source)
-            caller.remote, caller.call.target, caller.edge = request.media(), request.contact_uri(), request.source
+            # One that comes again says nothing new; another edge counts on from where the one before was.
+            if request.cseq > caller.offered:
+                caller.offered, caller.remote = request.cseq, request.media()
+                caller.call.target, caller.edge = request.contact_uri(), request.source
 
     def talking(self):
         """Those who have heard something a moment ago."""

@@ -17,15 +17,19 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import requests
 from crowd import Crowd
 
+from lib import rtp
+from lib.baresip import Baresip
 from lib.edges import Edge, Stores, child
 from lib.scenario import Scenario, wait_for
-from lib.server import ACCOUNT, AUTH_TOKEN, number, trunk
+from lib.server import ACCOUNT, AUTH_TOKEN, number, trunk, user
 
 LEFT, RIGHT, APP = "10.77.0.1", "10.77.0.2", 18095
 ECHO, MUSIC, ROOMS = "+15556000000", "+15556000001", [f"+1555600001{digit}" for digit in range(8)]
 TOLD = {"status_callback": f"http://{LEFT}:{APP}/told"}
+SOFTPHONES = ("desk", "mobile")
 NUMBERS = (
-    trunk("phones", **{"from": ["10.77.0.0/24"]})
+    "".join(user(name, f"secret-of-{name}") for name in SOFTPHONES)
+    + trunk("phones", **{"from": ["10.77.0.0/24"]})
     + number(ECHO, "<Echo/>", **TOLD)
     + number(MUSIC, '<Play loop="0">dialtone:hold-music</Play>', **TOLD)
     + "".join(number(room, f'<Dial><Conference beep="false">room {room}</Conference></Dial>', **TOLD) for room in ROOMS)
@@ -88,7 +92,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class Chaos:
     def __init__(self, scenario):
-        self.scenario, self.rows = scenario, []
+        self.scenario, self.rows, self.softphones = scenario, [], []
 
     def start(self):
         """The other machine is a network of its own, with a cable in between."""
@@ -124,6 +128,15 @@ class Chaos:
             kind, called = ("echo", ECHO) if index % 10 < 7 else ("music", MUSIC) if index % 10 < 9 else ("room", ROOMS[index // 40])
             self.crowd.call(edge, kind, called)
         wait_for(lambda: len(self.crowd.talking()) == calls, 8, "everybody to hear something")
+        if self.scenario.long:
+            self.softphones = [
+                Baresip(self.scenario, name, f"{edge.sip[0]}:{edge.sip[1]}", name, f"secret-of-{name}", 17000 + 4 * at, 17100 + at, (17200 + 20 * at, 17219 + 20 * at), rtp.noise(2, 90 + at) * 300, host=LEFT)
+                for at, (name, edge) in enumerate(zip(SOFTPHONES, (self.left, self.right)))
+            ]
+            for phone in self.softphones:
+                phone.says("200 OK")
+                phone.dial(ECHO)
+                phone.says("established")
 
     def event(self, name, befall, seconds):
         """What befalls, and what everybody heard of it until so many seconds later."""
@@ -183,7 +196,12 @@ class Chaos:
     def end(self):
         """Each call has one end everywhere, and nothing of it is left."""
         equal = self.scenario.equal
+        for phone in self.softphones:
+            last = phone.heard()[-8000:]
+            self.scenario.check(sum(map(abs, last)) / len(last) > 500, f"{phone.name} hears itself still")
+            phone.hang_up()
         equal(self.crowd.hang_up(), self.calls, "calls that ended as their callers wanted")
+        self.calls += len(self.softphones)
         wait_for(lambda: not self.left.live(), 10, "the calls to end")
         self.crowd.close()
         made = self.left.calls()

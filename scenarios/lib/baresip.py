@@ -30,7 +30,7 @@ class Baresip:
     """One baresip. `sip` is its own port (it takes the next one too), `console` takes its commands, `rtp` is a pair of ports.
     It plays `plays` in each call, from the beginning, and hangs up at the end of it; `writes_to` is the user or number that its texts go to."""
 
-    def __init__(self, scenario, name, server, username, password, sip, console, rtp, plays, writes_to=None):
+    def __init__(self, scenario, name, server, username, password, sip, console, rtp, plays, writes_to=None, host="127.0.0.1"):
         self.name, self.console, self.server, self.mark = name, console, server, 0
         self.folder = scenario.folder / name
         self.folder.mkdir()
@@ -40,8 +40,8 @@ class Baresip:
         (self.folder / "contacts").write_text(f'"{writes_to}" <sip:{writes_to}@{server}>\n' if writes_to else "")
         (self.folder / "config").write_text(f"""
 poll_method epoll
-sip_listen 127.0.0.1:{sip}
-net_interface 127.0.0.1
+sip_listen {host}:{sip}
+net_interface {host}
 audio_source aufile,{self.folder}/plays.wav
 audio_player aubridge,nobody
 audio_alert aubridge,nobody

@@ -15,7 +15,7 @@ class Leg:
         self.media = rtp.Rtp()
         self.phone = Phone(server, "+15556100001")
         self.call = self.phone.invite(called, sdp(self.media.host, self.media.port)).accepted()
-        self.media.remote = self.call.answer.media()
+        self.media.remote, self.offered = self.call.answer.media(), 0
         self.payload, self.is_talking = rtp.ulaw_encode(self.said), True
         self.talker = threading.Thread(target=self._talk, daemon=True)
         self.talker.start()
@@ -54,5 +54,7 @@ class Leg:
             return None
         body = sdp(self.media.host, self.media.port, version=2)
         self.phone.transport.send(reply(invite, 200, body=body, headers=[f"Contact: {self.phone.contact}"]), invite.source)
-        self.media.remote = invite.media()
+        # One that comes again is answered again, and says nothing new.
+        if invite.cseq > self.offered:
+            self.offered, self.media.remote = invite.cseq, invite.media()
         return self.media.remote

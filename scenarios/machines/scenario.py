@@ -23,8 +23,8 @@ CONFIG = (
 class Machine:
     """Another machine with workers, as far as processes go."""
 
-    def __init__(self, scenario, name, ports, token=None):
-        self.folder = scenario.folder / name
+    def __init__(self, scenario, name, ports, token=None, folder=None):
+        self.folder = scenario.folder / (folder or name)
         self.folder.mkdir(exist_ok=True)
         (self.folder / "worker.toml").write_text(f'[media]\naddress = "127.0.0.1"\nports = "{ports}"\n\n[store]\nfolder = "data"\n')
         argv = [scenario.dialtone, "serve", "--config", "worker.toml", "--role", "worker", "--name", name, "--join", CLUSTER]
@@ -67,6 +67,10 @@ class Machines:
         check(not any("stranger" in worker["id"] for worker in self.server.workers()), "who has no token of this cluster is not admitted")
         check("is not of this token's cluster" in stranger.log.read_text(), "and is told why")
         stranger.kill()
+        double = Machine(self.scenario, "left", "15800-15899", token.strip(), folder="double")
+        wait_for(lambda: "a machine of this name is linked already" in double.log.read_text(), 5, "a second machine of that name to be told")
+        equal(len(self.server.workers("active")), 2, "workers, when it was sent away")
+        double.kill()
         self.left, self.right = left, right
 
     def loss(self, legs=10):

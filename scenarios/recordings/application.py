@@ -104,6 +104,7 @@ class Handler(BaseHTTPRequestHandler):
         signature = self.headers.get("X-Twilio-Signature", "")
         asked = {
             "method": self.command, "params": query | form, "valid": app.validator.validate(app.url + self.path, form, signature),
+            "token": self.headers.get("I-Twilio-Idempotency-Token", ""),
             "forged": app.validator.validate(app.url + self.path + "x", form, signature),
         }
         if parts.path == "/recorded":

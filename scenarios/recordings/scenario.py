@@ -462,8 +462,13 @@ class Recordings:
         return f"{length:.2f} s are left of 1.5 s and the silence before"
 
     def told_once(self):
-        """No end was told twice, and the validator accepts everything but what was changed."""
-        steps = [(one["params"]["RecordingSid"], one["params"]["RecordingStatus"]) for one in self.app.to("/recording")]
+        """No end was told twice, but by a server that could not know that it had been heard before it died: that is then the
+        same request, by its token. The validator accepts everything but what was changed."""
+        tokens = {}
+        for one in self.app.to("/recording"):
+            tokens.setdefault(one["token"], (one["params"]["RecordingSid"], one["params"]["RecordingStatus"]))
+        self.scenario.check(len(self.app.to("/recording")) - len(tokens) <= 2, "as many may come again as the server was killed")
+        steps = list(tokens.values())
         ends = [sid for sid, status in steps if status != "in-progress"]
         self.scenario.equal((sorted(ends), set(ends)), (sorted(set(ends)), {sid for sid, _ in steps}), "ends, one of each")
         begun = [sid for sid, status in steps if status == "in-progress"]

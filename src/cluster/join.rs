@@ -1,6 +1,8 @@
 //! How a machine gets its certificate: it shows a token and a public key, and is told its certificate or why not.
 
+use std::fs::{self, File, OpenOptions};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -54,11 +56,18 @@ pub async fn join(
     name: &str,
     file: &Path,
 ) -> Result<Identity, ClusterError> {
-    let kept = Identity::load(file)?.filter(|kept| {
-        let is_this = kept.peer().is_some_and(|peer| peer.role == role && peer.name == name);
-        is_this && token.is_none_or(|token| kept.is_of(token))
-    });
-    if let Some(kept) = kept {
+    let kept = || -> Result<Option<Identity>, ClusterError> {
+        Ok(Identity::load(file)?.filter(|kept| {
+            let is_this = kept.peer().is_some_and(|peer| peer.role == role && peer.name == name);
+            is_this && token.is_none_or(|token| kept.is_of(token))
+        }))
+    };
+    if let Some(kept) = kept()? {
+        return Ok(kept);
+    }
+    // A machine has one certificate: of its processes that start together one asks, and the others find the answer.
+    let _asking = lock(&file.with_extension("lock"))?;
+    if let Some(kept) = kept()? {
         return Ok(kept);
     }
     let token = token.ok_or_else(|| {
@@ -68,6 +77,19 @@ pub async fn join(
     let identity = asked.map_err(|_| ClusterError::Unreachable(format!("the edge at {edge} does not answer")))??;
     identity.save(file)?;
     Ok(identity)
+}
+
+/// Held as long as the file is open; whoever comes second waits, as a start may.
+fn lock(path: &Path) -> Result<File, ClusterError> {
+    let locked = || {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    locked().map_err(|error| ClusterError::File(path.to_owned(), error))
 }
 
 async fn ask(
@@ -215,8 +237,17 @@ pub async fn admit(connection: Connection, admission: &Admission) {
 
 /// Who is at the other end, by the certificate that TLS has checked.
 pub fn peer(connection: &Connection) -> Option<Peer> {
+    peer_of(&certificate(connection)?)
+}
+
+/// Whether both have shown the same certificate: a machine keeps the one that it was given when it joined.
+pub fn are_one_machine(one: &Connection, other: &Connection) -> bool {
+    certificate(one).is_some_and(|shown| certificate(other) == Some(shown))
+}
+
+fn certificate(connection: &Connection) -> Option<CertificateDer<'static>> {
     let chain = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
-    peer_of(chain.first()?)
+    chain.into_iter().next()
 }
 
 const MALFORMED: &str = "the request is malformed";

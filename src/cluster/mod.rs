@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 pub use authority::Authority;
 pub use identity::{EDGE_NAME, Identity, Peer};
-pub use join::{Admission, Through, admit, join as join_cluster, peer};
+pub use join::{Admission, Through, admit, are_one_machine, join as join_cluster, peer};
 pub use token::{JoinToken, TokenError};
 
 /// What a node does.

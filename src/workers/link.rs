@@ -61,6 +61,7 @@ pub struct Links {
 
 struct Link {
     number: u64,
+    machine: String,
     connection: Connection,
     orders: mpsc::Sender<ToWorker>,
     streams: HashMap<u64, mpsc::Sender<Command>>,
@@ -215,6 +216,13 @@ impl Links {
     fn take(&mut self, inbound: Inbound, now: Mono) {
         match inbound {
             Inbound::Joined { number, machine, hello, connection, orders } => {
+                let is_other =
+                    |link: &Link| link.machine == machine && !cluster::are_one_machine(&link.connection, &connection);
+                if self.links.values().any(is_other) {
+                    tracing::error!(machine, from = %connection.remote_address(), "a machine of that name is linked already: each needs a name of its own (--name)");
+                    return connection
+                        .close(4u32.into(), b"a machine of this name is linked already: give it another (--name)");
+                }
                 let name = process_name(&machine, hello.process);
                 let load = hello.load.clone().unwrap_or_default();
                 let id = self.pool.joined(&name, &hello.frames_address, &load, now);
@@ -228,7 +236,7 @@ impl Links {
                     let _ = orders.try_send(edges_order(&self.edges));
                 }
                 let Hello { pid, media_address, .. } = hello;
-                let link = Link { number, connection, orders, streams: HashMap::new(), pid, media_address };
+                let link = Link { number, machine, connection, orders, streams: HashMap::new(), pid, media_address };
                 if let Some(before) = self.links.insert(id, link) {
                     before.connection.close(0u32.into(), b"linked anew");
                 }

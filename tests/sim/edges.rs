@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use dialtone::edges::EdgeId;
 use dialtone::events::{ConferenceStatus, EventKind, QueueStep};
+use dialtone_sip::msg::HeaderName;
 use dialtone_sip::time::Mono;
 
-use crate::world::{Says, SharedHot, World};
+use crate::world::{Says, SharedHot, World, header};
 
 /// Two worlds that share what edges share.
 struct Cluster {
@@ -192,4 +193,16 @@ fn who_waits_at_one_edge_is_taken_at_the_other() {
     assert!(ended[0].ended_ms.is_some(), "who was taken is not left alone: its document is over");
     let _ = waiting;
     cluster.close_books();
+}
+
+#[test]
+fn phones_are_told_the_host_by_which_they_reach_whichever_edge_there_is() {
+    let mut world = World::new(23, |_| Says::Twiml("<Response><Echo/></Response>")).reached_by("sip.example.com");
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(1));
+    let answers = world.sent("200");
+    let contact = header(answers[0], HeaderName::Contact);
+    assert_eq!(contact, "<sip:dialtone@sip.example.com;transport=udp>");
+    world.hang_up(0);
+    world.close_books();
 }

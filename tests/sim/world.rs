@@ -320,6 +320,14 @@ impl World {
         self
     }
 
+    /// Its phones reach whichever edge there is by that host; before anything happens.
+    pub fn reached_by(mut self, contact: &str) -> World {
+        let (seed, extra, max_calls) = self.edge.clone();
+        let (settings, _) = settings(seed, &extra, max_calls, self.bindings.clone());
+        self.core = core::Core::new(core::Settings { contact: Some(contact.to_owned()), ..settings });
+        self
+    }
+
     /// A letter of another edge is on its way; `None`: the other edge is dead.
     pub fn hear(&mut self, from: &EdgeId, letter: Option<Box<Letter>>) {
         let arrival = match letter {

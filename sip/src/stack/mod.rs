@@ -39,6 +39,9 @@ pub use table::TransactionId;
 use table::{Owner, Table, Timer};
 use usage::{Phase, Usage};
 
+/// CSeq numbers that a dialog which is taken up leaves out.
+const LEFT_OUT: u32 = 16;
+
 /// Methods that we understand, for Allow.
 pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, MESSAGE, NOTIFY, REFER, REGISTER";
 
@@ -180,6 +183,8 @@ impl Stack {
     pub fn restore(&mut self, id: DialogId, mut dialog: Dialog) {
         // Its connection went with the process; another is opened when something is sent.
         dialog.flow.connection = None;
+        // It may have asked more than was written down; numbers may be left out, and never come twice (RFC 3261 s12.2.2).
+        dialog.local_cseq += LEFT_OUT;
         let mut usage = Usage::new(dialog);
         usage.phase = Phase::Confirmed;
         self.usages.insert(id, Box::new(usage));
