@@ -59,6 +59,7 @@ const PURE: &[&str] = &[
     "src/hot/memory.rs",
     "src/shard/core.rs",
     "src/shard/gate.rs",
+    "src/shard/neighbours.rs",
     "src/shard/outbound.rs",
     "src/shard/effects.rs",
     "src/shard/fresh.rs",
@@ -66,6 +67,7 @@ const PURE: &[&str] = &[
     "src/workers/balancer.rs",
     "src/workers/book.rs",
     "src/workers/pool.rs",
+    "src/workers/pool/links.rs",
     "src/workers/selection.rs",
 ];
 const IMPURE: &[&str] = &[

@@ -33,7 +33,9 @@ use crate::edges::EdgeId;
 use crate::events::{CallStatus, Completed, EndedBy, Event, EventKind, Media};
 use crate::hot::Bindings;
 use crate::ids::{CallSid, EventSid};
-use crate::twiml::{AudioFailure, AudioSource, BranchEvent, BranchFailure, ClipRef, FetchOrder, Referral};
+use crate::twiml::{
+    AudioFailure, AudioSource, BranchEvent, BranchFailure, ClipRef, FetchOrder, Notice, Referral, notice,
+};
 use crate::workers::selection::Selection;
 
 /// What a shard needs to know.
@@ -349,6 +351,14 @@ impl Core {
         self.work(now);
     }
 
+    /// A worker was lost that recorded calls: their customers are told of the gap.
+    pub fn handle_media_interrupted(&mut self, session_id: u64, now: Now) {
+        let legs = self.sessions.get(&session_id).into_iter().flat_map(|session| &session.legs);
+        let notice = Notice::warning(notice::code::INTERNAL, RECORDING_GAP);
+        self.inputs.extend(legs.map(|(_, sid)| (*sid, CallInput::Notice(notice.clone()))));
+        self.work(now);
+    }
+
     pub fn handle_document(&mut self, call: CallSid, fetch: u32, outcome: FetchOutcome, now: Now) {
         let Some(outcome) = self.answered(call, fetch, outcome, now) else { return self.work(now) };
         match self.rooms.of_actor(call) {
@@ -621,6 +631,8 @@ impl Core {
         }
     }
 }
+
+const RECORDING_GAP: &str = "the media worker that recorded this call was lost: for a moment there is silence in the recording, where another had not taken over yet";
 
 /// The legs of a media session.
 #[derive(Default)]

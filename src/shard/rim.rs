@@ -327,6 +327,7 @@ impl Rim {
             return;
         }
         let input = || match told {
+            Told::Interrupted { session_id } => self.core.handle_media_interrupted(session_id, now),
             Told::LinkEnd { .. } => {}
             Told::Event(event) => self.core.handle_media(event, now),
             Told::Moved { session_id, leg_id, sdp } => self.core.handle_media_moved(session_id, leg_id, sdp, now),

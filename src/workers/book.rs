@@ -142,6 +142,11 @@ impl Book {
         }
     }
 
+    /// Whether something of it is being recorded.
+    pub fn is_recorded(&self) -> bool {
+        !self.recorders.is_empty()
+    }
+
     /// Everything, as it is to be from now on.
     pub fn spec(&self, session_id: u64, owner_epoch: u64, now: Mono) -> SessionSpec {
         SessionSpec {

@@ -89,6 +89,18 @@ fn standby_takes_over_at_every_moment_of_every_verb_and_the_story_is_the_same() 
 }
 
 #[test]
+fn gap_in_a_recording_is_told() {
+    for (document, wanted) in [
+        ("<Response><Record maxLength=\"3\" timeout=\"0\" trim=\"do-not-trim\" action=\"/recorded\"/></Response>", 1),
+        ("<Response><Echo/></Response>", 0),
+    ] {
+        let world = run(document, Duration::from_millis(1800), World::replace_worker);
+        let told = world.noticed().filter(|notice| notice.text.contains("silence in the recording")).count();
+        assert_eq!(told, wanted, "{document}: {:?}", world.notices());
+    }
+}
+
+#[test]
 fn machine_is_lost_at_every_moment_of_every_verb_and_answered_calls_go_on_at_another() {
     for (verb, document) in DOCUMENTS {
         let undisturbed = run(document, Duration::ZERO, |_| {});

@@ -679,6 +679,7 @@ impl World {
             PoolOutput::Command { worker, command } if worker == self.worker => self.command(command),
             PoolOutput::Command { .. } | PoolOutput::Close { .. } => {}
             PoolOutput::Told(Told::Event(event)) => self.core.handle_media(event, wall),
+            PoolOutput::Told(Told::Interrupted { session_id }) => self.core.handle_media_interrupted(session_id, wall),
             PoolOutput::Told(Told::LinkEnd { peer, key, end }) => {
                 let edge = EdgeId::parse(&peer).expect("it was told as an edge");
                 self.letters.push((edge, Box::new(Letter::LinkEnd { key, end })));

@@ -7,7 +7,7 @@ use dialtone_media::clips::Clips;
 use dialtone_media::ids::{LegId, SessionId};
 use dialtone_media::leg::{Hot, Latching};
 use dialtone_media::proto::{
-    Hear, Hears, Negotiate, Play, PlayItem, PlayKind, PlayerSpec, RemoteLeg, RtpLeg, SdpStep, Source, Tone,
+    Hear, Hears, LinkRoute, Negotiate, Play, PlayItem, PlayKind, PlayerSpec, RemoteLeg, RtpLeg, SdpStep, Source, Tone,
 };
 use dialtone_media::session::{Ports, Session, Settings, unknown};
 
