@@ -111,7 +111,7 @@ class Chaos:
             forward(port, port)
         self.stores.postgres, self.stores.redis = (url.replace("127.0.0.1", LEFT) for url in (self.stores.postgres, self.stores.redis))
         self.app = Application()
-        edge = lambda name, host, **more: Edge(self.scenario, name, 18100, self.stores, NUMBERS, host=host, workers=2, span=2000, **more)
+        edge = lambda name, host, **more: Edge(self.scenario, name, 18100, self.stores, NUMBERS, host=host, workers=2, span=2000, sip_more='digest = ["MD5"]\n', **more)
         self.left = edge("left", LEFT)
         self.left.run("cluster", "init", "--dir", "cluster")
         token = self.left.run("cluster", "join-token", "--dir", "cluster")[1].strip()

@@ -13,9 +13,9 @@ TESTS = pathlib.Path(__file__).resolve().parent.parent.parent / "tests"
 class Edge(Server):
     """One of the edges: a machine of its own, as far as processes go."""
 
-    def __init__(self, scenario, name, base, stores, more, token=None, join=None, host="127.0.0.1", workers=1, prefix=(), span=150):
+    def __init__(self, scenario, name, base, stores, more, token=None, join=None, host="127.0.0.1", workers=1, prefix=(), span=150, sip_more=""):
         self.sip, self.cluster, self.prefix = (host, base), f"{host}:{base + 1}", prefix
-        config = base_config(f"{host}:{base}", f"{host}:{base + 2}", f"{base + 20}-{base + span - 11}", more=more, drain=1, workers=workers)
+        config = base_config(f"{host}:{base}", f"{host}:{base + 2}", f"{base + 20}-{base + span - 11}", more=more, drain=1, workers=workers, sip_more=sip_more)
         config = config.replace("[media]", f'[media]\naddress = "{host}"')
         config = config.replace('url = "sqlite://data/dialtone.db"', f'url = "{stores.postgres}"\nhot = "{stores.redis}"\nfolder = "data"')
         config += f'\n[cluster]\nlisten = "{self.cluster}"\n' + ("" if join else 'dir = "cluster"\n')
