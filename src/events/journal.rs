@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::Event;
+use super::outbox::Line;
 use crate::ids::{CallSid, EventSid};
 
 /// A segment is closed at this size.
@@ -32,7 +33,7 @@ pub(super) struct Journal {
     number: u64,
     file: File,
     bytes: u64,
-    line: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
 impl Journal {
@@ -43,7 +44,7 @@ impl Journal {
         let segments = segments(folder)?;
         let number = segments.last().map_or(1, |last| last + 1);
         let file = segment(folder, number)?;
-        Ok((Journal { folder: folder.to_owned(), number, file, bytes: 0, line: Vec::new() }, left))
+        Ok((Journal { folder: folder.to_owned(), number, file, bytes: 0, buffer: Vec::new() }, left))
     }
 
     /// All that is there now.
@@ -51,40 +52,25 @@ impl Journal {
         read(&self.folder)
     }
 
-    /// Appends events. They are with the kernel when this returns: a crash of the process loses none.
-    pub(super) fn append(&mut self, events: &[Event]) -> io::Result<()> {
-        self.line.clear();
-        for event in events {
-            serde_json::to_writer(&mut self.line, event)?;
-            self.line.push(b'\n');
-        }
-        self.write_lines()
-    }
-
-    /// Appends the state of a call, as JSON without a line break.
-    pub(super) fn append_state(&mut self, call: CallSid, state: &[u8]) -> io::Result<()> {
-        self.line.clear();
-        write!(self.line, "{STATE}{call} ")?;
-        self.line.extend_from_slice(state);
-        self.line.push(b'\n');
-        self.write_lines()
-    }
-
-    /// Appends that all is done for these events that was to be done outside.
-    pub(super) fn append_delivered(&mut self, events: impl Iterator<Item = EventSid>) -> io::Result<()> {
-        self.line.clear();
-        for event in events {
-            writeln!(self.line, "{DELIVERED}{event}")?;
-        }
-        self.write_lines()
-    }
-
-    fn write_lines(&mut self) -> io::Result<()> {
-        self.file.write_all(&self.line)?;
-        self.bytes += self.line.len() as u64;
+    /// Appends lines by one write. They are with the kernel when this returns: a crash of the process loses none, or all.
+    pub(super) fn append(&mut self, lines: &[Line]) -> io::Result<()> {
         if self.bytes >= SEGMENT_BYTES {
             self.roll()?;
         }
+        self.buffer.clear();
+        for line in lines {
+            match line {
+                Line::Event(event, _) => serde_json::to_writer(&mut self.buffer, event)?,
+                Line::State(call, state, _) => {
+                    write!(self.buffer, "{STATE}{call} ")?;
+                    self.buffer.extend_from_slice(state);
+                }
+                Line::Delivered(_, event) => write!(self.buffer, "{DELIVERED}{event}")?,
+            }
+            self.buffer.push(b'\n');
+        }
+        self.file.write_all(&self.buffer)?;
+        self.bytes += self.buffer.len() as u64;
         Ok(())
     }
 

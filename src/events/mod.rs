@@ -28,7 +28,7 @@ pub use live::Live;
 pub use message::{Message, MessageDirection, MessageFact, MessageStatus};
 pub use notification::Notification;
 pub use outbox::{
-    Fate, Left, Outbox, Publisher, States, Subscriber, Telling, end_of_lost_call, ends_of_lost_conferences,
+    Fate, Left, Outbox, Publisher, States, Subscriber, Telling, WriteState, end_of_lost_call, ends_of_lost_conferences,
 };
 pub use queue::{Queue, QueueFact, QueueStep};
 pub use record::{CallRecord, Told, is_passed};

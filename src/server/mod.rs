@@ -251,7 +251,7 @@ impl Server {
             publisher: outbox.publisher(),
             edges: shared.as_ref().map(|shared| shared.edges.clone()),
             rooms: shared.as_ref().map(|_| rooms),
-            life: keeper::life(),
+            life: keeper::life().into(),
         };
         let bindings = Arc::new(Bindings::new(shared.is_some()));
         registrations::restore(&bindings, &config.store.folder);

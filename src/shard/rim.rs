@@ -46,7 +46,7 @@ pub struct Outside {
     /// Who knows where rooms are.
     pub rooms: Option<mpsc::Sender<RoomQuestion>>,
     /// What the calls that are written down may be taken up in: see `keeper::life`.
-    pub life: String,
+    pub life: Arc<str>,
 }
 
 /// A question about rooms; they are answered in order.
@@ -469,14 +469,17 @@ impl Rim {
     /// Behind what the call has published, with what a worker would have to be told of its media.
     fn write_down(&mut self, checkpoint: Checkpoint) {
         let media = self.workers.placement(checkpoint.session_id());
-        match serde_json::to_vec(&(&self.outside.life, &checkpoint, media)) {
-            Ok(state) if self.outside.edges.is_some() && checkpoint.is_first() => {
-                let (written, kept) = oneshot::channel();
-                self.keeping.push(kept);
-                self.outside.publisher.write_down_now(checkpoint.sid(), state, written);
-            }
-            Ok(state) => self.outside.publisher.write_down(checkpoint.sid(), state),
-            Err(error) => tracing::error!(%error, call_sid = %checkpoint.sid(), "a call cannot be written down"),
+        let (sid, is_first, life) = (checkpoint.sid(), checkpoint.is_first(), Arc::clone(&self.outside.life));
+        let state = Box::new(move || {
+            let written = serde_json::to_vec(&(&*life, &checkpoint, media));
+            written.map_err(|error| tracing::error!(%error, call_sid = %sid, "a call cannot be written down")).ok()
+        });
+        if self.outside.edges.is_some() && is_first {
+            let (written, kept) = oneshot::channel();
+            self.keeping.push(kept);
+            self.outside.publisher.write_down_now(sid, state, written);
+        } else {
+            self.outside.publisher.write_down(sid, state);
         }
     }
 
