@@ -64,7 +64,8 @@ struct Link {
     machine: String,
     connection: Connection,
     orders: mpsc::Sender<ToWorker>,
-    streams: HashMap<u64, mpsc::Sender<Command>>,
+    /// Boxed: a channel has room for many from its first on, and is a session's.
+    streams: HashMap<u64, mpsc::Sender<Box<Command>>>,
     pid: u32,
     media_address: String,
 }
@@ -74,7 +75,7 @@ enum Inbound {
     Joined { number: u64, machine: String, hello: Hello, connection: Connection, orders: mpsc::Sender<ToWorker> },
     Load { number: u64, load: LoadReport },
     TookOver { number: u64, took_over: TookOver },
-    Event { number: u64, event: MediaEvent },
+    Event { number: u64, event: Box<MediaEvent> },
     StreamBroke { number: u64, session_id: u64 },
     Gone { number: u64 },
 }
@@ -273,7 +274,7 @@ impl Links {
                 {
                     link.streams.remove(&event.session_id);
                 }
-                self.pool.event(id, event, now);
+                self.pool.event(id, *event, now);
             }
             Inbound::StreamBroke { number, session_id } => {
                 let Some(id) = self.id_of(number) else { return };
@@ -313,7 +314,7 @@ impl Links {
             tokio::spawn(run_stream(connection.clone(), number, session_id, commands, own.clone()));
             sender
         });
-        if stream.try_send(command).is_err() {
+        if stream.try_send(Box::new(command)).is_err() {
             // A worker that takes nothing of a session is asked anew, with all that was asked before.
             let _ = self.own.try_send(Inbound::StreamBroke { number, session_id });
         }
@@ -497,7 +498,7 @@ async fn run_stream(
     connection: Connection,
     number: u64,
     session_id: u64,
-    mut commands: mpsc::Receiver<Command>,
+    mut commands: mpsc::Receiver<Box<Command>>,
     own: mpsc::Sender<Inbound>,
 ) {
     // That the connection is lost is told once, for all.
@@ -505,9 +506,9 @@ async fn run_stream(
     let (mut send, mut receive) = (Outgoing::new(send), Incoming::new(receive));
     let writing = async {
         while let Some(command) = commands.recv().await {
-            send.push(&command);
+            send.push(&*command);
             while let Ok(command) = commands.try_recv() {
-                send.push(&command);
+                send.push(&*command);
             }
             if send.flush().await.is_err() {
                 break;
@@ -517,7 +518,7 @@ async fn run_stream(
     };
     let reading = async {
         while let Ok(Some(event)) = receive.next::<MediaEvent>().await {
-            if own.send(Inbound::Event { number, event }).await.is_err() {
+            if own.send(Inbound::Event { number, event: Box::new(event) }).await.is_err() {
                 break;
             }
         }

@@ -34,9 +34,13 @@ impl Driver {
         Ok(Driver { controls, meter })
     }
 
-    /// Queues a command; never waits. Commands are taken in the order in which they were sent.
-    pub fn send(&self, command: Command) -> Result<(), Full> {
-        self.control(Control::Command(command))
+    /// Queues a command; never waits, and gives it back where the queue is full. Commands are taken in the order in which they
+    /// were sent.
+    pub fn send(&self, command: Command) -> Result<(), Command> {
+        self.controls.try_send(Control::Command(command)).map_err(|unsent| match unsent.into_inner() {
+            Control::Command(command) => command,
+            _ => unreachable!("what is given back is what was sent"),
+        })
     }
 
     /// The edge that owns a session is gone: it lives on for 60 s, unless an edge takes it.

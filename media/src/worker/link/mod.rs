@@ -17,7 +17,7 @@ use prost::Message;
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::{mpsc, watch};
 
-use super::{Events, Full};
+use super::Events;
 use crate::proto::link::{self, Edges, FromWorker, FromWorkerKind, Hello, ToWorker, ToWorkerKind, TookOver};
 use crate::proto::{Command, LoadReport, MediaEvent, MediaEventKind};
 
@@ -119,7 +119,8 @@ struct Stream {
     number: u64,
     /// The edge at its other end.
     node: Arc<str>,
-    events: mpsc::Sender<MediaEvent>,
+    /// Boxed: a channel has room for many from its first on, and is a session's.
+    events: mpsc::Sender<Box<MediaEvent>>,
 }
 
 impl Routes {
@@ -132,7 +133,7 @@ impl Routes {
         let before = self.lock().insert(session_id, Route::Stream(stream.clone()));
         if let Some(Route::Orphan { unheard, .. }) = before {
             // There is room: it is new.
-            unheard.into_iter().for_each(|event| drop(stream.events.try_send(event)));
+            unheard.into_iter().for_each(|event| drop(stream.events.try_send(Box::new(event))));
         }
     }
 
@@ -153,12 +154,12 @@ impl Routes {
         match routes.get_mut(&session_id) {
             None => return,
             Some(Route::Stream(stream)) => {
-                if let Err(unsent) = stream.events.try_send(event) {
+                if let Err(unsent) = stream.events.try_send(Box::new(event)) {
                     let event = match unsent {
                         mpsc::error::TrySendError::Full(event) | mpsc::error::TrySendError::Closed(event) => event,
                     };
                     let node = Arc::clone(&stream.node);
-                    routes.insert(session_id, Route::Orphan { node, unheard: VecDeque::from([event]) });
+                    routes.insert(session_id, Route::Orphan { node, unheard: VecDeque::from([*event]) });
                 }
             }
             Some(Route::Orphan { unheard, .. }) => {
@@ -370,9 +371,9 @@ impl Node {
         let telling = async {
             while let Some(event) = events.recv().await {
                 let is_over = matches!(event.kind, Some(MediaEventKind::Released(_)));
-                send.push(&event);
+                send.push(&*event);
                 while let Ok(event) = events.try_recv() {
-                    send.push(&event);
+                    send.push(&*event);
                 }
                 send.flush().await?;
                 if is_over {
@@ -422,7 +423,9 @@ impl Node {
             return crate::session::unknown(&command).into_iter().for_each(|event| self.inner.routes.tell(event));
         };
         // The shard is behind: the stream waits, and with it whoever writes to it.
-        while shard.send(command.clone()) == Err(Full) {
+        let mut command = command;
+        while let Err(unsent) = shard.send(command) {
+            command = unsent;
             tokio::time::sleep(WHEN_FULL).await;
         }
     }
