@@ -9,13 +9,28 @@ import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from twilio.rest import Client
+
+from lib.carrier import BusyCarrier
 from lib.edges import listen_on, two_edges
 from lib.leg import Leg
 from lib.scenario import Scenario, wait_for
 from lib.server import number, trunk
 
-ECHO, TOLD, APP = "+15556000000", "+15556000001", 16195
+ECHO, TOLD, APP, FAR, SLOW = "+15556000000", "+15556000001", 16195, ("127.0.0.1", 16196), "AC" + "5" * 32
 NUMBERS = trunk("phones", **{"from": ["127.0.0.1"]}) + number(ECHO, "<Echo/>") + number(TOLD, "<Echo/>", status_callback=f"http://127.0.0.1:{APP}/told")
+NUMBERS += f"""
+[[account]]
+sid = "{SLOW}"
+auth_token = "of-the-slow"
+limits = {{ cps = 1 }}
+
+[[trunk]]
+account = "{SLOW}"
+name = "carrier"
+uri = "sip:{FAR[0]}:{FAR[1]}"
+numbers = ["{ECHO}"]
+"""
 
 
 class Application(http.server.ThreadingHTTPServer):
@@ -46,6 +61,9 @@ class EdgeLost:
     def start(self):
         self.app = Application()
         self.left, self.right, _ = two_edges(self.scenario, 16200, NUMBERS)
+        self.carrier = BusyCarrier(self.right.sip, FAR)
+        self.carrier.start()
+        self.ordered = [f"+1555600010{digit}" for digit in range(4)]
 
     def lost(self, legs=10):
         """A machine with an edge and workers is lost: the other edge goes on with its calls."""
@@ -57,6 +75,10 @@ class EdgeLost:
         callers = [Leg(self.left.sip, ECHO) for _ in range(legs)]
         others = [Leg(self.right.sip, ECHO) for _ in range(2)]
         sids = [call["sid"] for call in wait_for(lambda: len(self.left.live()) == legs + 2 and self.left.live(), 2, "the calls")]
+        client = Client(SLOW, "of-the-slow")
+        client.api.base_url = f"http://{self.left.http}"
+        orders = [client.calls.create(to=to, from_=ECHO, twiml="<Response/>") for to in self.ordered]
+        equal([order.status for order in orders], ["queued"] * 4, "calls that are ordered, one a second")
         time.sleep(0.5)
         at = time.monotonic()
         self.left.kill()
@@ -80,10 +102,12 @@ class EdgeLost:
             caller.stop()
         wait_for(lambda: not self.right.live(), 5, "the calls to end")
         equal([call["status"] for call in self.right.calls() if call["sid"] in sids], ["completed"] * len(sids), "how they ended")
+        wait_for(lambda: len(self.carrier.called) == 4, 6, "the other edge to make the calls that waited")
+        equal(self.carrier.called, self.ordered, "who was called, by the order in which they waited")
         tokens = {token for _, _, token, _ in self.app.told}
         heard = wait_for(lambda: [told for *told, is_well in self.app.told if is_well], 5, "the other edge to tell of the call's end")
         equal([(status, {token} == tokens) for _, status, token in heard], [("completed", True)], "what was told of the call that had ended, with the token of every try")
-        self.summary = f"{legs} calls of a lost edge go on after {back:.1f} s; largest gap {max(stayed, default=0) * 1000:.0f} ms where the worker lives, {max(gone, default=0) * 1000:.0f} ms where it does not"
+        self.summary = f"{legs} calls of a lost edge go on after {back:.1f} s, and what waited for its turn there is made; largest gap {max(stayed, default=0) * 1000:.0f} ms where the worker lives, {max(gone, default=0) * 1000:.0f} ms where it does not"
         return self.summary
 
 
@@ -120,6 +144,7 @@ class EdgeLost:
             caller.stop()
         wait_for(lambda: not self.left.live(), 5, "the calls to end")
         equal([call["status"] for call in self.left.calls() if call["sid"] in sids], ["completed"] * legs, "how they ended")
+        equal(self.carrier.called, self.ordered, "nobody is called again by the edge that is back")
         return f"{legs} calls of an edge that was told to stop are told of the other after {back:.1f} s; largest gap {max(gaps) * 1000:.0f} ms"
 
 

@@ -11,9 +11,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from twilio.base.exceptions import TwilioRestException
 from twilio.rest import Client
 
+from lib.carrier import BusyCarrier
 from lib.scenario import Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config
-from lib.sip import Phone
 
 SIP, HTTP, APP, FAR = ("127.0.0.1", 14460), "127.0.0.1:14440", 14430, ("127.0.0.1", 14469)
 CROWD, CPS = "AC" + "c" * 32, 4
@@ -65,29 +65,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-class Carrier(threading.Thread):
-    """Whoever is called is busy; who was called, in order."""
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.phone, self.called, self.is_open = Phone(SIP, "far", local=FAR), [], True
-
-    def run(self):
-        while self.is_open:
-            try:
-                incoming = self.phone.wait_invite(0.5)
-            except Exception:
-                continue
-            self.called.append(incoming.invite.start.split(":")[1].split("@")[0])
-            incoming.respond(486)
-
-
 class Selection:
     def __init__(self, scenario):
         self.scenario = scenario
 
     def start(self):
-        self.told, self.carrier = Told(), Carrier()
+        self.told, self.carrier = Told(), BusyCarrier(SIP, FAR)
         self.carrier.start()
         self.server = Server(self.scenario, CONFIG).start()
         self.crowd, self.other = self.login(CROWD, "of-the-crowd"), self.login(ACCOUNT, AUTH_TOKEN)

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::mirror::{Slots, Writing};
+use super::orders;
 use super::restore::{self, Meanwhile, Restored};
 use super::{Join, StartError, machine_name, registrations};
 use crate::api::{self, View};
@@ -305,6 +306,8 @@ pub(super) struct Home {
     pub(super) slots: Slots,
     pub(super) bindings: Arc<Bindings>,
     pub(super) own: About,
+    pub(super) store: Store,
+    pub(super) live: Live,
 }
 
 impl Home {
@@ -313,14 +316,12 @@ impl Home {
     pub(super) async fn take_up_unknown(
         &mut self,
         kept: Vec<KeptCall>,
-        store: &Store,
-        live: &Live,
     ) -> Result<Vec<(Checkpoint, Option<Placement>)>, StartError> {
         let mut running = Vec::new();
         for kept in kept {
-            if live.get(kept.call).is_some() {
+            if self.live.get(kept.call).is_some() {
                 // The journal has told it again: what is left to do is done, and then it is forgotten.
-            } else if store.call(kept.call).await.map_err(StartError::Store)?.is_some() {
+            } else if self.store.call(kept.call).await.map_err(StartError::Store)?.is_some() {
                 self.slots.forget(kept.call);
             } else {
                 running.push(kept);
@@ -360,7 +361,13 @@ impl Household for Home {
             self.bindings.bring_home(&about.sip, &self.own.sip);
         }
         let (mail, calls) = (self.mail.clone(), self.take_up(calls));
-        tokio::spawn(async move { mail.send(Mail::Restore(calls)).await });
+        let (store, live, me) = (self.store.clone(), self.live.clone(), self.me.to_string());
+        tokio::spawn(async move {
+            let _ = mail.send(Mail::Restore(calls)).await;
+            let orders = orders::taken_over(&store, &from.to_string(), &me).await;
+            orders.iter().for_each(|(order, queued_ms)| live.expect(order.queued(*queued_ms)));
+            let _ = mail.send(Mail::Resume(orders)).await;
+        });
     }
 
     fn all(&mut self, all: &[(EdgeId, About)]) {

@@ -166,7 +166,7 @@ impl Server {
         let provisioning = Provisioning::start(store.clone(), config.directory.clone(), mail.clone(), realm, wrote);
         let provisioning = Arc::new(provisioning.await.map_err(StartError::Store)?);
         let directory = provisioning.directory().clone();
-        let (subscriber, writer) = store::subscriber();
+        let (subscriber, writer) = store::subscriber(config.store.hot.is_some());
         let public_url = config.http.public_url.clone();
         let status = StatusCallbacks::new(callbacks.clone(), directory.clone(), public_url, runtime.clone());
         let archive = Archive::new(config.recordings.folder.clone(), config.recordings.bucket.as_ref());
@@ -221,7 +221,8 @@ impl Server {
         let unknown = restored.unknown(shared.as_mut().map(Shared::take_left).unwrap_or_default());
         let mut restored = restored.into_calls();
         cluster::recovered("edge_restart", restored.len(), 0);
-        let left = orders::left(&store, &node, outbox.take_orders()).await.map_err(StartError::Store)?;
+        let me = shared.as_ref().map_or(node.clone(), |shared| shared.edges.me().to_string());
+        let left = orders::left(&store, &me, outbox.take_orders()).await.map_err(StartError::Store)?;
         left.iter().for_each(|(order, queued_ms)| outbox.live().expect(order.queued(*queued_ms)));
         let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone()));
 
@@ -268,7 +269,7 @@ impl Server {
             public_url: config.http.public_url.clone(),
             outbound: guard,
             max_calls: MAX_CALLS,
-            node: node.clone(),
+            node: me,
             emergency_numbers: config.sip.emergency_numbers.clone(),
             me: shared.as_ref().map(|shared| shared.edges.me().clone()),
             contact: config.cluster.as_ref().and_then(|cluster| cluster.contact.clone()),
@@ -322,8 +323,10 @@ impl Server {
                 slots: shared.slots.clone(),
                 bindings: bindings.clone(),
                 own: own.clone(),
+                store: store.clone(),
+                live: outbox.live(),
             };
-            restored.extend(home.take_up_unknown(unknown, &store, &outbox.live()).await?);
+            restored.extend(home.take_up_unknown(unknown).await?);
             registrations::read_shared(&bindings, &shared.hot).await;
             let (hot, edges) = (shared.hot.clone(), shared.edges.clone());
             tokio::spawn(cluster::find_rooms(hot, edges, mail.clone(), room_questions));

@@ -1,9 +1,10 @@
-//! Orders of calls that waited for their turn when the server last stopped.
+//! Orders of calls that waited for their turn when the server last stopped, or when another edge died.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use crate::events::OrderFact;
 use crate::ids::CallSid;
@@ -28,15 +29,39 @@ pub(super) fn node(folder: &Path) -> io::Result<String> {
     Ok(name)
 }
 
-/// The orders that wait still, the oldest first, each with the time since when. What the journal has is newer than the
-/// store.
+/// The orders of this node that wait still. What its journal has is newer than the store, but for those that another edge has
+/// taken over since.
 pub(super) async fn left(
     store: &Store,
-    node: &str,
+    me: &str,
     told: HashMap<CallSid, OrderFact>,
 ) -> Result<Vec<(PlaceOrder, u64)>, StoreError> {
-    let mut orders = store.queued_orders(node).await?;
-    orders.extend(told);
+    let mut orders = store.claim_orders(me, me).await?;
+    for (call, fact) in told {
+        if orders.contains_key(&call) || !store.has_order(call).await? {
+            orders.insert(call, fact);
+        }
+    }
+    Ok(read(orders))
+}
+
+/// The orders that waited at an edge that is dead. Those that another has taken are none of ours.
+pub(super) async fn taken_over(store: &Store, from: &str, me: &str) -> Vec<(PlaceOrder, u64)> {
+    loop {
+        match store.claim_orders(from, me).await {
+            Ok(orders) => return read(orders),
+            Err(error) => {
+                tracing::warn!(%error, "the orders of an edge that is dead wait until the database answers");
+                tokio::time::sleep(ASKED_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+const ASKED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The oldest first, each with the time since when.
+fn read(orders: HashMap<CallSid, OrderFact>) -> Vec<(PlaceOrder, u64)> {
     let read = |(call, fact): (CallSid, OrderFact)| match serde_json::from_str::<PlaceOrder>(&fact.order) {
         Ok(order) => Some((order, fact.queued_ms)),
         Err(error) => {
@@ -47,7 +72,7 @@ pub(super) async fn left(
     let mut left: Vec<_> = orders.into_iter().filter(|(_, fact)| fact.waits()).filter_map(read).collect();
     left.sort_by_key(|(order, queued_ms)| (*queued_ms, order.sid));
     if !left.is_empty() {
-        tracing::info!(calls = left.len(), "calls that were ordered before the last stop wait for their turn again");
+        tracing::info!(calls = left.len(), "calls that were ordered before a stop wait for their turn again");
     }
-    Ok(left)
+    left
 }

@@ -90,6 +90,8 @@ const CONFERENCE: &str = "conference";
 const MESSAGE: &str = "message";
 const ORDER: &str = "order";
 const QUEUED: &str = "queued";
+/// The status of an order that waits at another edge than it came to.
+const TAKEN: &str = "taken";
 
 /// A row, but for its account, call and time of telling, which are the event's.
 struct Told {
@@ -155,8 +157,13 @@ pub(super) async fn write(transaction: &mut Transaction<'static, Any>, facts: &[
     );
     for (event, row) in facts.iter().filter_map(|event| Some((event, told(event)?))) {
         if row.kind == ORDER && row.status == DELETED {
-            // The journal tells it after the order itself, however often it tells both: no sign need stay.
-            let gone = format!("DELETE FROM records WHERE kind = '{ORDER}' AND sid = $1");
+            // The journal tells it after the order itself, however often it tells both: no sign need stay, but of what another
+            // edge has taken over.
+            let gone = format!("DELETE FROM records WHERE kind = '{ORDER}' AND sid = $1 AND status = '{QUEUED}'");
+            sqlx::query(AssertSqlSafe(gone)).bind(row.sid.clone()).execute(&mut **transaction).await?;
+            let gone = format!(
+                "UPDATE records SET status = '{DELETED}', detail = '' WHERE kind = '{ORDER}' AND sid = $1 AND status = '{TAKEN}'"
+            );
             sqlx::query(AssertSqlSafe(gone)).bind(row.sid).execute(&mut **transaction).await?;
             continue;
         }
@@ -358,11 +365,30 @@ impl Store {
         rows.iter().map(|row| sid(row, "sid")).collect()
     }
 
-    /// The orders of a server that wait for their turn, by their calls.
-    pub async fn queued_orders(&self, node: &str) -> Result<HashMap<CallSid, OrderFact>, StoreError> {
-        let text = format!("SELECT {COLUMNS} FROM records WHERE kind = '{ORDER}' AND name = $1");
-        let rows = sqlx::query(AssertSqlSafe(text)).bind(node.to_owned()).fetch_all(&self.database.reader).await?;
+    /// Takes the orders that wait for their turn at `from`, or waited at an earlier life of its node: they are those of `me`
+    /// from now on. Of several who do so at once one gets each.
+    pub async fn claim_orders(&self, from: &str, me: &str) -> Result<HashMap<CallSid, OrderFact>, StoreError> {
+        let node = |life: &str| life.split('@').next().unwrap_or_default().to_owned();
+        let status = if node(from) == node(me) { "status" } else { "'taken'" };
+        // The lives of a node begin with its name, and the later is the greater.
+        let text = format!(
+            "UPDATE records SET name = $1, status = {status}, told_ms = CASE WHEN status = {status} THEN told_ms ELSE $2 END
+             WHERE kind = '{ORDER}' AND status <> '{DELETED}' AND name >= $3 AND name <= $4 RETURNING call, detail"
+        );
+        let query = sqlx::query(AssertSqlSafe(text))
+            .bind(me.to_owned())
+            .bind(super::wall_ms())
+            .bind(node(from))
+            .bind(from.to_owned());
+        let rows = query.fetch_all(&self.database.durable).await?;
         rows.iter().map(|row| Ok((sid(row, "call")?, detail(row)?))).collect()
+    }
+
+    /// Whether an order is known, wherever it waits, or was taken over and has been carried out.
+    pub async fn has_order(&self, call: CallSid) -> Result<bool, StoreError> {
+        let text = format!("SELECT sid FROM records WHERE kind = '{ORDER}' AND sid = $1");
+        let query = sqlx::query(AssertSqlSafe(text)).bind(call.to_string());
+        Ok(query.fetch_optional(&self.database.reader).await?.is_some())
     }
 
     /// Whether a recording of any account is over and was not deleted.

@@ -174,15 +174,38 @@ on_both! {
         let facts = |facts: &[Event]| Batch { finished: Vec::new(), facts: facts.to_vec() };
         let (first, second, other) = (order(1, "here", "one"), order(2, "here", "two"), order(3, "there", "three"));
         store.write(&facts(&[first.clone(), second.clone(), other])).await.unwrap();
-        let waiting = store.queued_orders("here").await.unwrap();
+        let waiting = store.claim_orders("here", "here").await.unwrap();
         assert_eq!((waiting.len(), waiting[&CallSid::new(2)].order.as_str()), (2, "two"));
         // Its turn has come; the journal tells all of it again.
         let gone = order(1, "here", "");
         store.write(&facts(std::slice::from_ref(&gone))).await.unwrap();
         store.write(&facts(&[first, second, gone])).await.unwrap();
-        let waiting = store.queued_orders("here").await.unwrap();
+        let waiting = store.claim_orders("here", "here").await.unwrap();
         assert_eq!(waiting.keys().copied().collect::<Vec<_>>(), [CallSid::new(2)]);
-        assert_eq!(store.queued_orders("there").await.unwrap().len(), 1);
+        assert_eq!(store.claim_orders("there", "there").await.unwrap().len(), 1);
+    }
+
+    orders_of_a_dead_edge_are_taken_over_by_one_other_and_never_come_back(url) {
+        let store = Store::open(url).await.unwrap();
+        let facts = |facts: &[Event]| Batch { finished: Vec::new(), facts: facts.to_vec() };
+        let (early, late, later) = (order(1, "aa@100", "one"), order(2, "aa@200", "two"), order(3, "aa@300", "three"));
+        store.write(&facts(&[early.clone(), late, later, order(4, "bb@150", "four")])).await.unwrap();
+        let (one, other) = tokio::join!(store.claim_orders("aa@200", "bb@150"), store.claim_orders("aa@200", "cc@150"));
+        let mut taken = [one.unwrap().len(), other.unwrap().len()];
+        taken.sort_unstable();
+        assert_eq!(taken, [0, 2], "one has both of this life and an earlier one; what is of a later life is another's");
+        let waiting = store.claim_orders("aa@400", "aa@400").await.unwrap();
+        assert_eq!(waiting.keys().copied().collect::<Vec<_>>(), [CallSid::new(3)], "the node that is back has what is left");
+        // What its journal tells again changes nothing, and is known to be another's, whether that has made the call or not.
+        store.write(&facts(std::slice::from_ref(&early))).await.unwrap();
+        assert!(store.has_order(CallSid::new(1)).await.unwrap());
+        store.write(&facts(&[order(1, "bb@150", "")])).await.unwrap();
+        store.write(&facts(&[early])).await.unwrap();
+        assert!(store.has_order(CallSid::new(1)).await.unwrap());
+        for (from, me) in [("aa@400", "aa@400"), ("bb@150", "bb@150"), ("cc@150", "cc@150")] {
+            let waiting = store.claim_orders(from, me).await.unwrap();
+            assert!(!waiting.contains_key(&CallSid::new(1)), "it was made");
+        }
     }
 
     deleted_call_stays_deleted_though_the_journal_tells_it_again(url) {
@@ -534,7 +557,7 @@ async fn backup_of_a_store_in_use_is_whole_and_comes_back() {
     let before = File(restore(&file.url(), &copy.0).await.unwrap().unwrap());
     let store = Store::open(&file.url()).await.unwrap();
     assert_eq!(sids(&store).await, ["PN1"]);
-    assert!(store.queued_orders("here").await.unwrap().is_empty(), "what waited then is not made again");
+    assert!(store.claim_orders("here", "here").await.unwrap().is_empty(), "what waited then is not made again");
     let found = store.calls(Some(ACCOUNT), 2_000).await.unwrap().len();
     assert!(found == 500 || found == 1_000, "all of a transaction or nothing: {found}");
     assert_eq!(store.ledger_lines().await.unwrap(), found as u64);

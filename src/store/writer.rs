@@ -25,6 +25,10 @@ pub struct StoreSubscriber {
     queue: mpsc::Sender<Batch>,
     gathered: Batch,
     since: Instant,
+    /// Other edges take over from the store what waits here.
+    is_shared: bool,
+    /// Something is gathered that others may need.
+    is_urgent: bool,
 }
 
 impl StoreSubscriber {
@@ -46,12 +50,14 @@ impl Subscriber for StoreSubscriber {
     }
 
     fn noted(&mut self, event: &Event, _: Telling) {
+        self.is_urgent |= self.is_shared && matches!(&event.kind, EventKind::Order(order) if order.waits());
         self.gathered().facts.push(event.clone());
     }
 
     fn flush(&mut self, last: bool) {
-        let due = last || self.gathered.len() >= BATCH || self.since.elapsed() >= BATCH_AGE;
+        let due = last || self.is_urgent || self.gathered.len() >= BATCH || self.since.elapsed() >= BATCH_AGE;
         if due && !self.gathered.is_empty() {
+            self.is_urgent = false;
             // The outbox's own thread: it may wait for the database.
             let _ = self.queue.blocking_send(std::mem::take(&mut self.gathered));
         }
@@ -63,10 +69,12 @@ pub struct StoreWriter {
     queue: mpsc::Receiver<Batch>,
 }
 
-/// Both ends.
-pub fn subscriber() -> (StoreSubscriber, StoreWriter) {
+/// Both ends. A shared store has at once what another edge is to go on with, should this one die.
+pub fn subscriber(is_shared: bool) -> (StoreSubscriber, StoreWriter) {
     let (queue, receiver) = mpsc::channel(WAITING);
-    (StoreSubscriber { queue, gathered: Batch::default(), since: Instant::now() }, StoreWriter { queue: receiver })
+    let gathering =
+        StoreSubscriber { queue, gathered: Batch::default(), since: Instant::now(), is_shared, is_urgent: false };
+    (gathering, StoreWriter { queue: receiver })
 }
 
 impl StoreWriter {
