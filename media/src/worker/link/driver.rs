@@ -34,13 +34,10 @@ impl Driver {
         Ok(Driver { controls, meter })
     }
 
-    /// Queues a command; never waits, and gives it back where the queue is full. Commands are taken in the order in which they
-    /// were sent.
-    pub fn send(&self, command: Command) -> Result<(), Command> {
-        self.controls.try_send(Control::Command(command)).map_err(|unsent| match unsent.into_inner() {
-            Control::Command(command) => command,
-            _ => unreachable!("what is given back is what was sent"),
-        })
+    /// Queues a command, and waits where the queue is full. Commands are taken in the order in which they were sent.
+    pub async fn send(&self, command: Command) {
+        // The shard ends with the process.
+        let _ = self.controls.send(Control::Command(command)).await;
     }
 
     /// The edge that owns a session is gone: it lives on for 60 s, unless an edge takes it.

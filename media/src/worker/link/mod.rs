@@ -422,12 +422,8 @@ impl Node {
         let Some(shard) = self.inner.shard.get() else {
             return crate::session::unknown(&command).into_iter().for_each(|event| self.inner.routes.tell(event));
         };
-        // The shard is behind: the stream waits, and with it whoever writes to it.
-        let mut command = command;
-        while let Err(unsent) = shard.send(command) {
-            command = unsent;
-            tokio::time::sleep(WHEN_FULL).await;
-        }
+        // Where the shard is behind the stream waits, and with it whoever writes to it.
+        shard.send(command).await;
     }
 
     async fn take_audio(&self, connection: &Connection) -> LinkError {
@@ -489,7 +485,6 @@ const EVENTS_OF_A_SESSION: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A report each second.
 const REPORT_ROUNDS: u32 = 10;
-const WHEN_FULL: Duration = Duration::from_millis(5);
 const BEAT_EVERY: Duration = Duration::from_millis(100);
 const BEAT: &[u8] = b"alive";
 /// After which an edge that says nothing is lost: its sessions go on meanwhile, and for a minute after.
