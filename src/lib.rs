@@ -9,6 +9,7 @@ pub mod call;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
+pub mod concurrency;
 pub mod config;
 pub mod edges;
 pub mod events;

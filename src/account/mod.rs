@@ -24,12 +24,36 @@ pub struct Account {
     pub auth_token: Secret,
     pub name: String,
     pub status: AccountStatus,
-    /// Calls that the API may make in a second; `None` is any number.
-    pub calls_per_second: Option<u32>,
+    pub limits: Limits,
     /// The account that made this one and may act for it; `None` of one of the configuration file.
     pub owner: Option<AccountSid>,
     /// When it was made and changed by the API, milliseconds since 1970.
     pub dated: Option<Dated>,
+}
+
+/// How much an account may have at once, and in a second; `None` is any number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls that the API may make in a second.
+    pub calls_per_second: Option<u32>,
+    pub calls: Option<u32>,
+    /// Requests to the REST API.
+    pub api: Option<u32>,
+    pub streams: Option<u32>,
+    pub conference_participants: Option<u32>,
+    /// What becomes of a call that finds no room.
+    pub full: WhenFull,
+}
+
+/// What becomes of a call of an account that has as many as it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenFull {
+    #[default]
+    Reject,
+    /// It waits so long for another to end, in milliseconds.
+    Delay(u32),
+    /// Another of less priority is ended for it.
+    Preempt,
 }
 
 impl Account {
@@ -40,7 +64,7 @@ impl Account {
             auth_token,
             name,
             status: AccountStatus::Active,
-            calls_per_second: None,
+            limits: Limits::default(),
             owner: None,
             dated: None,
         }
@@ -119,6 +143,8 @@ pub struct Application {
     pub status_callback: Option<StatusCallback>,
     /// Answer before the document is fetched, instead of when a verb needs it.
     pub answer_at_once: bool,
+    /// Where calls end others for want of room: of two the greater goes on.
+    pub priority: u8,
 }
 
 impl Application {
@@ -126,7 +152,7 @@ impl Application {
     pub fn of_twiml(twiml: String) -> Application {
         let document =
             NewDocument { source: DocumentSource::Twiml(twiml.into()), fallback: None, at_end: AtEnd::HangUp };
-        Application { document, status_callback: None, answer_at_once: false }
+        Application { document, status_callback: None, answer_at_once: false, priority: 0 }
     }
 
     pub fn fallback(&self) -> Option<&Endpoint> {
@@ -174,7 +200,7 @@ impl Number {
 
     /// Names what the configuration file says of a number: it changes with that.
     pub fn fingerprint(&self) -> String {
-        let Application { document, status_callback, answer_at_once } = &self.application;
+        let Application { document, status_callback, answer_at_once, priority: _ } = &self.application;
         let mut said = vec![json!(document), json!(status_callback), json!(answer_at_once)];
         // What nothing is said of leaves the name as it was.
         said.extend(self.messaging.as_ref().map(|messaging| json!([messaging.asks, messaging.fallback])));
@@ -284,6 +310,8 @@ pub struct Trunk {
     pub priority: u32,
     /// Calls that the API may make by it in a second; `None` is any number.
     pub calls_per_second: Option<u32>,
+    /// Calls by it at once, whichever way; `None` is any number.
+    pub calls: Option<u32>,
     pub application: Option<Application>,
 }
 

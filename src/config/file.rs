@@ -83,6 +83,7 @@ pub(super) struct Cluster {
     pub(super) listen: Option<Spanned<String>>,
     pub(super) dir: Option<String>,
     pub(super) contact: Option<Spanned<String>>,
+    pub(super) on_store_loss: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -112,6 +113,7 @@ pub(super) struct Recordings {
 pub(super) struct Server {
     /// Seconds, or a text such as `90s`, `10m`, `1h`.
     pub(super) drain_timeout: Option<Spanned<toml::Value>>,
+    pub(super) calls: Option<u32>,
     pub(super) log_level: Option<Spanned<String>>,
 }
 
@@ -130,6 +132,13 @@ pub(super) struct Account {
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
     pub(super) cps: Option<Spanned<u32>>,
+    pub(super) calls: Option<u32>,
+    pub(super) api: Option<Spanned<u32>>,
+    pub(super) streams: Option<u32>,
+    pub(super) conference_participants: Option<u32>,
+    pub(super) when_full: Option<Spanned<String>>,
+    /// Seconds, or a text such as `500ms`, `10s`.
+    pub(super) wait: Option<Spanned<toml::Value>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -140,6 +149,8 @@ pub(super) struct Number {
     pub(super) voice_url: Option<Spanned<String>>,
     pub(super) twiml: Option<Spanned<String>>,
     pub(super) answer: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) priority: u8,
     pub(super) voice_method: Option<Spanned<String>>,
     pub(super) voice_fallback_url: Option<Spanned<String>>,
     pub(super) voice_fallback_method: Option<Spanned<String>>,
@@ -161,6 +172,8 @@ pub(super) struct User {
     pub(super) voice_url: Option<Spanned<String>>,
     pub(super) twiml: Option<Spanned<String>>,
     pub(super) answer: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) priority: u8,
     pub(super) voice_method: Option<Spanned<String>>,
     pub(super) voice_fallback_url: Option<Spanned<String>>,
     pub(super) voice_fallback_method: Option<Spanned<String>>,
@@ -185,6 +198,7 @@ pub(super) struct Trunk {
     #[serde(default)]
     pub(super) priority: u32,
     pub(super) cps: Option<Spanned<u32>>,
+    pub(super) calls: Option<u32>,
     pub(super) voice_url: Option<Spanned<String>>,
     pub(super) twiml: Option<Spanned<String>>,
     pub(super) answer: Option<Spanned<String>>,

@@ -17,6 +17,7 @@ use dialtone_sip::digest::Algorithm;
 use dialtone_sip::transport::Listen;
 
 use crate::account::Directory;
+use crate::concurrency::OnLoss;
 use crate::recordings::BucketSettings;
 use crate::secret::Secret;
 
@@ -88,6 +89,8 @@ pub struct Cluster {
     pub dir: Option<PathBuf>,
     /// The host, perhaps with a port, by which phones reach whichever edge there is: what they are told in Contact.
     pub contact: Option<String>,
+    /// How many more calls and requests an account gets while the store that edges share is away.
+    pub on_store_loss: OnLoss,
 }
 
 /// Whether media may come from another address than the SDP names.
@@ -122,6 +125,8 @@ pub struct Recordings {
 #[derive(Clone, Debug)]
 pub struct Server {
     pub drain_timeout: Duration,
+    /// Calls at once, of all accounts and at all edges; `None` is any number.
+    pub calls: Option<u32>,
     /// As `--log-level` has it; a reload takes it again.
     pub log_level: String,
 }

@@ -14,8 +14,9 @@ use toml::Spanned;
 use super::file::{self, File};
 use super::{Cluster, Config, ConfigError, Http, Latching, Media, Server, Sip, Store};
 use crate::account::{
-    Account, Application, Directory, DirectoryError, Messaging, Number, Password, Source, Trunk, User,
+    Account, Application, Directory, DirectoryError, Limits, Messaging, Number, Password, Source, Trunk, User, WhenFull,
 };
+use crate::concurrency::OnLoss;
 use crate::ids::AccountSid;
 use crate::secret::Secret;
 use crate::twiml::{
@@ -264,7 +265,23 @@ impl Reader<'_> {
             }
         };
         let contact = cluster.contact.as_ref().map(|written| self.contact(written)).transpose()?;
-        Ok(Cluster { listen, dir: cluster.dir.clone().map(PathBuf::from), contact })
+        let on_store_loss = match &cluster.on_store_loss {
+            None => OnLoss::default(),
+            Some(written) => self.choice("on_store_loss", written, ON_STORE_LOSS)?,
+        };
+        Ok(Cluster { listen, dir: cluster.dir.clone().map(PathBuf::from), contact, on_store_loss })
+    }
+
+    /// One of a few words.
+    fn choice<T: Copy>(&self, key: &str, written: &Spanned<String>, words: &[(&str, T)]) -> Result<T, ConfigError> {
+        let known = words.iter().find(|(word, _)| word == written.get_ref()).map(|(_, value)| *value);
+        known.ok_or_else(|| {
+            let words: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            self.fault(
+                written,
+                format!("wrong value of `{key}`: \"{}\" is not {}", written.get_ref(), words.join(" or ")),
+            )
+        })
     }
 
     fn contact(&self, written: &Spanned<String>) -> Result<String, ConfigError> {
@@ -341,7 +358,7 @@ impl Reader<'_> {
                 written.get_ref().clone()
             }
         };
-        Ok(Server { drain_timeout, log_level })
+        Ok(Server { drain_timeout, log_level, calls: server.calls })
     }
 
     fn directory(&self, file: &File, realm: &str) -> Result<Directory, ConfigError> {
@@ -353,7 +370,7 @@ impl Reader<'_> {
             let auth_token = self.secret(&account.auth_token, "auth_token")?;
             directory
                 .add_account(Account {
-                    calls_per_second: self.rate(&account.limits.cps)?,
+                    limits: self.limits(&account.limits)?,
                     ..Account::configured(sid, auth_token, account.name.clone())
                 })
                 .map_err(|error| self.conflict(&account.sid, &error))?;
@@ -429,7 +446,8 @@ impl Reader<'_> {
             status_callback: &number.status_callback,
             status_callback_method: &number.status_callback_method,
         };
-        let application = self.application(&keys)?.ok_or_else(|| {
+        let application = self.application(&keys)?.map(|found| Application { priority: number.priority, ..found });
+        let application = application.ok_or_else(|| {
             self.fault(
                 &number.number,
                 format!("number {text} has neither `voice_url` nor `twiml`: nothing would answer it"),
@@ -464,7 +482,9 @@ impl Reader<'_> {
             username: username.clone(),
             domain: user.domain.clone().unwrap_or_else(|| realm.to_owned()),
             password: Password::Known(self.secret(&user.password, "password")?),
-            application: self.application(&keys)?,
+            application: self
+                .application(&keys)?
+                .map(|application| Application { priority: user.priority, ..application }),
             sip_domain: None,
             may_call: true,
             may_register: true,
@@ -515,7 +535,42 @@ impl Reader<'_> {
             prefixes: trunk.prefixes.clone().unwrap_or_else(|| vec![String::new()]),
             priority: trunk.priority,
             calls_per_second: self.rate(&trunk.cps)?,
+            calls: trunk.calls,
             application: self.application(&keys)?,
+        })
+    }
+
+    fn limits(&self, limits: &file::Limits) -> Result<Limits, ConfigError> {
+        if let Some(api) = limits.api.as_ref().filter(|api| *api.get_ref() == 0) {
+            let message = "wrong value of `api`: with 0 nobody could ask for anything, give 1 or more";
+            return Err(self.fault(api, message));
+        }
+        let wait_ms = match &limits.wait {
+            None => None,
+            Some(written) => {
+                let wait = duration(written.get_ref()).filter(|wait| (1..=LONGEST_WAIT_MS).contains(&wait.as_millis()));
+                let message = "wrong value of `wait`: it is not a time such as \"500ms\" or \"10s\", of 60 s at most";
+                Some(wait.ok_or_else(|| self.fault(written, message))?.as_millis() as u32)
+            }
+        };
+        let full = match &limits.when_full {
+            None => WhenFull::Reject,
+            Some(written) => self.choice("when_full", written, WHEN_FULL)?,
+        };
+        let full = match (full, wait_ms, &limits.wait) {
+            (WhenFull::Delay(usual), wait_ms, _) => WhenFull::Delay(wait_ms.unwrap_or(usual)),
+            (_, Some(_), Some(written)) => {
+                return Err(self.fault(written, "`wait` says nothing without when_full = \"delay\""));
+            }
+            (full, ..) => full,
+        };
+        Ok(Limits {
+            calls_per_second: self.rate(&limits.cps)?,
+            calls: limits.calls,
+            api: limits.api.as_ref().map(|api| *api.get_ref()),
+            streams: limits.streams,
+            conference_participants: limits.conference_participants,
+            full,
         })
     }
 
@@ -612,6 +667,7 @@ impl Reader<'_> {
             document: NewDocument { source, fallback, at_end: AtEnd::HangUp },
             status_callback,
             answer_at_once,
+            priority: 0,
         }))
     }
 
@@ -659,6 +715,14 @@ struct Keys<'a> {
 fn fits_quotes(realm: &str) -> bool {
     !realm.contains(['"', '\\']) && !realm.chars().any(char::is_control)
 }
+
+const ON_STORE_LOSS: &[(&str, OnLoss)] =
+    &[("share", OnLoss::Share), ("closed", OnLoss::Closed), ("open", OnLoss::Open)];
+const WHEN_FULL: &[(&str, WhenFull)] =
+    &[("reject", WhenFull::Reject), ("delay", WhenFull::Delay(USUAL_WAIT_MS)), ("preempt", WhenFull::Preempt)];
+const USUAL_WAIT_MS: u32 = 5_000;
+/// A caller hears nothing meanwhile.
+const LONGEST_WAIT_MS: u128 = 60_000;
 
 fn duration(value: &toml::Value) -> Option<Duration> {
     match value {

@@ -81,7 +81,13 @@ impl From<HotError> for JoinError {
 pub async fn join(member: &Member) -> Result<Joined, JoinError> {
     let Member { id, hot, .. } = member;
     // What it listens on is known later; until then nobody has a reason to ask.
-    let beat = Command::Beat { edge: id.clone(), lease_ms: LEASE_MS, about: String::new(), slots: Vec::new() };
+    let beat = Command::Beat {
+        edge: id.clone(),
+        lease_ms: LEASE_MS,
+        about: String::new(),
+        slots: Vec::new(),
+        barrier_ms: LEASE_MS,
+    };
     let mut alive = alive(hot.ask(beat.clone()).await?);
     if alive.slots.is_empty() {
         // A store that is new, or has just forgotten who has which slot.
@@ -175,7 +181,13 @@ pub async fn run(
                 continue;
             }
         }
-        let beat = Command::Beat { edge: me.clone(), lease_ms: LEASE_MS, about: told.clone(), slots: slots() };
+        let beat = Command::Beat {
+            edge: me.clone(),
+            lease_ms: LEASE_MS,
+            about: told.clone(),
+            slots: slots(),
+            barrier_ms: LEASE_MS,
+        };
         let asked_us = mono_us();
         let alive = match member.hot.ask(beat).await {
             Ok(answer) => alive(answer),

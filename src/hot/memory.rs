@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Alive, Answer, Command, EdgeId, KeptCall, SLOTS, Written};
+use super::{Alive, Answer, Claim, Command, EdgeId, Held, Holds, KeptCall, SLOTS, Written};
 use crate::ids::CallSid;
 
 /// The facts of one process, or of a simulated world.
@@ -12,6 +12,9 @@ pub struct Memory {
     slots: BTreeMap<u16, Slot>,
     maps: BTreeMap<String, BTreeMap<String, Vec<u8>>>,
     claims: BTreeMap<String, (EdgeId, String)>,
+    holds: Holds,
+    /// Until when edges say what they hold; `None`: nobody has come yet.
+    barrier_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -29,7 +32,8 @@ struct Slot {
 impl Memory {
     pub fn handle(&mut self, command: Command, now_ms: u64) -> Answer {
         match command {
-            Command::Beat { edge, lease_ms, about, slots } => {
+            Command::Beat { edge, lease_ms, about, slots, barrier_ms } => {
+                self.barrier_ms.get_or_insert(now_ms + barrier_ms);
                 self.edges.insert(edge.clone(), Life { until_ms: now_ms + lease_ms, about });
                 let (mut lost, mut forgotten) = (Vec::new(), Vec::new());
                 for slot in slots {
@@ -93,6 +97,14 @@ impl Memory {
                 self.claims.insert(name, (edge.clone(), value.clone()));
                 Answer::Claimed { edge, value }
             }
+            Command::Hold { edge, claim } => Answer::Held(self.hold(&edge, &claim, now_ms)),
+            Command::Holders { scope } => {
+                let mut holders = BTreeMap::new();
+                for (holder, count) in self.holds.of(&scope) {
+                    *holders.entry(holder.edge.clone()).or_default() += count;
+                }
+                Answer::Holders(holders.into_iter().collect())
+            }
             Command::Unclaim { edge, name, value } => {
                 if self.claims.get(&name) == Some(&(edge, value)) {
                     self.claims.remove(&name);
@@ -128,6 +140,22 @@ impl Memory {
         }
     }
 
+    fn hold(&mut self, edge: &EdgeId, claim: &Claim, now_ms: u64) -> Held {
+        if !self.lives(edge, now_ms) {
+            return Held::Fenced;
+        }
+        let until_ms = self.barrier_ms.unwrap_or(now_ms + 1);
+        if until_ms > now_ms {
+            self.holds.announce(edge, claim);
+            return Held::Barrier { wait_ms: until_ms - now_ms };
+        }
+        let (edges, slots) = (&self.edges, &self.slots);
+        let keeps = |edge: &EdgeId| {
+            edges.get(edge).is_some_and(|life| life.until_ms > now_ms) || slots.values().any(|slot| slot.owner == *edge)
+        };
+        Held::Done(self.holds.claim(edge, claim, keeps))
+    }
+
     fn slot_of(&mut self, edge: &EdgeId, slot: u16) -> Option<&mut Slot> {
         self.slots.get_mut(&slot).filter(|slot| slot.owner == *edge)
     }
@@ -137,7 +165,9 @@ impl Memory {
             return None;
         }
         let slot = self.slot_of(from, slot)?;
-        slot.owner = edge;
-        Some(slot.calls.values().cloned().collect())
+        slot.owner = edge.clone();
+        let calls = slot.calls.values().cloned().collect();
+        self.holds.hand_over(from, &edge);
+        Some(calls)
     }
 }

@@ -8,6 +8,7 @@
 //! from then on nothing is taken of the former owner for it: that one is fenced, should it live after all.
 
 mod bindings;
+mod holds;
 mod memory;
 mod redis;
 
@@ -20,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::CallSid;
 
 pub use bindings::{Bindings, Delta};
+pub use holds::{Claim, Held, Holder, Holds, Raise, Raised};
 pub use memory::Memory;
 pub use redis::Redis;
 
@@ -56,6 +58,8 @@ pub enum Command {
         lease_ms: u64,
         about: String,
         slots: Vec<u16>,
+        /// How long a store that has forgotten everything waits for edges to say what they hold.
+        barrier_ms: u64,
     },
     /// It lives no more: its slots may be taken at once.
     Leave {
@@ -104,6 +108,15 @@ pub enum Command {
     All {
         map: String,
     },
+    /// Holds so much of scopes that have limits.
+    Hold {
+        edge: EdgeId,
+        claim: Claim,
+    },
+    /// Who holds how much of a scope.
+    Holders {
+        scope: String,
+    },
     /// Takes a name that nobody has who lives.
     Claim {
         edge: EdgeId,
@@ -130,6 +143,8 @@ pub enum Answer {
     Written(Written),
     /// By field.
     Values(Vec<(String, Vec<u8>)>),
+    Held(Held),
+    Holders(Vec<(EdgeId, u32)>),
     /// Whose the name is, perhaps since before.
     Claimed {
         edge: EdgeId,

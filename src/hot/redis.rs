@@ -2,12 +2,13 @@
 //!
 //! All keys have one hash tag: on Redis Cluster they are on one shard. Time is the server's.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{FromRedisValue, RedisError, Script};
 
-use super::{Alive, Answer, Command, EdgeId, HotError, KeptCall, SLOTS, Written};
+use super::{Alive, Answer, Claim, Command, EdgeId, Held, HotError, KeptCall, Raised, SLOTS, Written};
 use crate::ids::CallSid;
 
 /// A server that does not answer within this time is away: who asked goes on without it.
@@ -17,6 +18,8 @@ const UNTIL: &str = "{dialtone}:edges:until";
 const ABOUT: &str = "{dialtone}:edges:about";
 const OWNERS: &str = "{dialtone}:slots";
 const CLAIMS: &str = "{dialtone}:claims";
+/// Until when edges tell a store that is new, or has forgotten everything, what they hold.
+const BARRIER: &str = "{dialtone}:barrier";
 
 /// Milliseconds since 1970, by the server's clock.
 const NOW: &str = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n";
@@ -24,10 +27,11 @@ const NOW: &str = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.
 const BEAT: &str = "
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
+redis.call('SETNX', KEYS[4], now + ARGV[4])
 for _, edge in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - 3600000)) do
   redis.call('ZREM', KEYS[1], edge); redis.call('HDEL', KEYS[2], edge) end
 local edges, fresh = {}, {}
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   if redis.call('HSETNX', KEYS[3], ARGV[i], ARGV[1]) == 1 then fresh[#fresh + 1] = ARGV[i] end end
 for _, edge in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
   edges[#edges + 1] = edge; edges[#edges + 1] = redis.call('HGET', KEYS[2], edge) end
@@ -43,6 +47,16 @@ local till = redis.call('ZSCORE', KEYS[1], ARGV[3])
 if till and tonumber(till) > now then return false end
 if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return false end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[1])
+local theirs, ours = '{dialtone}:holds:' .. ARGV[3], '{dialtone}:holds:' .. ARGV[1]
+for _, scope in ipairs(redis.call('SMEMBERS', theirs)) do
+  local holders = redis.call('HGETALL', scope)
+  for i = 1, #holders, 2 do
+    local edge, of = string.match(holders[i], '^([^|]+)|?(.*)$')
+    if edge == ARGV[3] then
+      redis.call('HDEL', scope, holders[i])
+      redis.call('HINCRBY', scope, ARGV[1] .. '|' .. (of == '' and edge or of), holders[i + 1])
+      redis.call('SADD', ours, scope) end end end
+redis.call('DEL', theirs)
 return {redis.call('HGETALL', KEYS[3]), redis.call('HGETALL', KEYS[4])}";
 
 const FREE: &str = "
@@ -73,6 +87,60 @@ return ARGV[1] .. ' ' .. ARGV[3]";
 const UNCLAIM: &str = "
 if redis.call('HGET', KEYS[1], ARGV[2]) == ARGV[1] .. ' ' .. ARGV[3] then redis.call('HDEL', KEYS[1], ARGV[2]) end";
 
+/// A hash for each scope, by holder, and a set for each edge of the scopes that it holds something of. The arguments are the
+/// edge, then each list of the claim behind its length.
+const HOLD: &str = "
+local at = 1
+local function arg() at = at + 1; return ARGV[at] end
+local edge, own = ARGV[1], '{dialtone}:holds:' .. ARGV[1]
+local till = redis.call('ZSCORE', KEYS[1], edge)
+if not till or tonumber(till) <= now then return {-1} end
+local function forget_if_empty(scope)
+  for _, holder in ipairs(redis.call('HKEYS', scope)) do
+    if string.match(holder, '^[^|]+') == edge then return end end
+  redis.call('SREM', own, scope) end
+for i = 1, tonumber(arg()) do
+  local count, scope = tonumber(arg()), KEYS[3 + i]
+  if count > 0 then redis.call('HSET', scope, edge, count); redis.call('SADD', own, scope)
+  elseif redis.call('HDEL', scope, edge) == 1 then forget_if_empty(scope) end end
+for i = 1, tonumber(arg()) do
+  local of = arg()
+  for _, scope in ipairs(redis.call('SMEMBERS', own)) do
+    if redis.call('HDEL', scope, edge .. '|' .. of) == 1 then forget_if_empty(scope) end end end
+local barrier = tonumber(redis.call('GET', KEYS[3]) or now + 1)
+if barrier > now then return {-2, barrier - now} end
+local owners
+local function keeps(edge)
+  local till = redis.call('ZSCORE', KEYS[1], edge)
+  if till and tonumber(till) > now then return true end
+  if not owners then
+    owners = {}
+    for _, owner in ipairs(redis.call('HVALS', KEYS[2])) do owners[owner] = true end end
+  return owners[edge] end
+local used = {}
+for i = 4, #KEYS do
+  local holders, sum = redis.call('HGETALL', KEYS[i]), 0
+  for j = 1, #holders, 2 do
+    if keeps(string.match(holders[j], '^[^|]+')) then sum = sum + holders[j + 1]
+    else redis.call('HDEL', KEYS[i], holders[j]) end end
+  used[i - 3] = sum end
+local answer = {1}
+for i = 1, tonumber(arg()) do
+  local least, by, scopes, full = tonumber(arg()), tonumber(arg()), {}, nil
+  for j = 1, tonumber(arg()) do
+    local place, limit = tonumber(arg()) + 1, tonumber(arg())
+    local room = math.max(limit - used[place], 0)
+    if room < least and not full then full = place end
+    by = math.min(by, room)
+    scopes[j] = place end
+  if full then answer[#answer + 1] = -full
+  else
+    for _, place in ipairs(scopes) do
+      used[place] = used[place] + by
+      redis.call('HINCRBY', KEYS[3 + place], edge, by); redis.call('SADD', own, KEYS[3 + place]) end
+    answer[#answer + 1] = by end end
+return answer";
+
 /// A Redis, or a Valkey. Clones share the connection.
 #[derive(Clone)]
 pub struct Redis {
@@ -94,10 +162,11 @@ impl Redis {
 
     pub async fn ask(&self, command: Command) -> Result<Answer, HotError> {
         match command {
-            Command::Beat { edge, lease_ms, about, slots } => {
+            Command::Beat { edge, lease_ms, about, slots, barrier_ms } => {
                 let script = Script::new(&[NOW, BEAT].concat());
                 let mut call = script.key(UNTIL);
-                call.key(ABOUT).key(OWNERS).arg(edge.to_string()).arg(lease_ms).arg(about);
+                call.key(ABOUT).key(OWNERS).key(BARRIER);
+                call.arg(edge.to_string()).arg(lease_ms).arg(about).arg(barrier_ms);
                 for slot in &slots {
                     call.arg(*slot);
                 }
@@ -168,11 +237,49 @@ impl Redis {
                     claimed.ok_or_else(|| HotError(format!("a claim in Redis is unreadable: {kept}")))?;
                 Ok(Answer::Claimed { edge, value: value.to_owned() })
             }
+            Command::Hold { edge, claim } => self.hold(&edge, &claim).await.map(Answer::Held),
+            Command::Holders { scope } => {
+                let held: Vec<(String, u32)> = self.query(redis::cmd("HGETALL").arg(holders_of(&scope))).await?;
+                let mut holders = BTreeMap::new();
+                for (holder, count) in held {
+                    let edge = holder.split('|').next().and_then(EdgeId::parse);
+                    edge.into_iter().for_each(|edge| *holders.entry(edge).or_default() += count);
+                }
+                Ok(Answer::Holders(holders.into_iter().collect()))
+            }
             Command::Unclaim { edge, name, value } => {
                 let script = Script::new(UNCLAIM);
                 self.run::<()>(script.key(CLAIMS).arg(edge.to_string()).arg(name).arg(value)).await?;
                 Ok(Answer::Done)
             }
+        }
+    }
+
+    async fn hold(&self, edge: &EdgeId, claim: &Claim) -> Result<Held, HotError> {
+        let script = Script::new(&[NOW, HOLD].concat());
+        let mut call = script.key(UNTIL);
+        call.key(OWNERS).key(BARRIER).arg(edge.to_string()).arg(claim.have.len());
+        for (scope, count) in &claim.have {
+            call.key(holders_of(scope)).arg(*count);
+        }
+        call.arg(claim.settled.len());
+        for of in &claim.settled {
+            call.arg(of.to_string());
+        }
+        call.arg(claim.raises.len());
+        for raise in &claim.raises {
+            call.arg(raise.at_least).arg(raise.at_most).arg(raise.scopes.len());
+            for (place, limit) in &raise.scopes {
+                call.arg(*place).arg(*limit);
+            }
+        }
+        let told: Vec<i64> = self.run(&call).await?;
+        let unreadable = || HotError("what Redis says to a claim is unreadable".to_owned());
+        match told.split_first().ok_or_else(unreadable)? {
+            (-1, _) => Ok(Held::Fenced),
+            (-2, [wait_ms, ..]) => Ok(Held::Barrier { wait_ms: wait_ms.unsigned_abs() }),
+            (1, raised) => Ok(Held::Done(raised.iter().map(|told| raised_by(*told)).collect())),
+            _ => Err(unreadable()),
         }
     }
 
@@ -196,6 +303,15 @@ fn written(told: i32) -> Answer {
         0 => Written::Fenced,
         _ => Written::Forgotten,
     })
+}
+
+/// As the script tells it: by how much, or less than zero which scope is full, counted from one.
+fn raised_by(told: i64) -> Raised {
+    let number = told.unsigned_abs();
+    match told {
+        ..0 => Raised::Full(usize::try_from(number - 1).unwrap_or(usize::MAX)),
+        _ => Raised::By(u32::try_from(number).unwrap_or(u32::MAX)),
+    }
 }
 
 /// A hash, by field.
@@ -229,6 +345,10 @@ fn events_of(slot: u16) -> String {
 
 fn states_of(slot: u16) -> String {
     format!("{{dialtone}}:states:{slot}")
+}
+
+fn holders_of(scope: &str) -> String {
+    format!("{{dialtone}}:hold:{scope}")
 }
 
 fn map_of(map: &str) -> String {

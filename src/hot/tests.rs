@@ -20,7 +20,13 @@ fn edge(number: u64) -> EdgeId {
 }
 
 fn beat(number: u64, slots: &[u16]) -> Command {
-    Command::Beat { edge: edge(number), lease_ms: LEASE_MS, about: format!("edge {number}"), slots: slots.to_vec() }
+    Command::Beat {
+        edge: edge(number),
+        lease_ms: LEASE_MS,
+        about: format!("edge {number}"),
+        slots: slots.to_vec(),
+        barrier_ms: 0,
+    }
 }
 
 fn call(number: u64) -> CallSid {
@@ -80,6 +86,57 @@ async fn story(hot: &Hot) {
     ask(Command::Leave { edge: edge(5) }).await;
     assert_eq!(ask(claim(6, "theirs")).await, claimed(6, "theirs"), "the dead have nothing");
 
+    let hold = |number, have: &[(&str, u32)], raises: Vec<Raise>, settled: &[u64]| {
+        let have = have.iter().map(|(scope, count)| ((*scope).to_owned(), *count)).collect();
+        let settled = settled.iter().map(|of| edge(*of)).collect();
+        Command::Hold { edge: edge(number), claim: Claim { have, raises, settled } }
+    };
+    let raise = |scopes: &[(usize, u32)], at_least, at_most| Raise { scopes: scopes.to_vec(), at_least, at_most };
+    let done = |raised: &[Raised]| Answer::Held(Held::Done(raised.to_vec()));
+    let holders =
+        |of: &[(u64, u32)]| Answer::Holders(of.iter().map(|(number, count)| (edge(*number), *count)).collect());
+    let ask_holders = async |scope: &str| ask(Command::Holders { scope: scope.into() }).await;
+    ask(beat(5, &[])).await;
+    ask(beat(7, &[2])).await;
+    let two = [("account", 0), ("parent", 0)];
+    let both = |count| raise(&[(0, 8), (1, 10)], count, count);
+    assert_eq!(ask(hold(5, &two, vec![both(8)], &[])).await, done(&[Raised::By(8)]));
+    let other = [("sister", 0), ("parent", 0)];
+    let wants = vec![both(3), both(1), raise(&[(0, 8), (1, 10)], 1, 9)];
+    let answer = done(&[Raised::Full(1), Raised::By(1), Raised::By(1)]);
+    assert_eq!(ask(hold(7, &other, wants, &[])).await, answer, "cc_16: nothing is left of what the parent refuses");
+    assert_eq!(ask_holders("sister").await, holders(&[(7, 2)]));
+    assert_eq!(ask_holders("parent").await, holders(&[(5, 8), (7, 2)]));
+    assert_eq!(ask(hold(5, &[("account", 8), ("parent", 8)], vec![both(1)], &[])).await, done(&[Raised::Full(0)]));
+    assert_eq!(
+        ask(hold(5, &[("account", 3), ("parent", 3)], vec![], &[])).await,
+        done(&[]),
+        "it says what it has left"
+    );
+    assert_eq!(ask_holders("parent").await, holders(&[(5, 3), (7, 2)]));
+    assert_eq!(
+        ask(hold(9, &two, vec![both(1)], &[])).await,
+        Answer::Held(Held::Fenced),
+        "it has never said that it lives"
+    );
+    // Seven dies with calls: what it held counts until somebody takes those up, and then as that one's.
+    ask(Command::Leave { edge: edge(7) }).await;
+    assert_eq!(ask(hold(5, &[("parent", 3)], vec![raise(&[(0, 10)], 6, 6)], &[])).await, done(&[Raised::Full(0)]));
+    let adopt = Command::Adopt { edge: edge(5), slot: 2, from: edge(7) };
+    assert!(matches!(ask(adopt).await, Answer::Adopted(Some(_))));
+    assert_eq!(ask(hold(5, &[("parent", 3)], vec![raise(&[(0, 10)], 6, 6)], &[])).await, done(&[Raised::Full(0)]));
+    assert_eq!(ask_holders("sister").await, holders(&[(5, 2)]));
+    assert_eq!(ask(hold(5, &[("parent", 4), ("sister", 1)], vec![], &[7])).await, done(&[]), "one of two goes on");
+    assert_eq!(ask_holders("parent").await, holders(&[(5, 4)]));
+    assert_eq!(ask_holders("sister").await, holders(&[(5, 1)]));
+    // Five dies without any: what it held is free.
+    ask(Command::Free { edge: edge(5), slot: 2 }).await;
+    ask(Command::Leave { edge: edge(5) }).await;
+    ask(beat(8, &[])).await;
+    assert_eq!(ask(hold(8, &[("parent", 0)], vec![raise(&[(0, 10)], 10, 10)], &[])).await, done(&[Raised::By(10)]));
+    assert_eq!(ask(hold(8, &[("parent", 0)], vec![], &[])).await, done(&[]));
+    assert_eq!(ask_holders("parent").await, holders(&[]));
+
     let put = |field: &str, value: &str| Command::Put { map: "m".into(), field: field.into(), value: value.into() };
     ask(put("b", "2")).await;
     ask(put("a", "1")).await;
@@ -93,15 +150,48 @@ async fn memory_tells_the_story() {
     story(&Hot::memory()).await;
 }
 
+/// A store that was emptied grants nothing until everybody has had the time to say what it holds.
+async fn barrier(hot: &Hot) {
+    let beat = |number| Command::Beat {
+        edge: edge(number),
+        lease_ms: LEASE_MS,
+        about: String::new(),
+        slots: Vec::new(),
+        barrier_ms: 150,
+    };
+    let raise = |have| {
+        let raises = vec![Raise { scopes: vec![(0, 3)], at_least: 1, at_most: 1 }];
+        Claim { have: vec![("account".into(), have)], raises, settled: Vec::new() }
+    };
+    let ask = async |number, have| hot.ask(Command::Hold { edge: edge(number), claim: raise(have) }).await.unwrap();
+    hot.ask(beat(1)).await.unwrap();
+    hot.ask(beat(2)).await.unwrap();
+    let Answer::Held(Held::Barrier { wait_ms }) = ask(1, 2).await else {
+        panic!("granted before the other has spoken")
+    };
+    assert!((1..=150).contains(&wait_ms), "{wait_ms}");
+    assert!(matches!(ask(2, 1).await, Answer::Held(Held::Barrier { .. })));
+    tokio::time::sleep(std::time::Duration::from_millis(wait_ms + 1)).await;
+    assert_eq!(ask(2, 1).await, Answer::Held(Held::Done(vec![Raised::Full(0)])), "cc_11: all that was said counts");
+    assert_eq!(ask(1, 1).await, Answer::Held(Held::Done(vec![Raised::By(1)])));
+}
+
+#[tokio::test]
+async fn cc_11_memory_waits_until_everybody_has_said_what_it_holds() {
+    barrier(&Hot::memory()).await;
+}
+
 /// One test, for the store is one: each part begins with nothing in it.
 #[tokio::test]
 async fn redis_tells_the_story_and_answers_as_memory_does() {
     let redis = redis().await;
     redis.forget_everything().await;
     story(&Hot::Redis(redis.clone())).await;
+    redis.forget_everything().await;
+    barrier(&Hot::Redis(redis.clone())).await;
 
     let mut runner = TestRunner::deterministic();
-    let commands = proptest::collection::vec(any_command(), 60);
+    let commands = proptest::collection::vec(any_command(), 80);
     for _ in 0..60 {
         redis.forget_everything().await;
         let mut memory = Memory::default();
@@ -121,7 +211,7 @@ fn any_command() -> impl Strategy<Value = Command> {
     let text = || "[a-c]{0,2}";
     prop_oneof![
         3 => (edges(), proptest::collection::vec(slots(), 0..3), text()).prop_map(|(edge, slots, about)| {
-            Command::Beat { edge, lease_ms: LEASE_MS, about, slots }
+            Command::Beat { edge, lease_ms: LEASE_MS, about, slots, barrier_ms: 0 }
         }),
         // Dies.
         2 => edges().prop_map(|edge| Command::Leave { edge }),
@@ -137,7 +227,26 @@ fn any_command() -> impl Strategy<Value = Command> {
         2 => (text(), text(), text()).prop_map(|(map, field, value)| Command::Put { map, field, value: value.into() }),
         1 => (text(), text()).prop_map(|(map, field)| Command::Remove { map, field }),
         1 => text().prop_map(|map| Command::All { map }),
+        6 => (edges(), any_claim()).prop_map(|(edge, claim)| Command::Hold { edge, claim }),
+        2 => "[a-c]".prop_map(|scope| Command::Holders { scope }),
         3 => (edges(), text(), text()).prop_map(|(edge, name, value)| Command::Claim { edge, name, value }),
         1 => (edges(), text(), text()).prop_map(|(edge, name, value)| Command::Unclaim { edge, name, value }),
     ]
+}
+
+/// Of three scopes, often with too little room.
+fn any_claim() -> impl Strategy<Value = Claim> {
+    let have =
+        proptest::collection::btree_map("[a-c]", 0..4u32, 1..4).prop_map(|have| have.into_iter().collect::<Vec<_>>());
+    have.prop_flat_map(|have| {
+        let places = proptest::collection::btree_map(0..have.len(), 0..8u32, 1..=have.len());
+        let raise = (places, 1..3u32, 0..3u32).prop_map(|(scopes, at_least, more)| Raise {
+            scopes: scopes.into_iter().collect(),
+            at_least,
+            at_most: at_least + more,
+        });
+        let settled = proptest::collection::vec((1..5u64).prop_map(edge), 0..2);
+        (Just(have), proptest::collection::vec(raise, 0..3), settled)
+    })
+    .prop_map(|(have, raises, settled)| Claim { have, raises, settled })
 }

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::account::{
-    Account, AccountStatus, ApiKey, Application, Dated, Directory, Domain, DomainAnswer, Messaging, Number, Password,
-    QueueEntry, Row, SecretHash, User,
+    Account, AccountStatus, ApiKey, Application, Dated, Directory, Domain, DomainAnswer, Limits, Messaging, Number,
+    Password, QueueEntry, Row, SecretHash, User,
 };
 use crate::ids::AccountSid;
 use crate::secret::Secret;
@@ -44,6 +44,7 @@ impl Voice {
             status_callback: callback
                 .map(|endpoint| StatusCallback { endpoint, events: vec![CallbackEvent::Completed] }),
             answer_at_once: false,
+            priority: 0,
         })
     }
 }
@@ -292,7 +293,10 @@ impl<'a> Rows<'a> {
                 name: detail.friendly_name.clone(),
                 status: AccountStatus::named(&detail.status).unwrap_or(AccountStatus::Suspended),
                 // As fast as the account that made it, until it has limits of its own.
-                calls_per_second: directory.account(owner).and_then(|owner| owner.calls_per_second),
+                limits: Limits {
+                    calls_per_second: directory.account(owner).and_then(|owner| owner.limits.calls_per_second),
+                    ..Limits::default()
+                },
                 owner: Some(owner),
                 dated: Some(dated(row)),
             });
@@ -348,7 +352,7 @@ impl<'a> Rows<'a> {
         let configured = configured.map(|number| number.application.clone());
         match (application, configured) {
             (Some(application), Some(configured)) => {
-                Application { answer_at_once: configured.answer_at_once, ..application }
+                Application { answer_at_once: configured.answer_at_once, priority: configured.priority, ..application }
             }
             (Some(application), None) | (None, Some(application)) => application,
             (None, None) => refusing(),
@@ -398,7 +402,7 @@ impl<'a> Rows<'a> {
             }
         };
         let document = NewDocument { source, fallback: recovery, at_end: AtEnd::Rescue };
-        Application { document, status_callback: None, answer_at_once: false }
+        Application { document, status_callback: None, answer_at_once: false, priority: 0 }
     }
 
     /// A SIP domain, or the domain of a trunk, with its users.

@@ -94,7 +94,7 @@ const INACTIVE: u32 = 10_001;
 
 impl Limits for Directory {
     fn of_account(&self, account: AccountSid) -> Option<u32> {
-        self.account(account)?.calls_per_second
+        self.account(account)?.limits.calls_per_second
     }
 
     fn of_trunk(&self, account: AccountSid, trunk: &str) -> Option<u32> {

@@ -9,8 +9,16 @@ use super::database::{Backend, Database};
 use super::{StoreError, wall_ms};
 
 /// The steps, the oldest first. The version of a database is how many of them it has.
-const STEPS: &[&[&str]] =
-    &[CALLS_AND_LEDGER, RESOURCES, CALLS_BY_WHAT_IS_ASKED, RECORDS, NOTIFICATIONS, CHEAPER_TO_WRITE, DELETED_BY_TIME];
+const STEPS: &[&[&str]] = &[
+    CALLS_AND_LEDGER,
+    RESOURCES,
+    CALLS_BY_WHAT_IS_ASKED,
+    RECORDS,
+    NOTIFICATIONS,
+    CHEAPER_TO_WRITE,
+    DELETED_BY_TIME,
+    HOLDS,
+];
 
 /// The version of a database that has all of them.
 pub(super) const NEWEST: usize = STEPS.len();
@@ -85,6 +93,12 @@ const CHEAPER_TO_WRITE: &[&str] = &[
 
 /// What was deleted is found by when.
 const DELETED_BY_TIME: &[&str] = &["CREATE INDEX records_deleted ON records (kind, told_ms) WHERE status = 'deleted'"];
+
+/// What edges hold of limits that they share.
+const HOLDS: &[&str] = &[
+    "CREATE TABLE holders (edge TEXT NOT NULL PRIMARY KEY, until_ms BIGINT NOT NULL)",
+    "CREATE TABLE holds (scope TEXT NOT NULL, edge TEXT NOT NULL, count BIGINT NOT NULL, PRIMARY KEY (scope, edge))",
+];
 
 /// From the first databases, which have a column `record`, to the second.
 const RENAMED: &[&str] = &[

@@ -8,6 +8,7 @@ mod backup;
 mod calls;
 mod database;
 mod filter;
+mod holds;
 mod ledger;
 mod migrations;
 mod notifications;

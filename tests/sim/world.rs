@@ -315,7 +315,8 @@ impl World {
         let (settings, _) = settings(seed, &extra, max_calls, self.bindings.clone());
         self.core = core::Core::new(core::Settings { me: Some(edge.clone()), ..settings });
         let (about, slots) = (String::new(), Vec::new());
-        hot.borrow_mut().handle(HotCommand::Beat { edge: edge.clone(), lease_ms: u64::MAX, about, slots }, 0);
+        hot.borrow_mut()
+            .handle(HotCommand::Beat { edge: edge.clone(), lease_ms: u64::MAX, about, slots, barrier_ms: 0 }, 0);
         self.shared = Some((edge, hot));
         self
     }
@@ -800,5 +801,5 @@ fn write_file(
 fn application(url: &str) -> Application {
     let source = DocumentSource::Url(Endpoint { url: url.to_owned(), method: dialtone::twiml::Method::Post });
     let document = NewDocument { source, fallback: None, at_end: AtEnd::HangUp };
-    Application { document, status_callback: None, answer_at_once: false }
+    Application { document, status_callback: None, answer_at_once: false, priority: 0 }
 }
