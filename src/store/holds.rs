@@ -79,7 +79,8 @@ impl Store {
 async fn living(transaction: &mut Transaction<'static, Any>) -> Result<HashSet<EdgeId>, StoreError> {
     let text = format!("SELECT edge FROM holders WHERE until_ms > {NOW}");
     let rows = sqlx::query(AssertSqlSafe(text)).fetch_all(&mut **transaction).await?;
-    rows.iter().filter_map(|row| row.try_get("edge").map(EdgeId::parse).transpose()).map(|edge| Ok(edge?)).collect()
+    let names: Vec<&str> = rows.iter().map(|row| row.try_get("edge")).collect::<Result<_, _>>()?;
+    Ok(names.into_iter().filter_map(EdgeId::parse).collect())
 }
 
 async fn read(transaction: &mut Transaction<'static, Any>, scope: &str) -> Result<Vec<(EdgeId, u32)>, StoreError> {

@@ -41,6 +41,7 @@ macro_rules! on_both {
     };
 }
 
+mod holds;
 mod plans;
 
 /// A database file, gone with the test.
