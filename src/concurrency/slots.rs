@@ -470,6 +470,11 @@ impl Slots {
         })
     }
 
+    /// With which priority a slot is held; 0 of one that is not.
+    pub fn priority_of(&self, slot: SlotId) -> u8 {
+        self.holders.get(&slot).map_or(0, |holder| holder.priority)
+    }
+
     /// Whether nobody holds a place or waits for one.
     pub fn is_empty(&self) -> bool {
         self.holders.is_empty() && self.waiting.is_empty()

@@ -364,6 +364,7 @@ impl Household for Home {
         let (store, live, me) = (self.store.clone(), self.live.clone(), self.me.to_string());
         tokio::spawn(async move {
             let _ = mail.send(Mail::Restore(calls)).await;
+            let _ = mail.send(Mail::Settled(from.clone())).await;
             let orders = orders::taken_over(&store, &from.to_string(), &me).await;
             orders.iter().for_each(|(order, queued_ms)| live.expect(order.queued(*queued_ms)));
             let _ = mail.send(Mail::Resume(orders)).await;
@@ -384,7 +385,10 @@ impl Household for Home {
         self.publisher.tell_again();
         self.bindings.tell_all();
         let mail = self.mail.clone();
-        tokio::spawn(async move { mail.send(Mail::KeepRooms).await });
+        tokio::spawn(async move {
+            let _ = mail.send(Mail::KeepRooms).await;
+            let _ = mail.send(Mail::TellPlaces).await;
+        });
     }
 
     fn gone(&mut self, edge: &EdgeId) {

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod expiry;
+mod limits;
 mod mirror;
 mod observe;
 mod orders;
@@ -32,7 +33,7 @@ use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, Cli
 use crate::clock;
 use crate::cluster::ClusterError;
 use crate::config::{Config, ConfigError, Latching};
-use crate::edges::{About, Edges, kind};
+use crate::edges::{About, EdgeId, Edges, kind};
 use crate::events::{Outbox, Shelves, Subscriber};
 use crate::hot::Bindings;
 use crate::ids::CallSid;
@@ -134,6 +135,7 @@ pub struct Server {
     writer: tokio::task::JoinHandle<()>,
     draining: Arc<AtomicBool>,
     membership: Option<Membership>,
+    sharing: Option<limits::Sharing>,
     log_level: Option<LogLevel>,
     listening: Vec<Listen>,
     http: SocketAddr,
@@ -218,10 +220,14 @@ impl Server {
         .map_err(|error| StartError::Journal { folder: journal, error })?;
         let publisher = outbox.publisher();
         callbacks.when_delivered(move |call, event| publisher.delivered(call, event));
-        let unknown = restored.unknown(shared.as_mut().map(Shared::take_left).unwrap_or_default());
+        let earlier_lives = shared.as_mut().map(Shared::take_left).unwrap_or_default();
+        let earlier: Vec<EdgeId> = earlier_lives.iter().map(|adoption| adoption.from.clone()).collect();
+        let unknown = restored.unknown(earlier_lives);
         let mut restored = restored.into_calls();
         cluster::recovered("edge_restart", restored.len(), 0);
         let me = shared.as_ref().map_or(node.clone(), |shared| shared.edges.me().to_string());
+        let hot = shared.as_ref().map(|shared| (&shared.hot, shared.edges.me()));
+        let sharing = limits::Sharing::of(&config, &store, hot, &node, wall_ms).await;
         let left = orders::left(&store, &me, outbox.take_orders()).await.map_err(StartError::Store)?;
         left.iter().for_each(|(order, queued_ms)| outbox.live().expect(order.queued(*queued_ms)));
         let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone()));
@@ -241,6 +247,7 @@ impl Server {
             None => None,
         };
         let clips = Arc::new(Clips::new(CLIP_BYTES));
+        let (claims, claimed) = tokio::sync::mpsc::channel(1);
         let (rooms, room_questions) = tokio::sync::mpsc::channel(ROOM_QUESTIONS);
         let outside = Outside {
             runtime: runtime.clone(),
@@ -252,6 +259,7 @@ impl Server {
             publisher: outbox.publisher(),
             edges: shared.as_ref().map(|shared| shared.edges.clone()),
             rooms: shared.as_ref().map(|_| rooms),
+            claims: sharing.as_ref().map(|_| claims),
             life: keeper::life().into(),
         };
         let bindings = Arc::new(Bindings::new(shared.is_some()));
@@ -269,6 +277,8 @@ impl Server {
             public_url: config.http.public_url.clone(),
             outbound: guard,
             max_calls: MAX_CALLS,
+            all_calls: config.server.calls,
+            shares_limits: sharing.as_ref().map(|sharing| sharing.on_loss),
             node: me,
             emergency_numbers: config.sip.emergency_numbers.clone(),
             me: shared.as_ref().map(|shared| shared.edges.me().clone()),
@@ -347,6 +357,11 @@ impl Server {
         if !restored.is_empty() {
             let _ = mail.try_send(Mail::Restore(restored));
         }
+        if let Some(sharing) = &sharing {
+            sharing.settled(earlier).into_iter().for_each(|life| drop(mail.try_send(Mail::Settled(life))));
+            tokio::spawn(sharing.clone().serve(claimed, mail.clone()));
+            tokio::spawn(sharing.clone().live(mail.clone()));
+        }
         let _ = mail.try_send(Mail::Resume(left));
         if let Some((listener, authority)) = sdk_proxy {
             let tunnels = config.http.sdk_proxy_tunnels;
@@ -386,6 +401,7 @@ impl Server {
             writer,
             draining,
             membership,
+            sharing,
             log_level,
             listening,
             http: http_address,
@@ -458,6 +474,9 @@ impl Server {
         let _ = self.mail.send(Mail::StandStill(true, still)).await;
         let _ = stands_still.await;
         tokio::task::block_in_place(|| self.outbox.stop());
+        if let Some(sharing) = self.sharing.take() {
+            sharing.leave().await;
+        }
         if let Some(membership) = self.membership.take() {
             membership.leave().await;
         }

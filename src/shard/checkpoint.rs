@@ -118,6 +118,7 @@ impl Core {
             if let Some(slot) = self.calls.get_mut(&sid) {
                 slot.peer = peer;
             }
+            self.keep_place(sid, now);
             waiting.push((sid, waits));
         }
         for (sid, waits) in waiting {

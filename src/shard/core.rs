@@ -17,6 +17,7 @@ use dialtone_sip::stack::{self, Event as StackEvent, Invitation, Received, Reply
 use dialtone_sip::time::Mono;
 use dialtone_sip::tokens::{TokenMap, Tokens};
 
+use super::admission::Admission;
 use super::gate::Gate;
 use super::messages::Sending;
 use super::neighbours::{Letter, Neighbours, Wish};
@@ -29,12 +30,13 @@ use crate::account::Directory;
 use crate::app::Guard;
 use crate::call::route;
 use crate::call::{AttemptId, Call, CallInput, ConferenceInput, FetchOutcome, Now, SipEvent};
+use crate::concurrency::{OnLoss, Resource, Slots};
 use crate::edges::EdgeId;
 use crate::events::{CallStatus, Completed, EndedBy, Event, EventKind, Media};
-use crate::hot::Bindings;
+use crate::hot::{Bindings, Claim};
 use crate::ids::{CallSid, EventSid};
 use crate::twiml::{
-    AudioFailure, AudioSource, BranchEvent, BranchFailure, ClipRef, FetchOrder, Notice, Referral, notice,
+    AudioFailure, AudioSource, BranchEvent, BranchFailure, ClipRef, FetchOrder, Membership, Notice, Referral, notice,
 };
 use crate::workers::selection::Selection;
 
@@ -52,6 +54,10 @@ pub struct Settings {
     pub outbound: Guard,
     /// Calls at once; one more is refused with 503.
     pub max_calls: usize,
+    /// Calls at once of all accounts, at all edges; `None` is any number.
+    pub all_calls: Option<u32>,
+    /// Whether limits are shared with other edges, and what they are while the store by which they are is away.
+    pub shares_limits: Option<OnLoss>,
     /// This server among those that share its database.
     pub node: String,
     /// Whoever is called so does not wait for a turn.
@@ -103,6 +109,13 @@ pub enum Output {
     Publish(Event),
     /// An answered call as it is to be taken up by an edge that starts anew, behind what it has published.
     WriteDown(Box<super::Checkpoint>),
+    /// Answered by [`Core::handle_held`].
+    Claim(Claim),
+    /// Something found no room.
+    Impeded {
+        resource: Resource,
+        action: &'static str,
+    },
     /// Answered by [`Core::handle_room_found`].
     FindRoom(Box<Wish>),
     /// A room that was here is no more.
@@ -164,6 +177,7 @@ pub struct Core {
     pub(super) rooms: Rooms,
     pub(super) queues: Queues,
     pub(super) neighbours: Neighbours,
+    pub(super) admission: Admission,
     /// Calls that were ordered and wait for their turn.
     pub(super) selection: Selection<Queued>,
     pub(super) old_orders_sought: Mono,
@@ -184,7 +198,9 @@ impl Core {
         let mut tokens = Tokens::new(settings.stack.seed);
         // The stack draws from a seed of its own, so that neither's names say anything of the other's.
         let seed = tokens.next_seed();
+        let slots = settings.shares_limits.map_or_else(Slots::alone, Slots::shared);
         Core {
+            admission: Admission::new(slots, settings.all_calls),
             stack: Stack::new(stack::Config { seed, ..settings.stack.clone() }),
             gate: Gate::new(&settings.gate, &mut tokens),
             tokens,
@@ -217,7 +233,8 @@ impl Core {
     pub fn next_deadline(&mut self) -> Option<Mono> {
         let call = self.next_call_deadline().map(|(at, _)| at);
         let room = self.rooms.next_deadline().map(|(at, _)| at);
-        [call, room, self.stack.next_deadline(), self.next_dispatch()].into_iter().flatten().min()
+        let place = self.admission.slots.next_deadline();
+        [call, room, place, self.stack.next_deadline(), self.next_dispatch()].into_iter().flatten().min()
     }
 
     /// The head of the queue. What stands before it for calls that have got on, or are over, is dropped, so that nobody
@@ -257,11 +274,14 @@ impl Core {
             && self.by_dialog.is_empty()
             && self.inputs.is_empty()
             && self.neighbours.is_empty()
+            && self.admission.is_empty()
     }
 
     /// A reload: calls that run keep what they began with.
-    pub fn set_directory(&mut self, directory: Arc<Directory>) {
+    pub fn set_directory(&mut self, directory: Arc<Directory>, now: Now) {
         self.settings.directory = directory;
+        self.limits_changed(now.mono);
+        self.work(now);
     }
 
     /// From now on new calls are refused with 503.
@@ -388,6 +408,7 @@ impl Core {
             self.inputs.push_back((sid, CallInput::Deadline));
         }
         self.conferences_due(now);
+        self.admission.slots.handle_timeout(now.mono);
         self.work(now);
     }
 
@@ -402,15 +423,21 @@ impl Core {
             }
             match self.inputs.pop_front() {
                 Some((sid, input)) => self.give(sid, input, now),
-                None if self.dispatch(now) => {}
+                None if self.decide(now) || self.dispatch(now) => {}
                 None => return self.write_down(),
             }
         }
     }
 
     fn give(&mut self, sid: CallSid, input: CallInput, now: Now) {
-        let Some(slot) = self.calls.get_mut(&sid) else { return };
+        if !self.calls.contains_key(&sid) {
+            return;
+        }
         self.current = Some(sid);
+        if matches!(input, CallInput::Membership(Membership::Left | Membership::Refused { .. })) {
+            self.leave_places(sid, now);
+        }
+        let Some(slot) = self.calls.get_mut(&sid) else { return };
         let mut effects = Vec::new();
         slot.waits.answered(&input);
         let is_digit = matches!(
@@ -473,7 +500,7 @@ impl Core {
         self.inputs.extend(orphans.into_iter().map(|child| (child, CallInput::Shutdown)));
         self.leave_conference(sid, true, now);
         self.leave_queue(sid, now);
-        self.remove(sid);
+        self.remove(sid, now);
         self.work(now);
         Some(sid)
     }
@@ -517,8 +544,12 @@ impl Core {
         sid
     }
 
-    pub(super) fn remove(&mut self, sid: CallSid) {
+    pub(super) fn remove(&mut self, sid: CallSid, now: Now) {
         let Some(slot) = self.calls.remove(&sid) else { return };
+        self.give_places_back(sid, now);
+        if let Some(inside) = &slot.inside {
+            self.give_places_back(inside.sid(), now);
+        }
         for dialog in slot.dialogs.into_iter().flatten() {
             self.by_dialog.remove(&dialog);
         }
@@ -549,6 +580,7 @@ impl Core {
 
     fn stack_event(&mut self, event: StackEvent, now: Now) {
         let (dialog, event) = match event {
+            StackEvent::Canceled { dialog, .. } if self.arrived_left(dialog, now) => return,
             StackEvent::Canceled { dialog, .. } => (dialog, SipEvent::Canceled),
             StackEvent::Acked { dialog, ack } => (dialog, SipEvent::Acked { sdp: sdp_of(&ack) }),
             StackEvent::AckMissing { dialog } => (dialog, SipEvent::AckMissing),

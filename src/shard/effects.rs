@@ -17,7 +17,7 @@ impl Core {
         let Some(slot) = self.calls.get(&sid) else { return };
         let (account, session_id) = (slot.call.account(), slot.call.session_id());
         match effect {
-            Effect::Sip { attempt, command } if slot.is_inside() => self.inside_command(sid, attempt, command, now),
+            Effect::Sip { attempt, command } if slot.is_inside() => self.inside_command(sid, attempt, command),
             Effect::Sip { attempt, command } => self.sip_command(sid, attempt, command, now),
             Effect::Media(command) => self.out.push_back(Output::Media { session_id, command }),
             Effect::Fetch { order, params } => {
@@ -55,8 +55,11 @@ impl Core {
                 }));
             }
             Effect::Note(kind) => self.note(account, sid, kind, now),
-            Effect::JoinConference(spec) => self.wish(sid, account, What::Join(spec), now),
-            Effect::LeaveConference { hung_up } => self.leave_conference(sid, hung_up, now),
+            Effect::JoinConference(spec) => self.join_when_there_is_room(sid, account, spec, now),
+            Effect::LeaveConference { hung_up } => {
+                self.leave_places(sid, now);
+                self.leave_conference(sid, hung_up, now);
+            }
             Effect::Enqueue(spec) => self.wish(sid, account, What::Enqueue(*spec), now),
             Effect::Dequeue(spec) => self.wish(sid, account, What::Dequeue(*spec), now),
             Effect::AskQueue => self.give_queue_of(sid, QueueInput::Ask(sid), now),
@@ -71,7 +74,7 @@ impl Core {
                 let url = recording_url(&self.settings.public_url, account, recording);
                 self.inputs.push_back((sid, CallInput::RecordingNamed { number, sid: recording, url }));
             }
-            Effect::Finished => self.remove(sid),
+            Effect::Finished => self.remove(sid, now),
         }
     }
 
@@ -114,9 +117,9 @@ impl Core {
     }
 
     /// A command of a call whose other end is a call of ours: it becomes the other end's event.
-    fn inside_command(&mut self, sid: CallSid, attempt: AttemptId, command: SipCommand, now: Now) {
+    fn inside_command(&mut self, sid: CallSid, attempt: AttemptId, command: SipCommand) {
         if matches!(command, SipCommand::Invite { .. }) {
-            return self.begin_inside(sid, now);
+            return self.begin_inside(sid);
         }
         let Some(peer) = self.calls.get(&sid).and_then(|slot| slot.peer) else { return };
         let event = match command {

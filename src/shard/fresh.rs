@@ -7,11 +7,13 @@ use dialtone_sip::msg::{Address, HeaderName, Message, Method, Text, Uri};
 use dialtone_sip::registrar::{MIN_EXPIRES_S, Refusal};
 use dialtone_sip::stack::{ALLOW, Reply};
 
+use super::admission::Arrived;
 use super::core::{Core, Output, Settings};
 use super::gate::Verdict;
 use crate::account::{Aor, Origin, User};
 use crate::call::route::{self, Inbound};
 use crate::call::{Call, CallInput, Now, Opening};
+use crate::concurrency::Acquired;
 use crate::events::{Direction, is_passed};
 use crate::ids::CallSid;
 
@@ -128,17 +130,45 @@ impl Core {
             return self.turn_away(flow, &invite, reply, 503, why);
         }
         match route::inbound(origin, &invite, &self.settings.directory) {
-            Ok(inbound) => self.begin_inbound(flow, invite, inbound, now),
+            Ok(inbound) => self.admit(flow, invite, inbound, now),
             Err(no_route) => {
                 self.turn_away(flow, &invite, Reply::new(no_route.status()), no_route.status(), "no route")
             }
         }
     }
 
-    fn begin_inbound(&mut self, flow: Flow, invite: Message, inbound: Inbound, now: Now) {
-        let mut params = inbound.params;
-        params.push(("SipSourceIp".to_owned(), flow.remote.ip().to_string()));
+    /// A call that may come in, if there is a place for it.
+    fn admit(&mut self, flow: Flow, invite: Message, inbound: Inbound, now: Now) {
         let sid = CallSid::at(now.wall_ms, self.tokens.next_u128());
+        let is_emergency = self.is_emergency(&inbound.to);
+        let request = self.place_for(&[sid], inbound.account, &inbound.via, inbound.application.priority);
+        let acquired = self.take_place(request, is_emergency, now);
+        if let Acquired::Refused(scope) = acquired {
+            let reply = self.no_room(&scope);
+            self.record_refused(sid, inbound, invite.call_id().to_owned(), &scope, now);
+            return self.turn_away(flow, &invite, reply, 503, "no room for another call of the account");
+        }
+        let (offer, sip_call_id) = (invite.body(), invite.call_id().to_owned());
+        let contact = self.settings.contact(flow);
+        let dialog = self.stack.accept_invite(flow, invite, contact);
+        let signalled_from = flow.remote.ip().to_string();
+        let arrived = Arrived { inbound, dialog, offer, sip_call_id, signalled_from };
+        match acquired {
+            Acquired::Granted => self.begin_inbound(sid, arrived),
+            _ => self.hold_arrived(sid, arrived, now),
+        }
+    }
+
+    /// Whether whoever is called there is called for help.
+    pub(super) fn is_emergency(&self, called: &str) -> bool {
+        let user = called.strip_prefix("sip:").and_then(|uri| uri.split('@').next()).unwrap_or(called);
+        self.settings.emergency_numbers.iter().any(|number| number == user)
+    }
+
+    pub(super) fn begin_inbound(&mut self, sid: CallSid, arrived: Arrived) {
+        let Arrived { inbound, dialog, offer, sip_call_id, signalled_from } = arrived;
+        let mut params = inbound.params;
+        params.push(("SipSourceIp".to_owned(), signalled_from.clone()));
         if inbound.stir_verstat.as_deref().is_some_and(is_passed) {
             // By this the caller's number may be shown to whom the call is forwarded.
             params.push(("CallToken".to_owned(), sid.to_string()));
@@ -150,7 +180,7 @@ impl Core {
             from: inbound.from,
             to: inbound.to,
             via: inbound.via,
-            sip_call_id: invite.call_id().to_owned(),
+            sip_call_id,
             params,
             stir_verstat: inbound.stir_verstat,
             queue_ms: 0,
@@ -161,11 +191,7 @@ impl Core {
             document: Some(inbound.application.document),
             answer_at_once: inbound.application.answer_at_once,
         };
-        let offer = invite.body();
-        let contact = self.settings.contact(flow);
-        let dialog = self.stack.accept_invite(flow, invite, contact);
         let sid = self.insert(Call::incoming(opening, offer.is_empty()), vec![Some(dialog)], Vec::new());
-        let signalled_from = flow.remote.ip().to_string();
         self.inputs.push_back((sid, CallInput::Begin { offer, signalled_from }));
     }
 

@@ -16,6 +16,7 @@ use super::orders::{PlaceOrder, Placement as OrderPlacement};
 use super::rooms::{ConferenceChange, ConferenceChanged};
 use crate::account::Directory;
 use crate::call::{FetchOutcome, Update};
+use crate::concurrency::{Answer, InUse};
 use crate::edges::EdgeId;
 use crate::events::MessageFact;
 use crate::ids::{AccountSid, CallSid, ConferenceSid};
@@ -66,6 +67,16 @@ pub enum Mail {
         change: ConferenceChange,
         done: oneshot::Sender<ConferenceChanged>,
     },
+    /// What came of the shard's claim to places.
+    Held(Answer),
+    /// What was taken up of that edge is known here by now.
+    Settled(EdgeId),
+    /// The store by which edges share limits has forgotten what this one holds.
+    TellPlaces,
+    /// So many edges share the limits.
+    SharedBy(usize),
+    /// What is held of each limit, and whether the store by which edges share them is away.
+    Places(oneshot::Sender<(Vec<InUse>, bool)>),
     /// Go by this directory from now on; tell when that is so.
     Directory(Arc<Directory>, oneshot::Sender<()>),
     /// A SIP message that came to another edge, for us.

@@ -1,5 +1,6 @@
 //! A shard: an OS thread that owns its calls. [`core`] decides; this rim translates between it and the world.
 
+mod admission;
 mod checkpoint;
 pub mod core;
 mod effects;

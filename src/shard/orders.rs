@@ -8,11 +8,13 @@ use std::time::Duration;
 use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
+use super::admission::full_notice;
 use super::core::{Core, Output};
 use super::outbound::Whom;
 use crate::account::Directory;
 use crate::call::route::{self, Reach};
 use crate::call::{Call, CallInput, Now, Opening, Placing, Update};
+use crate::concurrency::Acquired;
 use crate::events::{
     CallRecord, CallStatus, Completed, Direction, EndedBy, Event, EventKind, Initiated, Media, OrderFact,
 };
@@ -105,7 +107,7 @@ impl Limits for Directory {
 impl Core {
     /// Takes an order in. The call is made at once where it need not wait; one that cannot be made has an end all the same.
     pub fn place(&mut self, order: PlaceOrder, now: Now) -> Placement {
-        if self.settings.emergency_numbers.contains(&order.to) {
+        if self.is_emergency(&order.to) {
             self.make(order, 0, now);
             self.work(now);
             return Placement::Made;
@@ -228,6 +230,12 @@ impl Core {
             Ok(plan) => plan,
             Err(notice) => return self.never_placed(order, CallStatus::Failed, queue_ms, Some(notice), now),
         };
+        let request = self.place_for(&plan.calls(order.sid), order.account, &plan.via, 0);
+        let acquired = self.take_place(request, self.is_emergency(&order.to), now);
+        if let Acquired::Refused(scope) = acquired {
+            self.impeded(&scope, "reject");
+            return self.never_placed(order, CallStatus::Failed, queue_ms, Some(full_notice(&scope)), now);
+        }
         let opening = Opening {
             sid: order.sid,
             account: order.account,
@@ -247,7 +255,7 @@ impl Core {
             answer_at_once: false,
         };
         let placing = order.placing;
-        self.launch(plan, |attempts| Call::placed(opening, placing, attempts));
+        self.launch(plan, &acquired, |attempts| Call::placed(opening, placing, attempts));
         for notice in order.notices {
             self.notice(order.sid, notice);
         }

@@ -9,10 +9,12 @@ use dialtone_sip::msg::{Message, SipUri};
 use dialtone_sip::resolve::{Destination, Family, Outlet, Resolution};
 use dialtone_sip::stack::{Hop, Invitation};
 
+use super::admission::{call_slot, full_notice};
 use super::core::{Core, Output, Slot};
 use crate::account::{Aor, Application, Trunk, User};
 use crate::call::route::{self, Reach, Unreachable};
 use crate::call::{AttemptId, BranchOrder, Call, CallInput, ChildLeg, Now, Opening, SipEvent};
+use crate::concurrency::Acquired;
 use crate::events::Direction;
 use crate::ids::{AccountSid, CallSid};
 use crate::twiml::{BranchEvent, BranchFailure, Notice, SipTarget, Target};
@@ -41,7 +43,7 @@ pub(super) struct Resolving {
 }
 
 /// What is yet to be looked up for an INVITE.
-struct Search {
+pub(super) struct Search {
     resolution: Resolution,
     /// Set where the host is the customer's choice: then it must be public.
     guarded: bool,
@@ -49,12 +51,20 @@ struct Search {
 
 /// The inbound call that answers inside: one of our own numbers was dialled.
 pub(super) struct Inside {
+    sid: CallSid,
     account: AccountSid,
     from: String,
     to: String,
     params: Vec<(String, String)>,
     application: Application,
     key: u64,
+}
+
+impl Inside {
+    /// Of the call that it will be.
+    pub(super) fn sid(&self) -> CallSid {
+        self.sid
+    }
 }
 
 /// Who is to be called, and as whom.
@@ -82,6 +92,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// The calls that it makes, each of which wants a place.
+    pub(super) fn calls(&self, sid: CallSid) -> Vec<CallSid> {
+        [Some(sid), self.inside.as_ref().map(Inside::sid)].into_iter().flatten().collect()
+    }
+
     /// The key of the link to the call of ours that is called, if it is one.
     pub(super) fn link(&self) -> Option<u64> {
         self.inside.as_ref().map(|inside| inside.key)
@@ -115,8 +130,19 @@ impl Core {
                 return;
             }
         };
+        let sid = CallSid::at(now.wall_ms, self.tokens.next_u128());
+        let priority = self.admission.slots.priority_of(call_slot(parent));
+        let request = self.place_for(&plan.calls(sid), account, &plan.via, priority);
+        let acquired = self.take_place(request, self.is_emergency(&plan.to), now);
+        if let Acquired::Refused(scope) = acquired {
+            self.impeded(&scope, "reject");
+            self.notice(parent, full_notice(&scope));
+            let event = BranchEvent::Failed { status: BranchFailure::Failed, sip: None };
+            self.inputs.push_back((parent, CallInput::Branch { branch, event }));
+            return;
+        }
         let opening = Opening {
-            sid: CallSid::at(now.wall_ms, self.tokens.next_u128()),
+            sid,
             account,
             direction: Direction::OutboundDial,
             from: plan.from.clone(),
@@ -135,17 +161,24 @@ impl Core {
         };
         let leg = ChildLeg { sid: opening.sid, leg_id: opening.leg_id };
         self.inputs.push_back((parent, CallInput::ChildStarted { branch, leg }));
-        self.launch(plan, |attempts| Call::dialled(opening, parent, order.spec, attempts));
+        self.launch(plan, &acquired, |attempts| Call::dialled(opening, parent, order.spec, attempts));
     }
 
-    /// Takes an outgoing call in and begins it, once its servers are known.
-    pub(super) fn launch(&mut self, plan: Plan, call: impl FnOnce(u8) -> Call) {
+    /// Takes an outgoing call in and begins it, once it has its place and its servers are known.
+    pub(super) fn launch(&mut self, plan: Plan, acquired: &Acquired, call: impl FnOnce(u8) -> Call) {
         let attempts = plan.invitations.len().max(1);
         let sid = self.insert(call(attempts as u8), vec![None; attempts], plan.invitations);
         if let Some(slot) = self.calls.get_mut(&sid) {
             slot.inside = plan.inside.map(Box::new);
         }
-        match plan.search {
+        match acquired {
+            Acquired::Waits => self.hold_outgoing(sid, plan.search),
+            _ => self.begin_outgoing(sid, plan.search),
+        }
+    }
+
+    pub(super) fn begin_outgoing(&mut self, sid: CallSid, search: Option<Search>) {
+        match search {
             Some(Search { resolution, guarded }) => {
                 let (ticket, seed) = (self.tokens.next_u64(), self.tokens.next_seed());
                 self.resolving.insert(ticket, Resolving { child: sid, guarded });
@@ -155,7 +188,7 @@ impl Core {
         }
     }
 
-    fn begin_child(&mut self, sid: CallSid) {
+    pub(super) fn begin_child(&mut self, sid: CallSid) {
         // The address that will signal: NAT latching compares the media's source with it.
         let address = self
             .calls
@@ -204,7 +237,8 @@ impl Core {
             Reach::Number(number) => {
                 let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
                 let (to, application) = (number.number.clone(), number.application.clone());
-                Ok(self.plan_inside(Inside { account, from, to, params: Vec::new(), application, key: 0 }))
+                let sid = CallSid::at(now.wall_ms, self.tokens.next_u128());
+                Ok(self.plan_inside(Inside { sid, account, from, to, params: Vec::new(), application, key: 0 }))
             }
             Reach::Application(application) => {
                 let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
@@ -215,7 +249,8 @@ impl Core {
                 let mut params = vec![("ApplicationSid".to_owned(), sid.clone())];
                 params.extend(parameters.iter().cloned());
                 let application = Application::clone(&application);
-                Ok(self.plan_inside(Inside { account, from, to, params, application, key: 0 }))
+                let sid = CallSid::at(now.wall_ms, self.tokens.next_u128());
+                Ok(self.plan_inside(Inside { sid, account, from, to, params, application, key: 0 }))
             }
             Reach::User(user) => {
                 let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
@@ -392,10 +427,10 @@ impl Core {
     }
 
     /// The call at the other end of a link begins: one of our numbers was dialled from inside.
-    pub(super) fn begin_inside(&mut self, child: CallSid, now: Now) {
+    pub(super) fn begin_inside(&mut self, child: CallSid) {
         let Some(inside) = self.calls.get_mut(&child).and_then(|slot| slot.inside.take()) else { return };
         let opening = Opening {
-            sid: CallSid::at(now.wall_ms, self.tokens.next_u128()),
+            sid: inside.sid,
             account: inside.account,
             direction: Direction::Inbound,
             from: inside.from,

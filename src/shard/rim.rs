@@ -25,6 +25,7 @@ use crate::call::{FetchOutcome, Now};
 use crate::clock::{mono_us, wall_ms};
 use crate::edges::{EdgeId, Edges, kind};
 use crate::events::Publisher;
+use crate::hot::Claim;
 use crate::ids::{AccountSid, CallSid};
 use crate::speech::Speech;
 use crate::twiml::{AudioFailure, AudioSource, ClipRef, FetchFailure, FetchOrder, FetchReason, Fetched};
@@ -43,6 +44,8 @@ pub struct Outside {
     pub publisher: Publisher,
     /// The other edges, if this one is of a cluster that may have some.
     pub edges: Option<Edges>,
+    /// Who carries claims to places, where edges share limits.
+    pub claims: Option<mpsc::Sender<Claim>>,
     /// Who knows where rooms are.
     pub rooms: Option<mpsc::Sender<RoomQuestion>>,
     /// What the calls that are written down may be taken up in: see `keeper::life`.
@@ -278,7 +281,7 @@ impl Rim {
             }
             Mail::Directory(directory, taken) => {
                 self.directory = directory.clone();
-                self.core.set_directory(directory);
+                self.core.set_directory(directory, now);
                 let _ = taken.send(());
             }
             Mail::Received(flow, message) => {
@@ -302,7 +305,17 @@ impl Rim {
             }
             Mail::EdgeGone(edge) => self.core.handle_edge_gone(&edge, now),
             Mail::Kept(turn) => self.kept(turn),
-            Mail::Edges(edges) => self.workers.tell_edges(edges),
+            Mail::Held(answer) => self.core.handle_held(answer, now),
+            Mail::Settled(edge) => self.core.handle_settled(edge, now),
+            Mail::TellPlaces => self.core.tell_places_again(now),
+            Mail::SharedBy(edges) => self.core.set_edges(edges),
+            Mail::Places(done) => {
+                let _ = done.send(self.core.places());
+            }
+            Mail::Edges(edges) => {
+                self.core.set_edges(edges.edges.len());
+                self.workers.tell_edges(edges);
+            }
             Mail::DrainWorker { name, done } => {
                 let _ = done.send(self.workers.drain(&name));
             }
@@ -422,6 +435,18 @@ impl Rim {
                 }
             }
             Output::WriteDown(checkpoint) => self.write_down(*checkpoint),
+            Output::Claim(claim) => {
+                // There is one at a time.
+                if let Some(claims) = &self.outside.claims
+                    && claims.try_send(claim).is_err()
+                {
+                    tracing::error!("a claim to places cannot be sent: nobody is there to carry it");
+                }
+            }
+            Output::Impeded { resource, action } => {
+                metrics::counter!("dialtone_concurrency_impeded_total", "resource" => resource.as_str(), "action" => action)
+                    .increment(1);
+            }
             Output::FindRoom(wish) => self.ask_rooms(RoomQuestion::Where(wish)),
             Output::GiveUpRoom(room) => self.ask_rooms(RoomQuestion::GivenUp(room)),
             Output::Letter { to, letter } => self.write(to, *letter),

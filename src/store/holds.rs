@@ -14,28 +14,26 @@ use crate::hot::{Claim, EdgeId, Held, Holder, Holds};
 const NOW: &str = "CAST(floor(extract(epoch FROM clock_timestamp()) * 1000) AS BIGINT)";
 
 impl Store {
-    /// The edge lives, for so long.
-    pub async fn holder_lives(&self, edge: &EdgeId, lease_ms: u64) -> Result<(), StoreError> {
+    /// The edge lives, for so long; how many do.
+    pub async fn holder_lives(&self, edge: &EdgeId, lease_ms: u64) -> Result<usize, StoreError> {
         let text = format!(
             "INSERT INTO holders (edge, until_ms) VALUES ($1, {NOW} + $2)
              ON CONFLICT (edge) DO UPDATE SET until_ms = excluded.until_ms"
         );
         let query = sqlx::query(AssertSqlSafe(text)).bind(edge.to_string()).bind(millis(lease_ms));
         query.execute(&self.database.durable).await?;
-        Ok(())
+        let text = format!("SELECT CAST(count(*) AS BIGINT) AS living FROM holders WHERE until_ms > {NOW}");
+        let row = sqlx::query(AssertSqlSafe(text)).fetch_one(&self.database.durable).await?;
+        Ok(usize::try_from(from_millis(row.try_get("living")?)).unwrap_or(usize::MAX))
     }
 
-    /// The edge lives no more; what it held is free. So are earlier lives of its node, and what has been dead for an hour.
-    pub async fn holder_leaves(&self, edge: &EdgeId, with_itself: bool) -> Result<(), StoreError> {
-        let text = format!(
-            "DELETE FROM holders WHERE (edge LIKE $1 AND (edge <> $2 OR $3 = 1)) OR until_ms < {NOW} - 3600000"
-        );
-        let query = sqlx::query(AssertSqlSafe(text)).bind(format!("{}@%", edge.node)).bind(edge.to_string());
-        query.bind(i64::from(with_itself)).execute(&self.database.durable).await?;
-        sqlx::query("DELETE FROM holds WHERE edge NOT IN (SELECT edge FROM holders)")
-            .execute(&self.database.durable)
-            .await?;
-        Ok(())
+    /// The edge lives no more; what it held is free.
+    pub async fn holder_leaves(&self, edge: &EdgeId) -> Result<(), StoreError> {
+        let mut transaction = self.database.begin().await?;
+        for text in ["DELETE FROM holders WHERE edge = $1", "DELETE FROM holds WHERE edge = $1"] {
+            sqlx::query(text).bind(edge.to_string()).execute(&mut *transaction).await?;
+        }
+        Ok(transaction.commit().await?)
     }
 
     pub async fn claim(&self, edge: &EdgeId, claim: &Claim) -> Result<Held, StoreError> {
@@ -46,6 +44,9 @@ impl Store {
         for scope in &scopes {
             let lock = "SELECT CAST(count(*) AS BIGINT) FROM pg_advisory_xact_lock(hashtextextended($1, 4711))";
             sqlx::query(lock).bind((*scope).to_owned()).execute(&mut *transaction).await?;
+        }
+        if !claim.settled.is_empty() {
+            forget_earlier_lives(&mut transaction, edge).await?;
         }
         let living = living(&mut transaction).await?;
         if !living.contains(edge) {
@@ -74,6 +75,16 @@ impl Store {
         holders.sort_unstable();
         Ok(holders)
     }
+}
+
+/// What an edge has taken up of its node's earlier lives it holds by now; and what has been dead for an hour is nobody's.
+async fn forget_earlier_lives(transaction: &mut Transaction<'static, Any>, edge: &EdgeId) -> Result<(), StoreError> {
+    let text = format!("DELETE FROM holders WHERE (edge LIKE $1 AND edge <> $2) OR until_ms < {NOW} - 3600000");
+    let query = sqlx::query(AssertSqlSafe(text)).bind(format!("{}@%", edge.node)).bind(edge.to_string());
+    query.execute(&mut **transaction).await?;
+    let text = "DELETE FROM holds WHERE edge NOT IN (SELECT edge FROM holders)";
+    sqlx::query(text).execute(&mut **transaction).await?;
+    Ok(())
 }
 
 async fn living(transaction: &mut Transaction<'static, Any>) -> Result<HashSet<EdgeId>, StoreError> {

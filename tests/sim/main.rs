@@ -9,6 +9,7 @@ mod dial;
 mod edges;
 mod failover;
 mod inbound;
+mod limits;
 mod loss;
 mod messages;
 mod orders;

@@ -221,7 +221,7 @@ fn order_of_an_account_that_is_gone_is_not_dialled() {
     for number in 0..3 {
         world.place(order(number, OTHER, "+15553334444"));
     }
-    world.core.set_directory(dialtone::account::Directory::default().into());
+    world.set_directory(dialtone::account::Directory::default());
     world.run_for(Duration::from_secs(3));
     let failed = world.records().iter().filter(|record| record.status == CallStatus::Failed).count();
     assert_eq!((failed, world.notices()), (2, vec![10_001, 10_001]));

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use dialtone::account::Application;
 use dialtone::app::Guard;
 use dialtone::call::{FetchOutcome, Now};
+use dialtone::concurrency::OnLoss;
 use dialtone::config::Config;
 use dialtone::edges::EdgeId;
 use dialtone::events::{CallRecord, Event, EventKind, MessageFact, MessageStatus};
@@ -110,6 +111,7 @@ enum Arrival {
         destinations: Vec<Destination>,
     },
     RoomFound(Box<Wish>, Option<EdgeId>),
+    Held(dialtone::concurrency::Answer),
     Letter(EdgeId, Box<Letter>),
     LetterLost(EdgeId, Box<Letter>),
     EdgeGone(EdgeId),
@@ -191,8 +193,12 @@ impl Ports for PortCounter {
     }
 }
 
-/// Numbers and users of every world.
+/// Numbers and users of every world. A line of `extra` that begins with `own_limits` is about the first account, which else has
+/// more of everything than any test wants.
 fn config(extra: &str) -> Config {
+    let (own, extra): (Vec<&str>, Vec<&str>) = extra.lines().partition(|line| line.starts_with("own_limits"));
+    let limits = own.first().and_then(|line| line.strip_prefix("own_")).unwrap_or(AMPLE);
+    let extra = extra.join("\n");
     let text = format!(
         r#"
 [sip]
@@ -203,6 +209,7 @@ operator_token = "op"
 [[account]]
 sid = "{ACCOUNT}"
 auth_token = "token"
+{limits}
 [[trunk]]
 account = "{ACCOUNT}"
 name = "carrier"
@@ -234,6 +241,8 @@ password = "secret"
     Config::parse(&text, "world").unwrap()
 }
 
+const AMPLE: &str = "limits = { calls = 100000, conference_participants = 100000 }";
+
 /// What an edge is started with, and the seed of its pool.
 fn settings(seed: u64, extra: &str, max_calls: usize, bindings: Arc<Bindings>) -> (core::Settings, [u8; 32]) {
     let config = config(extra);
@@ -249,6 +258,8 @@ fn settings(seed: u64, extra: &str, max_calls: usize, bindings: Arc<Bindings>) -
         public_url: "https://api.example.com".into(),
         outbound: Guard::default(),
         max_calls,
+        all_calls: config.server.calls,
+        shares_limits: None,
         node: String::new(),
         emergency_numbers: config.sip.emergency_numbers.clone(),
         me: None,
@@ -313,7 +324,8 @@ impl World {
     pub fn join(mut self, edge: EdgeId, hot: SharedHot) -> World {
         let (seed, extra, max_calls) = self.edge.clone();
         let (settings, _) = settings(seed, &extra, max_calls, self.bindings.clone());
-        self.core = core::Core::new(core::Settings { me: Some(edge.clone()), ..settings });
+        self.core =
+            core::Core::new(core::Settings { me: Some(edge.clone()), shares_limits: Some(OnLoss::Closed), ..settings });
         let (about, slots) = (String::new(), Vec::new());
         hot.borrow_mut()
             .handle(HotCommand::Beat { edge: edge.clone(), lease_ms: u64::MAX, about, slots, barrier_ms: 0 }, 0);
@@ -491,6 +503,7 @@ impl World {
                 }
             }
             Arrival::Nothing => {}
+            Arrival::Held(answer) => self.core.handle_held(answer, wall),
             Arrival::RoomFound(wish, owner) => self.core.handle_room_found(*wish, owner, wall),
             Arrival::Letter(from, letter) => match *letter {
                 Letter::LinkEnd { key, end } => self.pool.far_end(key, end),
@@ -639,6 +652,11 @@ impl World {
                 let found = Arrival::RoomFound(wish, Some(edge).filter(|edge| *edge != me));
                 self.arrive_after(NEIGHBOURHOOD, found);
             }
+            core::Output::Claim(claim) => {
+                let (answer, _) = self.ask_hot(|edge| HotCommand::Hold { edge, claim });
+                let HotAnswer::Held(held) = answer else { panic!("{answer:?}") };
+                self.arrive_after(NEIGHBOURHOOD, Arrival::Held(Some(held)));
+            }
             core::Output::GiveUpRoom(name) => {
                 self.ask_hot(|edge| HotCommand::Unclaim { edge, name, value: String::new() });
             }
@@ -647,6 +665,7 @@ impl World {
             core::Output::AudioWanted { .. }
             | core::Output::CancelFetch { .. }
             | core::Output::Forget(_)
+            | core::Output::Impeded { .. }
             | core::Output::Refused { .. } => {}
         }
     }

@@ -62,7 +62,11 @@ async fn cc_09_what_an_edge_held_is_free_when_its_lease_is_over_and_not_before()
     // Earlier lives of a node hold nothing once the next has said what goes on.
     let next = EdgeId { node: "node-2".into(), epoch: 3 };
     store.holder_lives(&next, LEASE_MS).await.unwrap();
-    store.holder_leaves(&next, false).await.unwrap();
+    let settled = vec![EdgeId { node: "node-2".into(), epoch: 0 }];
+    let claim = Claim { have: vec![("account".into(), 1)], settled, ..Claim::default() };
+    assert_eq!(store.claim(&next, &claim).await.unwrap(), Held::Done(vec![]));
+    assert_eq!(store.holders("account").await.unwrap(), [(next.clone(), 1)]);
+    store.holder_leaves(&next).await.unwrap();
     assert_eq!(store.holders("account").await.unwrap(), []);
     store.close().await;
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use dialtone::account::Directory;
 use dialtone::call::Update;
+use dialtone::concurrency::Resource;
 use dialtone::events::{Event, EventKind, MessageDirection, MessageFact, MessageStatus, end_of_lost_call};
 use dialtone::ids::{CallSid, ConferenceSid, MessageSid};
 use dialtone::shard::{Checkpoint, core};
@@ -24,7 +26,24 @@ impl World {
     pub fn add_application(&mut self, sid: &str, url: &str) {
         let mut directory = config("").directory;
         directory.add_application(ACCOUNT.parse().expect("the sid of the account"), sid.to_owned(), application(url));
-        self.core.set_directory(Arc::new(directory));
+        self.set_directory(directory);
+    }
+
+    pub fn set_directory(&mut self, directory: Directory) {
+        let wall = self.wall();
+        self.core.set_directory(Arc::new(directory), wall);
+        self.flush();
+    }
+
+    /// The first account has other limits from now on.
+    pub fn set_limits(&mut self, limits: &str) {
+        self.set_directory(config(&format!("own_limits = {limits}")).directory);
+    }
+
+    /// How much of what there are limits for is held.
+    pub fn held(&self, resource: Resource) -> u32 {
+        let (held, _) = self.core.places();
+        held.iter().filter(|in_use| in_use.scope.resource() == resource).map(|in_use| in_use.held).max().unwrap_or(0)
     }
 
     pub fn add_phone(&mut self, address: &str, script: Script) -> usize {
