@@ -131,6 +131,10 @@ const COUNTERS: &[(&str, &str)] = &[
         "dialtone_calls_recovered_total",
         "Calls that this edge has taken up, by cause (edge_lost, edge_restart) and outcome (resumed, ended).",
     ),
+    (
+        "dialtone_concurrency_impeded_total",
+        "Calls, requests and participants that found no room, by what became of them.",
+    ),
     ("dialtone_callbacks_lost_total", "Status callbacks that were given up."),
     ("dialtone_usage_units_total", "Metered usage in the unit of the category (minutes, messages, bytes)."),
 ];
@@ -143,6 +147,12 @@ const GAUGES: &[(&str, &str)] = &[
     ("dialtone_registrations", "Active contact bindings."),
     ("dialtone_calls", "Calls in progress on this node by state."),
     ("dialtone_call_queue_depth", "Calls that the API ordered and that wait for their turn."),
+    ("dialtone_concurrency_used", "Concurrency slots held by this node."),
+    ("dialtone_concurrency_limit", "Configured concurrency limit."),
+    (
+        "dialtone_concurrency_unsafe",
+        "Whether the store by which edges share limits is away, and each goes by its share: 1 or 0.",
+    ),
     ("dialtone_media_sessions", "Media legs anchored on this worker."),
     ("dialtone_media_capacity_ratio", "Used share of the worker's ports, 0 to 1."),
     ("dialtone_workers", "Media workers by state."),

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Account, AccountStatus, Aor, ApiKey, Application, Domain, Number, QueueEntry, Source, Trunk, User};
+use super::{
+    Account, AccountStatus, Aor, ApiKey, Application, Domain, Limits, Number, QueueEntry, Source, Trunk, User,
+};
 use crate::ids::{AccountSid, NumberSid};
 
 /// All accounts with their numbers, users and trunks.
@@ -72,6 +74,13 @@ impl Directory {
         match self.accounts.insert(account.sid, Arc::new(account)) {
             None => Ok(()),
             Some(_) => Err(DirectoryError::AccountTwice),
+        }
+    }
+
+    /// Gives an account other limits.
+    pub fn change_limits(&mut self, account: AccountSid, change: impl FnOnce(&mut Limits)) {
+        if let Some(account) = self.accounts.get_mut(&account) {
+            change(&mut Arc::make_mut(account).limits);
         }
     }
 

@@ -46,7 +46,8 @@ pub struct Limits {
 }
 
 /// What becomes of a call of an account that has as many as it may.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum WhenFull {
     #[default]
     Reject,

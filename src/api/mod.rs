@@ -18,9 +18,10 @@ use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
-pub use rest::{Param, Route};
+pub use rest::{Param, RequestPlaces, Route};
 
 use crate::account::Directory;
+use crate::concurrency::Ledger;
 use crate::edges::Edges;
 use crate::events::{Live, LiveConferences, LiveMessages, LiveQueues, LiveRecordings, Publisher};
 use crate::ids::CallSid;
@@ -48,6 +49,12 @@ pub struct View {
     /// Where customers reach this API, without a slash at the end.
     pub public_url: String,
     pub directory: Arc<ArcSwap<Directory>>,
+    /// The places of requests.
+    pub requests: RequestPlaces,
+    /// This edge, as others know it.
+    pub node: String,
+    /// Where limits are shared with other edges.
+    pub ledger: Option<Ledger>,
     /// Writes what customers make.
     pub provisioning: Arc<Provisioning>,
     /// The sid of the call that was ordered last: those of one millisecond sort in the order of their requests.

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use dialtone_sip::digest::Hashes;
 use ipnet::IpNet;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::account::{
     Account, AccountStatus, ApiKey, Application, Dated, Directory, Domain, DomainAnswer, Limits, Messaging, Number,
-    Password, QueueEntry, Row, SecretHash, User,
+    Password, QueueEntry, Row, SecretHash, User, WhenFull,
 };
+use crate::concurrency::Resource as LimitedResource;
 use crate::ids::AccountSid;
 use crate::secret::Secret;
 use crate::store::{Kind, Resource};
@@ -81,6 +82,16 @@ struct AccountDetail {
     friendly_name: String,
     status: String,
     auth_token: String,
+}
+
+/// How much of something an account may have at once.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct LimitDetail {
+    pub resource: String,
+    /// `None`: any number.
+    pub limit: Option<u32>,
+    /// Of calls.
+    pub full: WhenFull,
 }
 
 #[derive(Deserialize)]
@@ -188,6 +199,7 @@ enum Detail {
     Address(IpNet),
     Origination(OriginationDetail),
     Queue(QueueDetail),
+    Limit(LimitDetail),
     /// The row says all by being there; or what it says cannot be read.
     Nothing,
 }
@@ -210,6 +222,7 @@ impl ReadRow {
             }),
             Kind::OriginationUrl => read(&row).map(Detail::Origination),
             Kind::Queue => read(&row).map(Detail::Queue),
+            Kind::Limit => read(&row).map(Detail::Limit),
             _ => None,
         };
         ReadRow { row, detail: detail.unwrap_or(Detail::Nothing) }
@@ -228,6 +241,11 @@ pub fn directory<'a>(configured: &Directory, rows: impl Iterator<Item = &'a Read
     let mut directory = configured.clone();
     let rows = Rows::new(rows);
     rows.accounts(&mut directory);
+    for ReadRow { row, detail } in rows.of(Kind::Limit).iter().copied() {
+        if let (Detail::Limit(detail), Some(account)) = (detail, account(row)) {
+            directory.change_limits(account, |limits| detail.apply(limits));
+        }
+    }
     for ReadRow { row, detail } in rows.of(Kind::Key).iter().copied() {
         let (Detail::Key(detail), Some(account)) = (detail, account(row)) else { continue };
         let secret_hash = SecretHash::stored(detail.secret_hash.clone());
@@ -256,6 +274,18 @@ pub fn directory<'a>(configured: &Directory, rows: impl Iterator<Item = &'a Read
         }
     }
     directory
+}
+
+impl LimitDetail {
+    fn apply(&self, limits: &mut Limits) {
+        match LimitedResource::named(&self.resource) {
+            Some(LimitedResource::Calls) => (limits.calls, limits.full) = (self.limit, self.full),
+            Some(LimitedResource::Api) => limits.api = self.limit,
+            Some(LimitedResource::Streams) => limits.streams = self.limit,
+            Some(LimitedResource::ConferenceParticipants) => limits.conference_participants = self.limit,
+            None => {}
+        }
+    }
 }
 
 impl<'a> Rows<'a> {

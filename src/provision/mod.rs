@@ -18,7 +18,7 @@ use crate::shard::{Mail, MailBox};
 use crate::store::{Kind, Resource, Store, StoreError};
 use merge::ReadRow;
 
-pub use merge::Voice;
+pub use merge::{LimitDetail, Voice};
 pub use queues::{QueueKeeper, queue_row};
 
 /// Writes resources, and keeps the directory as they say.

@@ -16,7 +16,7 @@ use super::mirror::{Slots, Writing};
 use super::orders;
 use super::restore::{self, Meanwhile, Restored};
 use super::{Join, StartError, machine_name, registrations};
-use crate::api::{self, View};
+use crate::api::{self, RequestPlaces, View};
 use crate::clock;
 use crate::cluster::{Admission, Authority, ClusterError, Identity, Role, Through, join_cluster};
 use crate::config::Config;
@@ -308,6 +308,7 @@ pub(super) struct Home {
     pub(super) own: About,
     pub(super) store: Store,
     pub(super) live: Live,
+    pub(super) requests: RequestPlaces,
 }
 
 impl Home {
@@ -384,6 +385,7 @@ impl Household for Home {
         );
         self.publisher.tell_again();
         self.bindings.tell_all();
+        self.requests.tell_again();
         let mail = self.mail.clone();
         tokio::spawn(async move {
             let _ = mail.send(Mail::KeepRooms).await;

@@ -303,6 +303,9 @@ impl Server {
             edges: shared.as_ref().map(|shared| shared.edges.clone()),
             public_url: config.http.public_url.clone(),
             directory: directory.clone(),
+            requests: api::RequestPlaces::new(sharing.as_ref().map(|sharing| sharing.on_loss)),
+            node: node.clone(),
+            ledger: sharing.as_ref().map(|sharing| sharing.ledger.clone()),
             provisioning: provisioning.clone(),
             last_order: Arc::new(Mutex::new(CallSid::new(0))),
             mail: mail.clone(),
@@ -335,6 +338,7 @@ impl Server {
                 own: own.clone(),
                 store: store.clone(),
                 live: outbox.live(),
+                requests: view.requests.clone(),
             };
             restored.extend(home.take_up_unknown(unknown).await?);
             registrations::read_shared(&bindings, &shared.hot).await;
@@ -361,6 +365,9 @@ impl Server {
             sharing.settled(earlier).into_iter().for_each(|life| drop(mail.try_send(Mail::Settled(life))));
             tokio::spawn(sharing.clone().serve(claimed, mail.clone()));
             tokio::spawn(sharing.clone().live(mail.clone()));
+            let (edges, requests) = (view.edges.clone(), view.requests.clone());
+            let edges = move || edges.as_ref().map(|edges| edges.linked().len() + 1);
+            tokio::spawn(requests.share(sharing.ledger.clone(), sharing.me.clone(), edges));
         }
         let _ = mail.try_send(Mail::Resume(left));
         if let Some((listener, authority)) = sdk_proxy {
@@ -385,6 +392,8 @@ impl Server {
             store: store.clone(),
             publisher: outbox.publisher(),
             draining: draining.clone(),
+            mail: mail.clone(),
+            requests: view.requests.clone(),
             metrics,
         }));
         if let Some(keeper) = keeper {

@@ -9,11 +9,15 @@ use arc_swap::ArcSwap;
 use dialtone_media::codec::Codec;
 use dialtone_media::leg::Dropped;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::oneshot;
 
 use crate::account::Directory;
+use crate::api::RequestPlaces;
+use crate::concurrency::Scope;
 use crate::events::{Live, Publisher};
 use crate::hot::Bindings;
 use crate::ids::AccountSid;
+use crate::shard::{Mail, MailBox};
 use crate::store::Store;
 use crate::workers::Roster;
 
@@ -28,6 +32,8 @@ pub(super) struct Observed {
     pub(super) store: Store,
     pub(super) publisher: Publisher,
     pub(super) draining: Arc<AtomicBool>,
+    pub(super) mail: MailBox,
+    pub(super) requests: RequestPlaces,
     pub(super) metrics: PrometheusHandle,
 }
 
@@ -46,6 +52,8 @@ pub(super) async fn run(observed: Observed) {
 struct Series {
     calls: HashMap<(AccountSid, &'static str, &'static str), u64>,
     registrations: HashMap<String, u64>,
+    /// What is held, and the limit.
+    places: HashMap<(AccountSid, &'static str), (u32, u32)>,
     /// Sessions and capacity of the workers of each machine.
     machines: HashMap<String, (u32, u32)>,
 }
@@ -55,6 +63,7 @@ impl Observed {
         self.media(series);
         self.calls(series);
         self.registrations(series);
+        self.places(series).await;
         let draining = self.draining.load(Ordering::Relaxed);
         for (state, is) in [("serving", !draining), ("draining", draining)] {
             metrics::gauge!("dialtone_node_state", "role" => "edge", "state" => state).set(f64::from(u8::from(is)));
@@ -112,6 +121,26 @@ impl Observed {
         });
         for ((account, direction, state), count) in &series.calls {
             metrics::gauge!("dialtone_calls", "account" => account.to_string(), "direction" => *direction, "state" => *state).set(*count as f64);
+        }
+    }
+
+    /// Of accounts that have limits.
+    async fn places(&self, series: &mut Series) {
+        let (done, told) = oneshot::channel();
+        let _ = self.mail.send(Mail::Places(done)).await;
+        let Ok((mut held, is_lost)) = told.await else { return };
+        metrics::gauge!("dialtone_concurrency_unsafe").set(f64::from(u8::from(is_lost)));
+        held.extend(self.requests.held());
+        series.places.values_mut().for_each(|(held, _)| *held = 0);
+        for in_use in held {
+            if let Scope::Account(resource, account) = in_use.scope {
+                series.places.insert((account, resource.as_str()), (in_use.held, in_use.limit));
+            }
+        }
+        for ((account, resource), (held, limit)) in &series.places {
+            let labels = [("account", account.to_string()), ("resource", (*resource).to_owned())];
+            metrics::gauge!("dialtone_concurrency_used", &labels).set(*held);
+            metrics::gauge!("dialtone_concurrency_limit", &labels).set(*limit);
         }
     }
 

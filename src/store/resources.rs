@@ -51,6 +51,8 @@ kinds! {
     /// Below a domain, with the sid of a credential list whose users may register.
     RegistrationCredentials = "registration-credentials",
     UsageTrigger = "usage-trigger",
+    /// How much an account may have at once, with the sid of the account and what it is of.
+    Limit = "limit",
     Trunk = "trunk",
     /// Below a trunk.
     OriginationUrl = "origination-url",

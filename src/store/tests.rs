@@ -439,6 +439,8 @@ on_both! {
             "DROP TABLE resources",
             "DROP TABLE records",
             "DROP TABLE notifications",
+            "DROP TABLE holders",
+            "DROP TABLE holds",
             "DROP INDEX calls_by_to",
             "DROP INDEX calls_by_from",
             "DROP INDEX calls_by_status",

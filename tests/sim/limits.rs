@@ -21,6 +21,12 @@ fn world(limits: &str) -> World {
     })
 }
 
+fn call_all(world: &mut World, callers: &[usize]) {
+    for caller in callers {
+        world.call_from(*caller, ECHO);
+    }
+}
+
 fn second(world: &mut World) {
     world.run_for(Duration::from_secs(1));
 }
@@ -29,7 +35,7 @@ fn second(world: &mut World) {
 fn cc_15_one_too_many_gets_503_with_the_reason_and_has_a_record() {
     let mut world = world("{ calls = 3 }");
     let callers: Vec<usize> = (0..5).map(|_| world.add_caller()).collect();
-    callers.iter().for_each(|caller| drop(world.call_from(*caller, ECHO)));
+    call_all(&mut world, &callers);
     second(&mut world);
     let answered = callers.iter().filter(|caller| world.saw(**caller).contains(&Saw::Answered)).count();
     let refused = callers.iter().filter(|caller| world.saw(**caller).contains(&Saw::Refused(503))).count();
@@ -133,7 +139,7 @@ fn a_number_of_our_own_that_is_dialled_takes_a_place_too() {
 fn cc_14_who_may_wait_is_answered_when_another_has_ended_or_leaves_or_is_refused_in_time() {
     let mut world = world("{ calls = 1, when_full = \"delay\", wait = \"5s\" }");
     let callers: Vec<usize> = (0..4).map(|_| world.add_caller()).collect();
-    callers.iter().for_each(|caller| drop(world.call_from(*caller, ECHO)));
+    call_all(&mut world, &callers);
     second(&mut world);
     assert_eq!(world.sent("100").len(), 3, "who waits is told to");
     world.take_back(callers[1]);
@@ -151,7 +157,7 @@ fn cc_14_who_may_wait_is_answered_when_another_has_ended_or_leaves_or_is_refused
 fn cc_13_limits_that_change_count_at_once() {
     let mut world = world("{ calls = 1, when_full = \"delay\", wait = \"60s\" }");
     let callers: Vec<usize> = (0..3).map(|_| world.add_caller()).collect();
-    callers.iter().for_each(|caller| drop(world.call_from(*caller, ECHO)));
+    call_all(&mut world, &callers);
     second(&mut world);
     world.set_limits("{ calls = 2, when_full = \"delay\", wait = \"60s\" }");
     world.run_for(Duration::from_millis(100));
@@ -230,7 +236,7 @@ fn a_conference_has_no_more_participants_than_its_account() {
 fn an_edge_that_starts_anew_knows_who_holds_its_places() {
     let mut world = world("{ calls = 3 }");
     let callers: Vec<usize> = (0..3).map(|_| world.add_caller()).collect();
-    callers.iter().for_each(|caller| drop(world.call_from(*caller, ECHO)));
+    call_all(&mut world, &callers);
     second(&mut world);
     world.restart_edge();
     assert_eq!(world.held(Resource::Calls), 3);
@@ -255,7 +261,7 @@ fn two_edges_have_as_many_as_one() {
     let mut answered = [Vec::new(), Vec::new()];
     for (world, answered) in worlds.iter_mut().zip(&mut answered) {
         let callers: Vec<usize> = (0..4).map(|_| world.add_caller()).collect();
-        callers.iter().for_each(|caller| drop(world.call_from(*caller, ECHO)));
+        call_all(world, &callers);
         second(world);
         answered.extend(callers.into_iter().filter(|caller| world.saw(*caller).contains(&Saw::Answered)));
     }

@@ -45,6 +45,11 @@ impl Fault {
         Fault::new(400, code, message)
     }
 
+    /// 500 / 20500: a fault of ours.
+    pub fn internal() -> Fault {
+        Fault::new(500, 20_500, "An internal server error has occurred")
+    }
+
     /// 503 / 20503: the database does not answer.
     pub fn store_is_away() -> Fault {
         Fault::unavailable("The store does not answer")

@@ -10,6 +10,7 @@ mod auth;
 mod call_events;
 mod caller_ids;
 mod calls;
+mod concurrency;
 mod conferences;
 mod fault;
 mod fields;
@@ -42,6 +43,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::View;
 use fault::Fault;
+pub use limits::RequestPlaces;
 use table::Table;
 pub use table::{Param, Route};
 
@@ -49,7 +51,7 @@ pub use table::{Param, Route};
 const MAX_FORM_BYTES: usize = 256 << 10;
 
 pub(super) fn router(view: &View) -> Router<View> {
-    let limit = from_fn_with_state((view.clone(), limits::Limits::default()), limits::limit);
+    let limit = from_fn_with_state((view.clone(), view.requests.clone()), limits::limit);
     answering_panics(table().router)
         .route("/openapi.json", axum::routing::get(openapi::serve))
         .method_not_allowed_fallback(method_not_allowed)
@@ -67,9 +69,7 @@ pub(super) fn is_authentic(view: &View, headers: &HeaderMap) -> bool {
 
 /// A fault of ours is told as one, and its request is the only one that it breaks.
 fn answering_panics<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
-    router.layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| {
-        Fault::new(500, 20_500, "An internal server error has occurred").into_response()
-    }))
+    router.layer(CatchPanicLayer::custom(|_: Box<dyn Any + Send>| Fault::internal().into_response()))
 }
 
 /// Every route. axum matches whole path segments: the `.json` of an instance is part of the sid's segment.
@@ -115,6 +115,11 @@ pub(super) fn table() -> Table {
         .on(post.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::update_of_call)
         .reads(&["Status", "PauseBehavior"])
         .on(delete.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::remove_of_call)
+        .on(get.clone(), &below("/Concurrency.json"), concurrency::list)
+        .on(get.clone(), &below("/Concurrency/{sid}"), concurrency::fetch)
+        .on(post.clone(), &below("/Concurrency/{sid}"), concurrency::update)
+        .reads(concurrency::SETTINGS)
+        .on(get.clone(), &below("/Concurrency/{sid}/Holders.json"), concurrency::holders)
         .on(get.clone(), &below("/Conferences.json"), conferences::list)
         .lists(conferences::FILTERS)
         .on(get.clone(), &below("/Conferences/{sid}"), conferences::fetch)
