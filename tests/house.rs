@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// The arrows between the rooms of `src/`. `server` and `main` wire everything and are not listed.
 const ARROWS: &[(&str, &[&str])] = &[
-    ("account", &["ids", "secret", "twiml"]),
+    ("account", &["ids", "secret", "twiml", "usage"]),
     (
         "api",
         &[
@@ -34,7 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("cluster", &[]),
     ("concurrency", &["account", "hot", "ids", "store"]),
-    ("config", &["account", "concurrency", "ids", "recordings", "secret", "twiml"]),
+    ("config", &["account", "concurrency", "ids", "recordings", "secret", "twiml", "usage"]),
     ("edges", &["clock", "cluster", "hot"]),
     ("events", &["ids", "twiml"]),
     ("hot", &["account", "ids"]),
@@ -74,7 +74,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "src/call",
     "src/twiml",
-    "src/usage/mod.rs",
+    "src/usage",
     "src/concurrency/scope.rs",
     "src/concurrency/slots.rs",
     "src/hot/holds.rs",

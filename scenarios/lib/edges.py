@@ -1,4 +1,4 @@
-"""Two edges of a cluster, each with workers of its own, on a database and a Redis that they share."""
+"""Edges of a cluster, each with workers of its own, on a database and a Redis that they share."""
 
 import pathlib
 import subprocess
@@ -13,12 +13,12 @@ TESTS = pathlib.Path(__file__).resolve().parent.parent.parent / "tests"
 class Edge(Server):
     """One of the edges: a machine of its own, as far as processes go."""
 
-    def __init__(self, scenario, name, base, stores, more, token=None, join=None, host="127.0.0.1", workers=1, prefix=(), span=150, sip_more=""):
+    def __init__(self, scenario, name, base, stores, more, token=None, join=None, host="127.0.0.1", workers=1, prefix=(), span=150, sip_more="", cluster_more=""):
         self.sip, self.cluster, self.prefix = (host, base), f"{host}:{base + 1}", prefix
         config = base_config(f"{host}:{base}", f"{host}:{base + 2}", f"{base + 20}-{base + span - 11}", more=more, drain=1, workers=workers, sip_more=sip_more)
         config = config.replace("[media]", f'[media]\naddress = "{host}"')
         config = config.replace('url = "sqlite://data/dialtone.db"', f'url = "{stores.postgres}"\nhot = "{stores.redis}"\nfolder = "data"')
-        config += f'\n[cluster]\nlisten = "{self.cluster}"\n' + ("" if join else 'dir = "cluster"\n')
+        config += f'\n[cluster]\nlisten = "{self.cluster}"\n' + ("" if join else 'dir = "cluster"\n') + cluster_more
         super().__init__(scenario, config, name)
         self.arguments = ["--name", name] + (["--role", "edge", "--join", join] if join else [])
         self.token = {"DIALTONE_JOIN_TOKEN": token} if token else {}
@@ -45,18 +45,25 @@ class Stores:
         return subprocess.run([TESTS / name, what, self.folders[name], *more], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def two_edges(scenario, base, more, span=150):
-    """Both edges, each with so many ports from its base on, when each has the workers of both; and their stores."""
+def edges(scenario, base, more, names=("left", "right"), span=150, cluster_more=""):
+    """Edges of these names, each with so many ports from its base on, when each has the workers of all; and their stores."""
     stores = Stores(scenario)
-    left = Edge(scenario, "left", base, stores, more, span=span)
-    code, told = left.run("cluster", "init", "--dir", "cluster")
+    edge = lambda at, *how: Edge(scenario, names[at], base + at * span, stores, more, *how, span=span, cluster_more=cluster_more)
+    first = edge(0)
+    code, told = first.run("cluster", "init", "--dir", "cluster")
     scenario.equal(code, 0, told)
-    code, token = left.run("cluster", "join-token", "--dir", "cluster")
+    code, token = first.run("cluster", "join-token", "--dir", "cluster")
     scenario.equal(code, 0, token)
-    left.start()
-    right = Edge(scenario, "right", base + span, stores, more, token.strip(), left.cluster, span=span).start()
-    for edge in (left, right):
-        wait_for(lambda: len(edge.workers("active")) == 2 and len(edge.workers("standby")) == 2, 6, "the workers of both machines")
+    first.start()
+    made = [first, *(edge(at, token.strip(), first.cluster).start() for at in range(1, len(names)))]
+    for one in made:
+        wait_for(lambda: len(one.workers("active")) == len(one.workers("standby")) == len(names), 6, "the workers of all machines")
+    return made, stores
+
+
+def two_edges(scenario, base, more, span=150):
+    """The same of two."""
+    (left, right), stores = edges(scenario, base, more, span=span)
     return left, right, stores
 
 

@@ -18,7 +18,7 @@ class Message:
     """A received message."""
 
     def __init__(self, data, source=None):
-        self.source = source
+        self.source, self.at = source, time.monotonic()
         head, _, self.body = data.partition(b"\r\n\r\n")
         lines = head.decode("utf-8", "replace").split("\r\n")
         self.start = lines[0]

@@ -8,6 +8,7 @@ use super::{
     Account, AccountStatus, Aor, ApiKey, Application, Domain, Limits, Number, QueueEntry, Source, Trunk, User,
 };
 use crate::ids::{AccountSid, NumberSid};
+use crate::usage::PriceBook;
 
 /// All accounts with their numbers, users and trunks.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +26,9 @@ pub struct Directory {
     /// Numbers of others that an account may show.
     caller_ids: HashSet<(AccountSid, String)>,
     queues: HashMap<(AccountSid, String), QueueEntry>,
+    price_books: HashMap<AccountSid, Arc<PriceBook>>,
+    /// Accounts with usage triggers.
+    watched: HashSet<AccountSid>,
     /// By sid.
     applications: HashMap<String, (AccountSid, Arc<Application>)>,
 }
@@ -120,6 +124,36 @@ impl Directory {
 
     pub fn add_queue(&mut self, account: AccountSid, name: String, queue: QueueEntry) {
         self.queues.insert((account, name), queue);
+    }
+
+    /// An account pays by these prices, and so do those that it makes.
+    pub fn set_price_book(&mut self, account: AccountSid, book: Arc<PriceBook>) {
+        self.price_books.insert(account, book);
+    }
+
+    pub fn price_book(&self, account: AccountSid) -> Option<&Arc<PriceBook>> {
+        self.price_books.get(&account).or_else(|| self.price_books.get(&self.account(account)?.owner?))
+    }
+
+    /// A usage trigger waits for what an account uses, and those that it has made.
+    pub fn watch(&mut self, account: AccountSid) {
+        self.watched.insert(account);
+    }
+
+    pub fn is_watched(&self, account: AccountSid) -> bool {
+        !self.watched.is_empty()
+            && (self.watched.contains(&account)
+                || self
+                    .account(account)
+                    .and_then(|account| account.owner)
+                    .is_some_and(|owner| self.watched.contains(&owner)))
+    }
+
+    /// Something has stopped an account.
+    pub fn suspend(&mut self, account: AccountSid) {
+        if let Some(account) = self.accounts.get_mut(&account) {
+            Arc::make_mut(account).status = AccountStatus::Suspended;
+        }
     }
 
     /// An account's queue of that name.

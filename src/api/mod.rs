@@ -17,6 +17,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 pub use rest::{Param, RequestPlaces, Route};
 
@@ -29,7 +30,7 @@ use crate::provision::Provisioning;
 use crate::recordings::Archive;
 use crate::secret::Secret;
 use crate::shard::MailBox;
-use crate::store::Store;
+use crate::store::{Fire, Store};
 use crate::workers::Roster;
 
 /// What the HTTP side sees of the server.
@@ -51,6 +52,8 @@ pub struct View {
     pub directory: Arc<ArcSwap<Directory>>,
     /// The places of requests.
     pub requests: RequestPlaces,
+    /// Usage triggers that have fired.
+    pub fires: mpsc::Sender<Fire>,
     /// This edge, as others know it.
     pub node: String,
     /// Where limits are shared with other edges.

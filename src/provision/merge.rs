@@ -246,6 +246,12 @@ pub fn directory<'a>(configured: &Directory, rows: impl Iterator<Item = &'a Read
             directory.change_limits(account, |limits| detail.apply(limits));
         }
     }
+    for ReadRow { row, .. } in rows.of(Kind::Suspension).iter().copied() {
+        account(row).into_iter().for_each(|account| directory.suspend(account));
+    }
+    for ReadRow { row, .. } in rows.of(Kind::UsageTrigger).iter().copied() {
+        account(row).into_iter().for_each(|account| directory.watch(account));
+    }
     for ReadRow { row, detail } in rows.of(Kind::Key).iter().copied() {
         let (Detail::Key(detail), Some(account)) = (detail, account(row)) else { continue };
         let secret_hash = SecretHash::stored(detail.secret_hash.clone());

@@ -88,7 +88,7 @@ mod tests {
                 is_resumed: false,
             })),
         });
-        store.write(&Batch { finished: Vec::new(), facts: facts.collect() }).await.unwrap();
+        store.write(&Batch { facts: facts.collect(), ..Batch::default() }).await.unwrap();
         let archive = Archive::new(folder.clone(), None);
         let audio = |number: u128| folder.join(format!("{}.wav", RecordingSid::new(number)));
         std::fs::write(audio(0), "audio").unwrap();

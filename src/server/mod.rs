@@ -43,7 +43,7 @@ use crate::proxy::{self, Authority, AuthorityError};
 use crate::recordings::{Archive, Sweeper};
 use crate::shard::{self, Mail, MailBox, Names, Outside, core, gate, mail_box};
 use crate::speech::Speech;
-use crate::store::{self, Store, StoreError};
+use crate::store::{self, Gathering, Store, StoreError};
 use crate::telemetry::{self, CallLog, CallMetrics, LogLevel};
 use crate::workers::{Listening, Roster, Workers};
 
@@ -168,7 +168,17 @@ impl Server {
         let provisioning = Provisioning::start(store.clone(), config.directory.clone(), mail.clone(), realm, wrote);
         let provisioning = Arc::new(provisioning.await.map_err(StartError::Store)?);
         let directory = provisioning.directory().clone();
-        let (subscriber, writer) = store::subscriber(config.store.hot.is_some());
+        let (subscriber, writer) = store::subscriber(Gathering {
+            is_shared: config.store.hot.is_some(),
+            book: {
+                let directory = directory.clone();
+                Box::new(move |account| directory.load().price_book(account).cloned())
+            },
+            is_watched: {
+                let directory = directory.clone();
+                Box::new(move |account| directory.load().is_watched(account))
+            },
+        });
         let public_url = config.http.public_url.clone();
         let status = StatusCallbacks::new(callbacks.clone(), directory.clone(), public_url, runtime.clone());
         let archive = Archive::new(config.recordings.folder.clone(), config.recordings.bucket.as_ref());
@@ -219,7 +229,12 @@ impl Server {
         })
         .map_err(|error| StartError::Journal { folder: journal, error })?;
         let publisher = outbox.publisher();
-        callbacks.when_delivered(move |call, event| publisher.delivered(call, event));
+        let (fires, told, teller) = triggers::teller();
+        callbacks.when_delivered(move |call, event| {
+            if !told.delivered(event) {
+                publisher.delivered(call, event);
+            }
+        });
         let earlier_lives = shared.as_mut().map(Shared::take_left).unwrap_or_default();
         let earlier: Vec<EdgeId> = earlier_lives.iter().map(|adoption| adoption.from.clone()).collect();
         let unknown = restored.unknown(earlier_lives);
@@ -230,7 +245,12 @@ impl Server {
         let sharing = limits::Sharing::of(&config, &store, hot, &node, wall_ms).await;
         let left = orders::left(&store, &me, outbox.take_orders()).await.map_err(StartError::Store)?;
         left.iter().for_each(|(order, queued_ms)| outbox.live().expect(order.queued(*queued_ms)));
-        let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone()));
+        let fired = {
+            let fires = fires.clone();
+            // One that finds no place is found in the database.
+            move |fire| drop(fires.try_send(fire))
+        };
+        let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone(), fired));
 
         let mut listeners = Listeners::receive().await.map_err(StartError::Keeper)?;
         let keeper = listeners.keeper().map_err(StartError::Keeper)?;
@@ -305,6 +325,7 @@ impl Server {
             directory: directory.clone(),
             requests: api::RequestPlaces::new(sharing.as_ref().map(|sharing| sharing.on_loss)),
             node: node.clone(),
+            fires,
             ledger: sharing.as_ref().map(|sharing| sharing.ledger.clone()),
             provisioning: provisioning.clone(),
             last_order: Arc::new(Mutex::new(CallSid::new(0))),
@@ -344,8 +365,6 @@ impl Server {
             registrations::read_shared(&bindings, &shared.hot).await;
             let (hot, edges) = (shared.hot.clone(), shared.edges.clone());
             tokio::spawn(cluster::find_rooms(hot, edges, mail.clone(), room_questions));
-            let following = provisioning.clone();
-            tokio::spawn(async move { following.follow_others().await });
             tokio::spawn(registrations::share(bindings.clone(), shared.hot.clone(), shared.edges.clone()));
             let neighbours = Neighbours {
                 mail: mail.clone(),
@@ -383,7 +402,11 @@ impl Server {
         }
         tokio::spawn(registrations::run(bindings.clone(), config.store.folder.clone()));
         tokio::spawn(expiry::run(config.recordings.keep, store.clone(), archive.clone()));
-        tokio::spawn(triggers::run(provisioning.clone(), callbacks.clone(), view.edges.clone()));
+        tokio::spawn(teller.run(provisioning.clone(), callbacks.clone()));
+        tokio::spawn({
+            let provisioning = provisioning.clone();
+            async move { provisioning.follow_others().await }
+        });
         tokio::spawn(observe::run(observe::Observed {
             roster: roster.clone(),
             live: outbox.live(),

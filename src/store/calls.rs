@@ -7,10 +7,11 @@ use std::sync::Arc;
 use serde::de::{DeserializeOwned, IntoDeserializer};
 use serde::{Deserialize, Serialize};
 use sqlx::any::AnyRow;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::database::Backend;
 use super::filter::{CallFilter, Value};
+use super::usage::{Fire, Metered};
 use super::{Batch, Finished, Store, StoreError, from_millis, millis, notifications, records, unreadable};
 use crate::events::{CallRecord, Completed, Told, is_zero};
 use crate::ids::{AccountSid, CallSid};
@@ -19,7 +20,7 @@ use crate::ids::{AccountSid, CallSid};
 pub(super) const DELETED: &str = "deleted";
 
 const CALL_COLUMNS: &str = "sid, account, direction, from_address, to_address, parent, via, sip_call_id, status, started_ms, answered_ms, ended_ms, duration_s, detail";
-const LEDGER_COLUMNS: &str = "event, account, call, service, module, category, quantity, unit, at_ms";
+const LEDGER_COLUMNS: &str = "event, account, call, service, module, category, quantity, unit, at_ms, price, rule";
 
 /// What of a call no query asks for, in one column.
 #[derive(Serialize, Deserialize)]
@@ -33,14 +34,31 @@ struct Detail<'a> {
 }
 
 impl Store {
-    /// Writes calls and their ledger lines, and facts that stand for themselves, all or none. A call that is there
-    /// already stays as it is.
-    pub async fn write(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut transaction = self.database.writer.begin().await?;
+    /// Writes calls and their ledger lines, and facts that stand for themselves, all or none; which triggers fire by that. A
+    /// call that is there already stays as it is.
+    pub async fn write(&self, batch: &Batch) -> Result<Vec<Fire>, StoreError> {
+        let mut known = HashSet::new();
+        loop {
+            let mut transaction = self.database.writer.begin().await?;
+            self.write_calls(&mut transaction, batch).await?;
+            if let Metered::Done(fires) = self.meter(&mut transaction, batch, &known).await? {
+                for Finished { record, .. } in &batch.finished {
+                    notifications::write(&mut transaction, record).await?;
+                }
+                records::write(&mut transaction, &batch.facts).await?;
+                transaction.commit().await?;
+                return Ok(fires);
+            }
+            // The journal has told some of them before.
+            transaction.rollback().await?;
+            known = self.known_lines(batch).await?;
+        }
+    }
+
+    async fn write_calls(&self, transaction: &mut Transaction<'static, Any>, batch: &Batch) -> Result<(), StoreError> {
         let mut rest = batch.finished.as_slice();
         while !rest.is_empty() {
-            let insert =
-                self.inserts.0.iter().find(|insert| insert.rows <= rest.len()).expect("the last is of one row");
+            let insert = self.inserts.for_rows(rest.len());
             let (chunk, later) = rest.split_at(insert.rows);
             rest = later;
             let mut query = sqlx::query(AssertSqlSafe(insert.calls.clone()));
@@ -67,27 +85,8 @@ impl Store {
                     .bind(millis(record.duration_s()))
                     .bind(serde_json::to_string(&detail).unwrap_or_default());
             }
-            query.execute(&mut *transaction).await?;
-            let mut query = sqlx::query(AssertSqlSafe(insert.ledger.clone()));
-            for Finished { line, .. } in chunk {
-                query = query
-                    .bind(line.event.to_string())
-                    .bind(line.account.to_string())
-                    .bind(line.call.to_string())
-                    .bind(line.service)
-                    .bind(line.module)
-                    .bind(line.category)
-                    .bind(millis(line.quantity))
-                    .bind(line.unit)
-                    .bind(millis(line.at_ms));
-            }
-            query.execute(&mut *transaction).await?;
+            query.execute(&mut **transaction).await?;
         }
-        for Finished { record, .. } in &batch.finished {
-            notifications::write(&mut transaction, record).await?;
-        }
-        records::write(&mut transaction, &batch.facts).await?;
-        transaction.commit().await?;
         Ok(())
     }
 
@@ -184,16 +183,21 @@ impl Store {
 /// Statements that insert some rows at once: each is prepared once for a connection.
 pub(super) struct Inserts([Insert; ROWS.len()]);
 
-struct Insert {
-    rows: usize,
+pub(super) struct Insert {
+    pub(super) rows: usize,
     calls: Arc<str>,
-    ledger: Arc<str>,
+    pub(super) ledger: Arc<str>,
 }
 
 /// Rows of one statement, the largest first.
 const ROWS: [usize; 4] = [256, 64, 8, 1];
 
 impl Inserts {
+    /// The largest statement that so many rows fill.
+    pub(super) fn for_rows(&self, count: usize) -> &Insert {
+        self.0.iter().find(|insert| insert.rows <= count).expect("the last is of one row")
+    }
+
     pub(super) fn new(backend: Backend) -> Inserts {
         Inserts(ROWS.map(|rows| Insert {
             rows,

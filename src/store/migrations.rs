@@ -18,6 +18,7 @@ const STEPS: &[&[&str]] = &[
     CHEAPER_TO_WRITE,
     DELETED_BY_TIME,
     HOLDS,
+    USAGE,
 ];
 
 /// The version of a database that has all of them.
@@ -98,6 +99,22 @@ const DELETED_BY_TIME: &[&str] = &["CREATE INDEX records_deleted ON records (kin
 const HOLDS: &[&str] = &[
     "CREATE TABLE holders (edge TEXT NOT NULL PRIMARY KEY, until_ms BIGINT NOT NULL)",
     "CREATE TABLE holds (scope TEXT NOT NULL, edge TEXT NOT NULL, count BIGINT NOT NULL, PRIMARY KEY (scope, edge))",
+];
+
+/// What lines cost, what they add up to each day, and which triggers have fired.
+const USAGE: &[&str] = &[
+    "ALTER TABLE ledger ADD COLUMN price BIGINT NOT NULL DEFAULT 0",
+    "ALTER TABLE ledger ADD COLUMN rule TEXT NOT NULL DEFAULT ''",
+    "CREATE TABLE usage_days (
+        account TEXT NOT NULL, category TEXT NOT NULL, day BIGINT NOT NULL, count BIGINT NOT NULL, usage BIGINT NOT NULL,
+        price BIGINT NOT NULL, PRIMARY KEY (account, category, day))",
+    "INSERT INTO usage_days SELECT account, category, at_ms / 86400000, count(*), CAST(sum((quantity + 59) / 60) AS BIGINT), 0
+        FROM ledger GROUP BY account, category, at_ms / 86400000",
+    "CREATE TABLE trigger_fires (
+        trigger_sid TEXT NOT NULL, period TEXT NOT NULL, account TEXT NOT NULL, value BIGINT NOT NULL, at_ms BIGINT NOT NULL,
+        fired_ms BIGINT NOT NULL, next_ms BIGINT NOT NULL, tries BIGINT NOT NULL, told_ms BIGINT,
+        PRIMARY KEY (trigger_sid, period))",
+    "CREATE INDEX trigger_fires_untold ON trigger_fires (next_ms) WHERE told_ms IS NULL",
 ];
 
 /// From the first databases, which have a column `record`, to the second.

@@ -9,20 +9,22 @@ mod calls;
 mod database;
 mod filter;
 mod holds;
-mod ledger;
 mod migrations;
 mod notifications;
 mod records;
 mod resources;
+mod usage;
 mod writer;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::Row;
 
 use crate::events::{CallRecord, Event};
-use crate::usage::LedgerLine;
+use crate::ids::AccountSid;
+use crate::usage::{LedgerLine, PriceBook};
 
 use calls::Inserts;
 use database::Database;
@@ -33,7 +35,8 @@ pub use filter::{CallFilter, Moment};
 pub use notifications::NotificationFilter;
 pub use records::{ConferenceFilter, DELETED_ARE_KNOWN, MessageFilter, RecordingFilter};
 pub use resources::{Kind, Listed, Resource};
-pub use writer::{StoreWriter, subscriber};
+pub use usage::{BilledLine, Fire};
+pub use writer::{Gathering, StoreWriter, subscriber};
 
 /// What is written in one transaction.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +44,10 @@ pub struct Batch {
     pub finished: Vec<Finished>,
     /// Facts that stand for themselves.
     pub facts: Vec<Event>,
+    /// What of those has a line in the ledger.
+    pub lines: Vec<LedgerLine>,
+    /// The prices of those accounts that have some.
+    pub books: HashMap<AccountSid, Arc<PriceBook>>,
 }
 
 impl Batch {
@@ -50,6 +57,11 @@ impl Batch {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Every line of the ledger that it brings.
+    fn lines(&self) -> impl Iterator<Item = &LedgerLine> {
+        self.finished.iter().map(|finished| &finished.line).chain(&self.lines)
     }
 }
 

@@ -53,6 +53,8 @@ kinds! {
     UsageTrigger = "usage-trigger",
     /// How much an account may have at once, with the sid of the account and what it is of.
     Limit = "limit",
+    /// A usage trigger has stopped the account of that sid.
+    Suspension = "suspension",
     Trunk = "trunk",
     /// Below a trunk.
     OriginationUrl = "origination-url",

@@ -15,7 +15,7 @@ use crate::events::{
 };
 use crate::ids::{AccountSid, CallSid, EventSid};
 use crate::twiml::{Notice, Severity};
-use crate::usage::Used;
+use crate::usage::{Unit, Used};
 
 const ACCOUNT: AccountSid = AccountSid::new(1);
 
@@ -43,6 +43,7 @@ macro_rules! on_both {
 
 mod holds;
 mod plans;
+mod usage;
 
 /// A database file, gone with the test.
 struct File(PathBuf);
@@ -91,7 +92,7 @@ async fn connect(url: &str) -> sqlx::AnyPool {
 }
 
 fn calls(finished: &[Finished]) -> Batch {
-    Batch { finished: finished.to_vec(), facts: Vec::new() }
+    Batch { finished: finished.to_vec(), ..Batch::default() }
 }
 
 fn finished(number: u128) -> Finished {
@@ -130,8 +131,9 @@ fn finished(number: u128) -> Finished {
         module: "",
         category: "calls-inbound",
         quantity: 3,
-        unit: "seconds",
+        unit: Unit::Seconds,
         at_ms: 4_500,
+        called: String::new(),
     };
     Finished { record, line }
 }
@@ -172,7 +174,7 @@ on_both! {
 
     orders_wait_in_the_store_of_their_server_until_their_turn(url) {
         let store = Store::open(url).await.unwrap();
-        let facts = |facts: &[Event]| Batch { finished: Vec::new(), facts: facts.to_vec() };
+        let facts = |facts: &[Event]| Batch { facts: facts.to_vec(), ..Batch::default() };
         let (first, second, other) = (order(1, "here", "one"), order(2, "here", "two"), order(3, "there", "three"));
         store.write(&facts(&[first.clone(), second.clone(), other])).await.unwrap();
         let waiting = store.claim_orders("here", "here").await.unwrap();
@@ -188,7 +190,7 @@ on_both! {
 
     orders_of_a_dead_edge_are_taken_over_by_one_other_and_never_come_back(url) {
         let store = Store::open(url).await.unwrap();
-        let facts = |facts: &[Event]| Batch { finished: Vec::new(), facts: facts.to_vec() };
+        let facts = |facts: &[Event]| Batch { facts: facts.to_vec(), ..Batch::default() };
         let (early, late, later) = (order(1, "aa@100", "one"), order(2, "aa@200", "two"), order(3, "aa@300", "three"));
         store.write(&facts(&[early.clone(), late, later, order(4, "bb@150", "four")])).await.unwrap();
         let (one, other) = tokio::join!(store.claim_orders("aa@200", "bb@150"), store.claim_orders("aa@200", "cc@150"));
@@ -354,8 +356,8 @@ on_both! {
                 Told { sequence: 2, at_ms, kind: EventKind::Noticed(notice) },
             ];
         }
-        store.write(&Batch { finished: all.clone(), facts: Vec::new() }).await.unwrap();
-        store.write(&Batch { finished: all.clone(), facts: Vec::new() }).await.unwrap();
+        store.write(&Batch { finished: all.clone(), ..Batch::default() }).await.unwrap();
+        store.write(&Batch { finished: all.clone(), ..Batch::default() }).await.unwrap();
         let mut expected: Vec<Notification> = all.iter().flat_map(|one| one.record.notifications()).collect();
         expected.reverse();
         assert_eq!(expected.len(), 6);
@@ -376,7 +378,7 @@ on_both! {
         assert_eq!(store.notification(ACCOUNT, one.sid).await.unwrap().as_ref(), Some(one));
         assert_eq!(store.notification(AccountSid::new(2), one.sid).await.unwrap(), None);
         assert!(store.delete_call(ACCOUNT, one.call).await.unwrap());
-        store.write(&Batch { finished: all, facts: Vec::new() }).await.unwrap();
+        store.write(&Batch { finished: all, ..Batch::default() }).await.unwrap();
         assert_eq!(store.notification(ACCOUNT, one.sid).await.unwrap(), None, "though the journal told the call again");
     }
 
@@ -390,17 +392,18 @@ on_both! {
         }
         all[1].line.category = "calls-outbound";
         all[2].line.account = AccountSid::new(2);
-        store.write(&Batch { finished: all, facts: Vec::new() }).await.unwrap();
+        store.write(&Batch { finished: all, ..Batch::default() }).await.unwrap();
         let span = Moment { from_ms: Some(10 * day), below_ms: Some(12 * day) };
         let mut used = store.used(&[ACCOUNT, AccountSid::new(2)], span).await.unwrap();
-        used.sort_by(|one, other| (&one.category, one.day).cmp(&(&other.category, other.day)));
-        let expected = |category: &str, day, count, quantity, minutes| Used { category: category.into(), day, count, quantity, minutes };
+        used.sort_by(|one, other| (&one.category, one.day, one.usage).cmp(&(&other.category, other.day, other.usage)));
+        let expected = |category: &str, day, count, usage| Used { category: category.into(), day, count, usage, price: 0 };
         assert_eq!(
             used,
             [
-                expected("calls-inbound", 10, 2, 122, 1 + 3),
-                expected("calls-inbound", 11, 3, 180 + 240 + 300 + 3, 4 + 5 + 6),
-                expected("calls-outbound", 10, 1, 61, 2),
+                expected("calls-inbound", 10, 1, 1),
+                expected("calls-inbound", 10, 1, 3),
+                expected("calls-inbound", 11, 3, 4 + 5 + 6),
+                expected("calls-outbound", 10, 1, 2),
             ]
         );
         assert_eq!(store.used(&[AccountSid::new(2)], span).await.unwrap().len(), 1);
@@ -439,6 +442,10 @@ on_both! {
             "DROP TABLE resources",
             "DROP TABLE records",
             "DROP TABLE notifications",
+            "DROP TABLE usage_days",
+            "DROP TABLE trigger_fires",
+            "ALTER TABLE ledger DROP COLUMN price",
+            "ALTER TABLE ledger DROP COLUMN rule",
             "DROP TABLE holders",
             "DROP TABLE holds",
             "DROP INDEX calls_by_to",
@@ -538,7 +545,7 @@ async fn sids(store: &Store) -> Vec<String> {
 async fn backup_of_a_store_in_use_is_whole_and_comes_back() {
     let (file, copy) = (File::new(), File::new());
     let store = Store::open(&file.url()).await.unwrap();
-    let calls = |from: u128| Batch { finished: (from..from + 500).map(finished).collect(), facts: Vec::new() };
+    let calls = |from: u128| Batch { finished: (from..from + 500).map(finished).collect(), ..Batch::default() };
     store.write(&calls(1)).await.unwrap();
     store.create(&row(Kind::Number, "", "PN1", None)).await.unwrap();
     // Others go on writing.
@@ -546,7 +553,7 @@ async fn backup_of_a_store_in_use_is_whole_and_comes_back() {
         let (store, more) = (store.clone(), calls(1_000));
         async move { store.write(&more).await.unwrap() }
     });
-    let waiting = Batch { finished: Vec::new(), facts: vec![order(77, "here", "one")] };
+    let waiting = Batch { facts: vec![order(77, "here", "one")], ..Batch::default() };
     store.write(&waiting).await.unwrap();
     backup(&file.url(), &copy.0).await.unwrap();
     writing.await.unwrap();

@@ -1,13 +1,15 @@
 //! From the outbox to the database: finished calls in batches, tried until they are written.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::{Batch, Finished, Store};
+use super::{Batch, Finished, Fire, Store};
 use crate::events::{CallRecord, Event, EventKind, Publisher, Shelves, Subscriber, Telling};
-use crate::usage;
+use crate::ids::AccountSid;
+use crate::usage::{self, LedgerLine, PriceBook};
 
 /// A batch is written when it has this many calls, or is this old. Until then the outbox still shows its calls, and the
 /// journal has them.
@@ -25,13 +27,30 @@ pub struct StoreSubscriber {
     queue: mpsc::Sender<Batch>,
     gathered: Batch,
     since: Instant,
-    /// Other edges take over from the store what waits here.
-    is_shared: bool,
-    /// Something is gathered that others may need.
+    gathering: Gathering,
+    /// Something is gathered that somebody waits for.
     is_urgent: bool,
 }
 
+/// What is to be known of accounts, to gather.
+pub struct Gathering {
+    /// Other edges take over from the store what waits here.
+    pub is_shared: bool,
+    /// The prices of an account.
+    pub book: Box<dyn Fn(AccountSid) -> Option<Arc<PriceBook>> + Send>,
+    /// Whether a trigger waits for what an account uses.
+    pub is_watched: Box<dyn Fn(AccountSid) -> bool + Send>,
+}
+
 impl StoreSubscriber {
+    /// A line is priced when it is written, and one that a trigger may fire by is written at once.
+    fn metered(&mut self, line: &LedgerLine) {
+        self.is_urgent |= (self.gathering.is_watched)(line.account);
+        if let Some(book) = (self.gathering.book)(line.account) {
+            self.gathered().books.insert(line.account, book);
+        }
+    }
+
     /// The batch that is gathered; its age counts from the first that is in it.
     fn gathered(&mut self) -> &mut Batch {
         if self.gathered.is_empty() {
@@ -44,13 +63,18 @@ impl StoreSubscriber {
 impl Subscriber for StoreSubscriber {
     fn told(&mut self, event: &Event, record: &mut CallRecord, _: Telling) {
         if let EventKind::Completed(_) = event.kind {
-            let finished = Finished { record: record.clone(), line: usage::line(event, record) };
-            self.gathered().finished.push(finished);
+            let line = usage::line(event, record);
+            self.metered(&line);
+            self.gathered().finished.push(Finished { record: record.clone(), line });
         }
     }
 
     fn noted(&mut self, event: &Event, _: Telling) {
-        self.is_urgent |= self.is_shared && matches!(&event.kind, EventKind::Order(order) if order.waits());
+        self.is_urgent |= self.gathering.is_shared && matches!(&event.kind, EventKind::Order(order) if order.waits());
+        if let Some(line) = usage::line_of_fact(event) {
+            self.metered(&line);
+            self.gathered().lines.push(line);
+        }
         self.gathered().facts.push(event.clone());
     }
 
@@ -70,18 +94,24 @@ pub struct StoreWriter {
 }
 
 /// Both ends. A shared store has at once what another edge is to go on with, should this one die.
-pub fn subscriber(is_shared: bool) -> (StoreSubscriber, StoreWriter) {
+pub fn subscriber(gathering: Gathering) -> (StoreSubscriber, StoreWriter) {
     let (queue, receiver) = mpsc::channel(WAITING);
-    let gathering =
-        StoreSubscriber { queue, gathered: Batch::default(), since: Instant::now(), is_shared, is_urgent: false };
-    (gathering, StoreWriter { queue: receiver })
+    let gathered = Batch::default();
+    let subscriber = StoreSubscriber { queue, gathered, since: Instant::now(), gathering, is_urgent: false };
+    (subscriber, StoreWriter { queue: receiver })
 }
 
 impl StoreWriter {
-    /// Writes until the outbox has ended and everything is written.
-    pub async fn run(mut self, store: Store, publisher: Publisher, shelves: Shelves) {
+    /// Writes until the outbox has ended and everything is written; tells which triggers fire by that.
+    pub async fn run(
+        mut self,
+        store: Store,
+        publisher: Publisher,
+        shelves: Shelves,
+        fired: impl Fn(Fire) + Send + 'static,
+    ) {
         while let Some(batch) = self.queue.recv().await {
-            write_until_done(&store, &batch).await;
+            write_until_done(&store, &batch).await.into_iter().for_each(&fired);
             publisher.stored(batch.finished.iter().map(|finished| finished.record.sid));
             publisher.stored_facts(batch.facts.iter().map(|event| event.id));
             shelves.stored(&batch.facts);
@@ -90,7 +120,7 @@ impl StoreWriter {
 }
 
 /// The database may be away for a while; rows are not lost by that, and written once however often it is tried.
-pub(super) async fn write_until_done(store: &Store, batch: &Batch) {
+pub(super) async fn write_until_done(store: &Store, batch: &Batch) -> Vec<Fire> {
     let count = |outcome: &'static str| {
         let backend = store.backend().name();
         metrics::counter!("dialtone_store_operations_total", "backend" => backend, "op" => "write", "outcome" => outcome)
@@ -99,7 +129,10 @@ pub(super) async fn write_until_done(store: &Store, batch: &Batch) {
     let mut pause = Duration::from_millis(100);
     loop {
         let error = match timeout(PATIENCE, store.write(batch)).await {
-            Ok(Ok(())) => return count("ok"),
+            Ok(Ok(fires)) => {
+                count("ok");
+                return fires;
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer".to_owned(),
         };

@@ -1,15 +1,18 @@
-//! The usage ledger: append-only lines, one for each leg, whose key is the event that they come from.
+//! The usage ledger: append-only lines, whose key is the event that they come from.
 //!
-//! Later systems (records, triggers, modules, bills) read these lines and nothing else.
+//! Records, triggers, modules and bills read these lines, or what they add up to each day, and nothing else.
 
 mod categories;
+pub mod money;
+mod price;
 mod trigger;
 
-use crate::events::{CallRecord, Direction, Event};
+use crate::events::{CallRecord, Direction, Event, EventKind, MessageDirection, MessageStatus, RecordingStatus};
 use crate::ids::{AccountSid, CallSid, EventSid};
 
-pub use categories::{CATEGORIES, Category};
-pub use trigger::{Recurring, TriggerBy};
+pub use categories::{CATEGORIES, Category, LEAVES, Sum};
+pub use price::{Edition, Price, PriceBook, Priced, Tier};
+pub use trigger::{Action, Period, Recurring, Trigger, TriggerBy};
 
 /// One line of the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +29,46 @@ pub struct LedgerLine {
     pub category: &'static str,
     /// In `unit`.
     pub quantity: u64,
-    pub unit: &'static str,
+    pub unit: Unit,
     /// Decides the period: when the use ended, milliseconds since 1970.
     pub at_ms: u64,
+    /// The number that was called, or written to: prices go by it. Not kept.
+    pub called: String,
 }
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Seconds,
+    Messages,
+}
+
+impl Unit {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unit::Seconds => "seconds",
+            Unit::Messages => "messages",
+        }
+    }
+}
+
+impl LedgerLine {
+    /// In the unit of its category: minutes that have begun, or messages.
+    pub fn usage(&self) -> u64 {
+        match self.unit {
+            Unit::Seconds => self.quantity.div_ceil(60),
+            Unit::Messages => self.quantity,
+        }
+    }
+
+    /// Days since 1970, UTC.
+    pub fn day(&self) -> u64 {
+        self.at_ms / DAY_MS
+    }
+}
+
+/// A day, in milliseconds.
+pub const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// The line of a leg that is over. A leg that was not answered has one too, of zero seconds.
 pub fn line(event: &Event, record: &CallRecord) -> LedgerLine {
@@ -39,13 +78,55 @@ pub fn line(event: &Event, record: &CallRecord) -> LedgerLine {
         call: record.sid,
         service: "voice",
         module: "",
-        category: match record.direction {
-            Direction::Inbound => "calls-inbound",
-            Direction::OutboundApi | Direction::OutboundDial => "calls-outbound",
-        },
+        category: category_of(record),
         quantity: record.duration_s(),
-        unit: "seconds",
+        unit: Unit::Seconds,
         at_ms: event.at_ms,
+        called: record.to.clone(),
+    }
+}
+
+/// By who is at the other end: a number, a client, a SIP user.
+fn category_of(record: &CallRecord) -> &'static str {
+    match record.direction {
+        Direction::Inbound if record.from.starts_with("sip:") => "calls-sip-inbound",
+        Direction::Inbound => "calls-inbound",
+        Direction::OutboundApi | Direction::OutboundDial => match record.to.split(':').next() {
+            Some("client") => "calls-client",
+            Some("sip" | "sips") => "calls-sip-outbound",
+            _ => "calls-outbound",
+        },
+    }
+}
+
+/// The line of what stands for itself: a recording that is complete, a message that was taken or is on its way.
+pub fn line_of_fact(event: &Event) -> Option<LedgerLine> {
+    let line = |service, category, quantity, unit, called: &str| LedgerLine {
+        event: event.id,
+        account: event.account,
+        call: event.call,
+        service,
+        module: "",
+        category,
+        quantity,
+        unit,
+        at_ms: event.at_ms,
+        called: called.to_owned(),
+    };
+    match &event.kind {
+        EventKind::Recording(fact) if fact.status == RecordingStatus::Completed => {
+            Some(line("voice", "calls-recordings", fact.duration_ms.div_ceil(1000), Unit::Seconds, ""))
+        }
+        EventKind::Message(fact) => match (fact.direction, fact.status) {
+            (MessageDirection::Inbound, MessageStatus::Received) => {
+                Some(line("messaging", "sms-inbound", fact.segments() as u64, Unit::Messages, &fact.to))
+            }
+            (_, MessageStatus::Sent) => {
+                Some(line("messaging", "sms-outbound", fact.segments() as u64, Unit::Messages, &fact.to))
+            }
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -57,8 +138,8 @@ pub struct Used {
     pub day: u64,
     /// Lines of the ledger.
     pub count: u64,
-    /// In the unit of the lines.
-    pub quantity: u64,
-    /// Where the unit is a second: minutes, each line's rounded up.
-    pub minutes: u64,
+    /// In the unit of the category.
+    pub usage: u64,
+    /// Millionths.
+    pub price: i64,
 }

@@ -20,7 +20,7 @@ use crate::clock::wall_ms;
 use crate::events::rfc_2822;
 use crate::ids::{fresh_sid, is_sid};
 use crate::store::{Kind, Listed, Moment, Resource};
-use crate::usage::{Category, Recurring, TriggerBy};
+use crate::usage::{Action, Category, DAY_MS, Recurring, Trigger, TriggerBy, money};
 
 const PREFIX: &str = "UT";
 
@@ -36,6 +36,8 @@ const FIXED: &[Field] = &[
     field("TriggerBy", "trigger_by", Shape::OneOf(TriggerBy::NAMES), Usual::Text("usage")),
     field("UsageCategory", "usage_category", Shape::Text(64), Usual::Required),
     field("TriggerValue", "trigger_value", Shape::Text(20), Usual::Required),
+    // Ours, not Twilio's.
+    field("Action", "action", Shape::Text(40), Usual::Text("callback")),
 ];
 
 /// Adds all of it to the table.
@@ -95,18 +97,20 @@ async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -
     let mut detail = fields::read(&form, FIXED, None)?;
     detail.extend(fields::read(&form, CHANGEABLE, None)?);
     let text = detail["trigger_value"].as_str().unwrap_or_default().to_owned();
-    let number: f64 = text
-        .parse()
-        .ok()
-        .filter(|number: &f64| number.is_finite() && *number >= 0.0)
+    let number = money::parse(text.strip_prefix('+').unwrap_or(&text))
+        .filter(|number| *number >= 0)
         .ok_or_else(|| invalid("TriggerValue", &text, "a number, or +NUMBER for so much more than now"))?;
+    let action = detail["action"].as_str().unwrap_or_default();
+    if Action::named(action).is_none() {
+        return Err(invalid("Action", action, "callback, suspend or limit:calls=NUMBER"));
+    }
     let category = detail["usage_category"].as_str().unwrap_or_default();
     if Category::named(category).is_none() {
         return Err(invalid("UsageCategory", category, "a category that is counted here"));
     }
     if text.starts_with('+') {
         let now = current(&view, &account, &detail).await?;
-        detail.insert("trigger_value".into(), json!((number + now as f64).to_string()));
+        detail.insert("trigger_value".into(), json!(money::format(number.saturating_add(now))));
     }
     let now = wall_ms();
     let row = Resource {
@@ -119,8 +123,15 @@ async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -
         created_ms: now,
         updated_ms: now,
     };
+    let trigger = Trigger::read(&row.sid, account.sid, &row.detail);
+    view.provisioning.create(row.clone()).await.map_err(|_| Fault::store_is_away())?;
+    // What was used before may be enough.
+    if let Some(trigger) = trigger
+        && let Some(fire) = view.store.look_at_trigger(&trigger, now).await.map_err(|_| Fault::store_is_away())?
+    {
+        let _ = view.fires.try_send(fire);
+    }
     let shown = shown(&view, &account, &row).await?;
-    view.provisioning.create(row).await.map_err(|_| Fault::store_is_away())?;
     Ok((StatusCode::CREATED, Json(shown)).into_response())
 }
 
@@ -160,30 +171,32 @@ async fn row_of(view: &View, account: &Account, names: &Names) -> Result<Resourc
 }
 
 /// What was used by now, in the measure of a trigger.
-async fn current(view: &View, account: &Account, detail: &Map<String, Value>) -> Result<u64, Fault> {
+async fn current(view: &View, account: &Account, detail: &Map<String, Value>) -> Result<i64, Fault> {
     let text = |key: &str| detail.get(key).and_then(Value::as_str).unwrap_or_default();
     let (Some(category), Some(by)) = (Category::named(text("usage_category")), TriggerBy::named(text("trigger_by")))
     else {
         return Ok(0);
     };
     let recurring = Recurring::named(text("recurring")).unwrap_or(Recurring::AllTime);
-    let span = Moment { from_ms: Some(recurring.began(wall_ms())), below_ms: None };
+    let period = recurring.period(wall_ms());
+    let span = Moment { from_ms: Some(period.first_day * DAY_MS), below_ms: None };
     let accounts = with_those_made(account.sid, &view.directory.load());
     let used = view.store.used(&accounts, span).await.map_err(|_| Fault::store_is_away())?;
-    Ok(by.value(category, &used))
+    Ok(category.sum(&used).by(by))
 }
 
 async fn shown(view: &View, account: &Account, row: &Resource) -> Result<Value, Fault> {
     let mut shown = detail(row);
     let current = current(view, account, &shown).await?;
     let fired = shown.remove("fired_ms").and_then(|at| at.as_u64());
+    let fired = view.store.last_fired(&row.sid).await.map_err(|_| Fault::store_is_away())?.or(fired);
     let path = format!("/2010-04-01/Accounts/{}/Usage", row.account);
     let category = shown.get("usage_category").and_then(Value::as_str).unwrap_or_default();
     let more = json!({
         "sid": row.sid,
         "account_sid": row.account,
         "api_version": "2010-04-01",
-        "current_value": current.to_string(),
+        "current_value": money::format(current),
         "date_created": rfc_2822(row.created_ms),
         "date_updated": rfc_2822(row.updated_ms),
         "date_fired": fired.map(rfc_2822),

@@ -20,7 +20,7 @@ use crate::api::View;
 use crate::clock::wall_ms;
 use crate::ids::AccountSid;
 use crate::store::Moment;
-use crate::usage::{CATEGORIES, Category, Used};
+use crate::usage::{CATEGORIES, Category, DAY_MS, Sum, Used, money};
 
 /// The lists, and how each cuts time.
 const LISTS: &[(&str, Cut)] = &[
@@ -104,7 +104,9 @@ async fn list(view: View, Acting(account): Acting, uri: Uri, page: Page, cut: Cu
     };
     let by_day = by_day(&used);
     let last = (end < all).then(|| end.to_string());
-    let items = shown.iter().map(|(span, category)| record(&account, *span, category, &by_day)).collect();
+    let directory = view.directory.load();
+    let currency = directory.price_book(account.sid).map_or("usd", |book| book.currency.as_str());
+    let items = shown.iter().map(|(span, category)| record(&account, currency, *span, category, &by_day)).collect();
     Ok(Json(page.envelope("usage_records", items, last, uri.path())))
 }
 
@@ -189,8 +191,6 @@ fn date(query: &Form, name: &str, today: Date) -> Result<Option<Date>, Fault> {
     found.map(Some).ok_or_else(|| invalid(name, text, "YYYY-MM-DD, or days before today such as -30days"))
 }
 
-const DAY_MS: u64 = 24 * 3600 * 1000;
-
 fn day_ms(date: Date) -> u64 {
     u64::try_from(date.midnight().assume_utc().unix_timestamp()).unwrap_or(0) * 1000
 }
@@ -199,23 +199,23 @@ fn date_of(at_ms: u64) -> Date {
     OffsetDateTime::from_unix_timestamp((at_ms / 1000).cast_signed()).map_or(Date::MIN, OffsetDateTime::date)
 }
 
-/// Lines, minutes: by the category of the ledger and the day.
-type ByDay<'a> = BTreeMap<(&'a str, u64), (u64, u64)>;
+/// By the category of the ledger and the day.
+type ByDay<'a> = BTreeMap<(&'a str, u64), Vec<&'a Used>>;
 
 fn by_day(used: &[Used]) -> ByDay<'_> {
     let mut found = ByDay::new();
     for one in used {
-        let sum = found.entry((one.category.as_str(), one.day)).or_default();
-        *sum = (sum.0 + one.count, sum.1 + one.minutes);
+        found.entry((one.category.as_str(), one.day)).or_default().push(one);
     }
     found
 }
 
-fn record(account: &Account, span: Span, category: &Category, used: &ByDay<'_>) -> Value {
+fn record(account: &Account, currency: &str, span: Span, category: &Category, used: &ByDay<'_>) -> Value {
     let days = day_ms(span.first) / DAY_MS..=day_ms(span.last) / DAY_MS;
-    let sums = category.of.iter().flat_map(|name| used.range((*name, *days.start())..=(*name, *days.end())));
-    let (count, minutes) = sums.fold((0, 0), |sum, (_, one)| (sum.0 + one.0, sum.1 + one.1));
-    let usage = if category.usage_unit == "minutes" { minutes } else { count };
+    let own = category.of.iter().flat_map(|name| used.range((*name, *days.start())..=(*name, *days.end())));
+    let Sum { count, usage, price } = category.sum(own.flat_map(|(_, used)| used.iter().copied()));
+    // What all of it costs is its own measure.
+    let usage = if category.usage_unit == "usd" { money::format(price) } else { usage.to_string() };
     let (first, last) = (span.first.to_string(), span.last.to_string());
     let path = format!("/2010-04-01/Accounts/{}/Usage/Records", account.sid);
     let uri = |list: &str| format!("{path}{list}.json?Category={}&StartDate={first}&EndDate={last}", category.name);
@@ -240,10 +240,10 @@ fn record(account: &Account, span: Span, category: &Category, used: &ByDay<'_>) 
         "description": category.description,
         "count": count.to_string(),
         "count_unit": category.count_unit,
-        "usage": usage.to_string(),
+        "usage": usage,
         "usage_unit": category.usage_unit,
-        "price": "0",
-        "price_unit": "usd",
+        "price": money::format(price),
+        "price_unit": currency,
         "start_date": first,
         "end_date": last,
         "subresource_uris": lists,
