@@ -97,6 +97,30 @@ fn edges_of_the_documentation_share_what_it_says() {
     assert_eq!((cluster.listen.to_string().as_str(), cluster.dir, cluster.contact), ("10.0.0.2:4050", None, None));
 }
 
+/// The examples of the pages on limits and usage are taken as they stand.
+#[test]
+fn limits_and_prices_of_the_docs_are_taken() {
+    for page in ["docs/limits.md", "docs/usage.md"] {
+        let text = std::fs::read_to_string(page).unwrap();
+        let block = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+        let block = block.replace("file:/etc/dialtone/token", "token");
+        let whole = format!("[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\n{block}");
+        let config = Config::parse(&whole, page).unwrap_or_else(|error| panic!("{error}"));
+        let sid = "AC00000000000000000000000000000001".parse().unwrap();
+        let account = config.directory.account(sid).expect("the account of the example");
+        if page == "docs/limits.md" {
+            assert_eq!(
+                (account.limits.calls, account.limits.api, account.limits.streams),
+                (Some(100), Some(50), Some(20))
+            );
+        } else {
+            let book = config.directory.price_book(sid).expect("its price book");
+            assert_eq!((book.editions.len(), book.editions[0].prices.len()), (1, 4));
+            assert_eq!(book.editions[0].prices[1].tiers[0].per_unit, 11_000);
+        }
+    }
+}
+
 #[test]
 fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
     let account = "[[account]]\nsid = \"AC00000000000000000000000000000001\"\nauth_token = \"t\"\n";
@@ -220,6 +244,53 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
         (
             format!("{base}[recordings]\nkeep_days = -1\n"),
             "f.toml:7: wrong value of `keep_days`: invalid value: integer `-1`, expected u32",
+        ),
+        (
+            format!("{base}limits = {{ calls = 5, when_full = \"queue\" }}\n"),
+            "f.toml:6: wrong value of `when_full`: \"queue\" is not \"reject\" or \"delay\" or \"preempt\"",
+        ),
+        (
+            format!("{base}limits = {{ calls = 5, wait = \"5s\" }}\n"),
+            "f.toml:6: `wait` says nothing without when_full = \"delay\"",
+        ),
+        (
+            format!("{base}limits = {{ when_full = \"delay\", wait = \"2m\" }}\n"),
+            "f.toml:6: wrong value of `wait`: it is not a time such as \"500ms\" or \"10s\", of 60 s at most",
+        ),
+        (format!("{base}limits = {{ api = 0 }}\n"), "f.toml:6: wrong value of `api`: with 0 nobody could ask"),
+        (
+            format!("{base}price_book = \"retail\"\n"),
+            "f.toml:6: `price_book` names retail, which no [[price_book]] has as its name",
+        ),
+        (
+            format!("{base}[[price_book]]\nname = \"a\"\nprices = [{{ category = \"calls\", per_minute = \"1\" }}]\n"),
+            "f.toml:8: wrong value of `category`: nothing is counted in \"calls\" itself; there are calls-inbound",
+        ),
+        (
+            format!(
+                "{base}[[price_book]]\nname = \"a\"\nprices = [{{ category = \"sms-inbound\", per_minute = \"1\" }}]\n"
+            ),
+            "f.toml:8: sms-inbound has a price per_message, and no other",
+        ),
+        (
+            format!(
+                "{base}[[price_book]]\nname = \"a\"\nprices = [{{ category = \"calls-inbound\", per_minute = \"0.1234567\" }}]\n"
+            ),
+            "f.toml:8: wrong value of `per_minute`: it is not an amount such as \"0.0130\"",
+        ),
+        (
+            format!(
+                "{base}[[price_book]]\nname = \"a\"\nprices = [{{ category = \"calls-inbound\", per_minute = \"1\", increment = \"60\" }}]\n"
+            ),
+            "f.toml:8: wrong value of `increment`: it is not FIRST/NEXT in seconds",
+        ),
+        (
+            format!("{base}[[price_book]]\nname = \"a\"\nfrom = \"2026-02-30\"\n"),
+            "f.toml:8: wrong value of `from`: it is not a day such as \"2026-01-01\"",
+        ),
+        (
+            format!("{base}[[price_book]]\nname = \"a\"\n[[price_book]]\nname = \"a\"\n"),
+            "f.toml:9: price book a stands twice from the same day on",
         ),
         (format!("{base}{account}"), "f.toml:7: account AC00000000000000000000000000000001 stands twice"),
     ] {

@@ -148,7 +148,7 @@ class Crowd:
 
     def stop(self):
         """Everybody hangs up and goes."""
-        self.is_running = False
+        self.is_running, self.ended = False, time.monotonic()
         for caller in self.callers:
             caller.join(30)
         return [caller for caller in self.callers if caller.is_alive()]

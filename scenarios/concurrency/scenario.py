@@ -1,5 +1,6 @@
 """An account has no more calls, requests and participants at once than it may, at one edge or at several, whatever befalls them."""
 
+import base64
 import concurrent.futures
 import json
 import os
@@ -8,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.parse
 
@@ -28,7 +28,7 @@ from lib.server import ACCOUNT, AUTH_TOKEN, OPERATOR_TOKEN, Server, base_config
 from lib.sip import Phone, sdp
 
 SIP, HTTP, APP, FAR = ("127.0.0.1", 17060), "127.0.0.1:17040", 17030, ("127.0.0.1", 17069)
-ECHO, SLOW, ROOM, URGENT = (f"+1555600000{digit}" for digit in range(4))
+ECHO, SLOW, LATER, ROOM, USUAL, URGENT, FAX = (f"+1555600000{digit}" for digit in range(7))
 DELAYED, PREEMPTED, MEETING, LINES, ASKING = ("AC" + letter * 32 for letter in "12345")
 TOKEN = "of-an-account-with-limits"
 # What the whole server may have, and how long a call of DELAYED waits.
@@ -37,6 +37,8 @@ ALL, WAIT = 8, 1.2
 SHARED, MANY = 6, 50
 # The application of SLOW takes so long to say what is to be done.
 THINKS = 0.02
+# Seconds without trouble, before the long form ends.
+QUIET = 60
 
 
 def table(kind, **keys):
@@ -55,20 +57,23 @@ def number(sid, text, verbs="<Echo/>", **keys):
     return table("number", account=sid, number=text, **(keys if "voice_url" in keys else {"twiml": f"<Response>{verbs}</Response>"} | keys))
 
 
-# The first line belongs to the account that every configuration has.
-PHONES = (
-    "limits = {{ calls = {} }}\n"
-    + trunk(ACCOUNT, "127.0.0.1", uri=f"sip:{FAR[0]}:{FAR[1]}", numbers=[ECHO])
-    + number(ACCOUNT, ECHO)
-    + number(ACCOUNT, SLOW, voice_url=f"http://127.0.0.1:{APP}/")
-    + account(DELAYED, f'{{{{ calls = 1, when_full = "delay", wait = "{WAIT * 1000:.0f}ms" }}}}')
-    + trunk(DELAYED, "127.0.0.2")
-    + number(DELAYED, "+15556000012")
-)
+def phones(limit):
+    """Accounts whose calls come to one server, or to several. The first line belongs to the account that every configuration has."""
+    return (
+        f"limits = {{ calls = {limit} }}\n"
+        + trunk(ACCOUNT, "127.0.0.1", uri=f"sip:{FAR[0]}:{FAR[1]}", numbers=[ECHO])
+        + number(ACCOUNT, ECHO)
+        + number(ACCOUNT, SLOW, voice_url=f"http://127.0.0.1:{APP}/")
+        + account(DELAYED, f'{{ calls = 1, when_full = "delay", wait = "{WAIT * 1000:.0f}ms" }}')
+        + trunk(DELAYED, "127.0.0.2")
+        + number(DELAYED, LATER)
+    )
+
+
 OTHERS = (
     account(PREEMPTED, '{ calls = 1, when_full = "preempt" }')
     + trunk(PREEMPTED, "127.0.0.3")
-    + number(PREEMPTED, "+15556000013")
+    + number(PREEMPTED, USUAL)
     + number(PREEMPTED, URGENT, priority=5)
     + account(MEETING, "{ conference_participants = 1 }")
     + trunk(MEETING, "127.0.0.4")
@@ -76,7 +81,7 @@ OTHERS = (
     + account(LINES, "{}")
     + trunk(LINES, "127.0.0.5", "narrow", calls=2)
     + trunk(LINES, "127.0.0.6", "wide")
-    + number(LINES, "+15556000015")
+    + number(LINES, FAX)
     + account(ASKING, "{ api = 2 }")
 )
 
@@ -127,7 +132,7 @@ class OneServer:
         self.scenario, self.held = scenario, []
 
     def start(self):
-        config = base_config(f"{SIP[0]}:{SIP[1]}", HTTP, "17100-17199", more=PHONES.format(5) + OTHERS, workers=0)
+        config = base_config(f"{SIP[0]}:{SIP[1]}", HTTP, "17100-17199", more=phones(5) + OTHERS, workers=0)
         self.app, self.carrier = Document(APP, slowly), BusyCarrier(SIP, FAR)
         self.carrier.start()
         self.server = Server(self.scenario, config.replace("[server]", f"[server]\ncalls = {ALL}")).start()
@@ -247,8 +252,8 @@ class OneServer:
     def delayed(self):
         """Who may wait is answered when another hangs up, refused when it has waited long enough, and can go meanwhile."""
         equal, phone = self.scenario.equal, self.phones[DELAYED]
-        begin = lambda: phone.invite("+15556000012", sdp("127.0.0.1", 9))
-        (first,), _ = self.call(1, DELAYED, "+15556000012")
+        begin = lambda: phone.invite(LATER, sdp("127.0.0.1", 9))
+        (first,), _ = self.call(1, DELAYED, LATER)
         second = begin()
         second.provisional(100)
         gone = begin()
@@ -269,9 +274,9 @@ class OneServer:
     def preempted(self):
         """A call of more priority ends another, and takes its place. One of as little does not."""
         equal = self.scenario.equal
-        (weak,), _ = self.call(1, PREEMPTED, "+15556000013")
+        (weak,), _ = self.call(1, PREEMPTED, USUAL)
         sid = self.sid(weak)
-        _, (answer,) = self.call(1, PREEMPTED, "+15556000013")
+        _, (answer,) = self.call(1, PREEMPTED, USUAL)
         self.is_refused(answer, f"account {PREEMPTED} has")
         urgent = self.phones[PREEMPTED].invite(URGENT, sdp("127.0.0.1", 9))
         weak.wait_bye(2)
@@ -301,10 +306,10 @@ class OneServer:
     def lines(self):
         """A trunk has a limit, and the whole server has one."""
         self.held += self.call(5 - len(self.held))[0]
-        narrow, (answer,) = self.call(3, LINES, "+15556000015")
+        narrow, (answer,) = self.call(3, LINES, FAX)
         self.is_refused(answer, "trunk narrow has")
         wide = Phone(SIP, "+15556100002", local=("127.0.0.6", 0))
-        last, (answer,) = ring(wide, "+15556000015", 2)
+        last, (answer,) = ring(wide, FAX, 2)
         self.is_refused(answer, "the server has")
         self.scenario.equal(len(self.held + narrow + last), ALL, "calls of the whole server")
         self.hang_up(narrow + last)
@@ -328,8 +333,8 @@ class OneServer:
         wait_for(lambda: self.asking() == 1, 2, "the place of one that has gone to be free")
 
     def slow_request(self):
-        credentials = requests.auth._basic_auth_str(ASKING, TOKEN)
         """One whose body does not come."""
+        credentials = "Basic " + base64.b64encode(f"{ASKING}:{TOKEN}".encode()).decode()
         slow = socket.create_connection(tuple(HTTP.split(":")))
         slow.settimeout(3)
         slow.sendall(f"POST /2010-04-01/Accounts/{ASKING}/Calls.json HTTP/1.1\r\nHost: {HTTP}\r\nAuthorization: {credentials}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 60\r\nExpect: 100-continue\r\n\r\n".encode())
@@ -389,23 +394,64 @@ class TwoEdges:
         self.scenario = scenario
 
     def start(self):
-        """By a Redis. While that is away nobody is let in."""
-        (self.left, self.right), self.stores = edges(self.scenario, 17200, PHONES.format(SHARED), cluster_more='on_store_loss = "closed"\n')
+        """By a Redis, without which nobody is let in; and two others by the PostgreSQL alone."""
+        (self.left, self.right), self.stores = edges(self.scenario, 17200, phones(SHARED), cluster_more='on_store_loss = "closed"\n')
+        self.alone = [self.by_database(name, base) for name, base in (("one", 17500), ("other", 17600))]
         self.phones = [Phone(edge.sip, "+15556100001") for edge in (self.left, self.right)]
+        # Most of what happens to them is that a lease ends: it does so meanwhile.
+        self.at_database = concurrent.futures.ThreadPoolExecutor(1).submit(self.databases)
 
-    def crowd(self, both, seconds=2.0):
+    def by_database(self, name, base):
+        config = base_config(f"127.0.0.1:{base}", f"127.0.0.1:{base + 2}", f"{base + 10}-{base + 99}", more=phones(SHARED), workers=0)
+        config = config.replace('url = "sqlite://data/dialtone.db"', f'url = "{self.stores.postgres}"\nfolder = "data"')
+        server = Server(self.scenario, config, name).start(arguments=["--name", name])
+        server.sip = ("127.0.0.1", base)
+        return server
+
+    def crowd(self, both, seconds):
         """Callers at both without pause: all places are used, and never one more."""
+        equal = self.scenario.equal
         crowd = Crowd(both, ECHO, 2 * SHARED, (0.2, 0.5), (0.02, 0.1))
         time.sleep(seconds)
-        self.scenario.equal((crowd.stop(), crowd.strange()), ([], {}), "callers that do not come to an end, and outcomes that should not be")
-        self.scenario.equal(crowd.most_at_once(), SHARED, "calls at once, at most")
-        self.scenario.equal(crowd.outcomes["told to come again"], crowd.outcomes["refused with 503"], "refusals that say when to come again")
-        for edge in both:
-            wait_for(lambda: in_use(edge.http) == 0, 3, "all places to be free")
+        equal((crowd.stop(), crowd.strange()), ([], {}), "callers that do not come to an end, and outcomes that should not be")
+        equal(crowd.most_at_once(), SHARED, "calls at once, at most")
+        equal(crowd.outcomes["told to come again"], crowd.outcomes["refused with 503"], "refusals that say when to come again")
+        self.are_free(*both)
         return f"{crowd.outcomes['admitted']} calls, {crowd.outcomes['refused with 503']} refused, {crowd.most_at_once()} at once"
 
+    def are_free(self, *all):
+        for edge in all:
+            wait_for(lambda: in_use(edge.http) == 0, 3, "all places to be free")
+
     def both(self):
-        return self.crowd((self.left, self.right))
+        return self.crowd((self.left, self.right), 1.7)
+
+    def taken_back(self):
+        """Calls that are taken back while their edge asks whether they may be, or just after that, leave the count right."""
+        equal = self.scenario.equal
+        take_back(self.scenario, self.phones[0], ECHO, [step / 4000 for step in range(16)])
+        self.are_free(self.left, self.right)
+        left, right = (ring(phone, ECHO, SHARED // 2 + at) for at, phone in enumerate(self.phones))
+        equal(len(left[0] + right[0]), SHARED, "calls at both edges, of one more")
+        for call in left[0] + right[0]:
+            equal(call.bye().status, 200, "BYE")
+        self.are_free(self.left, self.right)
+
+    def delayed(self):
+        """Who waits at one edge is answered when somebody hangs up at the other."""
+        first, second = (Phone(edge.sip, "+15556100001", local=("127.0.0.2", 0)) for edge in (self.left, self.right))
+        (call,), _ = ring(first, LATER, 1)
+        waits = second.invite(LATER, sdp("127.0.0.1", 9))
+        time.sleep(0.3)
+        self.scenario.check(second.transport.find(lambda message: message.status >= 200, 0) is None, "the second is not answered yet")
+        self.scenario.equal(call.bye().status, 200, "BYE")
+        at = time.monotonic()
+        waits.accepted(0.6)
+        after = time.monotonic() - at
+        self.scenario.equal(waits.bye().status, 200, "BYE")
+        for phone in (first, second):
+            phone.close()
+        return f"answered {after * 1000:.0f} ms after that"
 
     def lost(self):
         """One is lost with its machine. The other has its calls, which count all the time; no place is lost with it."""
@@ -435,13 +481,10 @@ class TwoEdges:
         for caller in callers:
             equal(caller.call.bye().status, 200, "BYE at the edge that is left")
             caller.stop()
-        self.free_at_right()
+        self.are_free(self.right)
         self.calls, refusals = ring(right, ECHO, SHARED + 1)
         equal((len(self.calls), len(refusals)), (SHARED, 1), "answered and refused by the edge that is left")
         return f"taken up after {back:.1f} s; {tries} more calls refused meanwhile"
-
-    def free_at_right(self):
-        wait_for(lambda: in_use(self.right.http) == 0, 3, "all places to be free")
 
     def forgotten(self):
         """The Redis comes back empty: nobody is let in until all have had the time to say what they have."""
@@ -463,7 +506,7 @@ class TwoEdges:
         equal(len(more), SHARED - 2, "calls beside those that there were")
         for call in [*self.calls[:2], *more]:
             equal(call.bye().status, 200, "BYE")
-        self.free_at_right()
+        self.are_free(self.right)
         return f"the first call is let in {after:.1f} s after it is back"
 
     def stop(self):
@@ -473,12 +516,14 @@ class TwoEdges:
 
     def database(self):
         """Two servers share a limit by a PostgreSQL alone. One is lost: its places are free when its lease is over."""
+        return self.at_database.result(20)
+
+    def databases(self):
         equal, check = self.scenario.equal, self.scenario.check
-        servers = [self.alone(name, base) for name, base in (("one", 17500), ("other", 17600))]
-        one, other = servers
-        told = self.crowd(servers, 1.5)
-        phones = [Phone(server.sip, "+15556100001") for server in servers]
-        lost, kept = (ring(phone, ECHO, SHARED // 2)[0] for phone in phones)
+        one, other = self.alone
+        told = self.crowd(self.alone, 1.5)
+        phones = [Phone(server.sip, "+15556100001") for server in self.alone]
+        (lost, _), (kept, _) = (ring(phone, ECHO, SHARED // 2) for phone in phones)
         equal((len(lost), len(kept)), (SHARED // 2, SHARED // 2), "answered")
         at = time.monotonic()
         one.kill()
@@ -492,33 +537,141 @@ class TwoEdges:
         equal(len(more), SHARED // 2, "calls that have the places of the lost one")
         for call in kept + more:
             equal(call.bye().status, 200, "BYE")
-        wait_for(lambda: in_use(other.http) == 0, 3, "all places to be free")
+        self.are_free(other)
         for phone in phones:
             phone.close()
         equal(other.stop(), 0, "exit code")
         return f"{told}; free {after:.1f} s after one was lost"
 
-    def alone(self, name, base):
-        config = base_config(f"127.0.0.1:{base}", f"127.0.0.1:{base + 2}", f"{base + 10}-{base + 99}", more=PHONES.format(SHARED), workers=0)
-        config = config.replace('url = "sqlite://data/dialtone.db"', f'url = "{self.stores.postgres}"\nfolder = "data"')
-        server = Server(self.scenario, config, name).start(arguments=["--name", name])
-        server.sip = ("127.0.0.1", base)
-        return server
+
+class FourEdges:
+    """Callers without pause at four edges, while one trouble follows another."""
+
+    def __init__(self, scenario, minutes):
+        self.scenario, self.seconds, self.troubles = scenario, minutes * 60, 0
+
+    def start(self):
+        self.edges, self.stores = edges(self.scenario, 17200, phones(MANY), ("north", "east", "south", "west"), 190, 'on_store_loss = "closed"\n')
+        self.began = time.monotonic()
+        self.crowd = Crowd(self.edges, ECHO, 70, (4, 6), (0.5, 1))
+
+    def is_quiet_until(self, seconds):
+        """Whether that long from now the last minute has not begun."""
+        return time.monotonic() + seconds < self.began + self.seconds - QUIET
+
+    def befall(self):
+        """Each trouble, of one edge after another, as long as there is time; each at least once."""
+        while self.troubles == 0 or self.is_quiet_until(50):
+            edge = self.edges[self.troubles % len(self.edges)]
+            next_edge = self.edges[(self.troubles + 1) % len(self.edges)]
+            self.troubles += 1
+            self.scenario.step(f"kill -9 of the machine of {edge.folder.name}", self.lost, edge)
+            self.scenario.step(f"SIGSTOP of the edge of {next_edge.folder.name}", self.stands_still, next_edge)
+            self.scenario.step("Redis away, and back empty", self.forgotten)
+
+    def lost(self, edge):
+        """For longer than its lease; then it is started again."""
+        edge.kill()
+        time.sleep(6)
+        edge.start()
+        self.settle()
+
+    def stands_still(self, edge):
+        """For longer than its lease. It goes on as another process."""
+        pid = child(edge, "edge")
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(5)
+        os.kill(pid, signal.SIGCONT)
+        wait_for(lambda: child(edge, "edge") not in (None, pid), 10, "the edge to end, and another to be there")
+        self.settle()
+
+    def forgotten(self):
+        port = self.stores.redis.rsplit(":", 1)[1]
+        self.stores.run("redis", "stop")
+        time.sleep(2)
+        self.stores.run("redis", "start", port)
+        self.settle()
+
+    def settle(self):
+        for edge in self.edges:
+            wait_for(lambda: self.has_all_workers(edge), 30, f"all workers to be there again at {edge.folder.name}")
+        time.sleep(4)
+
+    def has_all_workers(self, edge):
+        try:
+            return edge.get("/readyz")[0] == 200 and len(edge.workers("active")) == len(edge.workers("standby")) == len(self.edges)
+        except (OSError, RuntimeError):
+            return False
+
+    def quiet(self):
+        """Nothing happens in the last minute."""
+        time.sleep(max(0.0, max(self.began + self.seconds, time.monotonic() + QUIET) - time.monotonic()))
+        until = time.monotonic()
+        equal, outcomes = self.scenario.equal, self.crowd.outcomes
+        endless = self.crowd.stop()
+        self.most, self.used = self.crowd.most_at_once(), self.crowd.mean(until - QUIET, until) / MANY
+        equal(endless, [], "callers that do not come to an end")
+        equal(self.crowd.strange(IN_TROUBLE), {}, f"outcomes that should not be, of {dict(outcomes)}")
+        equal(outcomes["told to come again"], outcomes["refused with 503"], "refusals that say when to come again")
+        equal(self.most, MANY, "calls at once, at most")
+        self.scenario.check(self.used >= 0.9, f"share of the places that was used in the last minute: {self.used:.3f}")
+
+    def nothing_is_left(self):
+        for edge in self.edges:
+            wait_for(lambda: in_use(edge.http) == 0, 10, "all places to be free")
+        wait_for(lambda: not self.left(), 10, "the Redis to have nothing of them")
+        self.scenario.equal(self.edges[0].live(), [], "calls that run still")
+
+    def left(self):
+        """What the Redis has of what is held."""
+        port = self.stores.redis.rsplit(":", 1)[1]
+        return subprocess.run(["redis-cli", "-p", port, "keys", "{dialtone}:hold:*"], check=True, capture_output=True, text=True).stdout.split()
+
+    def table(self):
+        outcomes = self.crowd.outcomes
+        rows = [
+            ("limit", MANY),
+            ("calls at once, at most", self.most),
+            ("in use in the last minute, of the limit", f"{self.used:.1%}"),
+            ("seconds", f"{self.crowd.ended - self.began:.0f}"),
+            ("rounds of trouble", self.troubles),
+            ("admitted", outcomes["admitted"]),
+            *sorted((what, count) for what, count in outcomes.items() if count and what not in ("admitted", "told to come again")),
+            ("keys left in Redis", len(self.left())),
+        ]
+        print("\n| what | |\n|---|---:|\n" + "\n".join(f"| {what} | {value} |" for what, value in rows) + "\n", flush=True)
+
+
+def short(scenario):
+    one, two = OneServer(scenario), TwoEdges(scenario)
+    scenario.step("start", one.start)
+    for part in (
+        one.refused, one.given_back_once, one.other_limit, one.delayed, one.preempted, one.meeting, one.lines, one.requests, one.flood,
+    ):
+        scenario.step(part.__name__.replace("_", " "), part)
+    # The gauges of the one have their time while the others start.
+    scenario.step("start", two.start)
+    scenario.step("measured", one.measured)
+    scenario.step("stop", one.stop)
+    for part in (two.both, two.taken_back, two.delayed, two.lost, two.forgotten, two.stop, two.database):
+        scenario.step(f"edges: {part.__name__.replace('_', ' ')}", part)
+    scenario.summary = "calls, participants and requests at one server and at several: never one too many, and no place lost"
+
+
+def long(scenario):
+    minutes = float(sys.argv[sys.argv.index("--minutes") + 1]) if "--minutes" in sys.argv else 10
+    four = FourEdges(scenario, minutes)
+    scenario.step("start", four.start)
+    four.befall()
+    scenario.step("quiet", four.quiet)
+    scenario.step("nothing is left", four.nothing_is_left)
+    four.table()
+    scenario.summary = f"{four.most} calls at once at most of {MANY}, {four.crowd.outcomes['admitted']} admitted, {four.troubles} rounds of trouble"
 
 
 def main():
     with Scenario(__file__) as scenario:
-        run_short(scenario)
-
-
-def run_short(scenario):
-    one, two = OneServer(scenario), TwoEdges(scenario)
-    scenario.step("start", one.start)
-    for part in (one.refused, one.given_back_once, one.other_limit, one.delayed, one.preempted, one.meeting, one.lines, one.requests, one.flood, one.measured, one.stop):
-        scenario.step(part.__name__.replace("_", " "), part)
-    scenario.step("start", two.start)
-    for part in (two.both, two.lost, two.forgotten, two.stop, two.database):
-        scenario.step(part.__name__.replace("_", " "), part)
+        (long if scenario.long else short)(scenario)
 
 
 if __name__ == "__main__":

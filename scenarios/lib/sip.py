@@ -80,7 +80,8 @@ class Transport:
         self.server, self.tcp = server, tcp
         family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # With it a datagram socket may be given a port that another one has.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if tcp or local[1] else 0)
         self.socket.bind(local)
         if tcp:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,5 +1,6 @@
 //! HTTP: health, metrics, and what the command line asks a running server.
 
+mod accounts;
 mod calls;
 mod compatibility;
 mod demo;
@@ -89,6 +90,7 @@ pub fn router(view: View) -> Router {
         .route("/compatibility", get(compatibility::page))
         .route("/dialtone/v1/calls", get(calls::list))
         .route("/dialtone/v1/calls/{sid}", get(calls::show))
+        .route("/dialtone/v1/Accounts/{sid}", post(accounts::change))
         .route("/dialtone/v1/Workers", get(workers::list))
         .route("/dialtone/v1/Workers/{id}", post(workers::change))
         .merge(rest::router(&view))

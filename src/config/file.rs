@@ -29,6 +29,8 @@ pub(super) struct File {
     pub(super) user: Vec<User>,
     #[serde(default)]
     pub(super) trunk: Vec<Trunk>,
+    #[serde(default)]
+    pub(super) price_book: Vec<PriceBook>,
 }
 
 impl File {
@@ -126,6 +128,42 @@ pub(super) struct Account {
     pub(super) name: String,
     #[serde(default)]
     pub(super) limits: Limits,
+    pub(super) price_book: Option<Spanned<String>>,
+}
+
+/// An edition of a price book: several of one name follow each other.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PriceBook {
+    pub(super) name: Spanned<String>,
+    pub(super) currency: Option<Spanned<String>>,
+    /// A day, `YYYY-MM-DD`; without one it has always been.
+    pub(super) from: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) prices: Vec<Price>,
+}
+
+/// Amounts are texts, so that they are exact.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Price {
+    pub(super) category: Spanned<String>,
+    #[serde(default)]
+    pub(super) prefix: String,
+    pub(super) per_minute: Option<Spanned<String>>,
+    pub(super) per_message: Option<Spanned<String>>,
+    pub(super) setup: Option<Spanned<String>>,
+    pub(super) increment: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) tiers: Vec<Tier>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tier {
+    pub(super) above: u64,
+    pub(super) per_minute: Option<Spanned<String>>,
+    pub(super) per_message: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,6 +5,7 @@
 
 mod error;
 mod file;
+mod prices;
 mod read;
 mod recordings;
 

@@ -376,6 +376,18 @@ impl Reader<'_> {
                 .map_err(|error| self.conflict(&account.sid, &error))?;
         }
         self.check_accounts(file, &directory)?;
+        let books = super::prices::books(self, &file.price_book)?;
+        for account in &file.account {
+            let Some(named) = &account.price_book else { continue };
+            let book = books.iter().find(|book| book.name == *named.get_ref()).cloned();
+            let book = book.ok_or_else(|| {
+                self.fault(
+                    named,
+                    format!("`price_book` names {}, which no [[price_book]] has as its name", named.get_ref()),
+                )
+            })?;
+            directory.set_price_book(self.parse(&account.sid, "sid", "AC and 32 hexadecimal digits")?, book);
+        }
         for number in &file.number {
             directory.add_number(self.number(number)?).map_err(|error| self.conflict(&number.number, &error))?;
         }

@@ -115,8 +115,8 @@ pub const CATEGORIES: &[Category] = &[
     category("turnmegabytes-uswest", "Turnmegabytes Uswest", "megabytes", "megabytes", &[]),
     category("voice-insights", "Voice Insights", "units", "units", &[]),
     category("voice-intelligence", "Voice Intelligence", "units", "units", &[]),
-    category("voice-intelligence-transcription", "Voice Intelligence Transcription", "units", "units", &[]),
     category("voice-intelligence-operators", "Voice Intelligence Operators", "units", "units", &[]),
+    category("voice-intelligence-transcription", "Voice Intelligence Transcription", "units", "units", &[]),
 ];
 
 const fn category(

@@ -89,7 +89,7 @@ pub fn line(event: &Event, record: &CallRecord) -> LedgerLine {
 /// By who is at the other end: a number, a client, a SIP user.
 fn category_of(record: &CallRecord) -> &'static str {
     match record.direction {
-        Direction::Inbound if record.from.starts_with("sip:") => "calls-sip-inbound",
+        Direction::Inbound if record.to.starts_with("sip:") || is_of_user(record) => "calls-sip-inbound",
         Direction::Inbound => "calls-inbound",
         Direction::OutboundApi | Direction::OutboundDial => match record.to.split(':').next() {
             Some("client") => "calls-client",
@@ -97,6 +97,12 @@ fn category_of(record: &CallRecord) -> &'static str {
             _ => "calls-outbound",
         },
     }
+}
+
+/// Whether a user has called, and no trunk: by its own name.
+fn is_of_user(record: &CallRecord) -> bool {
+    let user = record.from.strip_prefix("sip:").and_then(|uri| uri.split_once('@'));
+    user.is_some_and(|(user, _)| !user.is_empty() && user == record.via)
 }
 
 /// The line of what stands for itself: a recording that is complete, a message that was taken or is on its way.

@@ -33,6 +33,11 @@ impl Client {
         Client::new(house, ACCOUNT, "token")
     }
 
+    pub fn operator(house: &House) -> Client {
+        let authorization = "Authorization: Bearer operator\r\n".to_owned();
+        Client { authorization, ..Client::new(house, "", "") }
+    }
+
     pub fn nobody(house: &House) -> Client {
         Client { authorization: String::new(), ..Client::new(house, "", "") }
     }

@@ -59,7 +59,7 @@ sid = "{ACCOUNT}"
 auth_token = "token"
 [[trunk]]
 account = "{ACCOUNT}"
-name = "peer"
+name = "house"
 from = ["127.0.0.1"]
 [[number]]
 account = "{ACCOUNT}"
@@ -69,6 +69,14 @@ twiml = "<Response><Echo/></Response>"
             folder.display()
         );
         House::open(folder, text)
+    }
+
+    /// With further keys of `[http]`.
+    pub fn with_http(http: &str) -> House {
+        let mut house = House::start();
+        house.stop();
+        house.text = house.text.replace("[http]\n", &format!("[http]\n{http}\n"));
+        house.restart()
     }
 
     /// With an empty database of the PostgreSQL that `tests/run` starts.

@@ -193,7 +193,7 @@ fn usage_is_that_of_the_ledger_in_every_list() {
     }
     assert_eq!(find(&mut client, "/Daily", "&StartDate=-9days").len(), 10);
     assert_eq!(text(&find(&mut client, "", "&EndDate=2020-01-01&StartDate=2019-01-01")[0], "count"), "0");
-    let all = client.get(&mine("/Usage/Records.json"));
+    let all = client.get(&mine("/Usage/Records.json?PageSize=1000"));
     let all = all["usage_records"].as_array().unwrap();
     assert!(all.iter().any(|one| one["category"] == "totalprice" && one["usage"] == "0"), "{all:?}");
     assert_eq!(client.refused(400, "GET", &mine("/Usage/Records.json?StartDate=soon"), &[]), 20_001);
@@ -211,4 +211,140 @@ fn usage_is_that_of_the_ledger_in_every_list() {
     let without = find(&mut client, "", "&IncludeSubaccounts=false");
     assert_eq!((text(&without[0], "count"), text(&without[0], "account_sid")), ("1", ACCOUNT));
     assert_eq!(client.get(&mine("/Usage/Records.json?Category=unheard-of"))["usage_records"], json!([]));
+}
+
+const LIMITED: &str = r#"
+[[account]]
+sid = "AC00000000000000000000000000000005"
+auth_token = "of-the-fifth"
+limits = { calls = 1, api = 2 }
+price_book = "retail"
+[[price_book]]
+name = "retail"
+prices = [{ category = "calls-sip-inbound", per_minute = "0.0130" }, { category = "calls-inbound", per_minute = "0.0130" }]
+"#;
+
+/// A URL that keeps what it is told, and takes nothing as long as it is not well.
+struct Told {
+    address: std::net::SocketAddr,
+    heard: std::sync::mpsc::Receiver<String>,
+    is_well: std::sync::Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Told {
+    fn start() -> Told {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, (tell, heard)) = (listener.local_addr().unwrap(), std::sync::mpsc::channel());
+        let is_well = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let well = is_well.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, tell, well) = (stream.unwrap(), tell.clone(), well.clone());
+                std::thread::spawn(move || {
+                    let (mut text, mut bytes) = (String::new(), [0; 8192]);
+                    while let Ok(count @ 1..) = stream.read(&mut bytes) {
+                        text.push_str(&String::from_utf8_lossy(&bytes[..count]));
+                        if !text.contains("IdempotencyToken=") {
+                            continue;
+                        }
+                        let status =
+                            if well.load(std::sync::atomic::Ordering::Relaxed) { "204 No Content" } else { "503 No" };
+                        let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                        let _ = tell.send(text);
+                        return;
+                    }
+                });
+            }
+        });
+        Told { address, heard, is_well }
+    }
+}
+
+#[test]
+fn ut_02_and_08_trigger_is_told_at_once_and_again_until_it_is_known_by_the_same_token() {
+    let told = Told::start();
+    told.is_well.store(false, std::sync::atomic::Ordering::Relaxed);
+    let house = House::with_http("allow_private_targets = true");
+    let mut client = Client::of_house(&house);
+    let url = format!("http://{}/told", told.address);
+    let fields = [
+        ("CallbackUrl", url.as_str()),
+        ("TriggerValue", "1"),
+        ("UsageCategory", "calls"),
+        ("TriggerBy", "count"),
+        ("Action", "limit:calls=0"),
+    ];
+    let made = client.create(&mine("/Usage/Triggers.json"), &fields);
+    failing_call(&house, &mut client);
+    let first = told.heard.recv_timeout(PATIENCE).unwrap();
+    let token = |request: &str| request.split("IdempotencyToken=").nth(1).map(str::to_owned).unwrap();
+    assert!(first.to_lowercase().contains("x-twilio-signature:"), "{first}");
+    assert!(
+        first.contains("CurrentValue=1") && first.contains(&format!("UsageTriggerSid={}", text(&made, "sid"))),
+        "{first}"
+    );
+    told.is_well.store(true, std::sync::atomic::Ordering::Relaxed);
+    let second = told.heard.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(token(&first), token(&second));
+    // What it has done holds.
+    let began = Instant::now();
+    loop {
+        let calls = client.get(&mine("/Concurrency/Calls.json"));
+        if calls["limit"] == 0 {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{calls}");
+    }
+    let house = house.restart();
+    let mut client = Client::of_house(&house);
+    let own = client.get(text(&made, "uri"));
+    assert_ne!(own["date_fired"], Value::Null);
+    assert_eq!(text(&own, "current_value"), "1");
+    assert!(told.heard.recv_timeout(std::time::Duration::from_secs(1)).is_err(), "nobody is told of it once more");
+}
+
+#[test]
+fn bill_explains_a_call_and_limits_are_set_by_whom_they_do_not_concern() {
+    let house = House::with("", LIMITED);
+    let fifth = "AC00000000000000000000000000000005";
+    let mut client = Client::new(&house, fifth, "of-the-fifth");
+    let path = |rest: &str| of(fifth, rest);
+    let all = client.get(&path("/Concurrency.json"));
+    let limits: Vec<(&str, &Value)> =
+        all["concurrency"].as_array().unwrap().iter().map(|one| (text(one, "resource"), &one["limit"])).collect();
+    assert_eq!(limits[..2], [("calls", &json!(1)), ("api", &json!(2))]);
+    assert_eq!(client.get(&path("/Concurrency/Api.json"))["current_value"], 1, "with itself");
+    assert_eq!(client.refused(404, "GET", &path("/Concurrency/Bananas.json"), &[]), 20_404);
+    assert_eq!(
+        client.refused(403, "POST", &path("/Concurrency/Calls.json"), &[("Limit", "9")]),
+        20_006,
+        "nobody its own"
+    );
+    let mut operator = Client::operator(&house);
+    for (limit, expected) in [("7", json!(7)), ("", json!(1)), ("0", json!(0))] {
+        let changed = operator
+            .update(&path("/Concurrency/Calls.json"), &[("Limit", limit), ("WhenFull", "delay"), ("Wait", "900")]);
+        assert_eq!(changed["limit"], expected, "{limit:?}");
+    }
+    assert_eq!(operator.refused(400, "POST", &path("/Concurrency/Calls.json"), &[("Limit", "many")]), 20_001);
+    let shown = client.get(&path("/Concurrency/Calls.json"));
+    assert_eq!((&shown["when_full"], &shown["wait"]), (&json!("delay"), &json!(900)));
+
+    let mut own = Client::of_house(&house);
+    let call = failing_call(&house, &mut own);
+    let began = Instant::now();
+    let bill = loop {
+        let bill = own.get(&mine(&format!("/Calls/{call}/Bill.json")));
+        if text(&bill, "status") == "final" {
+            break bill;
+        }
+        assert!(began.elapsed() < PATIENCE, "{bill}");
+    };
+    assert_eq!(
+        (text(&bill, "price"), bill["lines"].as_array().map(Vec::len)),
+        ("0", Some(1)),
+        "without prices: {bill}"
+    );
+    assert_eq!(text(&bill["lines"][0], "category"), "calls-inbound", "by a trunk");
 }

@@ -107,6 +107,10 @@ pub(super) async fn update(
         created_ms: dated.created_ms,
         updated_ms: wall_ms(),
     };
+    if form.text("Status") == Some("active") {
+        let stopped = crate::api::accounts::let_go_on(&view, account.sid).await;
+        stopped.map_err(|_| Fault::store_is_away())?;
+    }
     let done = view.provisioning.update(&owner.to_string(), row).await.map_err(|_| Fault::store_is_away())?;
     let changed = view.directory.load().account(account.sid).cloned().filter(|_| done);
     changed.map(|one| Json(resource(&one, &asking.account))).ok_or_else(|| Fault::not_found(names.get("account")))

@@ -7,6 +7,7 @@ mod accounts;
 mod applications;
 mod audio;
 mod auth;
+mod bills;
 mod call_events;
 mod caller_ids;
 mod calls;
@@ -98,6 +99,7 @@ pub(super) fn table() -> Table {
         .on(delete.clone(), &below("/Calls/{sid}"), calls::remove)
         .on(get.clone(), &below("/Calls/{sid}/Events.json"), call_events::list)
         .lists(&[])
+        .on(get.clone(), &below("/Calls/{sid}/Bill.json"), bills::fetch)
         .on(get.clone(), &below("/Calls/{sid}/Notifications.json"), notifications::list_of_call)
         .lists(notifications::FILTERS)
         .on(get.clone(), &below("/Calls/{sid}/Notifications/{name}"), notifications::fetch_of_call)
