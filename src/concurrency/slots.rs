@@ -96,6 +96,7 @@ const TRY_AGAIN_US: u64 = 500_000;
 /// Until one that was told to end has ended.
 const ENDS_IN_US: u64 = 5_000_000;
 
+#[derive(Clone)]
 pub struct Slots {
     scopes: HashMap<Scope, State>,
     holders: HashMap<SlotId, Holder>,
@@ -111,7 +112,7 @@ pub struct Slots {
     sharing: Option<Sharing>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     limit: u32,
     held: HashSet<SlotId>,
@@ -131,6 +132,7 @@ impl State {
     }
 }
 
+#[derive(Clone)]
 struct Holder {
     scopes: Box<[Scope]>,
     priority: u8,
@@ -138,6 +140,7 @@ struct Holder {
     is_ending: bool,
 }
 
+#[derive(Clone)]
 struct Waiting {
     request: Request,
     tag: u64,
@@ -147,6 +150,7 @@ struct Waiting {
     ask_at: Mono,
 }
 
+#[derive(Clone)]
 struct Sharing {
     on_loss: OnLoss,
     /// How many edges share the limits.
@@ -164,6 +168,7 @@ struct Sharing {
 }
 
 /// What a claim that has no answer yet is about.
+#[derive(Clone)]
 struct Asked {
     scopes: Vec<Scope>,
     /// By raise, the first slot of the request.
@@ -480,6 +485,27 @@ impl Slots {
         self.holders.is_empty() && self.waiting.is_empty()
     }
 
+    /// What tells two of them apart, but for times.
+    #[cfg(test)]
+    fn fingerprint(&self) -> String {
+        let mut scopes: Vec<String> = self
+            .scopes
+            .iter()
+            .map(|(scope, state)| {
+                let mut held: Vec<&SlotId> = state.held.iter().collect();
+                held.sort_unstable();
+                format!("{scope}{held:?}{}{}", state.granted, state.is_untold)
+            })
+            .collect();
+        scopes.sort_unstable();
+        let waiting: Vec<&[SlotId]> = self.waiting.iter().map(|waiting| waiting.request.slots.as_slice()).collect();
+        let sharing = self.sharing.as_ref().map(|sharing| {
+            let asked = sharing.asked.as_ref().map(|asked| (&asked.scopes, &asked.raises, asked.settled));
+            format!("{asked:?}{}{:?}{:?}", sharing.is_lost, sharing.untold, sharing.settled)
+        });
+        format!("{scopes:?}{waiting:?}{sharing:?}")
+    }
+
     fn learn_limits(&mut self, wants: &[Want]) {
         for want in wants {
             match self.scopes.get_mut(&want.scope) {
@@ -598,5 +624,7 @@ fn spare_of(limit: u32) -> u32 {
     if limit == u32::MAX { 0 } else { limit / 256 }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use super::{Alive, Answer, Claim, Command, EdgeId, Held, Holds, KeptCall, SLOTS,
 use crate::ids::CallSid;
 
 /// The facts of one process, or of a simulated world.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Memory {
     edges: BTreeMap<EdgeId, Life>,
     slots: BTreeMap<u16, Slot>,
@@ -17,13 +17,13 @@ pub struct Memory {
     barrier_ms: Option<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Life {
     until_ms: u64,
     about: String,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot {
     owner: EdgeId,
     calls: BTreeMap<CallSid, KeptCall>,
@@ -114,7 +114,7 @@ impl Memory {
         }
     }
 
-    fn lives(&self, edge: &EdgeId, now_ms: u64) -> bool {
+    pub(crate) fn lives(&self, edge: &EdgeId, now_ms: u64) -> bool {
         self.edges.get(edge).is_some_and(|life| life.until_ms > now_ms)
     }
 
