@@ -689,4 +689,9 @@ pub struct Totals {
     /// Sessions that a bug ended.
     #[prost(uint64, tag = "10")]
     pub panics: u64,
+    /// Ticks by how late they were, in the order of [`crate::worker::LATENESS_BOUNDS_US`] and one above; not cumulative.
+    #[prost(uint64, repeated, tag = "11")]
+    pub tick_lateness: Vec<u64>,
+    #[prost(uint64, tag = "12")]
+    pub tick_lateness_sum_us: u64,
 }

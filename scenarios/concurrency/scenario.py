@@ -5,6 +5,7 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from accounts import MANY
 from alone import OneServer
 from together import FourEdges, TwoEdges
 
@@ -35,7 +36,7 @@ def long(scenario):
     scenario.step("quiet", four.quiet)
     scenario.step("nothing is left", four.nothing_is_left)
     four.table()
-    scenario.summary = f"{four.most} calls at once at most of {MANY}, {four.crowd.outcomes['admitted']} admitted, {four.troubles} rounds of trouble"
+    scenario.summary = f"{four.most} calls at once, at most, of {MANY}; {four.crowd.outcomes['admitted']} admitted, {four.troubles} rounds of trouble"
 
 
 def main():

@@ -3,12 +3,17 @@
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
+use dialtone_media::worker::LATENESS_BOUNDS_US;
+use serde::Deserialize;
+
 use super::View;
 use super::{error, is_operator};
+use crate::telemetry::accounts::{self, Whose};
+use crate::telemetry::page;
 
 /// The process works. Not whether it takes calls: see [`readyz`].
 pub(super) async fn livez() -> &'static str {
@@ -33,11 +38,43 @@ pub(super) async fn guarded_metrics(
     headers: HeaderMap,
 ) -> Response {
     if !source.ip().is_loopback() && !is_operator(&view, &headers) {
-        return error(StatusCode::UNAUTHORIZED, 20_003, "metrics need the operator token, or a request from loopback");
+        return denied();
     }
     open_metrics(State(view)).await
 }
 
 pub(super) async fn open_metrics(State(view): State<View>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], view.metrics.render()).into_response()
+    let totals = view.workers.totals();
+    let ticks = page::ticks(&LATENESS_BOUNDS_US, &totals.tick_lateness, totals.tick_lateness_sum_us);
+    text([view.metrics.render(), accounts::page(&Whose::Named), ticks].concat())
+}
+
+#[derive(Deserialize)]
+pub(super) struct Top {
+    top: Option<usize>,
+}
+
+const USUAL_TOP: usize = 100;
+const MOST_TOP: usize = 1_000;
+
+/// Those accounts that have made the most calls, each by itself.
+pub(super) async fn account_metrics(
+    State(view): State<View>,
+    ConnectInfo(source): ConnectInfo<SocketAddr>,
+    Query(Top { top }): Query<Top>,
+    headers: HeaderMap,
+) -> Response {
+    if !source.ip().is_loopback() && !is_operator(&view, &headers) {
+        return denied();
+    }
+    text(accounts::page(&Whose::Busiest(top.unwrap_or(USUAL_TOP).min(MOST_TOP))))
+}
+
+fn denied() -> Response {
+    error(StatusCode::UNAUTHORIZED, 20_003, "metrics need the operator token, or a request from loopback")
+}
+
+/// In Prometheus' text form.
+pub(super) fn text(page: String) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], page).into_response()
 }

@@ -55,8 +55,8 @@ pub struct View {
     pub requests: RequestPlaces,
     /// Usage triggers that have fired.
     pub fires: mpsc::Sender<Fire>,
-    /// This edge, as others know it.
-    pub node: String,
+    /// This edge, as its operator calls it.
+    pub name: String,
     /// Where limits are shared with other edges.
     pub ledger: Option<Ledger>,
     /// Writes what customers make.
@@ -87,6 +87,7 @@ pub fn router(view: View) -> Router {
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::guarded_metrics))
+        .route("/metrics/accounts", get(health::account_metrics))
         .route("/compatibility", get(compatibility::page))
         .route("/dialtone/v1/calls", get(calls::list))
         .route("/dialtone/v1/calls/{sid}", get(calls::show))

@@ -10,6 +10,7 @@ use crate::app::failure::FetchFailure;
 use crate::app::request::{Asker, Outgoing, RequestKind, uuid_of};
 use crate::ids::{AccountSid, CallSid};
 use crate::secret::Secret;
+use crate::telemetry::accounts::{self, Series};
 use sha2::{Digest, Sha256};
 
 /// A document larger than this is cut, and error 11750.
@@ -68,9 +69,7 @@ impl Client {
         let result = self.send(outgoing).await;
         let kind = outgoing.kind.as_str();
         let outcome = result.as_ref().map_or_else(|failure| failure.cause.label(), |_| "ok");
-        let account = outgoing.account.to_string();
-        metrics::counter!("dialtone_webhook_requests_total", "account" => account, "kind" => kind, "outcome" => outcome)
-            .increment(1);
+        accounts::add(outgoing.account, Series::Webhooks(kind, outcome), 1);
         metrics::histogram!("dialtone_webhook_duration_seconds", "kind" => kind).record(start.elapsed().as_secs_f64());
         result
     }

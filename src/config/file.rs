@@ -116,6 +116,7 @@ pub(super) struct Server {
     /// Seconds, or a text such as `90s`, `10m`, `1h`.
     pub(super) drain_timeout: Option<Spanned<toml::Value>>,
     pub(super) calls: Option<u32>,
+    pub(super) metrics_accounts: Option<u32>,
     pub(super) log_level: Option<Spanned<String>>,
 }
 

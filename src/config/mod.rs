@@ -128,6 +128,8 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// Calls at once, of all accounts and at all edges; `None` is any number.
     pub calls: Option<u32>,
+    /// Accounts that have series of their own.
+    pub metrics_accounts: Option<u32>,
     /// As `--log-level` has it; a reload takes it again.
     pub log_level: String,
 }

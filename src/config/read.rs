@@ -358,7 +358,7 @@ impl Reader<'_> {
                 written.get_ref().clone()
             }
         };
-        Ok(Server { drain_timeout, log_level, calls: server.calls })
+        Ok(Server { drain_timeout, log_level, calls: server.calls, metrics_accounts: server.metrics_accounts })
     }
 
     fn directory(&self, file: &File, realm: &str) -> Result<Directory, ConfigError> {

@@ -211,7 +211,9 @@ pub async fn run(
         if std::mem::replace(&mut is_away, false) {
             tracing::info!("the shared store of [store] hot answers again");
         }
-        if !alive.lost.is_empty() {
+        // One that was given back while this was on its way is no loss.
+        let has = slots();
+        if alive.lost.iter().any(|lost| has.contains(lost)) {
             household.fenced();
             return;
         }

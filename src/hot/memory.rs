@@ -34,14 +34,18 @@ impl Memory {
         match command {
             Command::Beat { edge, lease_ms, about, slots, barrier_ms } => {
                 self.barrier_ms.get_or_insert(now_ms + barrier_ms);
-                self.edges.insert(edge.clone(), Life { until_ms: now_ms + lease_ms, about });
+                let is_known = self.edges.insert(edge.clone(), Life { until_ms: now_ms + lease_ms, about }).is_some();
                 let (mut lost, mut forgotten) = (Vec::new(), Vec::new());
                 for slot in slots {
-                    if !self.slots.contains_key(&slot) {
-                        forgotten.push(slot);
-                    }
-                    if !self.owns_or_takes(&edge, slot) {
-                        lost.push(slot);
+                    match self.slots.get(&slot) {
+                        Some(taken) if taken.owner == edge => {}
+                        // Another has taken it, and perhaps given it back.
+                        Some(_) => lost.push(slot),
+                        None if is_known => lost.push(slot),
+                        None => {
+                            self.owns_or_takes(&edge, slot);
+                            forgotten.push(slot);
+                        }
                     }
                 }
                 Answer::Alive(Alive { lost, forgotten, ..self.alive(now_ms) })

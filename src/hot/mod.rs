@@ -52,7 +52,7 @@ impl EdgeId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// It lives, for so long, and this is to be known of it. It has these slots, as far as nobody has taken them: a store
-    /// that has forgotten everything learns it again.
+    /// that has forgotten everything, the edge too, learns it again.
     Beat {
         edge: EdgeId,
         lease_ms: u64,
@@ -129,6 +129,28 @@ pub enum Command {
         name: String,
         value: String,
     },
+}
+
+impl Command {
+    /// As a label.
+    fn name(&self) -> &'static str {
+        match self {
+            Command::Beat { .. } => "beat",
+            Command::Leave { .. } => "leave",
+            Command::TakeFree { .. } => "take_free",
+            Command::Adopt { .. } => "adopt",
+            Command::Free { .. } => "free",
+            Command::Write { .. } => "write",
+            Command::Drop { .. } => "drop",
+            Command::Put { .. } => "put",
+            Command::Remove { .. } => "remove",
+            Command::All { .. } => "all",
+            Command::Hold { .. } => "lease_acquire",
+            Command::Holders { .. } => "holders",
+            Command::Claim { .. } => "claim",
+            Command::Unclaim { .. } => "unclaim",
+        }
+    }
 }
 
 /// What comes of it.

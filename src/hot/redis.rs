@@ -3,7 +3,7 @@
 //! All keys have one hash tag: on Redis Cluster they are on one shard. Time is the server's.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{FromRedisValue, RedisError, Script};
@@ -25,14 +25,15 @@ const BARRIER: &str = "{dialtone}:barrier";
 const NOW: &str = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000)\n";
 
 const BEAT: &str = "
+local known = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
 redis.call('HSET', KEYS[2], ARGV[1], ARGV[3])
 redis.call('SETNX', KEYS[4], now + ARGV[4])
-for _, edge in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - 3600000)) do
+for _, edge in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - 604800000)) do
   redis.call('ZREM', KEYS[1], edge); redis.call('HDEL', KEYS[2], edge) end
 local edges, fresh = {}, {}
 for i = 5, #ARGV do
-  if redis.call('HSETNX', KEYS[3], ARGV[i], ARGV[1]) == 1 then fresh[#fresh + 1] = ARGV[i] end end
+  if not known and redis.call('HSETNX', KEYS[3], ARGV[i], ARGV[1]) == 1 then fresh[#fresh + 1] = ARGV[i] end end
 for _, edge in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
   edges[#edges + 1] = edge; edges[#edges + 1] = redis.call('HGET', KEYS[2], edge) end
 return {edges, redis.call('HGETALL', KEYS[3]), fresh}";
@@ -161,6 +162,17 @@ impl Redis {
     }
 
     pub async fn ask(&self, command: Command) -> Result<Answer, HotError> {
+        let (op, asked) = (command.name(), Instant::now());
+        let answer = self.carry_out(command).await;
+        let outcome = if answer.is_ok() { "ok" } else { "error" };
+        metrics::counter!("dialtone_store_operations_total", "backend" => "redis", "op" => op, "outcome" => outcome)
+            .increment(1);
+        metrics::histogram!("dialtone_store_operation_duration_seconds", "backend" => "redis", "op" => op)
+            .record(asked.elapsed().as_secs_f64());
+        answer
+    }
+
+    async fn carry_out(&self, command: Command) -> Result<Answer, HotError> {
         match command {
             Command::Beat { edge, lease_ms, about, slots, barrier_ms } => {
                 let script = Script::new(&[NOW, BEAT].concat());
@@ -324,7 +336,8 @@ fn alive(edge: &EdgeId, asked: &[u16], edges: Pairs<String>, owners: Pairs<u16>)
     let owned = owners.into_iter().filter_map(|(slot, edge)| Some((slot, EdgeId::parse(&edge)?)));
     let mut slots: Vec<(u16, EdgeId)> = owned.collect();
     slots.sort_unstable();
-    let is_lost = |slot: &u16| slots.iter().any(|(number, owner)| number == slot && owner != edge);
+    // Another has it, or has given it back since.
+    let is_lost = |slot: &u16| !slots.iter().any(|(number, owner)| number == slot && owner == edge);
     let lost = asked.iter().copied().filter(is_lost).collect();
     Alive { edges, slots, lost, ..Alive::default() }
 }

@@ -73,7 +73,14 @@ async fn story(hot: &Hot) {
 
     assert_eq!(ask(write(4, 3, 7, "x", None)).await, Answer::Written(Written::Forgotten), "nobody has it");
     let Answer::Alive(alive) = ask(beat(4, &[0, 3])).await else { panic!("no list of the living") };
-    assert_eq!(alive.forgotten, [3], "until its owner says so again");
+    assert_eq!(alive.forgotten, [3], "until its owner says so again, whom the store does not know");
+    ask(Command::Free { edge: edge(4), slot: 3 }).await;
+    let Answer::Alive(alive) = ask(beat(4, &[0, 3])).await else { panic!("no list of the living") };
+    assert_eq!(
+        (alive.lost, alive.forgotten),
+        (vec![3], vec![]),
+        "what an edge had that it knows was taken, and given back"
+    );
 
     let claim = |number, value: &str| Command::Claim { edge: edge(number), name: "room".into(), value: value.into() };
     let claimed = |number, value: &str| Answer::Claimed { edge: edge(number), value: value.to_owned() };

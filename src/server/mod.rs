@@ -198,6 +198,9 @@ impl Server {
         if let Some(shared) = &shared {
             let _ = others.set(shared.edges.clone());
         }
+        if let Some(most) = config.server.metrics_accounts {
+            telemetry::accounts::set_most_named(most as usize);
+        }
         let mut subscribers: Vec<Box<dyn Subscriber>> = vec![
             Box::new(shelves.clone()),
             Box::new(subscriber),
@@ -324,7 +327,7 @@ impl Server {
             public_url: config.http.public_url.clone(),
             directory: directory.clone(),
             requests: api::RequestPlaces::new(sharing.as_ref().map(|sharing| sharing.on_loss)),
-            node: node.clone(),
+            name: seat.name.clone(),
             fires,
             ledger: sharing.as_ref().map(|sharing| sharing.ledger.clone()),
             provisioning: provisioning.clone(),

@@ -13,12 +13,13 @@ use tokio::sync::oneshot;
 
 use crate::account::Directory;
 use crate::api::RequestPlaces;
-use crate::concurrency::Scope;
+use crate::concurrency::{Resource, Scope};
 use crate::events::{Live, Publisher};
 use crate::hot::Bindings;
 use crate::ids::AccountSid;
 use crate::shard::{Mail, MailBox};
 use crate::store::Store;
+use crate::telemetry::accounts;
 use crate::workers::Roster;
 
 /// Well under the usual interval of a scrape.
@@ -50,10 +51,6 @@ pub(super) async fn run(observed: Observed) {
 /// Label sets that have been seen: one whose last member is gone must read 0, not its last value.
 #[derive(Default)]
 struct Series {
-    calls: HashMap<(AccountSid, &'static str, &'static str), u64>,
-    registrations: HashMap<String, u64>,
-    /// What is held, and the limit.
-    places: HashMap<(AccountSid, &'static str), (u32, u32)>,
     /// Sessions and capacity of the workers of each machine.
     machines: HashMap<String, (u32, u32)>,
 }
@@ -61,9 +58,9 @@ struct Series {
 impl Observed {
     async fn look(&self, series: &mut Series) {
         self.media(series);
-        self.calls(series);
-        self.registrations(series);
-        self.places(series).await;
+        self.calls();
+        self.registrations();
+        self.places().await;
         let draining = self.draining.load(Ordering::Relaxed);
         for (state, is) in [("serving", !draining), ("draining", draining)] {
             metrics::gauge!("dialtone_node_state", "role" => "edge", "state" => state).set(f64::from(u8::from(is)));
@@ -111,49 +108,52 @@ impl Observed {
         }
     }
 
-    fn calls(&self, series: &mut Series) {
-        series.calls.values_mut().for_each(|count| *count = 0);
+    fn calls(&self) {
+        let mut calls = HashMap::new();
         self.live.for_each(|record| {
             if record.ended_ms.is_none() {
                 let state = if record.answered_ms.is_some() { "in_progress" } else { "ringing" };
-                *series.calls.entry((record.account, record.direction.as_str(), state)).or_default() += 1;
+                *calls.entry((record.account, accounts::Series::Calls(record.direction, state))).or_default() += 1;
             }
         });
-        for ((account, direction, state), count) in &series.calls {
-            metrics::gauge!("dialtone_calls", "account" => account.to_string(), "direction" => *direction, "state" => *state).set(*count as f64);
-        }
+        let told = calls.into_iter().map(|((account, series), count)| (account, series, count));
+        accounts::set_all(told, |series| matches!(series, accounts::Series::Calls(..)));
     }
 
     /// Of accounts that have limits.
-    async fn places(&self, series: &mut Series) {
+    async fn places(&self) {
         let (done, told) = oneshot::channel();
         let _ = self.mail.send(Mail::Places(done)).await;
         let Ok((mut held, is_lost)) = told.await else { return };
         metrics::gauge!("dialtone_concurrency_unsafe").set(f64::from(u8::from(is_lost)));
         held.extend(self.requests.held());
-        series.places.values_mut().for_each(|(held, _)| *held = 0);
-        for in_use in held {
-            if let Scope::Account(resource, account) = in_use.scope {
-                series.places.insert((account, resource.as_str()), (in_use.held, in_use.limit));
+        let held = held.into_iter().filter_map(|in_use| match in_use.scope {
+            Scope::Account(resource, account) => {
+                Some((account, accounts::Series::Held(resource.as_str()), u64::from(in_use.held)))
             }
-        }
-        for ((account, resource), (held, limit)) in &series.places {
-            let labels = [("account", account.to_string()), ("resource", (*resource).to_owned())];
-            metrics::gauge!("dialtone_concurrency_used", &labels).set(*held);
-            metrics::gauge!("dialtone_concurrency_limit", &labels).set(*limit);
-        }
+            Scope::Trunk(..) | Scope::Cluster => None,
+        });
+        accounts::set_all(held, |series| matches!(series, accounts::Series::Held(_)));
+        let directory = self.directory.load();
+        let limits = directory.accounts().flat_map(|account| {
+            Resource::ALL.into_iter().filter_map(|resource| {
+                let limit = resource.limit_of(account)?;
+                Some((account.sid, accounts::Series::Limit(resource.as_str()), u64::from(limit)))
+            })
+        });
+        accounts::set_all(limits, |series| matches!(series, accounts::Series::Limit(_)));
     }
 
-    fn registrations(&self, series: &mut Series) {
-        series.registrations.values_mut().for_each(|count| *count = 0);
+    fn registrations(&self) {
+        let mut registrations = HashMap::<AccountSid, u64>::new();
         let directory = self.directory.load();
         for (aor, count) in self.bindings.counts(crate::clock::wall_ms()) {
             if let Some(user) = directory.user(&aor.username, &aor.domain) {
-                *series.registrations.entry(user.account.to_string()).or_default() += count as u64;
+                *registrations.entry(user.account).or_default() += count as u64;
             }
         }
-        for (account, count) in &series.registrations {
-            metrics::gauge!("dialtone_registrations", "account" => account.clone(), "kind" => "sip").set(*count as f64);
-        }
+        let told =
+            registrations.into_iter().map(|(account, count)| (account, accounts::Series::Registrations("sip"), count));
+        accounts::set_all(told, |series| matches!(series, accounts::Series::Registrations(_)));
     }
 }

@@ -4,6 +4,7 @@
 //! record all the same, with the reason, but for a flood of those that come in.
 
 use dialtone_sip::dialog::DialogId;
+use dialtone_sip::flow::Flow;
 use dialtone_sip::msg::HeaderName;
 use dialtone_sip::stack::Reply;
 use dialtone_sip::time::Mono;
@@ -54,7 +55,7 @@ pub(super) struct Arrived {
     pub(super) dialog: DialogId,
     pub(super) offer: bytes::Bytes,
     pub(super) sip_call_id: String,
-    pub(super) signalled_from: String,
+    pub(super) flow: Flow,
 }
 
 impl Admission {
@@ -68,7 +69,7 @@ impl Admission {
     }
 
     /// Whether another of those that were refused in this second has a record.
-    fn has_record(&mut self, account: AccountSid, now: Mono) -> bool {
+    pub(super) fn has_record(&mut self, account: AccountSid, now: Mono) -> bool {
         let (since, count) = self.refused.entry(account).or_insert((now, 0));
         if now.0 >= since.0 + SECOND_US {
             (*since, *count) = (now, 0);
@@ -214,12 +215,7 @@ impl Core {
             Decision::Refused((_, bits), scope) => {
                 let sid = CallSid::new(bits);
                 match self.admission.held.remove(&sid) {
-                    Some(Held::Arrived(arrived)) => {
-                        let reply = self.no_room(&scope);
-                        self.stack.decline(arrived.dialog, &reply, now.mono);
-                        let Arrived { inbound, sip_call_id, .. } = *arrived;
-                        self.record_refused(sid, inbound, sip_call_id, &scope, now);
-                    }
+                    Some(Held::Arrived(arrived)) => self.refuse_arrived(sid, *arrived, &scope, now),
                     Some(Held::Outgoing(_)) => self.refuse_outgoing(sid, &scope),
                     None => {}
                 }
@@ -251,19 +247,14 @@ impl Core {
         self.unavailable().header(HeaderName::Reason, reason)
     }
 
-    /// What came in and was refused has a record, with the reason.
-    pub(super) fn record_refused(
-        &mut self,
-        sid: CallSid,
-        inbound: Inbound,
-        sip_call_id: String,
-        scope: &Scope,
-        now: Now,
-    ) {
+    /// Refuses what came in, with a record that has the reason.
+    pub(super) fn refuse_arrived(&mut self, sid: CallSid, arrived: Arrived, scope: &Scope, now: Now) {
         self.impeded(scope, "reject");
-        if !self.admission.has_record(inbound.account, now.mono) {
-            return;
-        }
+        let reply = self.no_room(scope);
+        self.stack.decline(arrived.dialog, &reply, now.mono);
+        let Arrived { inbound, sip_call_id, flow, .. } = arrived;
+        let (account, why) = (Some(inbound.account), "concurrency");
+        self.out.push_back(Output::Refused { flow, method: "INVITE".to_owned(), status: 503, why, account });
         let initiated = Initiated {
             direction: Direction::Inbound,
             from: inbound.from,

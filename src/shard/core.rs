@@ -34,7 +34,7 @@ use crate::concurrency::{OnLoss, Resource, Slots};
 use crate::edges::EdgeId;
 use crate::events::{CallStatus, Completed, EndedBy, Event, EventKind, Media};
 use crate::hot::{Bindings, Claim};
-use crate::ids::{CallSid, EventSid};
+use crate::ids::{AccountSid, CallSid, EventSid};
 use crate::twiml::{
     AudioFailure, AudioSource, BranchEvent, BranchFailure, ClipRef, FetchOrder, Membership, Notice, Referral, notice,
 };
@@ -139,6 +139,8 @@ pub enum Output {
         method: String,
         status: u16,
         why: &'static str,
+        /// Where it was known.
+        account: Option<AccountSid>,
     },
 }
 

@@ -15,7 +15,7 @@ use crate::call::route::{self, Inbound};
 use crate::call::{Call, CallInput, Now, Opening};
 use crate::concurrency::Acquired;
 use crate::events::{Direction, is_passed};
-use crate::ids::CallSid;
+use crate::ids::{AccountSid, CallSid};
 
 /// Extensions that we know of, for Supported.
 const SUPPORTED: &str = "path";
@@ -143,19 +143,22 @@ impl Core {
         let is_emergency = self.is_emergency(&inbound.to);
         let request = self.place_for(&[sid], inbound.account, &inbound.via, inbound.application.priority);
         let acquired = self.take_place(request, is_emergency, now);
-        if let Acquired::Refused(scope) = acquired {
-            let reply = self.no_room(&scope);
-            self.record_refused(sid, inbound, invite.call_id().to_owned(), &scope, now);
-            return self.turn_away(flow, &invite, reply, 503, "no room for another call of the account");
+        if let Acquired::Refused(scope) = &acquired
+            && !self.admission.has_record(inbound.account, now.mono)
+        {
+            let reply = self.no_room(scope);
+            self.impeded(scope, "reject");
+            return self.turn_away_of(Some(inbound.account), flow, &invite, reply, 503, "concurrency");
         }
         let (offer, sip_call_id) = (invite.body(), invite.call_id().to_owned());
         let contact = self.settings.contact(flow);
         let dialog = self.stack.accept_invite(flow, invite, contact);
-        let signalled_from = flow.remote.ip().to_string();
-        let arrived = Arrived { inbound, dialog, offer, sip_call_id, signalled_from };
+        let arrived = Arrived { inbound, dialog, offer, sip_call_id, flow };
         match acquired {
             Acquired::Granted => self.begin_inbound(sid, arrived),
-            _ => self.hold_arrived(sid, arrived, now),
+            Acquired::Waits => self.hold_arrived(sid, arrived, now),
+            // It has a transaction: an INVITE that comes again is answered again, and is no other.
+            Acquired::Refused(scope) => self.refuse_arrived(sid, arrived, &scope, now),
         }
     }
 
@@ -166,7 +169,8 @@ impl Core {
     }
 
     pub(super) fn begin_inbound(&mut self, sid: CallSid, arrived: Arrived) {
-        let Arrived { inbound, dialog, offer, sip_call_id, signalled_from } = arrived;
+        let Arrived { inbound, dialog, offer, sip_call_id, flow } = arrived;
+        let signalled_from = flow.remote.ip().to_string();
         let mut params = inbound.params;
         params.push(("SipSourceIp".to_owned(), signalled_from.clone()));
         if inbound.stir_verstat.as_deref().is_some_and(is_passed) {
@@ -201,8 +205,21 @@ impl Core {
     }
 
     fn turn_away(&mut self, flow: Flow, request: &Message, reply: Reply, status: u16, why: &'static str) {
+        self.turn_away_of(None, flow, request, reply, status, why);
+    }
+
+    /// The same, where it is known whose it is.
+    fn turn_away_of(
+        &mut self,
+        account: Option<AccountSid>,
+        flow: Flow,
+        request: &Message,
+        reply: Reply,
+        status: u16,
+        why: &'static str,
+    ) {
         self.stack.refuse(request, flow, &reply);
-        self.out.push_back(Output::Refused { flow, method: request.method_text().to_owned(), status, why });
+        self.out.push_back(Output::Refused { flow, method: request.method_text().to_owned(), status, why, account });
     }
 }
 

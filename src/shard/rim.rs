@@ -28,6 +28,7 @@ use crate::events::Publisher;
 use crate::hot::Claim;
 use crate::ids::{AccountSid, CallSid};
 use crate::speech::Speech;
+use crate::telemetry::accounts::{self, Series};
 use crate::twiml::{AudioFailure, AudioSource, ClipRef, FetchFailure, FetchOrder, FetchReason, Fetched};
 use crate::workers::{Placement, Told, Workers};
 
@@ -74,6 +75,8 @@ const LOST_LETTER: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Letters taken at once.
 const LETTERS: usize = 256;
+/// Whoever is refused before it is known whose it is.
+const NOBODY: AccountSid = AccountSid::new(0);
 
 /// Runs a shard until it is told to stop. Call inside a current-thread runtime.
 pub async fn run(
@@ -455,9 +458,9 @@ impl Rim {
                 self.fetches.retain(|(owner, _), _| *owner != call);
                 self.outside.client.end_call(call);
             }
-            Output::Refused { flow, method, status, why } => {
+            Output::Refused { flow, method, status, why, account } => {
                 if method == "INVITE" {
-                    metrics::counter!("dialtone_calls_rejected_total", "account" => "", "reason" => why.replace(' ', "_")).increment(1);
+                    accounts::add(account.unwrap_or(NOBODY), Series::Rejected(why), 1);
                 }
                 tracing::info!(source = %flow, method, status, why, "request refused")
             }

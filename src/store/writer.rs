@@ -128,9 +128,13 @@ pub(super) async fn write_until_done(store: &Store, batch: &Batch) -> Vec<Fire> 
     };
     let mut pause = Duration::from_millis(100);
     loop {
+        let asked = Instant::now();
         let error = match timeout(PATIENCE, store.write(batch)).await {
             Ok(Ok(fires)) => {
                 count("ok");
+                let backend = store.backend().name();
+                metrics::histogram!("dialtone_store_operation_duration_seconds", "backend" => backend, "op" => "write")
+                    .record(asked.elapsed().as_secs_f64());
                 return fires;
             }
             Ok(Err(error)) => error.to_string(),

@@ -342,13 +342,18 @@ impl Links {
         let states = [State::Active, State::Standby, State::Draining, State::Lost];
         for state in states {
             let count = self.pool.workers().filter(|worker| worker.state == state).count();
-            metrics::gauge!("dialtone_workers", "state" => state.name()).set(count as f64);
+            metrics::gauge!("dialtone_control_workers", "state" => state.name()).set(count as f64);
         }
         let Decisions { drawn, beside, elsewhere, nowhere, moved } = self.pool.decisions();
         let reasons =
             [("drawn", drawn), ("beside", beside), ("elsewhere", elsewhere), ("nowhere", nowhere), ("moved", moved)];
         for (reason, count) in reasons {
             metrics::counter!("dialtone_lb_decisions_total", "reason" => reason).absolute(count);
+        }
+        let placements =
+            [("accepted", drawn + beside), ("accepted_elsewhere", elsewhere), ("moved", moved), ("refused", nowhere)];
+        for (result, count) in placements {
+            metrics::counter!("dialtone_control_placements_total", "result" => result).absolute(count);
         }
         metrics::gauge!("dialtone_workers_required").set(f64::from(self.required()));
     }
@@ -466,7 +471,10 @@ async fn converse(
     let reading = async {
         loop {
             let inbound = match receive.next::<FromWorker>().await {
-                Ok(Some(FromWorker { kind: Some(FromWorkerKind::Load(load)) })) => Inbound::Load { number, load },
+                Ok(Some(FromWorker { kind: Some(FromWorkerKind::Load(load)) })) => {
+                    metrics::histogram!("dialtone_control_rtt_seconds").record(connection.rtt().as_secs_f64());
+                    Inbound::Load { number, load }
+                }
                 Ok(Some(FromWorker { kind: Some(FromWorkerKind::TookOver(took_over)) })) => {
                     Inbound::TookOver { number, took_over }
                 }

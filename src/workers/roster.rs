@@ -81,6 +81,8 @@ pub(super) fn add(all: &mut Totals, totals: &Totals) {
     all.lost += totals.lost;
     all.late += totals.late;
     all.panics += totals.panics;
+    all.tick_lateness_sum_us += totals.tick_lateness_sum_us;
+    add_each(&mut all.tick_lateness, &totals.tick_lateness);
     add_each(&mut all.dropped, &totals.dropped);
     add_each(&mut all.legs_by_codec, &totals.legs_by_codec);
 }

@@ -286,3 +286,22 @@ fn two_edges_have_as_many_as_one() {
     worlds.iter_mut().for_each(World::close_books);
     assert_eq!(holders(&hot), []);
 }
+
+#[test]
+fn an_invite_that_comes_again_while_it_is_refused_is_no_other_call() {
+    let mut world = world("{ calls = 1 }");
+    let (first, second_caller) = (world.add_caller(), world.add_caller());
+    world.call_from(first, ECHO);
+    second(&mut world);
+    // Every datagram comes twice, and what is lost is sent again.
+    world.network.duplicates = 1.0;
+    world.network.loss = 0.3;
+    world.call_from(second_caller, ECHO);
+    world.run_for(Duration::from_secs(20));
+    world.network = Default::default();
+    assert!(world.saw(second_caller).contains(&Saw::Refused(503)));
+    assert_eq!(world.records().len(), 2, "one record for each call");
+    world.hang_up(first);
+    world.close_books();
+    assert_eq!(world.records().len(), 2);
+}

@@ -54,6 +54,8 @@ impl Counters {
             legs_by_codec: self.legs_by_codec.to_vec(),
             all_legs: self.all_legs,
             panics: self.panics,
+            tick_lateness: self.lateness.to_vec(),
+            tick_lateness_sum_us: self.lateness_sum_us,
         }
     }
 

@@ -16,6 +16,7 @@ use crate::api::neighbours::calls_elsewhere;
 use crate::api::{View, is_operator};
 use crate::clock::wall_ms;
 use crate::concurrency::{Resource, Scope};
+use crate::edges::EdgeId;
 use crate::events::rfc_2822;
 use crate::provision::LimitDetail;
 use crate::shard::Mail;
@@ -155,11 +156,15 @@ async fn show(view: &View, account: &Account, resource: Resource) -> Result<Valu
     let holders = match &view.ledger {
         Some(ledger) if limit.is_some() => {
             let holders = ledger.holders(scope.to_string()).await.ok_or_else(Fault::store_is_away)?;
-            holders.into_iter().map(|(edge, count)| (edge.node, count)).collect()
+            let name = |edge: &EdgeId| match &view.edges {
+                Some(edges) if edges.me() != edge => edges.about(edge).map_or(edge.node.clone(), |about| about.name),
+                _ => view.name.clone(),
+            };
+            holders.into_iter().map(|(edge, count)| (name(&edge), count)).collect()
         }
         _ => {
             let here = held_here(view, &scope, limit.is_some()).await;
-            if here == 0 { Vec::new() } else { vec![(view.node.clone(), here)] }
+            if here == 0 { Vec::new() } else { vec![(view.name.clone(), here)] }
         }
     };
     let (policy, wait_ms) = match account.limits.full {

@@ -182,6 +182,7 @@ pub(super) fn table() -> Table {
         .reads_fields(keys::FIELDS)
         .on(post.clone(), &below("/SigningKeys.json"), keys::create)
         .reads_fields(keys::FIELDS)
+        .on(get.clone(), &below("/metrics"), usage::metrics)
         .on(post, &below("/Tokens.json"), keys::token)
         .reads(&["Ttl"])
         .on(get, &below("/Balance.json"), keys::balance);

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{Method, Uri};
+use axum::response::Response;
 use serde_json::{Value, json};
 use time::{Date, Duration, Month, OffsetDateTime};
 
@@ -17,9 +18,11 @@ use super::resources::iso_8601;
 use super::table::Table;
 use crate::account::{Account, Directory};
 use crate::api::View;
+use crate::api::health::text;
 use crate::clock::wall_ms;
 use crate::ids::AccountSid;
 use crate::store::Moment;
+use crate::telemetry::accounts::{self, Whose};
 use crate::usage::{CATEGORIES, Category, DAY_MS, Sum, Used, money};
 
 /// The lists, and how each cuts time.
@@ -108,6 +111,11 @@ async fn list(view: View, Acting(account): Acting, uri: Uri, page: Page, cut: Cu
     let currency = directory.price_book(account.sid).map_or("usd", |book| book.currency.as_str());
     let items = shown.iter().map(|(span, category)| record(&account, currency, *span, category, &by_day)).collect();
     Ok(Json(page.envelope("usage_records", items, last, uri.path())))
+}
+
+/// What is counted of an account and of those that it has made, for a Prometheus of its own.
+pub(super) async fn metrics(State(view): State<View>, Acting(account): Acting) -> Response {
+    text(accounts::page(&Whose::Of(&with_those_made(account.sid, &view.directory.load()))))
 }
 
 /// An account, and those that it has made.

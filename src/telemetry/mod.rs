@@ -1,18 +1,21 @@
 //! Logs and metrics: set up once, described once.
 
-use std::collections::HashMap;
+pub mod accounts;
+mod calls;
+pub mod page;
+
 use std::io::IsTerminal;
 use std::sync::Mutex;
 
-use metrics::{Counter, Histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::filter::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
-use crate::events::{CallRecord, CallStatus, Completed, Direction, Event, EventKind, Subscriber, Telling, Told};
-use crate::ids::AccountSid;
+use crate::events::{CallRecord, Event, EventKind, Subscriber, Telling};
+
+pub use calls::CallMetrics;
 
 /// How logs are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -70,6 +73,7 @@ fn install_metrics() -> Result<PrometheusHandle, String> {
     let own_delays = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0];
     let waits = [0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0];
     let durations = [1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
+    let scores = [1.5, 2.0, 2.5, 3.0, 3.5, 3.8, 4.0, 4.2, 4.3, 4.4];
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("dialtone_call_duration_seconds".to_owned()), &durations)
         .and_then(|builder| {
@@ -79,12 +83,24 @@ fn install_metrics() -> Result<PrometheusHandle, String> {
             builder
                 .set_buckets_for_metric(Matcher::Full("dialtone_document_effect_delay_seconds".to_owned()), &own_delays)
         })
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_rtt_seconds".to_owned()), &own_delays))
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Suffix("_operation_duration_seconds".to_owned()), &own_delays)
+        })
+        .and_then(|builder| {
+            builder.set_buckets_for_metric(Matcher::Full("dialtone_call_mos_score".to_owned()), &scores)
+        })
         .and_then(|builder| builder.set_buckets(&seconds))
         .map_err(|error| error.to_string())?
         .install_recorder()
         .map_err(|error| error.to_string())?;
     describe();
-    metrics::gauge!("dialtone_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    let labels = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("revision", env!("DIALTONE_REVISION")),
+        ("rustc", env!("DIALTONE_RUSTC")),
+    ];
+    metrics::gauge!("dialtone_build_info", &labels).set(1.0);
     Ok(handle)
 }
 
@@ -105,10 +121,6 @@ const COUNTERS: &[(&str, &str)] = &[
     ("dialtone_sip_responses_total", "Final and provisional SIP responses by method and status code."),
     ("dialtone_sip_retransmissions_total", "SIP messages retransmitted by transaction timers."),
     ("dialtone_sip_parse_errors_total", "Datagrams or frames rejected by the SIP parser."),
-    ("dialtone_calls_started_total", "Calls admitted."),
-    ("dialtone_calls_ended_total", "Calls that reached a final status."),
-    ("dialtone_calls_rejected_total", "Calls refused before admission."),
-    ("dialtone_webhook_requests_total", "HTTP requests sent to application servers."),
     ("dialtone_rtp_packets_total", "RTP packets."),
     ("dialtone_rtp_bytes_total", "RTP bytes on the wire."),
     ("dialtone_rtp_packets_lost_total", "RTP packets never received (sequence gaps after reordering window)."),
@@ -135,8 +147,9 @@ const COUNTERS: &[(&str, &str)] = &[
         "dialtone_concurrency_impeded_total",
         "Calls, requests and participants that found no room, by what became of them.",
     ),
+    ("dialtone_control_placements_total", "Session placements by policy result."),
+    ("dialtone_usage_triggers_fired_total", "Usage triggers fired."),
     ("dialtone_callbacks_lost_total", "Status callbacks that were given up."),
-    ("dialtone_usage_units_total", "Metered usage in the unit of the category (minutes, messages, bytes)."),
 ];
 
 const GAUGES: &[(&str, &str)] = &[
@@ -144,18 +157,14 @@ const GAUGES: &[(&str, &str)] = &[
     ("dialtone_node_state", "Node lifecycle state; 1 for the current state, 0 otherwise."),
     ("dialtone_sip_transactions", "Open SIP transactions."),
     ("dialtone_sip_connections", "Open stream connections."),
-    ("dialtone_registrations", "Active contact bindings."),
-    ("dialtone_calls", "Calls in progress on this node by state."),
     ("dialtone_call_queue_depth", "Calls that the API ordered and that wait for their turn."),
-    ("dialtone_concurrency_used", "Concurrency slots held by this node."),
-    ("dialtone_concurrency_limit", "Configured concurrency limit."),
     (
         "dialtone_concurrency_unsafe",
         "Whether the store by which edges share limits is away, and each goes by its share: 1 or 0.",
     ),
     ("dialtone_media_sessions", "Media legs anchored on this worker."),
     ("dialtone_media_capacity_ratio", "Used share of the worker's ports, 0 to 1."),
-    ("dialtone_workers", "Media workers by state."),
+    ("dialtone_control_workers", "Workers known to this edge by state."),
     ("dialtone_workers_required", "Media workers of the present size that the present load would fill by four fifths."),
     ("dialtone_worker_sessions", "Media sessions of a machine's workers."),
     ("dialtone_worker_capacity", "What a machine's workers can take, in units of one leg of G.711."),
@@ -167,6 +176,9 @@ const HISTOGRAMS: &[(&str, &str)] = &[
     ("dialtone_call_duration_seconds", "Answered duration of ended calls."),
     ("dialtone_call_queue_wait_seconds", "How long calls that the API ordered waited for their turn."),
     ("dialtone_post_dial_delay_seconds", "INVITE to first 180, 183 or 2xx on outbound legs."),
+    ("dialtone_call_mos_score", "Estimated listening MOS (E-model) per ended leg."),
+    ("dialtone_store_operation_duration_seconds", "Latency of shared store operations."),
+    ("dialtone_control_rtt_seconds", "Round trip between edge and worker."),
     ("dialtone_rtp_jitter_seconds", "Interarrival jitter (RFC 3550) of each leg at its end."),
     ("dialtone_webhook_duration_seconds", "Time from request sent to response body read."),
     (
@@ -215,127 +227,4 @@ impl Subscriber for CallLog {
 /// A customer's query may hold a secret.
 fn without_query(url: &str) -> &str {
     url.split(['?', '#']).next().unwrap_or("")
-}
-
-/// Counts what calls go through.
-///
-/// Each series is looked up in the registry once: a look-up by labels costs more than all else that is done with an
-/// event here.
-#[derive(Default)]
-pub struct CallMetrics {
-    by_account: HashMap<(AccountSid, Direction), AccountSeries>,
-    by_trunk: HashMap<String, TrunkSeries>,
-    jitter: Option<Histogram>,
-    queue_wait: Option<Histogram>,
-}
-
-struct AccountSeries {
-    started: Counter,
-    ended: HashMap<CallStatus, Counter>,
-    duration: Histogram,
-    minutes: Counter,
-}
-
-impl AccountSeries {
-    fn new(account: AccountSid, direction: Direction) -> AccountSeries {
-        let (account, direction) = (account.to_string(), direction.as_str());
-        let category = if direction == Direction::Inbound.as_str() { "calls-inbound" } else { "calls-outbound" };
-        AccountSeries {
-            started: metrics::counter!("dialtone_calls_started_total", "account" => account.clone(), "direction" => direction, "leg" => "sip"),
-            ended: HashMap::new(),
-            duration: metrics::histogram!("dialtone_call_duration_seconds", "direction" => direction),
-            minutes: metrics::counter!("dialtone_usage_units_total", "account" => account, "category" => category, "unit" => "minutes"),
-        }
-    }
-}
-
-struct TrunkSeries {
-    post_dial_delay: Histogram,
-    attempts: HashMap<&'static str, Counter>,
-}
-
-impl TrunkSeries {
-    fn new(trunk: &str) -> TrunkSeries {
-        let post_dial_delay = metrics::histogram!("dialtone_post_dial_delay_seconds", "trunk" => trunk.to_owned());
-        TrunkSeries { post_dial_delay, attempts: HashMap::new() }
-    }
-}
-
-impl CallMetrics {
-    fn account(&mut self, record: &CallRecord) -> &mut AccountSeries {
-        let (account, direction) = (record.account, record.direction);
-        self.by_account.entry((account, direction)).or_insert_with(|| AccountSeries::new(account, direction))
-    }
-
-    fn trunk(&mut self, trunk: &str) -> &mut TrunkSeries {
-        if !self.by_trunk.contains_key(trunk) {
-            self.by_trunk.insert(trunk.to_owned(), TrunkSeries::new(trunk));
-        }
-        self.by_trunk.get_mut(trunk).expect("inserted above")
-    }
-
-    fn ended(&mut self, completed: &Completed, record: &CallRecord) {
-        if completed.media.packets_received > 0 {
-            let jitter =
-                self.jitter.get_or_insert_with(|| metrics::histogram!("dialtone_rtp_jitter_seconds", "kind" => "sip"));
-            jitter.record(f64::from(completed.media.jitter_us) / 1e6);
-        }
-        if record.direction.is_outbound() {
-            let (trunk, outcome) = (record.via.clone(), outcome(record));
-            let attempts = self.trunk(&trunk).attempts.entry(outcome);
-            attempts
-                .or_insert_with(
-                    || metrics::counter!("dialtone_outbound_attempts_total", "trunk" => trunk, "outcome" => outcome),
-                )
-                .increment(1);
-        }
-        let series = self.account(record);
-        if record.answered_ms.is_some() {
-            let seconds = record.duration_s();
-            series.duration.record(seconds as f64);
-            series.minutes.increment(seconds.div_ceil(60));
-        }
-        let ended = series.ended.entry(completed.status).or_insert_with(|| {
-            let (account, direction) = (record.account.to_string(), record.direction.as_str());
-            metrics::counter!("dialtone_calls_ended_total", "account" => account, "direction" => direction, "status" => completed.status.as_str())
-        });
-        ended.increment(1);
-    }
-}
-
-impl Subscriber for CallMetrics {
-    fn told(&mut self, event: &Event, record: &mut CallRecord, telling: Telling) {
-        if telling.is_again() {
-            return;
-        }
-        match &event.kind {
-            EventKind::Initiated(_) => {
-                self.account(record).started.increment(1);
-                if record.direction == Direction::OutboundApi {
-                    let wait =
-                        self.queue_wait.get_or_insert_with(|| metrics::histogram!("dialtone_call_queue_wait_seconds"));
-                    wait.record(record.queue_ms as f64 / 1000.0);
-                }
-            }
-            EventKind::Ringing | EventKind::Answered if record.direction.is_outbound() => {
-                let progress = |told: &&Told| matches!(told.kind, EventKind::Ringing | EventKind::Answered);
-                if record.events.iter().filter(progress).count() == 1 {
-                    let delay = event.at_ms.saturating_sub(record.started_ms) as f64 / 1000.0;
-                    self.trunk(&record.via).post_dial_delay.record(delay);
-                }
-            }
-            EventKind::Completed(completed) => self.ended(completed, record),
-            _ => {}
-        }
-    }
-}
-
-fn outcome(record: &CallRecord) -> &'static str {
-    match record.status {
-        _ if record.answered_ms.is_some() => "answered",
-        CallStatus::Busy => "busy",
-        CallStatus::NoAnswer => "no_answer",
-        CallStatus::Canceled => "canceled",
-        _ => "failed",
-    }
 }
