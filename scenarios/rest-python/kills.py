@@ -6,6 +6,8 @@ import time
 
 from twilio.base.exceptions import TwilioException
 
+from lib.server import OF_LEGS
+
 ROUNDS, LONG_ROUNDS = 5, 100
 
 
@@ -92,7 +94,7 @@ class Kills:
         """Every call that was seen to be over has its record and its line; nothing has two."""
         self.rest.server.written(list(self.calls))
         rows = self.rest.server.rows
-        self.scenario.equal(rows("SELECT count(*) - count(DISTINCT call) FROM ledger"), [(0,)], "lines that are there twice")
-        self.scenario.equal(rows("SELECT count(*) FROM ledger WHERE call NOT IN (SELECT sid FROM calls)"), [(0,)], "lines without a call")
-        self.scenario.equal(rows("SELECT count(*) FROM calls WHERE sid NOT IN (SELECT call FROM ledger)"), [(0,)], "calls without a line")
+        self.scenario.equal(rows(f"SELECT count(*) - count(DISTINCT call) FROM ledger WHERE {OF_LEGS}"), [(0,)], "lines that are there twice")
+        self.scenario.equal(rows(f"SELECT count(*) FROM ledger WHERE {OF_LEGS} AND call NOT IN (SELECT sid FROM calls)"), [(0,)], "lines without a call")
+        self.scenario.equal(rows(f"SELECT count(*) FROM calls WHERE sid NOT IN (SELECT call FROM ledger WHERE {OF_LEGS})"), [(0,)], "calls without a line")
         self.scenario.equal(rows("PRAGMA integrity_check"), [("ok",)], "the database")
