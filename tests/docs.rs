@@ -257,6 +257,10 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
             format!("{base}limits = {{ when_full = \"delay\", wait = \"2m\" }}\n"),
             "f.toml:6: wrong value of `wait`: it is not a time such as \"500ms\" or \"10s\", of 60 s at most",
         ),
+        (
+            "[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\nhep = { collector = \"homer:9060\" }\n".to_owned(),
+            "f.toml:3: wrong value of `collector`: \"homer:9060\" is not IP:PORT",
+        ),
         (format!("{base}limits = {{ api = 0 }}\n"), "f.toml:6: wrong value of `api`: with 0 nobody could ask"),
         (
             format!("{base}price_book = \"retail\"\n"),

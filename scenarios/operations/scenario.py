@@ -16,15 +16,19 @@ from lib.scenario import Failed, Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, OPERATOR_TOKEN, Server, base_config, number, trunk, user
 from lib.sip import IncomingCall, Phone, sdp
 
+from collector import KIND, NODE, PASSWORD, Collector
+
 SIP, HTTP, METRICS, APP, CARRIER = ("127.0.0.1", 14060), "127.0.0.1:14040", "127.0.0.1:14041", 14030, 14090
 TRUNK = "127.0.0.2"
 USER_SECRET, TRUNK_SECRET, FILE_TOKEN = "user-secret-91c4", "trunk-secret-30fe", "token-from-a-file-77"
 NUMBERS = number("+15553000", "<Echo/>") + number("+15553001", voice_url=f"http://127.0.0.1:{APP}/voice?customer=4")
+COLLECTOR, HEP_PASSWORD = 14095, "hep-password-88c1"
 FROM = trunk("carrier", **{"from": [f"{TRUNK}/32"]})
 
 
 def config(more=NUMBERS + FROM + user("desk", USER_SECRET), **keys):
-    return base_config(f"{SIP[0]}:{SIP[1]}", HTTP, "14100-14299", more=more, http_more=f'metrics_listen = "{METRICS}"', **keys)
+    sip_more = f'hep = {{ collector = "127.0.0.1:{COLLECTOR}", node = 7, password = "{HEP_PASSWORD}" }}'
+    return base_config(f"{SIP[0]}:{SIP[1]}", HTTP, "14100-14299", more=more, sip_more=sip_more, http_more=f'metrics_listen = "{METRICS}"', **keys)
 
 
 # What is wrong, what stands on the line that is named, and words that the message must have.
@@ -54,6 +58,7 @@ class Operations:
     def __init__(self, scenario):
         self.scenario = scenario
         self.server = Server(scenario, config())
+        self.collector = Collector(COLLECTOR)
 
     def check_configurations(self):
         check = lambda: self.server.run("check", "--config", "dialtone.toml")
@@ -176,6 +181,20 @@ class Operations:
         self.scenario.equal(self.server.metric("dialtone_media_sessions"), 1, "media sessions")
         self.scenario.equal(live.bye().status, 200, "BYE")
         return f"{sum(not line.startswith('#') for line in page.splitlines() if line)} series"
+
+    def capture(self):
+        """A collector has each message of a call, once, with where it came from and where it went."""
+        equal = self.scenario.equal
+        call = self.phone.invite("+15553000", sdp("127.0.0.1", 14300)).accepted()
+        equal(call.bye().status, 200, "BYE")
+        phone = (self.phone.transport.host, self.phone.transport.port)
+        wanted = [(phone, SIP, "INVITE"), (SIP, phone, "SIP/2.0 180"), (SIP, phone, "SIP/2.0 200"), (phone, SIP, "ACK"), (phone, SIP, "BYE"), (SIP, phone, "SIP/2.0 200")]
+        wait_for(lambda: len(self.collector.of(call.answer.call_id)) >= len(wanted), 2, "the messages of the call")
+        captured = self.collector.of(call.answer.call_id)
+        equal([(source, destination) for source, destination, _ in captured], [one[:2] for one in wanted], "where they came from and went")
+        equal([line.startswith(begin) for (*_, line), (*_, begin) in zip(captured, wanted)], [True] * len(wanted), f"what they were: {captured}")
+        marks = {(message[KIND], message[NODE], message[PASSWORD]) for message in self.collector.messages}
+        equal((marks, self.collector.faults), ({(b"\x01", b"\0\0\0\7", HEP_PASSWORD.encode())}, []), "what each is marked with")
 
     def drain(self):
         """SIGTERM while a call runs: no new ones, this one goes on, exit code 0 when it ends."""
@@ -317,7 +336,7 @@ def main():
     with Scenario(__file__) as scenario:
         operations = Operations(scenario)
         parts = [
-            operations.check_configurations, operations.all_or_nothing, operations.start, operations.reload, operations.look, operations.metrics,
+            operations.check_configurations, operations.all_or_nothing, operations.start, operations.reload, operations.look, operations.metrics, operations.capture,
             operations.drain, operations.drain_timeout, operations.secrets, operations.crash,
         ]
         for part in parts:

@@ -34,7 +34,8 @@ use serde::{Deserialize, Serialize};
 use crate::events::{CallStatus, Completed, Direction, EndedBy, EventKind, Initiated, LastRecording, Media};
 use crate::ids::{AccountSid, BranchId, CallSid};
 use crate::twiml::{
-    BranchEvent, BranchSpec, Endpoint, Interpreter, NewDocument, Precondition, RecordingSpec, StatusCallback, VerbInput,
+    BranchEvent, BranchSpec, Endpoint, FetchOrder, Interpreter, NewDocument, Precondition, RecordingSpec,
+    StatusCallback, VerbInput,
 };
 
 use children::Child;
@@ -138,6 +139,9 @@ pub struct Call {
     verb_timer: Option<Mono>,
     /// Fetches that wait because documents follow one another too fast.
     throttle: program::Throttle,
+    /// What is to be asked once the end of the call is told: whoever is asked may look the call up.
+    #[serde(default)]
+    asked_at_end: Vec<FetchOrder>,
     sequence: u32,
     answered_ms: Option<u64>,
     /// When a call that the API makes has rung long enough.
@@ -215,6 +219,7 @@ impl Call {
             statistics: None,
             verb_timer: None,
             throttle: program::Throttle::default(),
+            asked_at_end: Vec::new(),
             sequence: 0,
             answered_ms: None,
             ring_until: None,
@@ -545,6 +550,10 @@ impl Call {
         };
         self.publish(EventKind::Completed(Box::new(completed)), effects);
         self.is_published = true;
+        for order in std::mem::take(&mut self.asked_at_end) {
+            let params = self.params(&order.params);
+            effects.push(Effect::Fetch { order, params });
+        }
         if let Some(end) = for_parent {
             self.tell_parent(end, effects);
         }

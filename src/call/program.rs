@@ -76,7 +76,9 @@ impl Call {
             VerbEffect::LeaveQueue => effects.push(Effect::LeaveQueue),
             VerbEffect::Fetch(order) => self.fetch(order, now, effects),
             VerbEffect::CancelFetch(fetch) => {
-                if self.throttle.forget(fetch).is_none() {
+                let held = self.asked_at_end.len();
+                self.asked_at_end.retain(|order| order.fetch != fetch);
+                if self.asked_at_end.len() == held && self.throttle.forget(fetch).is_none() {
                     effects.push(Effect::CancelFetch(fetch));
                 }
             }
@@ -130,16 +132,24 @@ impl Call {
 
     fn fetch(&mut self, order: FetchOrder, now: Now, effects: &mut Vec<Effect>) {
         if let Some(order) = self.throttle.take(order, now.mono) {
-            let params = self.params(&order.params);
-            effects.push(Effect::Fetch { order, params });
+            self.ask(order, effects);
         }
+    }
+
+    /// Of a call that has ended it is told first: its statistics are on their way.
+    fn ask(&mut self, order: FetchOrder, effects: &mut Vec<Effect>) {
+        if self.ending.is_some() && !self.is_published {
+            self.asked_at_end.push(order);
+            return;
+        }
+        let params = self.params(&order.params);
+        effects.push(Effect::Fetch { order, params });
     }
 
     /// Sends a fetch that had to wait.
     pub(super) fn release_throttled(&mut self, now: Now, effects: &mut Vec<Effect>) {
         if let Some(order) = self.throttle.due(now.mono) {
-            let params = self.params(&order.params);
-            effects.push(Effect::Fetch { order, params });
+            self.ask(order, effects);
         }
     }
 

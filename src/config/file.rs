@@ -52,6 +52,15 @@ pub(super) struct Sip {
     #[serde(default)]
     pub(super) name_servers: Vec<Spanned<String>>,
     pub(super) emergency_numbers: Option<Vec<String>>,
+    pub(super) hep: Option<Hep>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hep {
+    pub(super) collector: Spanned<String>,
+    pub(super) node: Option<u32>,
+    pub(super) password: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

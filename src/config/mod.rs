@@ -48,6 +48,17 @@ pub struct Sip {
     pub name_servers: Vec<SocketAddr>,
     /// Whoever is called so does not wait for a turn.
     pub emergency_numbers: Vec<String>,
+    /// Who is sent a copy of each SIP message.
+    pub hep: Option<Hep>,
+}
+
+/// A collector of SIP messages.
+#[derive(Clone, Debug)]
+pub struct Hep {
+    pub collector: SocketAddr,
+    /// Tells servers apart there.
+    pub node: u32,
+    pub password: Secret,
 }
 
 #[derive(Clone, Debug)]

@@ -12,7 +12,7 @@ use dialtone_sip::transport::Listen;
 use toml::Spanned;
 
 use super::file::{self, File};
-use super::{Cluster, Config, ConfigError, Http, Latching, Media, Server, Sip, Store};
+use super::{Cluster, Config, ConfigError, Hep, Http, Latching, Media, Server, Sip, Store};
 use crate::account::{
     Account, Application, Directory, DirectoryError, Limits, Messaging, Number, Password, Source, Trunk, User, WhenFull,
 };
@@ -128,7 +128,8 @@ impl Reader<'_> {
         let emergency_numbers = sip.emergency_numbers.clone();
         let emergency_numbers =
             emergency_numbers.unwrap_or_else(|| EMERGENCY_NUMBERS.iter().map(|number| (*number).to_owned()).collect());
-        Ok(Sip { listen, realm, digest, name_servers, emergency_numbers })
+        let hep = sip.hep.as_ref().map(|hep| self.hep(hep)).transpose()?;
+        Ok(Sip { listen, realm, digest, name_servers, emergency_numbers, hep })
     }
 
     fn algorithm(&self, name: &Spanned<String>) -> Result<Algorithm, ConfigError> {
@@ -549,6 +550,16 @@ impl Reader<'_> {
             calls_per_second: self.rate(&trunk.cps)?,
             calls: trunk.calls,
             application: self.application(&keys)?,
+        })
+    }
+
+    fn hep(&self, hep: &file::Hep) -> Result<Hep, ConfigError> {
+        let password = hep.password.as_ref().map(|password| self.secret(password, "password")).transpose()?;
+        let password = password.unwrap_or_else(|| Secret::new(String::new()));
+        Ok(Hep {
+            collector: self.parse(&hep.collector, "collector", "IP:PORT")?,
+            node: hep.node.unwrap_or(1),
+            password,
         })
     }
 

@@ -32,7 +32,7 @@ use crate::app::status::StatusCallbacks;
 use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard};
 use crate::clock;
 use crate::cluster::ClusterError;
-use crate::config::{Config, ConfigError, Latching};
+use crate::config::{self, Config, ConfigError, Latching};
 use crate::edges::{About, EdgeId, Edges, kind};
 use crate::events::{Outbox, Shelves, Subscriber};
 use crate::hot::Bindings;
@@ -282,6 +282,7 @@ impl Server {
             publisher: outbox.publisher(),
             edges: shared.as_ref().map(|shared| shared.edges.clone()),
             rooms: shared.as_ref().map(|_| rooms),
+            hep: config.sip.hep.as_ref().map(open_hep).transpose()?,
             claims: sharing.as_ref().map(|_| claims),
             life: keeper::life().into(),
         };
@@ -529,6 +530,12 @@ impl Server {
         self.store.close().await;
         tracing::info!("stopped");
     }
+}
+
+fn open_hep(hep: &config::Hep) -> Result<Arc<telemetry::Hep>, StartError> {
+    let opened = telemetry::Hep::open(hep.collector, hep.node, hep.password.expose().to_owned());
+    let what = format!("a socket for the collector {}", hep.collector);
+    opened.map(Arc::new).map_err(|error| StartError::Listen { what, error })
 }
 
 async fn bind_http(address: SocketAddr, listeners: &mut Listeners) -> Result<TcpListener, StartError> {

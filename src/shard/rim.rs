@@ -28,6 +28,7 @@ use crate::events::Publisher;
 use crate::hot::Claim;
 use crate::ids::{AccountSid, CallSid};
 use crate::speech::Speech;
+use crate::telemetry::Hep;
 use crate::telemetry::accounts::{self, Series};
 use crate::twiml::{AudioFailure, AudioSource, ClipRef, FetchFailure, FetchOrder, FetchReason, Fetched};
 use crate::workers::{Placement, Told, Workers};
@@ -45,6 +46,8 @@ pub struct Outside {
     pub publisher: Publisher,
     /// The other edges, if this one is of a cluster that may have some.
     pub edges: Option<Edges>,
+    /// Who is sent a copy of each message.
+    pub hep: Option<Arc<Hep>>,
     /// Who carries claims to places, where edges share limits.
     pub claims: Option<mpsc::Sender<Claim>>,
     /// Who knows where rooms are.
@@ -234,6 +237,9 @@ impl Rim {
         match inbound {
             Inbound::Message { flow, message } => {
                 self.traffic.received(&message, flow.transport);
+                if let Some(hep) = &self.outside.hep {
+                    hep.capture(flow.remote, flow.local, !flow.transport.is_reliable(), message.raw());
+                }
                 if let Some(edges) = &self.outside.edges
                     && let Some(slot) = Stack::slot_of(&message)
                     && edges.hand_on(slot, flow, message.raw())
@@ -291,7 +297,7 @@ impl Rim {
                 // It was counted where it came in.
                 let _ = self.core.handle_message(flow, message, now);
             }
-            Mail::Transmit(transmit) => self.transports.send(transmit),
+            Mail::Transmit(transmit) => self.send_here(transmit),
             Mail::Letter(from, letter) => match *letter {
                 Letter::LinkEnd { key, end } => self.workers.far_end(key, end),
                 letter => self.core.handle_letter(from, letter, now),
@@ -383,6 +389,15 @@ impl Rim {
             && edges.transmit(&transmit)
         {
             return;
+        }
+        self.send_here(transmit);
+    }
+
+    /// By a listener of this edge.
+    fn send_here(&mut self, transmit: Transmit) {
+        if let Some(hep) = &self.outside.hep {
+            let flow = transmit.flow;
+            hep.capture(flow.local, flow.remote, !flow.transport.is_reliable(), &transmit.bytes);
         }
         self.transports.send(transmit);
     }

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 mod calls;
+mod hep;
 pub mod page;
 
 use std::io::IsTerminal;
@@ -16,6 +17,7 @@ use tracing_subscriber::{Layer, Registry, fmt, reload};
 use crate::events::{CallRecord, Event, EventKind, Subscriber, Telling};
 
 pub use calls::CallMetrics;
+pub use hep::Hep;
 
 /// How logs are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -148,6 +150,7 @@ const COUNTERS: &[(&str, &str)] = &[
         "Calls, requests and participants that found no room, by what became of them.",
     ),
     ("dialtone_control_placements_total", "Session placements by policy result."),
+    ("dialtone_hep_packets_total", "SIP messages for the HEP collector, by outcome."),
     ("dialtone_usage_triggers_fired_total", "Usage triggers fired."),
     ("dialtone_callbacks_lost_total", "Status callbacks that were given up."),
 ];

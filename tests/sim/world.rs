@@ -17,7 +17,7 @@ use dialtone::call::{FetchOutcome, Now};
 use dialtone::concurrency::OnLoss;
 use dialtone::config::Config;
 use dialtone::edges::EdgeId;
-use dialtone::events::{CallRecord, Event, EventKind, MessageFact, MessageStatus};
+use dialtone::events::{CallRecord, CallStatus, Event, EventKind, MessageFact, MessageStatus};
 use dialtone::hot::{Answer as HotAnswer, Bindings, Command as HotCommand, Memory};
 use dialtone::ids::CallSid;
 use dialtone::shard::{Letter, Wish, core, gate};
@@ -614,6 +614,10 @@ impl World {
             }
             core::Output::Fetch { call, order, params, .. } => {
                 let asked = Asked { url: order.endpoint.url.clone(), params: params.into_iter().collect() };
+                // Whoever is told that a call is over may look it up.
+                let says_over = CallStatus::named(asked.get("CallStatus")).is_some_and(CallStatus::is_final);
+                let is_over = |event: &Event| event.call == call && matches!(event.kind, EventKind::Completed(_));
+                assert!(!says_over || self.events.iter().any(is_over), "{call} is over for {} only", asked.url);
                 let result = match (self.app)(&asked) {
                     Says::Twiml(text) => Ok((Some("text/xml"), text)),
                     Says::Raw(content_type, text) => Ok((Some(content_type), text)),

@@ -440,3 +440,36 @@ fn an_edge_asks_once_in_sixteen_where_the_limit_is_large_and_gives_all_back() {
     assert!(slots.is_empty());
     assert_eq!(slots.held(Resource::Calls).count(), 0);
 }
+
+/// By hand: `cargo nextest run --release --run-ignored only --no-capture what_a_place_costs`.
+#[test]
+#[ignore = "a figure: by hand, in its release form"]
+fn what_a_place_costs() {
+    let mut slots = Slots::alone();
+    let accounts: Vec<AccountSid> = (1..1_001).map(AccountSid::new).collect();
+    let wants = |account: AccountSid| {
+        let trunk = Want { scope: Scope::Trunk(account, "carrier".into()), limit: 1_000 };
+        vec![want(account, 1_000), trunk, Want { scope: Scope::Cluster, limit: 1_000_000 }]
+    };
+    let rounds = 1_000_000_u128;
+    let requests: Vec<Request> = (0..rounds)
+        .map(|number| {
+            let account = accounts[(number % 1000) as usize];
+            Request { wants: wants(account), ..request(number, account, 1_000) }
+        })
+        .collect();
+    let began = std::time::Instant::now();
+    for request in requests {
+        assert_eq!(slots.acquire(request, Mono(0)), Acquired::Granted);
+    }
+    let acquired = began.elapsed();
+    for number in 0..rounds {
+        slots.release(slot(number), Mono(0));
+    }
+    let released = began.elapsed() - acquired;
+    println!(
+        "a place in three scopes: {} ns to take, {} ns to give back",
+        acquired.as_nanos() / rounds,
+        released.as_nanos() / rounds
+    );
+}
