@@ -286,7 +286,7 @@ on_both! {
     }
 }
 
-/// By hand: `cargo nextest run --release --run-ignored only a_million`.
+/// By hand: `cargo test --release --lib a_million -- --ignored`, with `DIALTONE_TEST_POSTGRES`.
 #[tokio::test]
 #[ignore = "takes minutes: by hand, in its release form"]
 async fn a_million_events_with_crashes_and_duplicates_miss_and_double_nothing() {
