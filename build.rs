@@ -13,5 +13,12 @@ fn main() {
     println!("cargo::rustc-env=DIALTONE_RUSTC={}", version.unwrap_or_default());
     println!("cargo::rustc-env=DIALTONE_REVISION={}", revision.unwrap_or_default());
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=.git/HEAD");
+    // A commit changes the file that HEAD names; a path that is not there would make every build one anew.
+    let head = std::fs::read_to_string(".git/HEAD").unwrap_or_default();
+    let named = head.strip_prefix("ref: ").map(|name| format!(".git/{}", name.trim()));
+    for path in [".git/HEAD".to_owned()].into_iter().chain(named) {
+        if std::path::Path::new(&path).exists() {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
 }
