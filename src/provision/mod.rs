@@ -88,6 +88,12 @@ impl Provisioning {
         self.stale.notify_one();
     }
 
+    /// The database itself has written rows, as a trigger does: this server and all others read them again.
+    pub fn store_wrote(&self) {
+        self.others_wrote();
+        (self.wrote)();
+    }
+
     /// Reads the rows again whenever others have written, until the process ends.
     pub async fn follow_others(&self) {
         loop {
@@ -112,6 +118,12 @@ impl Provisioning {
     pub async fn rows(&self, kind: Kind) -> Vec<Resource> {
         let known = self.known.lock().await;
         known.rows.values().map(|read| &read.row).filter(|row| row.kind == kind).cloned().collect()
+    }
+
+    /// One row of a kind, whoever's it is.
+    pub async fn row(&self, kind: Kind, sid: &str) -> Option<Resource> {
+        let known = self.known.lock().await;
+        known.rows.values().map(|read| &read.row).find(|row| row.kind == kind && row.sid == sid).cloned()
     }
 
     pub async fn create(&self, row: Resource) -> Result<(), StoreError> {

@@ -98,14 +98,14 @@ impl Teller {
     async fn tell(&self, provisioning: &Provisioning, callbacks: &Callbacks, fire: Fire) {
         if fire.has_acted {
             // The account is another by now.
-            provisioning.others_wrote();
+            provisioning.store_wrote();
         }
         let (store, now_ms) = (provisioning.store(), wall_ms());
         let pause_ms = (FIRST_PAUSE_MS << fire.tries.min(10)).min(LONGEST_PAUSE_MS);
         if !store.claim_fire(&fire, now_ms + pause_ms).await.unwrap_or(false) {
             return;
         }
-        let row = provisioning.rows(Kind::UsageTrigger).await.into_iter().find(|row| row.sid == fire.trigger);
+        let row = provisioning.row(Kind::UsageTrigger, &fire.trigger).await;
         let detail = row.and_then(|row| serde_json::from_str::<Detail>(&row.detail).ok());
         let directory = provisioning.directory().load_full();
         let (Some(detail), Some(account)) = (detail, directory.account(fire.account)) else {
