@@ -152,7 +152,7 @@ impl Directory {
     /// Something has stopped an account.
     pub fn suspend(&mut self, account: AccountSid) {
         if let Some(account) = self.accounts.get_mut(&account) {
-            Arc::make_mut(account).status = AccountStatus::Suspended;
+            Arc::make_mut(account).is_stopped = true;
         }
     }
 
@@ -219,7 +219,7 @@ impl Directory {
 
     /// Whether the account is there and may do anything.
     pub fn is_active(&self, sid: AccountSid) -> bool {
-        self.account(sid).is_some_and(|account| account.status == AccountStatus::Active)
+        self.account(sid).is_some_and(|account| account.standing() == AccountStatus::Active)
     }
 
     pub fn key(&self, sid: &str) -> Option<&Arc<ApiKey>> {

@@ -29,6 +29,8 @@ pub struct Account {
     pub owner: Option<AccountSid>,
     /// When it was made and changed by the API, milliseconds since 1970.
     pub dated: Option<Dated>,
+    /// A usage trigger has stopped it.
+    pub is_stopped: bool,
 }
 
 /// How much an account may have at once, and in a second; `None` is any number.
@@ -68,7 +70,13 @@ impl Account {
             limits: Limits::default(),
             owner: None,
             dated: None,
+            is_stopped: false,
         }
+    }
+
+    /// Its own status, or suspended where a usage trigger has stopped it.
+    pub fn standing(&self) -> AccountStatus {
+        if self.is_stopped && self.status == AccountStatus::Active { AccountStatus::Suspended } else { self.status }
     }
 }
 

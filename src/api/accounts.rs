@@ -29,7 +29,7 @@ pub(super) async fn change(
     if let Err(away) = let_go_on(&view, account).await {
         return away;
     }
-    let status = view.directory.load().account(account).map_or("closed", |account| account.status.as_str());
+    let status = view.directory.load().account(account).map_or("closed", |account| account.standing().as_str());
     Json(serde_json::json!({ "sid": sid, "status": status })).into_response()
 }
 

@@ -335,6 +335,7 @@ impl<'a> Rows<'a> {
                 },
                 owner: Some(owner),
                 dated: Some(dated(row)),
+                is_stopped: false,
             });
             if let Err(error) = added {
                 passed_over(row, &format!("{error:?}"));

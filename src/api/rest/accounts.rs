@@ -31,7 +31,7 @@ pub(super) async fn list(
     let wanted = |one: &Arc<Account>| {
         (one.sid == account.sid || one.owner == Some(account.sid))
             && page.query.text("FriendlyName").is_none_or(|name| name == one.name)
-            && page.query.text("Status").is_none_or(|status| status == one.status.as_str())
+            && page.query.text("Status").is_none_or(|status| status == one.standing().as_str())
     };
     let before = page.before()?;
     let found = directory.accounts().filter(|one| before.is_none_or(|before| one.sid < before) && wanted(one));
@@ -139,7 +139,7 @@ fn resource(account: &Account, asking: &Account) -> Value {
         "sid": account.sid.to_string(),
         "owner_account_sid": account.owner.unwrap_or(account.sid).to_string(),
         "friendly_name": account.name,
-        "status": account.status.as_str(),
+        "status": account.standing().as_str(),
         "type": "Full",
         "auth_token": token,
         "date_created": account.dated.map(|dated| rfc_2822(dated.created_ms)),

@@ -54,7 +54,7 @@ impl FromRequestParts<View> for Authenticated {
         if !asking.by_token && needs_token(parts) {
             return Err(Fault::denied("This needs the account's token, not a key"));
         }
-        if asking.account.status != AccountStatus::Active {
+        if asking.account.standing() != AccountStatus::Active {
             return Err(Fault::inactive());
         }
         // Whoever asks has perhaps just been told of something by a webhook: the answer knows of it too. A new call asks
@@ -81,7 +81,7 @@ impl FromRequestParts<View> for Acting {
             Some(named) if named.sid == asking.sid => Ok(Acting(asking)),
             Some(named) if named.owner == Some(asking.sid) => {
                 // Its owner may look at what a suspended account has.
-                let may = named.status == AccountStatus::Active || parts.method == Method::GET;
+                let may = named.standing() == AccountStatus::Active || parts.method == Method::GET;
                 if may { Ok(Acting(named.clone())) } else { Err(Fault::inactive()) }
             }
             _ => Err(Fault::not_found(parts.uri.path())),
