@@ -551,9 +551,14 @@ impl Slots {
                     self.is_untold(&want.scope);
                 }
             }
-            let scopes = request.wants.iter().map(|want| want.scope.clone()).collect();
-            let holder = Holder { scopes, priority: request.priority, since: now, is_ending: false };
-            self.holders.insert(*slot, holder);
+            let fresh = Holder { scopes: Box::default(), priority: request.priority, since: now, is_ending: false };
+            let holder = self.holders.entry(*slot).or_insert(fresh);
+            // What it holds of other scopes stays held until it gives everything back.
+            let mut scopes = std::mem::take(&mut holder.scopes).into_vec();
+            let more = request.wants.iter().map(|want| &want.scope).filter(|scope| !scopes.contains(scope));
+            let more: Vec<Scope> = more.cloned().collect();
+            scopes.extend(more);
+            holder.scopes = scopes.into();
         }
     }
 

@@ -104,8 +104,9 @@ impl Core {
     }
 
     /// Takes a place, or waits for one. Whoever calls for help has one whether there is room or not.
-    pub(super) fn take_place(&mut self, request: Request, is_emergency: bool, now: Now) -> Acquired {
+    pub(super) fn take_place(&mut self, mut request: Request, is_emergency: bool, now: Now) -> Acquired {
         if is_emergency {
+            request.priority = u8::MAX;
             self.admission.slots.take_anyway(&request, now.mono);
             return Acquired::Granted;
         }
@@ -150,11 +151,15 @@ impl Core {
         self.admission.slots.release(member_slot(sid), now.mono);
     }
 
-    /// A call that was taken up has its place, whether there is room or not.
+    /// A call that runs already has its place, whether there is room or not. It is ended for no other: nobody knows any more
+    /// whether it calls for help.
     pub(super) fn keep_place(&mut self, sid: CallSid, now: Now) {
         let Some(slot) = self.calls.get(&sid) else { return };
-        let request = self.place_for(&[sid], slot.call.account(), slot.call.via(), 0);
-        self.admission.slots.take_anyway(&request, now.mono);
+        let calls: Vec<CallSid> = [sid].into_iter().chain(slot.inside.as_ref().map(|inside| inside.sid())).collect();
+        let request = self.place_for(&calls, slot.call.account(), slot.call.via(), u8::MAX);
+        if !request.wants.is_empty() {
+            self.admission.slots.take_anyway(&request, now.mono);
+        }
     }
 
     pub(super) fn join_when_there_is_room(
@@ -320,11 +325,15 @@ impl Core {
         (held.collect(), slots.is_lost())
     }
 
-    /// The limits are those of another directory.
-    pub(super) fn limits_changed(&mut self, now: Mono) {
+    /// The limits are those of another directory. Calls that began while there was none have their places too.
+    pub(super) fn limits_changed(&mut self, now: Now) {
+        let begun = self.calls.keys().filter(|sid| !self.admission.held.contains_key(sid));
+        for sid in begun.copied().collect::<Vec<_>>() {
+            self.keep_place(sid, now);
+        }
         let directory = self.settings.directory.clone();
         let all_calls = self.admission.all_calls;
-        self.admission.slots.set_limits(|scope| limit_of(scope, &directory, all_calls), now);
+        self.admission.slots.set_limits(|scope| limit_of(scope, &directory, all_calls), now.mono);
     }
 }
 

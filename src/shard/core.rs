@@ -282,7 +282,7 @@ impl Core {
     /// A reload: calls that run keep what they began with.
     pub fn set_directory(&mut self, directory: Arc<Directory>, now: Now) {
         self.settings.directory = directory;
-        self.limits_changed(now.mono);
+        self.limits_changed(now);
         self.work(now);
     }
 

@@ -174,6 +174,28 @@ fn cc_13_limits_that_change_count_at_once() {
 }
 
 #[test]
+fn calls_that_began_while_there_was_no_limit_count_when_one_is_set() {
+    let mut world = world("{}");
+    let callers: Vec<usize> = (0..4).map(|_| world.add_caller()).collect();
+    call_all(&mut world, &callers[..2]);
+    second(&mut world);
+    assert_eq!(world.held(Resource::Calls), 0, "nobody counts what has no limit");
+    world.set_limits("{ calls = 2 }");
+    assert_eq!(world.held(Resource::Calls), 2);
+    call_all(&mut world, &callers[2..3]);
+    second(&mut world);
+    assert!(world.saw(callers[2]).contains(&Saw::Refused(503)), "two of two");
+    world.hang_up(callers[0]);
+    second(&mut world);
+    call_all(&mut world, &callers[3..]);
+    second(&mut world);
+    assert!(world.saw(callers[3]).contains(&Saw::Answered));
+    world.hang_up(callers[1]);
+    world.hang_up(callers[3]);
+    world.close_books();
+}
+
+#[test]
 fn a_number_of_more_priority_ends_another_call_and_help_is_always_reached() {
     let important = r#"
 [[number]]
