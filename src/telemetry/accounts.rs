@@ -133,6 +133,7 @@ pub fn page(whose: &Whose<'_>) -> String {
     let mut dropped = 0;
     for (account, row) in table.chosen(whose) {
         let name = match whose {
+            _ if account.bits() == 0 => String::new(),
             Whose::Named if !row.is_named => {
                 dropped += 1;
                 "other".to_owned()
@@ -183,7 +184,7 @@ impl Table {
             Whose::Named => all.collect(),
             Whose::Of(accounts) => all.filter(|(account, _)| accounts.contains(account)).collect(),
             Whose::Busiest(count) => {
-                let mut all: Vec<(AccountSid, &Row)> = all.collect();
+                let mut all: Vec<(AccountSid, &Row)> = all.filter(|(account, _)| account.bits() != 0).collect();
                 all.sort_by_key(|(account, row)| (std::cmp::Reverse(row.calls()), *account));
                 all.truncate(*count);
                 all
