@@ -85,6 +85,8 @@ pub struct InUse {
 
 /// Requests that may wait; one more is refused.
 const MOST_WAITING: usize = 10_000;
+/// Of these, delayed ones of one account: nobody is to fill the places of others.
+const MOST_DELAYED: usize = 200;
 /// Questions in one claim.
 const MOST_RAISES: usize = 64;
 /// For an answer of the store, in microseconds.
@@ -245,7 +247,9 @@ impl Slots {
             (Verdict::Full(_) | Verdict::Ask, Impede::Delay { wait_us }) => (wait_us, false),
             (Verdict::Ask, Impede::Reject | Impede::Preempt) => (PATIENCE_US, true),
         };
-        if self.waiting.len() >= MOST_WAITING {
+        let is_own = |other: &&Waiting| !other.only_asks && other.request.account == request.account;
+        let is_full = !only_asks && self.waiting.iter().filter(is_own).count() >= MOST_DELAYED;
+        if is_full || self.waiting.len() >= MOST_WAITING {
             return Acquired::Refused(request.wants[0].scope.clone());
         }
         let until = Mono(now.0 + wait_us);

@@ -162,6 +162,21 @@ impl Core {
         }
     }
 
+    /// The same of a participant.
+    fn keep_member_place(&mut self, sid: CallSid, now: Now) {
+        if !self.rooms.has_member(sid) && !self.is_member_abroad(sid) {
+            return;
+        }
+        let Some(slot) = self.calls.get(&sid) else { return };
+        let account = slot.call.account();
+        let wants = account_and_owners(Resource::ConferenceParticipants, account, &self.settings.directory);
+        let slots = vec![member_slot(sid)];
+        if !wants.is_empty() {
+            let request = Request { slots, wants, impede: Impede::Reject, priority: 0, account };
+            self.admission.slots.take_anyway(&request, now.mono);
+        }
+    }
+
     pub(super) fn join_when_there_is_room(
         &mut self,
         sid: CallSid,
@@ -330,6 +345,7 @@ impl Core {
         let begun = self.calls.keys().filter(|sid| !self.admission.held.contains_key(sid));
         for sid in begun.copied().collect::<Vec<_>>() {
             self.keep_place(sid, now);
+            self.keep_member_place(sid, now);
         }
         let directory = self.settings.directory.clone();
         let all_calls = self.admission.all_calls;

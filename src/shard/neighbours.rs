@@ -131,6 +131,11 @@ impl Core {
         self.out.push_back(Output::FindRoom(Box::new(wish)));
     }
 
+    /// Whether a call is in a conference of another edge.
+    pub(super) fn is_member_abroad(&self, call: CallSid) -> bool {
+        self.neighbours.abroad.get(&call).is_some_and(|(_, is_conference)| *is_conference)
+    }
+
     /// The room of a wish is at that edge; `None`: it is here, or is to be made here.
     pub fn handle_room_found(&mut self, wish: Wish, owner: Option<EdgeId>, now: Now) {
         if !self.neighbours.seeking.remove(&wish.call) {

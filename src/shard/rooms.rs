@@ -75,6 +75,11 @@ impl Rooms {
         self.by_session.get(&session_id).copied()
     }
 
+    /// Whether a call is in a conference that is here.
+    pub(super) fn has_member(&self, call: CallSid) -> bool {
+        self.by_call.contains_key(&call)
+    }
+
     /// The conference whose fetches and audio have this name.
     pub(super) fn of_actor(&self, call: CallSid) -> Option<ConferenceSid> {
         let sid = ConferenceSid::new(call.bits());

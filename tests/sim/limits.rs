@@ -255,6 +255,24 @@ fn a_conference_has_no_more_participants_than_its_account() {
 }
 
 #[test]
+fn participants_that_joined_while_there_was_no_limit_count_when_one_is_set() {
+    let mut world = World::with_config(6, "own_limits = {}", |_| {
+        Says::Twiml("<Response><Dial><Conference>room</Conference></Dial></Response>")
+    });
+    let callers: Vec<usize> = (0..2).map(|_| world.add_caller()).collect();
+    for caller in &callers {
+        world.call_from(*caller, "+15551000000");
+        second(&mut world);
+    }
+    world.set_limits("{ conference_participants = 2 }");
+    assert_eq!(world.held(Resource::ConferenceParticipants), 2);
+    world.hang_up(callers[0]);
+    world.hang_up(callers[1]);
+    world.close_books();
+    assert_eq!(world.held(Resource::ConferenceParticipants), 0);
+}
+
+#[test]
 fn an_edge_that_starts_anew_knows_who_holds_its_places() {
     let mut world = world("{ calls = 3 }");
     let callers: Vec<usize> = (0..3).map(|_| world.add_caller()).collect();

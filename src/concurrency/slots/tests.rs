@@ -473,3 +473,19 @@ fn what_a_place_costs() {
         released.as_nanos() / rounds
     );
 }
+
+#[test]
+fn an_account_whose_calls_wait_leaves_room_for_those_of_others() {
+    let mut slots = Slots::alone();
+    let wait = |number: u128, limit| Request {
+        impede: Impede::Delay { wait_us: 60_000_000 },
+        ..request(number, ACCOUNT, limit)
+    };
+    assert_eq!(slots.acquire(wait(0, 1), Mono(1)), Acquired::Granted);
+    for number in 1..=MOST_DELAYED as u128 {
+        assert_eq!(slots.acquire(wait(number, 1), Mono(1)), Acquired::Waits);
+    }
+    assert!(matches!(slots.acquire(wait(1_000, 1), Mono(1)), Acquired::Refused(_)));
+    assert!(slots.withdraw((Resource::Calls, 1)));
+    assert_eq!(slots.acquire(wait(1_000, 1), Mono(1)), Acquired::Waits);
+}
