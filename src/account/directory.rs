@@ -29,6 +29,10 @@ pub struct Directory {
     price_books: HashMap<AccountSid, Arc<PriceBook>>,
     /// Accounts with usage triggers.
     watched: HashSet<AccountSid>,
+    /// Sinks that somebody has subscribed, by sid.
+    sinks: HashSet<String>,
+    /// Until when what happens in an account is logged, milliseconds since 1970.
+    heard: HashMap<AccountSid, u64>,
     /// By sid.
     applications: HashMap<String, (AccountSid, Arc<Application>)>,
 }
@@ -147,6 +151,27 @@ impl Directory {
                     .account(account)
                     .and_then(|account| account.owner)
                     .is_some_and(|owner| self.watched.contains(&owner)))
+    }
+
+    /// Somebody listens to what happens in an account, until then at least.
+    pub fn hear(&mut self, account: AccountSid, until_ms: u64) {
+        let until = self.heard.entry(account).or_default();
+        *until = until_ms.max(*until);
+    }
+
+    /// Whether somebody may want to know what happens in an account at that time.
+    pub fn is_heard(&self, account: AccountSid, at_ms: u64) -> bool {
+        !self.heard.is_empty() && self.heard.get(&account).is_some_and(|until| at_ms < *until)
+    }
+
+    /// What happens in an account goes to a sink.
+    pub fn subscribe(&mut self, account: AccountSid, sink: String) {
+        self.hear(account, u64::MAX);
+        self.sinks.insert(sink);
+    }
+
+    pub fn has_subscription(&self, sink: &str) -> bool {
+        self.sinks.contains(sink)
     }
 
     /// Something has stopped an account.

@@ -118,7 +118,8 @@ pub struct Dated {
 #[derive(Clone, Debug)]
 pub struct ApiKey {
     pub account: AccountSid,
-    /// The secret is shown once and not kept.
+    /// The secret is shown once and not kept. It is longer than a block of SHA-256, so that a signature by it is one by its hash
+    /// (RFC 2104 s2): what is kept proves tokens, and opens nothing.
     pub secret_hash: SecretHash,
 }
 
@@ -138,6 +139,12 @@ impl SecretHash {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// What a signature by a secret of more than 64 bytes is made with.
+    pub fn signing_key(&self) -> Vec<u8> {
+        let digit = |at: usize| self.0.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        (0..self.0.len()).step_by(2).map_while(digit).collect()
     }
 
     pub fn matches(&self, secret: &str) -> bool {

@@ -4,23 +4,28 @@ mod accounts;
 mod calls;
 mod compatibility;
 mod demo;
+mod events;
 mod health;
 pub mod neighbours;
 mod rest;
 mod workers;
 
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
+use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-pub use rest::{Param, RequestPlaces, Route};
+pub use rest::{Param, RequestPlaces, Route, SinkTest};
 
 use crate::account::Directory;
 use crate::concurrency::Ledger;
@@ -32,7 +37,11 @@ use crate::recordings::Archive;
 use crate::secret::Secret;
 use crate::shard::MailBox;
 use crate::store::{Fire, Store};
+use crate::streams::Hub;
 use crate::workers::Roster;
+
+/// A connection whose other end acknowledges nothing of what waits for it is closed after this time.
+const TAKES_NOTHING: Duration = Duration::from_secs(30);
 
 /// What the HTTP side sees of the server.
 #[derive(Clone)]
@@ -51,10 +60,14 @@ pub struct View {
     /// Where customers reach this API, without a slash at the end.
     pub public_url: String,
     pub directory: Arc<ArcSwap<Directory>>,
+    /// Who listens to what happens.
+    pub hub: Hub,
     /// The places of requests.
     pub requests: RequestPlaces,
     /// Usage triggers that have fired.
     pub fires: mpsc::Sender<Fire>,
+    /// Sinks that are to be tested.
+    pub sink_tests: mpsc::Sender<SinkTest>,
     /// This edge, as its operator calls it.
     pub name: String,
     /// Where limits are shared with other edges.
@@ -94,6 +107,7 @@ pub fn router(view: View) -> Router {
         .route("/dialtone/v1/Accounts/{sid}", post(accounts::change))
         .route("/dialtone/v1/Workers", get(workers::list))
         .route("/dialtone/v1/Workers/{id}", post(workers::change))
+        .route("/2010-04-01/Events", get(events::open))
         .merge(rest::router(&view))
         .layer(from_fn_with_state(view.clone(), neighbours::hand_on))
         .merge(demo)
@@ -111,7 +125,12 @@ pub fn metrics_router(view: View) -> Router {
 
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, router: Router) {
-    let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    let listener = listener.tap_io(|connection| {
+        // A stream's client that takes nothing any more is no client. An address that has gone takes neither option, and needs none.
+        let _ = SockRef::from(&*connection).set_tcp_user_timeout(Some(TAKES_NOTHING));
+        let _ = connection.set_nodelay(true);
+    });
     if let Err(error) = axum::serve(listener, service).await {
         tracing::error!(%error, "the http listener has ended");
     }

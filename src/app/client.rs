@@ -138,12 +138,8 @@ impl Inner {
     async fn hops(&self, first: &Try<'_>, destination: Destination) -> Result<Answer, FetchFailure> {
         let outgoing = first.outgoing;
         let own_url = destination.url.clone();
-        let mut destination = match outgoing.method {
-            Method::GET => {
-                destination.with_query(&outgoing.form()).map_err(|cause| FetchFailure::new(cause, &own_url))?
-            }
-            _ => destination,
-        };
+        let mut destination =
+            destination.with_query(&outgoing.query()).map_err(|cause| FetchFailure::new(cause, &own_url))?;
         let (mut is_redirected, mut has_form) = (false, outgoing.method == Method::POST);
         for _ in 0..=MAX_REDIRECTS {
             let fail = |cause| FetchFailure::new(cause, &destination.url);
@@ -210,7 +206,11 @@ impl Inner {
         has_form: bool,
     ) -> Result<Request<Full<Bytes>>, FetchError> {
         let method = if has_form { Method::POST } else { Method::GET };
-        let body = if has_form { Bytes::from(outgoing.form()) } else { Bytes::new() };
+        let (body, content_type) = match &outgoing.json {
+            _ if !has_form => (Bytes::new(), None),
+            Some(json) => (json.clone(), Some(JSON_TYPE)),
+            None => (outgoing.form().into(), Some(FORM_TYPE)),
+        };
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = destination.uri.clone();
@@ -220,8 +220,8 @@ impl Inner {
         headers.insert(IDEMPOTENCY_TOKEN, value(&outgoing.idempotency_token)?);
         headers.insert(header::USER_AGENT, HeaderValue::from_static("TwilioProxy/1.1"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-        if has_form {
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(FORM_TYPE));
+        if let Some(content_type) = content_type {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         }
         if let Some(authorization) = &destination.authorization {
             headers.insert(header::AUTHORIZATION, authorization.clone());
@@ -324,6 +324,7 @@ fn is_audio(headers: &HeaderMap) -> bool {
     content_type.is_some_and(|text| text.get(..6).is_some_and(|start| start.eq_ignore_ascii_case("audio/")))
 }
 
+const JSON_TYPE: &str = "application/json";
 const FORM_TYPE: &str = "application/x-www-form-urlencoded; charset=UTF-8";
 const SIGNATURE: HeaderName = HeaderName::from_static("x-twilio-signature");
 const IDEMPOTENCY_TOKEN: HeaderName = HeaderName::from_static("i-twilio-idempotency-token");

@@ -17,6 +17,7 @@ pub mod failure;
 pub mod fetch;
 pub mod guard;
 pub mod overrides;
+pub mod post;
 pub mod signature;
 pub mod status;
 
@@ -30,6 +31,7 @@ pub use guard::Guard;
 pub use hosts::HostLimits;
 pub use hyper::Method;
 pub use overrides::Overrides;
+pub use post::JsonPost;
 pub use request::RequestKind;
 
 #[cfg(test)]

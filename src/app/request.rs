@@ -1,10 +1,11 @@
 //! A request to a customer's server, before it is sent: who asks, what for, and how it is signed.
 
+use bytes::Bytes;
 use hyper::Method;
 use hyper::header::{HeaderName, HeaderValue};
 use url::form_urlencoded;
 
-use crate::app::signature::{sign_form, sign_url};
+use crate::app::signature::{body_sha256, sign_form, sign_url};
 use crate::ids::{AccountSid, CallSid};
 use crate::secret::Secret;
 use crate::twiml;
@@ -22,6 +23,8 @@ pub enum RequestKind {
     StatusCallback,
     /// Audio of a `<Play>`.
     Audio,
+    /// Events for a sink.
+    Sink,
 }
 
 impl From<twiml::Method> for Method {
@@ -36,7 +39,7 @@ impl From<twiml::Method> for Method {
 impl RequestKind {
     /// Whether the answer is a document.
     pub const fn wants_document(self) -> bool {
-        !matches!(self, Self::StatusCallback | Self::Audio)
+        !matches!(self, Self::StatusCallback | Self::Audio | Self::Sink)
     }
 
     pub const fn as_str(self) -> &'static str {
@@ -48,6 +51,7 @@ impl RequestKind {
             Self::Whisper => "whisper",
             Self::StatusCallback => "status_callback",
             Self::Audio => "audio",
+            Self::Sink => "sink",
         }
     }
 }
@@ -60,6 +64,8 @@ pub(super) struct Outgoing {
     pub url: String,
     pub method: Method,
     params: Vec<(String, String)>,
+    /// The body, in the place of a form.
+    pub json: Option<Bytes>,
     pub kind: RequestKind,
     pub max_body_bytes: usize,
     /// Headers that make it conditional.
@@ -91,6 +97,7 @@ impl Outgoing {
             url,
             method,
             params: kept,
+            json: None,
             kind,
             max_body_bytes: 0,
             conditions: Vec::new(),
@@ -105,9 +112,22 @@ impl Outgoing {
         form.finish()
     }
 
+    /// What it adds to the query of its URL.
+    pub fn query(&self) -> String {
+        match &self.json {
+            Some(body) => format!("bodySHA256={}", body_sha256(body)),
+            None if self.method == Method::GET => self.form(),
+            None => String::new(),
+        }
+    }
+
     /// The signature of this request to `url`; a form is part of it only if it is sent as one.
     pub fn signature(&self, url: &str, is_form: bool) -> String {
-        if is_form { sign_form(&self.token, url, &self.params) } else { sign_url(&self.token, url) }
+        if is_form && self.json.is_none() {
+            sign_form(&self.token, url, &self.params)
+        } else {
+            sign_url(&self.token, url)
+        }
     }
 }
 

@@ -7,6 +7,7 @@ mod cluster;
 mod dev;
 mod env;
 mod serve;
+mod verify;
 mod workers;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +41,8 @@ pub enum Command {
     Cluster(cluster::Cluster),
     /// Print what a shell needs so that unmodified Twilio programs reach this server
     Env(env::Env),
+    /// Check that events which were received are all that were told
+    Verify(verify::Verify),
     /// Copy the database while the server runs
     Backup(backup::Backup),
     /// Put a copy in the place of the database of a server that does not run
@@ -85,6 +88,7 @@ impl Command {
             Command::Drain(drain) => drain.run(),
             Command::Cluster(cluster) => cluster.run(),
             Command::Env(env) => env.run(),
+            Command::Verify(verify) => verify.run(),
             Command::Backup(backup) => backup.run(),
             Command::Restore(restore) => restore.run(),
         }

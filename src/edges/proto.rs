@@ -56,6 +56,8 @@ pub mod kind {
     pub const RESOURCES: u32 = 2;
     /// A letter: what rooms and calls of two edges tell each other.
     pub const ROOM: u32 = 3;
+    /// A letter: there is something new in the event logs of these accounts (JSON).
+    pub const EVENTS: u32 = 4;
     /// A question: whether something runs there, by its sid; anything at all says that it does.
     pub const RUNS: u32 = 16;
     /// A question: an HTTP request, answered by its response.

@@ -10,6 +10,7 @@ mod live;
 mod message;
 mod notification;
 mod outbox;
+mod parameters;
 mod queue;
 mod record;
 mod recording;
@@ -30,6 +31,7 @@ pub use notification::Notification;
 pub use outbox::{
     Fate, Left, Outbox, Publisher, States, Subscriber, Telling, WriteState, end_of_lost_call, ends_of_lost_conferences,
 };
+pub use parameters::{Params, call_params, caller_id_params, conference_params, message_params, recording_params};
 pub use queue::{Queue, QueueFact, QueueStep};
 pub use record::{CallRecord, Told, is_passed};
 pub use recording::{Recording, RecordingFact, RecordingStatus, recording_url};

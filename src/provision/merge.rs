@@ -84,6 +84,17 @@ struct AccountDetail {
     auth_token: String,
 }
 
+/// Until when an account's events are logged, whether somebody listens or not.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ListeningDetail {
+    pub until_ms: u64,
+}
+
+#[derive(Deserialize)]
+struct SubscriptionDetail {
+    sink_sid: String,
+}
+
 /// How much of something an account may have at once.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct LimitDetail {
@@ -200,6 +211,8 @@ enum Detail {
     Origination(OriginationDetail),
     Queue(QueueDetail),
     Limit(LimitDetail),
+    Listening(ListeningDetail),
+    Subscription(SubscriptionDetail),
     /// The row says all by being there; or what it says cannot be read.
     Nothing,
 }
@@ -223,6 +236,8 @@ impl ReadRow {
             Kind::OriginationUrl => read(&row).map(Detail::Origination),
             Kind::Queue => read(&row).map(Detail::Queue),
             Kind::Limit => read(&row).map(Detail::Limit),
+            Kind::Listening => read(&row).map(Detail::Listening),
+            Kind::Subscription => read(&row).map(Detail::Subscription),
             _ => None,
         };
         ReadRow { row, detail: detail.unwrap_or(Detail::Nothing) }
@@ -248,6 +263,16 @@ pub fn directory<'a>(configured: &Directory, rows: impl Iterator<Item = &'a Read
     }
     for ReadRow { row, .. } in rows.of(Kind::Suspension).iter().copied() {
         account(row).into_iter().for_each(|account| directory.suspend(account));
+    }
+    for ReadRow { row, detail } in rows.of(Kind::Listening).iter().copied() {
+        if let (Detail::Listening(detail), Some(account)) = (detail, account(row)) {
+            directory.hear(account, detail.until_ms);
+        }
+    }
+    for ReadRow { row, detail } in rows.of(Kind::Subscription).iter().copied() {
+        if let (Detail::Subscription(detail), Some(account)) = (detail, account(row)) {
+            directory.subscribe(account, detail.sink_sid.clone());
+        }
     }
     for ReadRow { row, .. } in rows.of(Kind::UsageTrigger).iter().copied() {
         account(row).into_iter().for_each(|account| directory.watch(account));

@@ -14,9 +14,10 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, Notify, oneshot};
 
 use crate::account::Directory;
+use crate::ids::AccountSid;
 use crate::shard::{Mail, MailBox};
 use crate::store::{Kind, Resource, Store, StoreError};
-use merge::ReadRow;
+use merge::{ListeningDetail, ReadRow};
 
 pub use merge::{LimitDetail, Voice};
 pub use queues::{QueueKeeper, queue_row};
@@ -36,6 +37,8 @@ pub struct Provisioning {
 }
 
 const AGAIN: Duration = Duration::from_secs(1);
+/// How long events are logged after somebody has listened; entries are kept for as long.
+pub const HEARD: Duration = Duration::from_secs(72 * 3600);
 
 type Key = (Kind, String, String);
 
@@ -168,6 +171,31 @@ impl Provisioning {
         self.publish(&known).await;
         (self.wrote)();
         Ok(true)
+    }
+
+    /// Somebody listens to an account's events now: they are logged from here on, and for [`HEARD`] after nobody does any more, so
+    /// that whoever comes back within that time has missed nothing.
+    pub async fn hear(&self, account: AccountSid, now_ms: u64) -> Result<(), StoreError> {
+        let heard_ms = u64::try_from(HEARD.as_millis()).unwrap_or(u64::MAX);
+        // Written again when a quarter of the time is over.
+        if self.directory.load().is_heard(account, now_ms + heard_ms / 4 * 3) {
+            return Ok(());
+        }
+        let sid = account.to_string();
+        let row = Resource {
+            kind: Kind::Listening,
+            parent: String::new(),
+            sid: sid.clone(),
+            account: sid.clone(),
+            unique_name: None,
+            detail: serde_json::to_string(&ListeningDetail { until_ms: now_ms + heard_ms }).unwrap_or_default(),
+            created_ms: now_ms,
+            updated_ms: now_ms,
+        };
+        match self.create(row.clone()).await {
+            Err(StoreError::Taken) => self.update(&sid, row).await.map(drop),
+            other => other,
+        }
     }
 
     async fn publish(&self, known: &Known) {

@@ -227,6 +227,9 @@ impl Neighbours {
                     Err(error) => tracing::warn!(%error, edge = %from, "another edge's letter cannot be read"),
                 },
                 Inbound::Letter { kind: kind::RESOURCES, .. } => self.provisioning.others_wrote(),
+                Inbound::Letter { kind: kind::EVENTS, body, .. } => {
+                    serde_json::from_slice(&body).into_iter().for_each(|accounts| self.view.hub.look(accounts));
+                }
                 Inbound::Letter { kind, .. } => tracing::debug!(kind, "another edge's letter is not understood"),
                 // What was said while there was no link is read where all of it is.
                 Inbound::Linked(edge) => {

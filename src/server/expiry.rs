@@ -1,8 +1,10 @@
-//! Deletes recordings that have been kept for as long as `[recordings] keep_days` says, and forgets those that were deleted.
+//! Deletes recordings that have been kept for as long as `[recordings] keep_days` says, and forgets those that were deleted, and old
+//! entries of the event log.
 
 use std::time::Duration;
 
 use crate::clock::wall_ms;
+use crate::provision::HEARD;
 use crate::recordings::Archive;
 use crate::store::{DELETED_ARE_KNOWN, Store};
 
@@ -17,6 +19,16 @@ pub(super) async fn run(keep: Option<Duration>, store: Store, archive: Archive) 
         }
         if let Err(error) = store.forget_deleted_recordings(ago(DELETED_ARE_KNOWN)).await {
             tracing::error!(%error, "deleted recordings cannot be forgotten: tried again in an hour");
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+/// Forgets what was logged for those who listen, when it has been kept for long enough.
+pub(super) async fn prune_log(store: Store) {
+    loop {
+        if let Err(error) = store.prune_log(ago(HEARD)).await {
+            tracing::error!(%error, "old entries of the event log cannot be forgotten: tried again in an hour");
         }
         tokio::time::sleep(EVERY).await;
     }

@@ -8,6 +8,7 @@ mod observe;
 mod orders;
 mod registrations;
 mod restore;
+mod sinks;
 mod triggers;
 mod uploads;
 mod worker_process;
@@ -43,12 +44,14 @@ use crate::proxy::{self, Authority, AuthorityError};
 use crate::recordings::{Archive, Sweeper};
 use crate::shard::{self, Mail, MailBox, Names, Outside, core, gate, mail_box};
 use crate::speech::Speech;
-use crate::store::{self, Gathering, Store, StoreError};
+use crate::store::{self, Gathering, Store, StoreError, Written};
+use crate::streams::Hub;
 use crate::telemetry::{self, CallLog, CallMetrics, LogLevel};
 use crate::workers::{Listening, Roster, Workers};
 
 pub use cluster::Seat;
 use cluster::{Home, Membership, Neighbours, Papers, Shared};
+use sinks::Sinks;
 pub use worker_process::{Join, machine_name, run as run_worker};
 
 /// Calls at once on one edge; RTP ports are the other bound.
@@ -61,6 +64,8 @@ const WIND_UP: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Calls that wait to know where a room is; one more is told that it has none, and asks again.
 const ROOM_QUESTIONS: usize = 16_384;
+/// Sinks that are tested at once.
+const SINK_TESTS: usize = 100;
 /// Other edges that link at once.
 const DIALLING: usize = 64;
 /// A token for the workers of this machine is never written down, and holds as long as their keeper lives.
@@ -154,6 +159,7 @@ impl Server {
         let guard = Guard { allow_private_targets: config.http.allow_private_targets, ..Guard::default() };
         let client = Client::new(ClientConfig { guard: guard.clone(), ..ClientConfig::default() });
         let callbacks = Callbacks::new(client.clone(), CallbackLimits::default());
+        let sink_client = client.clone();
         let store = Store::open(config.store.url.expose()).await.map_err(StartError::Store)?;
 
         let (mail, letters) = mail_box();
@@ -178,6 +184,11 @@ impl Server {
                 let directory = directory.clone();
                 Box::new(move |account| directory.load().is_watched(account))
             },
+            is_heard: {
+                let directory = directory.clone();
+                Box::new(move |account, at_ms| directory.load().is_heard(account, at_ms))
+            },
+            public_url: config.http.public_url.clone(),
         });
         let public_url = config.http.public_url.clone();
         let status = StatusCallbacks::new(callbacks.clone(), directory.clone(), public_url, runtime.clone());
@@ -248,12 +259,25 @@ impl Server {
         let sharing = limits::Sharing::of(&config, &store, hot, &node, wall_ms).await;
         let left = orders::left(&store, &me, outbox.take_orders()).await.map_err(StartError::Store)?;
         left.iter().for_each(|(order, queued_ms)| outbox.live().expect(order.queued(*queued_ms)));
-        let fired = {
-            let fires = fires.clone();
-            // One that finds no place is found in the database.
-            move |fire| drop(fires.try_send(fire))
+        let (hub, streams) = {
+            let others = others.clone();
+            Hub::new(store.clone(), directory.clone(), move |accounts| {
+                if let (Some(edges), Ok(body)) = (others.get(), serde_json::to_vec(accounts)) {
+                    edges.letter_to_all(kind::EVENTS, &body.into());
+                }
+            })
         };
-        let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone(), fired));
+        tokio::spawn(streams);
+        let (sink_tests, tests) = tokio::sync::mpsc::channel(SINK_TESTS);
+        let written = {
+            let (fires, hub) = (fires.clone(), hub.clone());
+            move |written: Written| {
+                // One that finds no place is found in the database.
+                written.fires.into_iter().for_each(|fire| drop(fires.try_send(fire)));
+                hub.written(written.logged);
+            }
+        };
+        let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone(), written));
 
         let mut listeners = Listeners::receive().await.map_err(StartError::Keeper)?;
         let keeper = listeners.keeper().map_err(StartError::Keeper)?;
@@ -327,8 +351,10 @@ impl Server {
             edges: shared.as_ref().map(|shared| shared.edges.clone()),
             public_url: config.http.public_url.clone(),
             directory: directory.clone(),
+            hub: hub.clone(),
             requests: api::RequestPlaces::new(sharing.as_ref().map(|sharing| sharing.on_loss)),
             name: seat.name.clone(),
+            sink_tests,
             fires,
             ledger: sharing.as_ref().map(|sharing| sharing.ledger.clone()),
             provisioning: provisioning.clone(),
@@ -406,6 +432,10 @@ impl Server {
         }
         tokio::spawn(registrations::run(bindings.clone(), config.store.folder.clone()));
         tokio::spawn(expiry::run(config.recordings.keep, store.clone(), archive.clone()));
+        tokio::spawn(expiry::prune_log(store.clone()));
+        let (hub, client) = (hub.clone(), sink_client);
+        let sinks = Sinks { provisioning: provisioning.clone(), directory: directory.clone(), hub, client };
+        tokio::spawn(sinks.run(tests));
         tokio::spawn(teller.run(provisioning.clone(), callbacks.clone()));
         tokio::spawn({
             let provisioning = provisioning.clone();

@@ -279,6 +279,11 @@ impl Core {
             && self.admission.is_empty()
     }
 
+    /// Whether somebody waits to hear of this.
+    pub fn is_heard(&self, event: &Event) -> bool {
+        self.settings.directory.is_heard(event.account, event.at_ms)
+    }
+
     /// A reload: calls that run keep what they began with.
     pub fn set_directory(&mut self, directory: Arc<Directory>, now: Now) {
         self.settings.directory = directory;

@@ -448,7 +448,10 @@ impl Rim {
             Output::AudioWanted { session_id, hash } => self.hand_over(session_id, hash),
             Output::Resolve { ticket, resolution, seed } => self.resolve(ticket, *resolution, seed),
             Output::Publish(event) => {
-                if !self.outside.publisher.publish(event) {
+                let publisher = &self.outside.publisher;
+                let is_sent =
+                    if self.core.is_heard(&event) { publisher.publish_now(event) } else { publisher.publish(event) };
+                if !is_sent {
                     tracing::error!("the outbox is full: an event is lost");
                 }
             }

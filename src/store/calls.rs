@@ -11,8 +11,10 @@ use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::database::Backend;
 use super::filter::{CallFilter, Value};
-use super::usage::{Fire, Metered};
-use super::{Batch, Finished, Store, StoreError, from_millis, millis, notifications, records, unreadable};
+use super::usage::Metered;
+use super::{
+    Batch, Finished, Store, StoreError, Written, from_millis, log, millis, notifications, records, unreadable,
+};
 use crate::events::{CallRecord, Completed, Told, is_zero};
 use crate::ids::{AccountSid, CallSid};
 
@@ -34,9 +36,9 @@ struct Detail<'a> {
 }
 
 impl Store {
-    /// Writes calls and their ledger lines, and facts that stand for themselves, all or none; which triggers fire by that. A
+    /// Writes calls and their ledger lines, and facts that stand for themselves, all or none; what comes of that. A
     /// call that is there already stays as it is.
-    pub async fn write(&self, batch: &Batch) -> Result<Vec<Fire>, StoreError> {
+    pub async fn write(&self, batch: &Batch) -> Result<Written, StoreError> {
         let mut known = HashSet::new();
         loop {
             let mut transaction = self.database.writer.begin().await?;
@@ -46,8 +48,9 @@ impl Store {
                     notifications::write(&mut transaction, record).await?;
                 }
                 records::write(&mut transaction, &batch.facts).await?;
+                let logged = log::write(&mut transaction, &batch.entries, &fires).await?;
                 transaction.commit().await?;
-                return Ok(fires);
+                return Ok(Written { fires, logged });
             }
             // The journal has told some of them before.
             transaction.rollback().await?;
@@ -161,6 +164,8 @@ impl Store {
         if done.rows_affected() > 0 {
             let notifications = sqlx::query("DELETE FROM notifications WHERE call = $1").bind(sid.to_string());
             notifications.execute(&mut *transaction).await?;
+            let logged = sqlx::query("DELETE FROM event_log WHERE call = $1").bind(sid.to_string());
+            logged.execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
         Ok(done.rows_affected() > 0)

@@ -19,6 +19,7 @@ const STEPS: &[&[&str]] = &[
     DELETED_BY_TIME,
     HOLDS,
     USAGE,
+    EVENT_LOG,
 ];
 
 /// The version of a database that has all of them.
@@ -115,6 +116,19 @@ const USAGE: &[&str] = &[
         fired_ms BIGINT NOT NULL, next_ms BIGINT NOT NULL, tries BIGINT NOT NULL, told_ms BIGINT,
         PRIMARY KEY (trigger_sid, period))",
     "CREATE INDEX trigger_fires_untold ON trigger_fires (next_ms) WHERE told_ms IS NULL",
+];
+
+/// What customers are told as it happens, and how far their sinks are.
+const EVENT_LOG: &[&str] = &[
+    "CREATE TABLE event_heads (account TEXT NOT NULL PRIMARY KEY, seq BIGINT NOT NULL)",
+    "CREATE TABLE event_log (
+        account TEXT NOT NULL, seq BIGINT NOT NULL, id TEXT NOT NULL, call TEXT, logged_ms BIGINT NOT NULL,
+        detail TEXT NOT NULL, PRIMARY KEY (account, seq))",
+    "CREATE UNIQUE INDEX event_log_by_id ON event_log (account, id)",
+    "CREATE INDEX event_log_by_call ON event_log (call, seq) WHERE call IS NOT NULL",
+    "CREATE TABLE sink_cursors (
+        sink TEXT NOT NULL PRIMARY KEY, account TEXT NOT NULL, seq BIGINT NOT NULL, next_ms BIGINT NOT NULL,
+        tries BIGINT NOT NULL, failing_ms BIGINT)",
 ];
 
 /// From the first databases, which have a column `record`, to the second.

@@ -9,10 +9,12 @@ mod calls;
 mod database;
 mod filter;
 mod holds;
+mod log;
 mod migrations;
 mod notifications;
 mod records;
 mod resources;
+mod sinks;
 mod usage;
 mod writer;
 
@@ -22,6 +24,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::Row;
 
+use crate::eventlog::{Entry, Logged};
 use crate::events::{CallRecord, Event};
 use crate::ids::AccountSid;
 use crate::usage::{LedgerLine, PriceBook};
@@ -32,9 +35,11 @@ use database::Database;
 pub use backup::{BackupError, backup, restore};
 pub use database::Backend;
 pub use filter::{CallFilter, Moment};
+pub use log::LogBounds;
 pub use notifications::NotificationFilter;
 pub use records::{ConferenceFilter, DELETED_ARE_KNOWN, MessageFilter, RecordingFilter};
 pub use resources::{Kind, Listed, Resource};
+pub use sinks::SinkCursor;
 pub use usage::{BilledLine, Fire};
 pub use writer::{Gathering, StoreWriter, subscriber};
 
@@ -48,15 +53,34 @@ pub struct Batch {
     pub lines: Vec<LedgerLine>,
     /// The prices of those accounts that have some.
     pub books: HashMap<AccountSid, Arc<PriceBook>>,
+    /// What is to be told to those who listen.
+    pub entries: Vec<Entry>,
+}
+
+/// What came of a batch that was written.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Triggers that fire by it.
+    pub fires: Vec<Fire>,
+    pub logged: Vec<Logged>,
 }
 
 impl Batch {
     pub fn len(&self) -> usize {
-        self.finished.len() + self.facts.len()
+        self.finished.len() + self.facts.len() + self.entries.len()
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Adds what has come later.
+    fn extend(&mut self, later: Batch) {
+        self.finished.extend(later.finished);
+        self.facts.extend(later.facts);
+        self.lines.extend(later.lines);
+        self.books.extend(later.books);
+        self.entries.extend(later.entries);
     }
 
     /// Every line of the ledger that it brings.

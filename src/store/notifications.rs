@@ -29,23 +29,31 @@ impl NotificationFilter {
 
 /// Writes the notifications of a call. Those of a call that was deleted are not told again.
 pub(super) async fn write(transaction: &mut Transaction<'static, Any>, record: &CallRecord) -> Result<(), StoreError> {
+    for notification in record.notifications() {
+        insert(&mut **transaction, &notification).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn insert<'a>(
+    database: impl sqlx::Executor<'a, Database = Any>,
+    notification: &Notification,
+) -> Result<(), StoreError> {
     let text = format!(
         "INSERT INTO notifications (sid, account, call, severity, at_ms, detail)
          SELECT $1, $2, $3, CAST($4 AS BIGINT), CAST($5 AS BIGINT), $6
          WHERE NOT EXISTS (SELECT 1 FROM calls WHERE sid = $3 AND status = '{DELETED}')
          ON CONFLICT (sid) DO NOTHING"
     );
-    for notification in record.notifications() {
-        sqlx::query(AssertSqlSafe(text.clone()))
-            .bind(notification.sid.to_string())
-            .bind(notification.account.to_string())
-            .bind(notification.call.to_string())
-            .bind(level(notification.notice.severity))
-            .bind(millis(notification.at_ms))
-            .bind(serde_json::to_string(&notification).unwrap_or_default())
-            .execute(&mut **transaction)
-            .await?;
-    }
+    sqlx::query(AssertSqlSafe(text))
+        .bind(notification.sid.to_string())
+        .bind(notification.account.to_string())
+        .bind(notification.call.to_string())
+        .bind(level(notification.notice.severity))
+        .bind(millis(notification.at_ms))
+        .bind(serde_json::to_string(notification).unwrap_or_default())
+        .execute(database)
+        .await?;
     Ok(())
 }
 

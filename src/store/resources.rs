@@ -53,6 +53,12 @@ kinds! {
     UsageTrigger = "usage-trigger",
     /// How much an account may have at once, with the sid of the account and what it is of.
     Limit = "limit",
+    /// Somebody listens to the events of the account of that sid, or did so lately.
+    Listening = "listening",
+    /// Where events are sent.
+    Sink = "sink",
+    /// Which events a sink gets.
+    Subscription = "subscription",
     /// A usage trigger has stopped the account of that sid.
     Suspension = "suspension",
     Trunk = "trunk",

@@ -42,6 +42,7 @@ macro_rules! on_both {
 }
 
 mod holds;
+mod log;
 mod plans;
 mod usage;
 
@@ -444,6 +445,9 @@ on_both! {
             "DROP TABLE notifications",
             "DROP TABLE usage_days",
             "DROP TABLE trigger_fires",
+            "DROP TABLE event_heads",
+            "DROP TABLE event_log",
+            "DROP TABLE sink_cursors",
             "ALTER TABLE ledger DROP COLUMN price",
             "ALTER TABLE ledger DROP COLUMN rule",
             "DROP TABLE holders",

@@ -10,7 +10,7 @@ use sqlx::any::AnyRow;
 use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::database::Backend;
-use super::{Batch, Moment, Store, StoreError, from_millis, millis, unreadable, wall_ms};
+use super::{Batch, Moment, Store, StoreError, from_millis, log, millis, unreadable, wall_ms};
 use crate::ids::{AccountSid, CallSid, EventSid};
 use crate::usage::{Action, DAY_MS, LedgerLine, Priced, Recurring, Sum, Trigger, Used};
 
@@ -64,7 +64,10 @@ impl Store {
         batch: &Batch,
         known: &HashSet<EventSid>,
     ) -> Result<Metered, StoreError> {
-        let lines: Vec<&LedgerLine> = batch.lines().filter(|line| !known.contains(&line.event)).collect();
+        // What is told again may be there twice.
+        let mut seen = HashSet::new();
+        let lines: Vec<&LedgerLine> =
+            batch.lines().filter(|line| !known.contains(&line.event) && seen.insert(line.event)).collect();
         if lines.is_empty() {
             return Ok(Metered::Done(Vec::new()));
         }
@@ -154,6 +157,7 @@ impl Store {
     pub async fn look_at_trigger(&self, trigger: &Trigger, now_ms: u64) -> Result<Option<Fire>, StoreError> {
         let mut transaction = self.database.begin().await?;
         let fired = fire(&mut transaction, trigger, now_ms).await?;
+        log::write(&mut transaction, &[], fired.as_slice()).await?;
         transaction.commit().await?;
         Ok(fired)
     }
@@ -473,7 +477,7 @@ async fn act(transaction: &mut Transaction<'static, Any>, trigger: &Trigger) -> 
     Ok(())
 }
 
-fn places(first: usize, count: usize) -> String {
+pub(super) fn places(first: usize, count: usize) -> String {
     (first..first + count).map(|place| format!("${place}")).collect::<Vec<_>>().join(", ")
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::{Batch, Finished, Fire, Store};
+use super::{Batch, Finished, Store, Written};
+use crate::eventlog::{self, Entry};
 use crate::events::{CallRecord, Event, EventKind, Publisher, Shelves, Subscriber, Telling};
 use crate::ids::AccountSid;
 use crate::usage::{self, LedgerLine, PriceBook};
@@ -40,6 +41,10 @@ pub struct Gathering {
     pub book: Box<dyn Fn(AccountSid) -> Option<Arc<PriceBook>> + Send>,
     /// Whether a trigger waits for what an account uses.
     pub is_watched: Box<dyn Fn(AccountSid) -> bool + Send>,
+    /// Whether somebody listens to what an account's calls tell at that time, milliseconds since 1970.
+    pub is_heard: Box<dyn Fn(AccountSid, u64) -> bool + Send>,
+    /// Where customers reach the API.
+    pub public_url: String,
 }
 
 impl StoreSubscriber {
@@ -49,6 +54,12 @@ impl StoreSubscriber {
         if let Some(book) = (self.gathering.book)(line.account) {
             self.gathered().books.insert(line.account, book);
         }
+    }
+
+    /// What somebody listens to is written at once.
+    fn logged(&mut self, entry: Option<Entry>) {
+        self.is_urgent |= entry.is_some();
+        self.gathered().entries.extend(entry);
     }
 
     /// The batch that is gathered; its age counts from the first that is in it.
@@ -62,6 +73,9 @@ impl StoreSubscriber {
 
 impl Subscriber for StoreSubscriber {
     fn told(&mut self, event: &Event, record: &mut CallRecord, _: Telling) {
+        if (self.gathering.is_heard)(event.account, event.at_ms) {
+            self.logged(eventlog::entry(event, record, &self.gathering.public_url));
+        }
         if let EventKind::Completed(_) = event.kind {
             let line = usage::line(event, record);
             self.metered(&line);
@@ -70,6 +84,9 @@ impl Subscriber for StoreSubscriber {
     }
 
     fn noted(&mut self, event: &Event, _: Telling) {
+        if (self.gathering.is_heard)(event.account, event.at_ms) {
+            self.logged(eventlog::entry_of_fact(event, &self.gathering.public_url));
+        }
         self.is_urgent |= self.gathering.is_shared && matches!(&event.kind, EventKind::Order(order) if order.waits());
         if let Some(line) = usage::line_of_fact(event) {
             self.metered(&line);
@@ -102,16 +119,21 @@ pub fn subscriber(gathering: Gathering) -> (StoreSubscriber, StoreWriter) {
 }
 
 impl StoreWriter {
-    /// Writes until the outbox has ended and everything is written; tells which triggers fire by that.
+    /// Writes until the outbox has ended and everything is written; tells what comes of that. What waits is written together.
     pub async fn run(
         mut self,
         store: Store,
         publisher: Publisher,
         shelves: Shelves,
-        fired: impl Fn(Fire) + Send + 'static,
+        written: impl Fn(Written) + Send + 'static,
     ) {
-        while let Some(batch) = self.queue.recv().await {
-            write_until_done(&store, &batch).await.into_iter().for_each(&fired);
+        while let Some(mut batch) = self.queue.recv().await {
+            while batch.len() < BATCH
+                && let Ok(later) = self.queue.try_recv()
+            {
+                batch.extend(later);
+            }
+            written(write_until_done(&store, &batch).await);
             publisher.stored(batch.finished.iter().map(|finished| finished.record.sid));
             publisher.stored_facts(batch.facts.iter().map(|event| event.id));
             shelves.stored(&batch.facts);
@@ -120,7 +142,7 @@ impl StoreWriter {
 }
 
 /// The database may be away for a while; rows are not lost by that, and written once however often it is tried.
-pub(super) async fn write_until_done(store: &Store, batch: &Batch) -> Vec<Fire> {
+pub(super) async fn write_until_done(store: &Store, batch: &Batch) -> Written {
     let count = |outcome: &'static str| {
         let backend = store.backend().name();
         metrics::counter!("dialtone_store_operations_total", "backend" => backend, "op" => "write", "outcome" => outcome)
@@ -130,12 +152,12 @@ pub(super) async fn write_until_done(store: &Store, batch: &Batch) -> Vec<Fire> 
     loop {
         let asked = Instant::now();
         let error = match timeout(PATIENCE, store.write(batch)).await {
-            Ok(Ok(fires)) => {
+            Ok(Ok(written)) => {
                 count("ok");
                 let backend = store.backend().name();
                 metrics::histogram!("dialtone_store_operation_duration_seconds", "backend" => backend, "op" => "write")
                     .record(asked.elapsed().as_secs_f64());
-                return fires;
+                return written;
             }
             Ok(Err(error)) => error.to_string(),
             Err(_) => "no answer".to_owned(),

@@ -75,6 +75,13 @@ fn one_of_each(client: &mut Client, account: &str, number: u32) -> BTreeMap<&'st
     make("CredentialLists", &below("CredentialLists"), &[("CredentialListSid", &list)]);
     make("IpAccessControlLists", &below("IpAccessControlLists"), &[("IpAccessControlListSid", &addresses)]);
     make("PhoneNumbers", &below("PhoneNumbers"), &[("PhoneNumberSid", &own)]);
+    let configuration = r#"{"destination":"http://127.0.0.1:9/events"}"#;
+    let sink = [("SinkType", "webhook"), ("SinkConfiguration", configuration)];
+    let sink = make("Sinks", "/v1/Sinks", &sink);
+    let types = r#"{"type":"com.twilio.voice.status-callback.call.completed","schema_version":1}"#;
+    make("Subscriptions", "/v1/Subscriptions", &[("SinkSid", &sink), ("Types", types)]);
+    let kind = "com.twilio.voice.status-callback.call.completed".to_owned();
+    made.extend([("SubscribedEvents", kind.clone()), ("Types", kind)]);
     made.insert("SigningKeys", made["Keys"].clone());
     client.update(&of(account, "/OutgoingCallerIds.json"), &[("PhoneNumber", &format!("+1777{number:07}"))]);
     let ids = client.get(&of(account, "/OutgoingCallerIds.json"));

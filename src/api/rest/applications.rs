@@ -1,7 +1,7 @@
 //! `Applications`: a set of URLs under one sid, for numbers and calls to name.
 
 use super::fields::{Field, Shape, Usual, field, idle};
-use super::resources::{Api, Spec, may_always_go, read_nothing_more, show_nothing_more};
+use super::resources::{Api, FILTERS, Spec, may_always_go, read_nothing_more, show_nothing_more};
 use crate::store::Kind;
 
 pub static SPEC: Spec = Spec {
@@ -13,6 +13,7 @@ pub static SPEC: Spec = Spec {
     parent: None,
     uses: None,
     api: Api::Classic,
+    filters: FILTERS,
     reads: &[],
     read: read_nothing_more,
     may_go: may_always_go,

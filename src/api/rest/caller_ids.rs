@@ -11,7 +11,7 @@ use super::auth::{Acting, Authenticated};
 use super::fault::Fault;
 use super::fields::{self, Field, Shape, Usual, field};
 use super::form::{Form, invalid};
-use super::resources::{Api, Spec, may_always_go, read_nothing_more, show_nothing_more};
+use super::resources::{Api, FILTERS, Spec, may_always_go, read_nothing_more, show_nothing_more};
 use crate::api::View;
 use crate::clock::wall_ms;
 use crate::events::{CallerIdFact, Event, EventKind};
@@ -27,6 +27,7 @@ pub static SPEC: Spec = Spec {
     parent: None,
     uses: None,
     api: Api::Classic,
+    filters: FILTERS,
     reads: &[],
     read: read_nothing_more,
     may_go: may_always_go,

@@ -464,7 +464,7 @@ fn next_sid(view: &View) -> CallSid {
     *last
 }
 
-fn resource(record: &CallRecord) -> Value {
+pub(in crate::api) fn resource(record: &CallRecord) -> Value {
     let uri = format!("/2010-04-01/Accounts/{}/Calls/{}", record.account, record.sid);
     let below = |name: &str| format!("{uri}/{name}.json");
     // What a caller's program knows as queued until it rings.

@@ -389,7 +389,7 @@ fn unborn(account: &Account, name: &str) -> Conference {
     }
 }
 
-fn resource(conference: &Conference) -> Value {
+pub(in crate::api) fn resource(conference: &Conference) -> Value {
     let uri = format!("/2010-04-01/Accounts/{}/Conferences/{}", conference.account, conference.sid);
     json!({
         "sid": conference.sid.to_string(),

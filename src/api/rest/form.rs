@@ -60,6 +60,12 @@ impl Form {
         self.find(name).filter(|value| !value.is_empty())
     }
 
+    /// Every value that is given under a name, as it is.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.check(name);
+        self.fields.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
     /// The values of a list: the name repeated, or one value with spaces between.
     pub fn list(&self, name: &str) -> impl Iterator<Item = &str> {
         self.check(name);

@@ -10,7 +10,7 @@ use super::auth::Acting;
 use super::fault::Fault;
 use super::fields::{self, Field, Shape, Usual, field};
 use super::form::Form;
-use super::resources::{Api, Spec, may_always_go, read_nothing_more};
+use super::resources::{Api, FILTERS, Spec, may_always_go, read_nothing_more};
 use crate::account::SecretHash;
 use crate::api::View;
 use crate::clock::wall_ms;
@@ -27,6 +27,7 @@ pub static KEYS: Spec = Spec {
     parent: None,
     uses: None,
     api: Api::Classic,
+    filters: FILTERS,
     reads: &[],
     read: read_nothing_more,
     may_go: may_always_go,
@@ -46,7 +47,8 @@ fn show(_: &View, _: &Resource, shown: &mut Map<String, Value>) {
 /// The one answer that tells the secret.
 pub(super) async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -> Result<Response, Fault> {
     let mut detail = fields::read(&form, FIELDS, None)?;
-    let secret = format!("{:032x}", super::random());
+    // Longer than a block of SHA-256: see [`crate::account::ApiKey`].
+    let secret = format!("{:032x}{:032x}{:032x}", super::random(), super::random(), super::random());
     detail.insert("secret_hash".into(), json!(SecretHash::of(&secret).as_str()));
     let now = wall_ms();
     let row = Resource {

@@ -26,6 +26,7 @@ mod page;
 mod queues;
 mod recordings;
 mod resources;
+mod sinks;
 mod sip;
 mod table;
 mod triggers;
@@ -33,6 +34,7 @@ mod trunks;
 mod usage;
 
 use std::any::Any;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
@@ -43,8 +45,12 @@ use axum::response::{IntoResponse, Response};
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::View;
-use fault::Fault;
+use crate::account::{Account, Directory};
+pub(super) use calls::resource as shown_call;
+pub(super) use conferences::resource as shown_conference;
+pub(super) use fault::Fault;
 pub use limits::RequestPlaces;
+pub use sinks::SinkTest;
 use table::Table;
 pub use table::{Param, Route};
 
@@ -66,6 +72,11 @@ pub(super) fn router(view: &View) -> Router<View> {
 /// Whether the headers have credentials of an account.
 pub(super) fn is_authentic(view: &View, headers: &HeaderMap) -> bool {
     auth::authenticate(headers, &view.directory.load()).is_ok()
+}
+
+/// Whose credentials the headers have.
+pub(super) fn account_of(headers: &HeaderMap, directory: &Directory) -> Option<Arc<Account>> {
+    auth::authenticate(headers, directory).ok().map(|asking| asking.account)
 }
 
 /// A fault of ours is told as one, and its request is the only one that it breaks.
@@ -187,7 +198,7 @@ pub(super) fn table() -> Table {
         .reads(&["Ttl"])
         .on(get, &below("/Balance.json"), keys::balance);
     let alone = [&applications::SPEC, &caller_ids::SPEC, &keys::KEYS, &keys::SIGNING_KEYS, &queues::SPEC];
-    let table = triggers::routes(usage::routes(table));
+    let table = sinks::routes(triggers::routes(usage::routes(table)));
     trunks::routes(alone.into_iter().chain(sip::SPECS).fold(table, |table, spec| spec.routes(table)))
 }
 

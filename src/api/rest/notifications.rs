@@ -14,7 +14,7 @@ use super::resources::iso_8601;
 use crate::account::Account;
 use crate::api::View;
 use crate::events::{Notification, rfc_2822};
-use crate::ids::NotificationSid;
+use crate::ids::{CallSid, NotificationSid};
 use crate::store::{Moment, NotificationFilter};
 use crate::twiml::Severity;
 
@@ -136,7 +136,7 @@ fn resource(notification: &Notification, path: &str) -> Value {
     json!({
         "sid": sid,
         "account_sid": account,
-        "call_sid": call,
+        "call_sid": call_of(*call),
         "api_version": "2010-04-01",
         "log": if notice.severity == Severity::Error { "0" } else { "1" },
         "error_code": notice.code.to_string(),
@@ -160,7 +160,7 @@ fn alert(notification: &Notification, base: &Base) -> Value {
     json!({
         "sid": sid,
         "account_sid": account,
-        "resource_sid": call,
+        "resource_sid": call_of(*call),
         "service_sid": Value::Null,
         "api_version": "2010-04-01",
         "log_level": if notice.severity == Severity::Error { "error" } else { "warning" },
@@ -178,6 +178,11 @@ fn alert(notification: &Notification, base: &Base) -> Value {
         "response_headers": Value::Null,
         "url": format!("{base}/v1/Alerts/{sid}"),
     })
+}
+
+/// What is told of a sink is of no call.
+fn call_of(call: CallSid) -> Option<CallSid> {
+    (call.bits() != 0).then_some(call)
 }
 
 fn more_info(code: u32) -> String {

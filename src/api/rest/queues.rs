@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::fields::{Field, Shape, Usual, field};
 use super::form::Form;
 use super::page::Page;
-use super::resources::{self, Api, Spec, read_nothing_more};
+use super::resources::{self, Api, FILTERS, Spec, read_nothing_more};
 use crate::account::Account;
 use crate::api::View;
 use crate::call::Update;
@@ -30,6 +30,7 @@ pub static SPEC: Spec = Spec {
     parent: None,
     uses: None,
     api: Api::Classic,
+    filters: FILTERS,
     reads: &[],
     read: read_nothing_more,
     may_go,

@@ -37,6 +37,7 @@ pub struct Spec {
     /// The parameter that names what is put to use, and what that is: the sid is its own then.
     pub uses: Option<(&'static str, Kind)>,
     pub api: Api,
+    pub filters: Filters,
     /// What `read` reads of a form besides the fields.
     pub reads: &'static [&'static str],
     /// What is read from a form besides the fields, and everything that must fit together; with the row that is changed.
@@ -49,8 +50,11 @@ pub struct Spec {
     pub unique: Option<(Unique, u32)>,
 }
 
-/// What lists are filtered by: the parameter, and the key of the detail that is to have its value.
-const FILTERS: [(&str, &str); 2] = [("FriendlyName", "friendly_name"), ("PhoneNumber", "phone_number")];
+/// What most lists are filtered by.
+pub const FILTERS: Filters = &[("FriendlyName", "friendly_name"), ("PhoneNumber", "phone_number")];
+
+/// What a list is filtered by: the parameter, and the key of the detail that is to have its value.
+pub type Filters = &'static [(&'static str, &'static str)];
 
 /// Reads what is special from a form into the detail.
 pub type Read = fn(&View, &Form, Option<&Resource>, &mut Map<String, Value>) -> Result<(), Fault>;
@@ -85,7 +89,7 @@ impl Spec {
             .on(Method::GET, &list_path, move |view: axum::extract::State<View>, acting, names, base, page| {
                 list(self, view.0, acting, names, base, page)
             })
-            .lists(FILTERS.map(|(name, _)| name).as_slice())
+            .lists(&self.filters.iter().map(|(name, _)| *name).collect::<Vec<_>>())
             .on(Method::GET, &path, move |view: axum::extract::State<View>, acting, names, base| {
                 fetch(self, view.0, acting, names, base)
             })
@@ -194,7 +198,7 @@ async fn list(
     // One more than the page holds: whether another page follows.
     let sid = account.sid.to_string();
     let wanted: Vec<_> =
-        FILTERS.into_iter().filter_map(|(name, key)| Some((key, json!(page.query.text(name)?)))).collect();
+        spec.filters.iter().filter_map(|(name, key)| Some((*key, json!(page.query.text(name)?)))).collect();
     let takes = |row: &Resource| {
         let detail = if wanted.is_empty() { Map::new() } else { detail(row) };
         wanted.iter().all(|(key, value)| detail.get(*key) == Some(value))

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::fault::Fault;
 use super::fields::{self, Field, Shape, Usual, field, idle};
 use super::form::{Form, invalid};
-use super::resources::{Api, Spec, may_always_go, parts, read_nothing_more};
+use super::resources::{Api, FILTERS, Spec, may_always_go, parts, read_nothing_more};
 use crate::api::View;
 use crate::store::{Kind, Resource};
 
@@ -50,6 +50,7 @@ static DOMAINS: Spec = Spec {
     parent: None,
     uses: None,
     api: Api::Classic,
+    filters: FILTERS,
     reads: &[],
     read: read_domain,
     may_go: may_always_go,
@@ -66,6 +67,7 @@ static CREDENTIAL_LISTS: Spec = Spec {
     parent: None,
     uses: None,
     api: Api::Classic,
+    filters: FILTERS,
     reads: &[],
     read: read_nothing_more,
     may_go: may_always_go,
@@ -85,6 +87,7 @@ static CREDENTIALS: Spec = Spec {
     parent: Some(Kind::CredentialList),
     uses: None,
     api: Api::Classic,
+    filters: FILTERS,
     reads: &["Username", "Password"],
     read: read_credential,
     may_go: may_always_go,
@@ -121,6 +124,7 @@ static ADDRESSES: Spec = Spec {
     parent: Some(Kind::AccessList),
     uses: None,
     api: Api::Classic,
+    filters: FILTERS,
     reads: &[],
     read: read_address,
     may_go: may_always_go,
@@ -139,6 +143,7 @@ static CALL_CREDENTIALS: Spec = Spec {
     parent: Some(Kind::Domain),
     uses: Some(("CredentialListSid", Kind::CredentialList)),
     api: Api::Classic,
+    filters: FILTERS,
     reads: &[],
     read: read_nothing_more,
     may_go: may_always_go,

@@ -130,6 +130,7 @@ async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -
         && let Some(fire) = view.store.look_at_trigger(&trigger, now).await.map_err(|_| Fault::store_is_away())?
     {
         let _ = view.fires.try_send(fire);
+        view.hub.look(vec![account.sid]);
     }
     let shown = shown(&view, &account, &row).await?;
     Ok((StatusCode::CREATED, Json(shown)).into_response())

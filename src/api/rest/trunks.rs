@@ -12,7 +12,7 @@ use super::fault::Fault;
 use super::fields::{self, Field, Shape, Usual, field, idle};
 use super::form::{Form, invalid};
 use super::page::{Base, Page};
-use super::resources::{Api, Spec, detail, find, iso_8601, may_always_go, read_nothing_more};
+use super::resources::{Api, FILTERS, Spec, detail, find, iso_8601, may_always_go, read_nothing_more};
 use super::table::Table;
 use super::{numbers, sip};
 use crate::account::{Account, Number};
@@ -39,6 +39,7 @@ static TRUNKS: Spec = Spec {
     parent: None,
     uses: None,
     api: Api::V1,
+    filters: FILTERS,
     reads: &[],
     read: read_trunk,
     may_go: may_always_go,

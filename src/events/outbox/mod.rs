@@ -61,6 +61,13 @@ impl Publisher {
         sent
     }
 
+    /// As [`Publisher::publish`], of what somebody waits for: it is told at once.
+    pub fn publish_now(&self, event: Event) -> bool {
+        let sent = self.publish(event);
+        self.hurry();
+        sent
+    }
+
     /// Has the state of a call written behind what it has published, for an edge that starts anew. Where the outbox is full it
     /// is not: the call goes on here as well, and what was written last would be taken up.
     pub fn write_down(&self, call: CallSid, state: WriteState) {

@@ -145,11 +145,11 @@ async fn storm(url: &str, events: u128, writers: u128) {
             if below(5) == 0 {
                 // It is broken off somewhere, perhaps behind the commit.
                 let broken = tokio::time::timeout(Duration::from_micros(below(20_000)), store.write(&whole)).await;
-                told.lock().unwrap().extend(broken.ok().and_then(Result::ok).unwrap_or_default());
+                told.lock().unwrap().extend(broken.ok().and_then(Result::ok).unwrap_or_default().fires);
             }
             let fires = loop {
                 match store.write(&whole).await {
-                    Ok(fires) => break fires,
+                    Ok(written) => break written.fires,
                     Err(StoreError::Taken) => continue,
                     Err(error) => panic!("{error}"),
                 }
@@ -178,7 +178,7 @@ async fn storm(url: &str, events: u128, writers: u128) {
 }
 
 /// All writers at once, on this task.
-async fn futures_of(writers: u128, write: impl AsyncFn(u128)) {
+pub(super) async fn futures_of(writers: u128, write: impl AsyncFn(u128)) {
     use std::future::Future;
     use std::pin::Pin;
     let mut all: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
@@ -207,14 +207,14 @@ on_both! {
         assert_eq!((fire.value, fire.period.as_str()), (10 * money::ONE, "alltime"));
         assert_eq!(store.look_at_trigger(&read, EVENING_MS).await.unwrap(), None, "once");
         let more = store.write(&batch(vec![used_line(2, ACCOUNT, "calls-inbound", 600, EVENING_MS)])).await.unwrap();
-        assert_eq!(more, [], "and not again");
+        assert_eq!(more.fires, [], "and not again");
     }
 
     ut_05_what_is_heard_of_late_counts_for_its_own_day(url) {
         let store = Store::open(url).await.unwrap();
         store.create(&trigger("UT1", ACCOUNT, &detail("calls", "count", "2", "\"daily\""))).await.unwrap();
         let midnight = EVENING_MS + 3_600_000;
-        let write = async |number, at_ms| store.write(&batch(vec![used_line(number, ACCOUNT, "calls-inbound", 1, at_ms)])).await.unwrap();
+        let write = async |number, at_ms| store.write(&batch(vec![used_line(number, ACCOUNT, "calls-inbound", 1, at_ms)])).await.unwrap().fires;
         assert_eq!(write(1, midnight - 1).await, []);
         assert_eq!(write(2, midnight).await, []);
         let late = write(3, midnight - 1).await;
@@ -230,7 +230,7 @@ on_both! {
             let detail = detail.replace('}', &format!(",\"action\":\"{action}\"}}"));
             store.create(&trigger(sid, ACCOUNT, &detail)).await.unwrap();
         }
-        let fires = store.write(&batch(vec![used_line(1, ACCOUNT, "calls-inbound", 1, EVENING_MS)])).await.unwrap();
+        let fires = store.write(&batch(vec![used_line(1, ACCOUNT, "calls-inbound", 1, EVENING_MS)])).await.unwrap().fires;
         assert!(fires.len() == 2 && fires.iter().all(|fire| fire.has_acted));
         let rows = store.all_resources().await.unwrap();
         let find = |kind| rows.iter().find(|row| row.kind == kind).map(|row| row.sid.clone());
@@ -241,7 +241,7 @@ on_both! {
     a_firing_is_told_by_one_and_until_it_is_known(url) {
         let store = Store::open(url).await.unwrap();
         store.create(&trigger("UT1", ACCOUNT, &detail("calls", "count", "1", "null"))).await.unwrap();
-        let fires = store.write(&batch(vec![used_line(1, ACCOUNT, "calls-inbound", 1, EVENING_MS)])).await.unwrap();
+        let fires = store.write(&batch(vec![used_line(1, ACCOUNT, "calls-inbound", 1, EVENING_MS)])).await.unwrap().fires;
         let fire = &fires[0];
         assert_eq!(store.untold_fires(fire.fired_ms).await.unwrap(), [], "who wrote it has some time to tell");
         assert!(store.claim_fire(fire, fire.fired_ms + 100_000).await.unwrap());

@@ -1,0 +1,87 @@
+//! Access tokens: grants for one identity, signed by an API key.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{TokenError, active, check_times, claims, is_signed};
+use crate::account::{Account, Directory};
+
+/// What an access token allows.
+#[derive(Clone, Debug)]
+pub struct Access {
+    pub account: Arc<Account>,
+    /// The key that has signed it.
+    pub key: String,
+    /// Seconds since 1970.
+    pub expires_s: u64,
+    pub identity: String,
+    /// Whether its holder may be called.
+    pub incoming: bool,
+    /// The application that answers what its holder calls.
+    pub application: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    iss: String,
+    sub: String,
+    #[serde(default)]
+    grants: Grants,
+}
+
+#[derive(Default, Deserialize)]
+struct Grants {
+    #[serde(default)]
+    identity: String,
+    voice: Option<Voice>,
+}
+
+#[derive(Deserialize)]
+struct Voice {
+    incoming: Option<Incoming>,
+    outgoing: Option<Outgoing>,
+}
+
+#[derive(Deserialize)]
+struct Incoming {
+    #[serde(default)]
+    allow: bool,
+}
+
+#[derive(Deserialize)]
+struct Outgoing {
+    application_sid: Option<String>,
+}
+
+/// Longer identities are refused, as at Twilio.
+const LONGEST_IDENTITY: usize = 121;
+
+/// Reads a token and checks which key has signed it.
+pub fn read(token: &str, directory: &Directory, now_s: u64) -> Result<Access, TokenError> {
+    let Claims { iss, sub, grants } = claims(token)?;
+    let key = directory.key(&iss).ok_or(TokenError::Signature)?;
+    let account = directory.account(key.account).ok_or(TokenError::Signature)?;
+    is_signed(token, &key.secret_hash.signing_key())?;
+    // A key opens its own account, whatever a token of it says.
+    if account.sid.to_string() != sub {
+        return Err(TokenError::Signature);
+    }
+    let expires_s = check_times(token, now_s)?;
+    active(directory, account)?;
+    let is_name = !grants.identity.is_empty()
+        && grants.identity.len() <= LONGEST_IDENTITY
+        && !grants.identity.chars().any(char::is_control);
+    let voice = grants.voice.ok_or(TokenError::Scope)?;
+    if !is_name {
+        return Err(TokenError::Malformed);
+    }
+    Ok(Access {
+        account: account.clone(),
+        key: iss,
+        expires_s,
+        identity: grants.identity,
+        incoming: voice.incoming.is_some_and(|incoming| incoming.allow),
+        application: voice.outgoing.and_then(|outgoing| outgoing.application_sid),
+    })
+}
