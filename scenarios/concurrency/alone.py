@@ -114,7 +114,7 @@ class OneServer:
                 except Failed:
                     pass
         wait_for(lambda: in_use(HTTP) == 2, 2, "the places of both to be free")
-        answered = take_back(self.scenario, phone, SLOW, (0, 0.016, 0.02, 0.022, 0.023, 0.024, 0.025, 0.026, 0.028, 0.1))
+        answered = take_back(self.scenario, phone, SLOW, (0, 0.016, 0.02, 0.022, 0.023, 0.024, 0.025, 0.026, 0.028, 0.3))
         self.scenario.check(0 < answered < 10, f"calls that had been answered when they were taken back: {answered}")
         wait_for(lambda: in_use(HTTP) == 2, 2, "their places to be free")
         more, refusals = self.call(4)

@@ -1,5 +1,6 @@
 """An account has no more calls, requests and participants at once than it may, at one edge or at several, whatever befalls them."""
 
+import concurrent.futures
 import pathlib
 import sys
 
@@ -14,17 +15,15 @@ from lib.scenario import Scenario
 
 def short(scenario):
     one, two = OneServer(scenario), TwoEdges(scenario)
-    scenario.step("start", one.start)
-    for part in (
-        one.refused, one.given_back_once, one.other_limit, one.delayed, one.preempted, one.meeting, one.lines, one.requests, one.flood,
-    ):
-        scenario.step(part.__name__.replace("_", " "), part)
-    # The gauges of the one have their time while the others start.
-    scenario.step("start", two.start)
-    scenario.step("measured", one.measured)
-    scenario.step("stop", one.stop)
-    for part in (two.both, two.taken_back, two.delayed, two.lost, two.forgotten, two.stop, two.database):
-        scenario.step(f"edges: {part.__name__.replace('_', ' ')}", part)
+    scenario.steps(one.start, one.refused, one.given_back_once, one.other_limit)
+    # The others, and their stores, take their time to start: they do so while the one mostly waits.
+    others = concurrent.futures.ThreadPoolExecutor(1).submit(two.start)
+    scenario.steps(one.delayed, one.preempted, one.meeting, one.lines, one.requests, one.flood)
+    scenario.step("start", others.result)
+    scenario.steps(two.both, two.taken_back, two.delayed, prefix="edges: ")
+    # The gauges of the one had their time meanwhile.
+    scenario.steps(one.measured, one.stop)
+    scenario.steps(two.lost, two.forgotten, two.stop, two.database, prefix="edges: ")
     scenario.summary = "calls, participants and requests at one server and at several: never one too many, and no place lost"
 
 

@@ -28,7 +28,6 @@ class TwoEdges:
     def start(self):
         """By a Redis, without which nobody is let in; and two others by the PostgreSQL alone."""
         (self.left, self.right), self.stores = edges(self.scenario, 17200, accounts(SHARED), cluster_more='on_store_loss = "closed"\n')
-        self.alone = [self.by_database(name, base) for name, base in (("one", 17500), ("other", 17600))]
         self.phones = [Phone(edge.sip, "+15556100001") for edge in (self.left, self.right)]
         # Most of what happens to them is that a lease ends: it does so meanwhile.
         self.at_database = concurrent.futures.ThreadPoolExecutor(1).submit(self.databases)
@@ -149,9 +148,9 @@ class TwoEdges:
 
     def databases(self):
         equal, check = self.scenario.equal, self.scenario.check
-        one, other = self.alone
-        told = self.crowd(self.alone, 1.5)
-        phones = [Phone(server.sip, "+15556100001") for server in self.alone]
+        one, other = alone = [self.by_database(name, base) for name, base in (("one", 17500), ("other", 17600))]
+        told = self.crowd(alone, 1.5)
+        phones = [Phone(server.sip, "+15556100001") for server in alone]
         (lost, _), (kept, _) = (ring(phone, ECHO, SHARED // 2) for phone in phones)
         equal((len(lost), len(kept)), (SHARED // 2, SHARED // 2), "answered")
         at = time.monotonic()

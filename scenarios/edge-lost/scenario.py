@@ -107,9 +107,7 @@ class EdgeLost:
         tokens = {token for _, _, token, _ in self.app.told}
         heard = wait_for(lambda: [told for *told, is_well in self.app.told if is_well], 5, "the other edge to tell of the call's end")
         equal([(status, {token} == tokens) for _, status, token in heard], [("completed", True)], "what was told of the call that had ended, with the token of every try")
-        self.summary = f"{legs} calls of a lost edge go on after {back:.1f} s, and what waited for its turn there is made; largest gap {max(stayed, default=0) * 1000:.0f} ms where the worker lives, {max(gone, default=0) * 1000:.0f} ms where it does not"
-        return self.summary
-
+        return f"{legs} calls of a lost edge go on after {back:.1f} s, and what waited for its turn there is made; largest gap {max(stayed, default=0) * 1000:.0f} ms where the worker lives, {max(gone, default=0) * 1000:.0f} ms where it does not"
 
     def left_for_others(self, legs=6):
         """The machine is back, without the calls that others have; and when the other one is told to stop, this one goes on with
@@ -151,10 +149,7 @@ class EdgeLost:
 def main():
     with Scenario(__file__) as scenario:
         edges = EdgeLost(scenario)
-        scenario.step("start", edges.start)
-        scenario.step("lost", edges.lost)
-        scenario.step("left for others", edges.left_for_others)
-        scenario.summary = getattr(edges, "summary", "")
+        _, scenario.summary, _ = scenario.steps(edges.start, edges.lost, edges.left_for_others)
 
 
 if __name__ == "__main__":

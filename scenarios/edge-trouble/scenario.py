@@ -100,9 +100,7 @@ class Trouble:
 def main():
     with Scenario(__file__) as scenario:
         trouble = Trouble(scenario)
-        scenario.step("start", trouble.start)
-        scenario.step("stopped", trouble.stopped)
-        scenario.step("forgotten", trouble.forgotten)
+        scenario.steps(trouble.start, trouble.stopped, trouble.forgotten)
         scenario.summary = f"{trouble.made} calls, each with one end and one line in the ledger"
 
 

@@ -82,7 +82,7 @@ class Edges:
         since = time.monotonic()
         members = [Leg(edge.sip, ROOM, rtp.noise(3, 60 + seed, 3000)) for seed, edge in enumerate((self.left, self.right, self.left, self.right))]
         time.sleep(3.3)
-        heard = [self.heard(member, since) for member in members]
+        heard = [member.media.heard(since=since) for member in members]
         for number, listener in enumerate(members):
             for speaker in members:
                 match = max(rtp.correlation(speaker.said[at : at + 8000], heard[number]) for at in (0, 8000, 16000))
@@ -109,28 +109,18 @@ class Edges:
         time.sleep(2.5)
         for listener, speaker in ((waiting, taking), (taking, waiting)):
             # Of the two seconds that it says again and again one is heard whole, wherever the link came up.
-            match = max(rtp.correlation(speaker.said[at : at + 8000], self.heard(listener, since)) for at in (0, 8000))
+            match = max(rtp.correlation(speaker.said[at : at + 8000], listener.media.heard(since=since)) for at in (0, 8000))
             self.scenario.check(match >= 0.8, f"how well one hears the other: {match:.2f}")
         taking.end()
         waiting.call.wait_bye()
         waiting.stop()
         wait_for(lambda: not self.left.live() and not self.right.live(), 3, "the calls to end")
 
-    def heard(self, leg, since):
-        heard = []
-        for packet in sorted((it for it in list(leg.media.packets) if it.at >= since), key=lambda it: it.sequence):
-            heard.extend(rtp.ulaw_decode(packet.payload))
-        return heard
 
 def main():
     with Scenario(__file__) as scenario:
         edges = Edges(scenario)
-        scenario.step("start", edges.start)
-        scenario.step("handed on", edges.handed_on)
-        scenario.step("api", edges.api)
-        scenario.step("registered", edges.registered)
-        scenario.step("meet", edges.meet)
-        scenario.step("queue", edges.queue)
+        scenario.steps(edges.start, edges.handed_on, edges.api, edges.registered, edges.meet, edges.queue)
         scenario.summary = "calls, phones, requests, a conference and a queue across two edges"
 
 

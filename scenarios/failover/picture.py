@@ -15,7 +15,7 @@ def tone(seconds, hertz=100):
 def draw(packets, at, title):
     """An SVG of a quarter of a second before and after `at`."""
     x = lambda moment: 20 + (moment - at + BEFORE) / (BEFORE + AFTER) * (WIDTH - 40)
-    seen = sorted((packet for packet in packets if at - BEFORE <= packet.at < at + AFTER - 0.02), key=lambda packet: packet.sequence)
+    seen = sorted((packet for packet in packets if at - BEFORE <= packet.at < at + AFTER - 0.02), key=lambda packet: packet.number)
     wave, ticks, end = [], [], 0.0
     for packet in seen:
         # A phone plays a packet when it is there and the one before is over.

@@ -57,7 +57,7 @@ def edges(scenario, base, more, names=("left", "right"), span=150, cluster_more=
     first.start()
     made = [first, *(edge(at, token.strip(), first.cluster).start() for at in range(1, len(names)))]
     for one in made:
-        wait_for(lambda: len(one.workers("active")) == len(one.workers("standby")) == len(names), 5 * len(names), "the workers of all machines")
+        wait_for(lambda: len(one.workers("active")) == len(one.workers("standby")) == len(names), 5 * len(names), "the workers of all machines", every=0.1)
     return made, stores
 
 

@@ -90,8 +90,11 @@ class Rtp:
         self.socket.bind((host, port))
         self.host, self.port = self.socket.getsockname()[:2]
         self.packets = []
+        # The packet that came last, of each stream.
+        self._latest = {}
         self.remote = None
         self._sequence, self._timestamp, self._ssrc = random.getrandbits(15), random.getrandbits(31), random.getrandbits(32)
+        self.sent = 0
         self._open = True
         self._players = []
         # When the next packet is due, of a telephone whose clock goes on while it says nothing.
@@ -109,12 +112,23 @@ class Rtp:
                 return
             # The reports (RTCP) of a call whose port happens to be one below ours come here too: RFC 5761 s4 tells them apart.
             if len(data) > 12 and data[0] >> 6 == 2 and not 192 <= data[1] <= 223:
-                self.packets.append(Packet(data, source))
+                packet = Packet(data, source)
+                packet.number = self._number(packet)
+                self._latest[packet.ssrc] = packet
+                self.packets.append(packet)
+
+    def _number(self, packet):
+        """Its number among all that came: those of a stream go on where its sequence begins anew at 16 bits, and another stream begins behind the last."""
+        latest = self._latest.get(packet.ssrc)
+        if latest is None:
+            return max((one.number for one in self._latest.values()), default=0) + 1
+        return latest.number + (packet.sequence - latest.sequence + 0x8000) % 0x10000 - 0x8000
 
     def send(self, payload, payload_type=0, marker=False, step=FRAME, timestamp=None):
         stamp = self._timestamp if timestamp is None else timestamp
         head = struct.pack("!BBHII", 0x80, payload_type | (0x80 if marker else 0), self._sequence & 0xFFFF, stamp & 0xFFFFFFFF, self._ssrc)
         self.socket.sendto(head + payload, self.remote)
+        self.sent += 1
         self._sequence += 1
         self._timestamp += step
 
@@ -152,12 +166,15 @@ class Rtp:
             time.sleep(0.06)
         self._due = time.monotonic()
 
-    def heard(self, payload_type=0):
-        """Samples of what came, in the order of its timestamps, silence where nothing was."""
-        frames = sorted((packet for packet in list(self.packets) if packet.payload_type == payload_type), key=lambda packet: packet.sequence)
-        samples = []
-        for packet in frames:
-            samples.extend(ulaw_decode(packet.payload))
+    def heard(self, payload_type=0, since=0.0):
+        """Samples of what came since then, in the order in which it was sent; silence for packets that did not come."""
+        samples, due = [], None
+        for packet in sorted((packet for packet in list(self.packets) if packet.at >= since), key=lambda packet: packet.number):
+            if due is not None:
+                samples.extend([0] * (packet.number - due) * FRAME)
+            if packet.payload_type == payload_type:
+                samples.extend(ulaw_decode(packet.payload))
+            due = packet.number + 1
         return samples
 
     def digits(self, payload_type=101):
@@ -173,5 +190,7 @@ class Rtp:
         self._open = False
         for player in self._players:
             player.join(1)
+        # Whoever reads need not wait until it looks again.
+        self.socket.sendto(b"", self.socket.getsockname())
         self._thread.join(1)
         self.socket.close()

@@ -86,7 +86,7 @@ class Scenario:
         self.check(got == wanted, f"{what}: got {got!r}, wanted {wanted!r}")
 
     def step(self, name, function, *arguments):
-        """Runs one part, and says how long it took. After a failure the other parts still run, unless it is called `start`."""
+        """Runs one part, says how long it took, and gives what it told. After a failure the other parts still run, unless it is called `start`."""
         began = time.monotonic()
         try:
             told = function(*arguments)
@@ -96,8 +96,13 @@ class Scenario:
             traceback.print_tb(error.__traceback__, file=sys.stdout)
             if name == "start":
                 raise
-            return
+            return None
         print(f"  ok    {name:<44} {time.monotonic() - began:5.2f} s  {told or ''}".rstrip(), flush=True)
+        return told
+
+    def steps(self, *parts, prefix=""):
+        """Runs parts, each by its own name; what each told."""
+        return [self.step(prefix + part.__name__.replace("_", " "), part) for part in parts]
 
     def __enter__(self):
         return self

@@ -158,6 +158,9 @@ class Transport:
 
     def close(self):
         self._open = False
+        if not self.tcp:
+            # Whoever reads need not wait until it looks again.
+            self.socket.sendto(b"", self.socket.getsockname())
         self._thread.join(1)
         self.socket.close()
 

@@ -1,7 +1,6 @@
 """A Prometheus scrapes a server under calls: every rule, alert and panel that is shipped has data."""
 
 import base64
-import http.server
 import json
 import pathlib
 import re
@@ -14,6 +13,7 @@ import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+from lib.document import Document
 from lib.leg import Leg
 from lib.scenario import Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, OPERATOR_TOKEN, Server, base_config, number, trunk, user
@@ -53,22 +53,6 @@ scrape_configs:
 """
 
 
-class Application(http.server.BaseHTTPRequestHandler):
-    """Has the carrier called."""
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["Content-Length"]))
-        body = b"<Response><Dial><Number>+19995550001</Number></Dial></Response>"
-        self.send_response(200)
-        self.send_header("Content-Type", "text/xml")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
 class Carrier(threading.Thread):
     """Whoever is called answers."""
 
@@ -88,16 +72,10 @@ class Carrier(threading.Thread):
 
 class Watched:
     def __init__(self, scenario):
-        self.scenario, self.figures = scenario, []
-
-    def told(self, name):
-        figure = getattr(self, name)()
-        self.figures += [figure] if figure else []
-        return figure
+        self.scenario = scenario
 
     def start(self):
-        application = http.server.ThreadingHTTPServer(("127.0.0.1", APP), Application)
-        threading.Thread(target=application.serve_forever, daemon=True).start()
+        Document(APP, "<Response><Dial><Number>+19995550001</Number></Dial></Response>")
         Carrier().start()
         self.server = Server(self.scenario, CONFIG).start()
         (self.scenario.folder / "prometheus.yml").write_text(RULES)
@@ -218,11 +196,9 @@ class Watched:
 def main():
     with Scenario(__file__) as scenario:
         watched = Watched(scenario)
-        scenario.step("start", watched.start)
-        scenario.step("calls", watched.calls)
-        for name in ("rules", "dashboard", "customer", "page"):
-            scenario.step(name, lambda name=name: watched.told(name))
-        scenario.summary = ", ".join(watched.figures)
+        scenario.steps(watched.start, watched.calls)
+        figures = scenario.steps(watched.rules, watched.dashboard, watched.customer, watched.page)
+        scenario.summary = ", ".join(figure for figure in figures if figure)
 
 
 if __name__ == "__main__":

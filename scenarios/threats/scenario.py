@@ -80,7 +80,8 @@ class Threats:
         incoming.accept(sdp("127.0.0.1", b.port))
         call.accepted()
         a.remote, b.remote = call.answer.media(), incoming.invite.media()
-        evil = ulaw_encode(noise(2.5, 66, level=12000))
+        injected = noise(2.5, 66, level=12000)
+        evil = ulaw_encode(injected)
         strangers[0].remote, strangers[1].remote = a.remote, b.remote
         for stranger in strangers[:2]:
             stranger.play(evil[:1600])
@@ -98,16 +99,19 @@ class Threats:
         for hears, speaks in ((a, b), (b, a)):
             part = said[speaks][4000:10000]
             wait_for(lambda: correlation(part, hears.heard()) > 0.9, 2, "the other party")
-            pieces = [correlation(noise(2.5, 66, level=12000)[at : at + 1600], hears.heard()) for at in range(0, 16000, 1600)]
+            self.scenario.check(correlation(said[hears][4000:10000], hears.heard()) < 0.3, "a party hears itself")
+            pieces = [correlation(injected[at : at + 1600], hears.heard()) for at in range(0, 16000, 1600)]
             told.append(max(pieces))
             self.scenario.check(max(pieces) < 0.4, f"the stranger is heard: {max(pieces):.2f}")
         self.scenario.equal([len(stranger.packets) for stranger in strangers], [0, 0, 0], "packets to strangers")
         self.scenario.check(len(ssrcs) == 2, f"SSRCs heard: {len(ssrcs)}")
+        # One of them before the parties spoke, and then two during the conversation, to the caller's leg.
+        sent = strangers[0].sent + strangers[2].sent
         self.scenario.equal(call.bye().status, 200, "BYE")
         incoming.wait_bye()
         record = self.server.ended(call.call_id)
-        # Ten before the parties spoke, and then two strangers for the 1.5 s of the conversation.
-        self.scenario.check(record["completed"]["media"]["packets_dropped"] >= 150, f"dropped packets told: {record['completed']['media']}")
+        # The last of them may be unread when the leg is closed.
+        self.scenario.check(record["completed"]["media"]["packets_dropped"] >= 0.9 * sent > 110, f"dropped packets told, of {sent}: {record['completed']['media']}")
         for part in (caller, callee, a, b, *strangers):
             part.close()
         return f"0 injected, 0 bled; best likeness {max(told):.2f}"
