@@ -17,6 +17,7 @@ pub mod events;
 pub mod hot;
 pub mod ids;
 pub mod keeper;
+pub mod presence;
 pub mod provision;
 pub mod proxy;
 pub mod recordings;

@@ -7,6 +7,7 @@ mod demo;
 mod events;
 mod health;
 pub mod neighbours;
+mod registration;
 mod rest;
 mod workers;
 
@@ -27,11 +28,13 @@ use tokio::sync::mpsc;
 
 pub use rest::{Param, RequestPlaces, Route, SinkTest};
 
-use crate::account::Directory;
+use crate::account::{Aor, Directory};
 use crate::concurrency::Ledger;
 use crate::edges::Edges;
 use crate::events::{Live, LiveConferences, LiveMessages, LiveQueues, LiveRecordings, Publisher};
+use crate::hot::Bindings;
 use crate::ids::CallSid;
+use crate::presence::{ClientId, Presence};
 use crate::provision::Provisioning;
 use crate::recordings::Archive;
 use crate::secret::Secret;
@@ -60,6 +63,10 @@ pub struct View {
     /// Where customers reach this API, without a slash at the end.
     pub public_url: String,
     pub directory: Arc<ArcSwap<Directory>>,
+    /// Who can be reached.
+    pub presence: Presence,
+    /// The SIP contacts among that.
+    pub bindings: Arc<Bindings>,
     /// Who listens to what happens.
     pub hub: Hub,
     /// The places of requests.
@@ -88,6 +95,20 @@ pub struct View {
     pub demo: bool,
 }
 
+impl View {
+    /// Takes a device's registration away, if it is at this edge.
+    pub fn remove_device(&self, client: &ClientId, sid: &str) {
+        let own = self.presence.book().own(client);
+        let Some(device) = own.devices.iter().find(|device| device.sid == sid) else { return };
+        let user = self.directory.load().client(client.account, &client.identity).cloned();
+        if let Some(user) = user.filter(|_| !device.contact.is_empty()) {
+            let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
+            self.bindings.remove(aor, &device.contact);
+        }
+        self.presence.remove(client, sid, crate::clock::wall_ms());
+    }
+}
+
 /// Every route of the REST API, with what it reads: for what is told of it, and for tests that leave none out.
 pub fn rest_routes() -> Vec<Route> {
     rest::table().routes
@@ -108,6 +129,7 @@ pub fn router(view: View) -> Router {
         .route("/dialtone/v1/Workers", get(workers::list))
         .route("/dialtone/v1/Workers/{id}", post(workers::change))
         .route("/2010-04-01/Events", get(events::open))
+        .route("/2010-04-01/Registration", get(registration::open))
         .merge(rest::router(&view))
         .layer(from_fn_with_state(view.clone(), neighbours::hand_on))
         .merge(demo)

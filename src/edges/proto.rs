@@ -58,6 +58,10 @@ pub mod kind {
     pub const ROOM: u32 = 3;
     /// A letter: there is something new in the event logs of these accounts (JSON).
     pub const EVENTS: u32 = 4;
+    /// A letter: a client's record, and its name (JSON).
+    pub const PRESENCE: u32 = 5;
+    /// A letter: that device of a client is to be registered no more (JSON).
+    pub const DEVICE_REMOVED: u32 = 6;
     /// A question: whether something runs there, by its sid; anything at all says that it does.
     pub const RUNS: u32 = 16;
     /// A question: an HTTP request, answered by its response.

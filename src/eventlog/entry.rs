@@ -1,5 +1,6 @@
 //! From facts to events of CloudEvents 1.0 (github.com/cloudevents/spec, v1.0.2), in its JSON form.
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
@@ -11,6 +12,7 @@ use crate::events::{
     CallRecord, Event, EventKind, Params, call_params, conference_params, message_params, recording_params,
 };
 use crate::ids::{AccountSid, CallSid, EventSid};
+use crate::presence::Transition;
 use crate::twiml::Severity;
 use crate::usage::money;
 
@@ -111,6 +113,23 @@ pub fn entry_of_fire(account: AccountSid, trigger: &str, period: &str, value: i6
     told(&mut data, params.map(|(name, value)| (name.to_owned(), value)).to_vec());
     let entry = made(&event, known("trigger.fired"), format!("Usage/Triggers/{trigger}"), data);
     Entry { call: None, ..entry }
+}
+
+/// A client that is there, or is gone.
+pub fn entry_of_presence(transition: &Transition) -> Entry {
+    let Transition { client, is_available, version, devices, at_ms } = transition;
+    let digest = Sha256::digest(format!("{client} {version} {is_available}"));
+    let id = EventSid::new(u128::from_be_bytes(digest[..16].try_into().expect("sixteen of thirty-two bytes")));
+    let at_ms = *at_ms;
+    let event =
+        Event { id, account: client.account, call: CallSid::new(0), sequence: 0, at_ms, kind: EventKind::Ringing };
+    let mut data = fields(json!({ "timestamp": iso_8601_ms(at_ms), "eventSid": id }));
+    // As `presence` events of the first client SDK were: who, and whether.
+    data.extend(fields(json!({
+        "from": client.identity, "identity": client.identity, "available": is_available, "devices": devices, "version": version,
+    })));
+    let path = utf8_percent_encode(&client.identity, NON_ALPHANUMERIC);
+    Entry { call: None, ..made(&event, known("presence.changed"), format!("Clients/{path}"), data) }
 }
 
 /// What stands in all of them.

@@ -70,6 +70,7 @@ pub static TYPES: &[EventType] = &[
     kind("com.twilio.messaging.message.failed", "message.failed", "A message could not be sent"),
     kind("com.twilio.messaging.inbound-message.received", "inbound-message.received", "A message came in"),
     kind("com.twilio.error-logs.error.logged", "error.logged", "A document or a request gave an error or a warning"),
+    kind("dialtone.presence.changed", "presence.changed", "A client can be reached, or cannot any more"),
     kind("dialtone.usage.trigger.fired", "trigger.fired", "A usage trigger fires"),
 ];
 

@@ -3,6 +3,7 @@
 //!
 //! The lock is held for a look-up in a map and never across anything that waits.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,23 @@ pub struct Bindings {
     registrar: Mutex<Registrar<Aor>>,
     has_changed: AtomicBool,
     shared: Option<Shared>,
+    touched: Touched,
+}
+
+/// Whose bindings may be others now, for those who tell who can be reached.
+#[derive(Default)]
+struct Touched {
+    users: Mutex<HashMap<Aor, Touch>>,
+    news: Notify,
+}
+
+/// How a user's bindings changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Touch {
+    /// What is missing may come back: its connection broke.
+    Lost,
+    /// As its device, or the time, has it.
+    Said,
 }
 
 /// What has changed here, for the other edges.
@@ -47,6 +65,12 @@ impl Bindings {
 
     pub fn register(&self, aor: Aor, request: &Message, flow: Flow, wall_ms: u64) -> Result<Change, Refusal> {
         self.has_changed.store(true, Ordering::Relaxed);
+        let change = self.take(aor.clone(), request, flow, wall_ms);
+        self.touch([aor], Touch::Said);
+        change
+    }
+
+    fn take(&self, aor: Aor, request: &Message, flow: Flow, wall_ms: u64) -> Result<Change, Refusal> {
         let Some(shared) = &self.shared else { return self.lock().register(aor, request, flow, wall_ms) };
         let mut registrar = self.lock();
         let before = registrar.bindings(&aor, wall_ms);
@@ -58,6 +82,39 @@ impl Bindings {
         shared.deltas.lock().unwrap_or_else(PoisonError::into_inner).push(Delta { aor, put, gone });
         shared.news.notify_one();
         Ok(change)
+    }
+
+    fn touch(&self, users: impl IntoIterator<Item = Aor>, how: Touch) {
+        let mut touched = self.touched.users.lock().unwrap_or_else(PoisonError::into_inner);
+        for aor in users {
+            let known = touched.entry(aor).or_insert(how);
+            *known = how.max(*known);
+        }
+        if !touched.is_empty() {
+            self.touched.news.notify_one();
+        }
+    }
+
+    /// Takes a user's contact away, here and at the other edges.
+    pub fn remove(&self, aor: Aor, contact: &str) {
+        let gone = vec![contact.to_owned()];
+        if let Some(shared) = &self.shared {
+            let delta = Delta { aor: aor.clone(), put: Vec::new(), gone: gone.clone() };
+            shared.deltas.lock().unwrap_or_else(PoisonError::into_inner).push(delta);
+            shared.news.notify_one();
+        }
+        self.merge(Delta { aor, put: Vec::new(), gone });
+    }
+
+    /// Waits until bindings of some users have changed.
+    pub async fn touched(&self) -> HashMap<Aor, Touch> {
+        loop {
+            let touched = std::mem::take(&mut *self.touched.users.lock().unwrap_or_else(PoisonError::into_inner));
+            if !touched.is_empty() {
+                return touched;
+            }
+            self.touched.news.notified().await;
+        }
     }
 
     /// Waits until something has changed here that other edges are to know; `None` where nobody is.
@@ -84,7 +141,10 @@ impl Bindings {
     /// Takes what has changed at another edge.
     pub fn merge(&self, delta: Delta) {
         self.has_changed.store(true, Ordering::Relaxed);
+        let aor = delta.aor.clone();
         self.lock().merge(delta.aor, delta.put, &delta.gone);
+        // One that has moved to another edge is not ours any more.
+        self.touch([aor], Touch::Lost);
     }
 
     pub fn of(&self, aor: &Aor, wall_ms: u64) -> Vec<Binding> {
@@ -93,7 +153,8 @@ impl Bindings {
 
     /// `flow` is one of the connection.
     pub fn connection_closed(&self, flow: Flow) {
-        self.lock().connection_closed(flow);
+        let lost = self.lock().connection_closed(flow);
+        self.touch(lost, Touch::Lost);
     }
 
     pub fn sweep(&self, wall_ms: u64) {
@@ -108,9 +169,12 @@ impl Bindings {
     /// Takes up what was written down; what has expired meanwhile, or came by a connection that is gone, is left out.
     pub fn restore(&self, written: Vec<(Aor, Vec<Binding>)>, wall_ms: u64) {
         let mut registrar = self.lock();
+        let users: Vec<Aor> = written.iter().map(|(aor, _)| aor.clone()).collect();
         for (aor, bindings) in written {
             registrar.restore(aor, bindings, wall_ms);
         }
+        drop(registrar);
+        self.touch(users, Touch::Said);
     }
 
     /// What was registered by way of another edge, at those listeners, is reached by the like of ours from now on; what came by a
@@ -131,6 +195,8 @@ impl Bindings {
             }
             like.is_some() && flow.connection.is_none()
         });
+        let all: Vec<Aor> = self.lock().all(0).into_iter().map(|(aor, _)| aor).collect();
+        self.touch(all, Touch::Lost);
     }
 
     /// Live bindings of each user, for metrics.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Alive, Answer, Claim, Command, EdgeId, Held, Holds, KeptCall, SLOTS, Written};
+use super::{Alive, Answer, Claim, Command, EdgeId, Held, Holds, KeptCall, SLOTS, Written, versioned};
 use crate::ids::CallSid;
 
 /// The facts of one process, or of a simulated world.
@@ -90,6 +90,18 @@ impl Memory {
             Command::Remove { map, field } => {
                 self.maps.entry(map).or_default().remove(&field);
                 Answer::Done
+            }
+            Command::Swap { map, field, seen, version, value } => {
+                let fields = self.maps.entry(map).or_default();
+                let (current, kept) = versioned(fields.get(&field).map_or(&[], Vec::as_slice));
+                if current != seen {
+                    return Answer::Swapped(Some((current, kept.to_vec())));
+                }
+                match value.is_empty() {
+                    true => fields.remove(&field),
+                    false => fields.insert(field, [format!("{version} ").as_bytes(), &value].concat()),
+                };
+                Answer::Swapped(None)
             }
             Command::All { map } => {
                 let values = self.maps.get(&map).into_iter().flatten();

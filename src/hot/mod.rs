@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::CallSid;
 
-pub use bindings::{Bindings, Delta};
+pub use bindings::{Bindings, Delta, Touch};
 pub use holds::{Claim, Held, Holder, Holds, Raise, Raised};
 pub use memory::Memory;
 pub use redis::Redis;
@@ -104,6 +104,15 @@ pub enum Command {
         map: String,
         field: String,
     },
+    /// Puts a value of a greater version into a map, unless what is there is of another than was seen; 0: nothing is. An empty value
+    /// leaves nothing there. Values that are put so have their version before them, and a space.
+    Swap {
+        map: String,
+        field: String,
+        seen: u64,
+        version: u64,
+        value: Vec<u8>,
+    },
     /// All that a map has, by field.
     All {
         map: String,
@@ -144,6 +153,7 @@ impl Command {
             Command::Drop { .. } => "drop",
             Command::Put { .. } => "put",
             Command::Remove { .. } => "remove",
+            Command::Swap { .. } => "swap",
             Command::All { .. } => "all",
             Command::Hold { .. } => "lease_acquire",
             Command::Holders { .. } => "holders",
@@ -165,6 +175,8 @@ pub enum Answer {
     Written(Written),
     /// By field.
     Values(Vec<(String, Vec<u8>)>),
+    /// `None`: it was done. Else what is there, with its version; 0: nothing is.
+    Swapped(Option<(u64, Vec<u8>)>),
     Held(Held),
     Holders(Vec<(EdgeId, u32)>),
     /// Whose the name is, perhaps since before.
@@ -172,6 +184,13 @@ pub enum Answer {
         edge: EdgeId,
         value: String,
     },
+}
+
+/// A value that was swapped in: its version, and itself. 0 and nothing of one that is not there.
+pub fn versioned(kept: &[u8]) -> (u64, &[u8]) {
+    let (version, value) =
+        kept.iter().position(|byte| *byte == b' ').map_or((kept, &b""[..]), |at| (&kept[..at], &kept[at + 1..]));
+    (std::str::from_utf8(version).ok().and_then(|text| text.parse().ok()).unwrap_or(0), value)
 }
 
 /// What came of writing something of a call.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{FromRedisValue, RedisError, Script};
 
-use super::{Alive, Answer, Claim, Command, EdgeId, Held, HotError, KeptCall, Raised, SLOTS, Written};
+use super::{Alive, Answer, Claim, Command, EdgeId, Held, HotError, KeptCall, Raised, SLOTS, Written, versioned};
 use crate::ids::CallSid;
 
 /// A server that does not answer within this time is away: who asked goes on without it.
@@ -87,6 +87,13 @@ return ARGV[1] .. ' ' .. ARGV[3]";
 
 const UNCLAIM: &str = "
 if redis.call('HGET', KEYS[1], ARGV[2]) == ARGV[1] .. ' ' .. ARGV[3] then redis.call('HDEL', KEYS[1], ARGV[2]) end";
+
+const SWAP: &str = "
+local kept = redis.call('HGET', KEYS[1], ARGV[1])
+if (kept and string.match(kept, '^%d+') or '0') ~= ARGV[2] then return kept or '' end
+if ARGV[4] == '' then redis.call('HDEL', KEYS[1], ARGV[1])
+else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3] .. ' ' .. ARGV[4]) end
+return false";
 
 /// A hash for each scope, by holder, and a set for each edge of the scopes that it holds something of. The arguments are the
 /// edge, then each list of the claim behind its length.
@@ -234,6 +241,15 @@ impl Redis {
             Command::Remove { map, field } => {
                 self.query::<()>(redis::cmd("HDEL").arg(map_of(&map)).arg(field)).await?;
                 Ok(Answer::Done)
+            }
+            Command::Swap { map, field, seen, version, value } => {
+                let script = Script::new(SWAP);
+                let mut call = script.key(map_of(&map));
+                let kept: Option<Vec<u8>> = self.run(call.arg(field).arg(seen).arg(version).arg(value)).await?;
+                Ok(Answer::Swapped(kept.map(|kept| {
+                    let (version, value) = versioned(&kept);
+                    (version, value.to_vec())
+                })))
             }
             Command::All { map } => {
                 let mut all: Vec<(String, Vec<u8>)> = self.query(redis::cmd("HGETALL").arg(map_of(&map))).await?;

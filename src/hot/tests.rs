@@ -144,6 +144,21 @@ async fn story(hot: &Hot) {
     assert_eq!(ask(hold(8, &[("parent", 0)], vec![], &[])).await, done(&[]));
     assert_eq!(ask_holders("parent").await, holders(&[]));
 
+    let swap = |seen, version, value: &str| {
+        let (map, field) = ("swapped".into(), "jenny".into());
+        Command::Swap { map, field, seen, version, value: value.into() }
+    };
+    let kept = |version, value: &str| Answer::Swapped(Some((version, value.as_bytes().to_vec())));
+    assert_eq!(ask(swap(3, 4, "late")).await, kept(0, ""), "there is none to take the place of");
+    assert_eq!(ask(swap(0, 1_795_734_000_001, "first one")).await, Answer::Swapped(None));
+    assert_eq!(ask(swap(0, 5, "second")).await, kept(1_795_734_000_001, "first one"), "it was not seen");
+    assert_eq!(ask(swap(1_795_734_000_001, 1_795_734_000_002, "third")).await, Answer::Swapped(None));
+    let values = vec![("jenny".to_owned(), b"1795734000002 third".to_vec())];
+    assert_eq!(ask(Command::All { map: "swapped".into() }).await, Answer::Values(values));
+    assert_eq!(ask(swap(1_795_734_000_001, 9, "")).await, kept(1_795_734_000_002, "third"), "pr_07: too late");
+    assert_eq!(ask(swap(1_795_734_000_002, 9, "")).await, Answer::Swapped(None));
+    assert_eq!(ask(Command::All { map: "swapped".into() }).await, Answer::Values(vec![]));
+
     let put = |field: &str, value: &str| Command::Put { map: "m".into(), field: field.into(), value: value.into() };
     ask(put("b", "2")).await;
     ask(put("a", "1")).await;

@@ -181,6 +181,7 @@ impl Provisioning {
         if self.directory.load().is_heard(account, now_ms + heard_ms / 4 * 3) {
             return Ok(());
         }
+        self.store.begin_log(account).await?;
         let sid = account.to_string();
         let row = Resource {
             kind: Kind::Listening,

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use super::mirror::{Slots, Writing};
 use super::orders;
+use super::presence::News;
 use super::restore::{self, Meanwhile, Restored};
 use super::{Join, StartError, machine_name, registrations};
 use crate::api::{self, RequestPlaces, View};
@@ -26,6 +27,7 @@ use crate::events::{
 };
 use crate::hot::{Answer, Bindings, Command, Delta, EdgeId, Hot, KeptCall, Redis};
 use crate::ids::EventSid;
+use crate::presence::{ClientId, Record};
 use crate::provision::Provisioning;
 use crate::shard::{Checkpoint, Letter, Mail, MailBox, RoomQuestion};
 use crate::store::Store;
@@ -205,6 +207,7 @@ pub(super) struct Neighbours {
     pub(super) provisioning: Arc<Provisioning>,
     pub(super) view: View,
     pub(super) router: axum::Router,
+    pub(super) news: mpsc::Sender<News>,
 }
 
 impl Neighbours {
@@ -227,6 +230,16 @@ impl Neighbours {
                     Err(error) => tracing::warn!(%error, edge = %from, "another edge's letter cannot be read"),
                 },
                 Inbound::Letter { kind: kind::RESOURCES, .. } => self.provisioning.others_wrote(),
+                Inbound::Letter { kind: kind::PRESENCE, body, .. } => {
+                    let read = serde_json::from_slice::<(ClientId, Record)>(&body);
+                    // What finds no place is found where all of it is.
+                    read.into_iter()
+                        .for_each(|(client, record)| drop(self.news.try_send(News::Record(client, record))));
+                }
+                Inbound::Letter { kind: kind::DEVICE_REMOVED, body, .. } => {
+                    let read = serde_json::from_slice::<(ClientId, String)>(&body);
+                    read.into_iter().for_each(|(client, sid)| self.view.remove_device(&client, &sid));
+                }
                 Inbound::Letter { kind: kind::EVENTS, body, .. } => {
                     serde_json::from_slice(&body).into_iter().for_each(|accounts| self.view.hub.look(accounts));
                 }
@@ -234,6 +247,7 @@ impl Neighbours {
                 // What was said while there was no link is read where all of it is.
                 Inbound::Linked(edge) => {
                     self.post(Mail::EdgeLinked(edge)).await;
+                    let _ = self.news.try_send(News::Everything);
                     let (bindings, hot) = (self.bindings.clone(), self.hot.clone());
                     tokio::spawn(async move { registrations::read_shared(&bindings, &hot).await });
                     self.provisioning.others_wrote();
@@ -312,6 +326,9 @@ pub(super) struct Home {
     pub(super) store: Store,
     pub(super) live: Live,
     pub(super) requests: RequestPlaces,
+    pub(super) news: mpsc::Sender<News>,
+    /// Whether it was said which edges live.
+    pub(super) has_seen_all: bool,
 }
 
 impl Home {
@@ -376,6 +393,10 @@ impl Household for Home {
     }
 
     fn all(&mut self, all: &[(EdgeId, About)]) {
+        if !std::mem::replace(&mut self.has_seen_all, true) {
+            let alive = all.iter().map(|(edge, _)| edge.clone()).collect();
+            let _ = self.news.try_send(News::Alive(alive));
+        }
         let edge =
             |(id, about): &(EdgeId, About)| link::Edge { node: id.node.clone(), address: about.cluster.to_string() };
         let (mail, edges) = (self.mail.clone(), link::Edges { edges: all.iter().map(edge).collect() });
@@ -388,6 +409,7 @@ impl Household for Home {
         );
         self.publisher.tell_again();
         self.bindings.tell_all();
+        let _ = self.news.try_send(News::Forgotten);
         self.requests.tell_again();
         let mail = self.mail.clone();
         tokio::spawn(async move {
@@ -397,6 +419,7 @@ impl Household for Home {
     }
 
     fn gone(&mut self, edge: &EdgeId) {
+        let _ = self.news.try_send(News::Gone(edge.clone()));
         let (mail, edge) = (self.mail.clone(), edge.clone());
         tokio::spawn(async move { mail.send(Mail::EdgeGone(edge)).await });
     }

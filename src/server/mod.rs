@@ -6,6 +6,7 @@ mod limits;
 mod mirror;
 mod observe;
 mod orders;
+mod presence;
 mod registrations;
 mod restore;
 mod sinks;
@@ -36,9 +37,10 @@ use crate::cluster::ClusterError;
 use crate::config::{self, Config, ConfigError, Latching};
 use crate::edges::{About, EdgeId, Edges, kind};
 use crate::events::{Outbox, Shelves, Subscriber};
-use crate::hot::Bindings;
+use crate::hot::{Bindings, Hot};
 use crate::ids::CallSid;
 use crate::keeper::{self, Listeners};
+use crate::presence::Presence;
 use crate::provision::{Provisioning, QueueKeeper};
 use crate::proxy::{self, Authority, AuthorityError};
 use crate::recordings::{Archive, Sweeper};
@@ -312,6 +314,10 @@ impl Server {
         };
         let bindings = Arc::new(Bindings::new(shared.is_some()));
         registrations::restore(&bindings, &config.store.folder);
+        let presence = Presence::new(match &shared {
+            Some(shared) => shared.edges.me().clone(),
+            None => EdgeId { node: node.clone(), epoch: wall_ms },
+        });
         let settings = core::Settings {
             stack: stack::Config {
                 product: format!("Dialtone/{}", env!("CARGO_PKG_VERSION")),
@@ -321,6 +327,7 @@ impl Server {
             gate: gate::Settings { realm: config.sip.realm.clone(), algorithms: config.sip.digest.clone() },
             directory: directory.load_full(),
             bindings: bindings.clone(),
+            presence: presence.clone(),
             listening: Vec::new(),
             public_url: config.http.public_url.clone(),
             outbound: guard,
@@ -352,6 +359,8 @@ impl Server {
             public_url: config.http.public_url.clone(),
             directory: directory.clone(),
             hub: hub.clone(),
+            presence: presence.clone(),
+            bindings: bindings.clone(),
             requests: api::RequestPlaces::new(sharing.as_ref().map(|sharing| sharing.on_loss)),
             name: seat.name.clone(),
             sink_tests,
@@ -370,6 +379,21 @@ impl Server {
         let http_address =
             http.local_addr().map_err(|error| StartError::Listen { what: config.http.listen.to_string(), error })?;
         let router = api::router(view.clone());
+        let (news, said) = tokio::sync::mpsc::channel(presence::LETTERS);
+        tokio::spawn(
+            presence::Keeper {
+                presence,
+                bindings: bindings.clone(),
+                directory: directory.clone(),
+                hot: shared.as_ref().map_or_else(Hot::memory, |shared| shared.hot.clone()),
+                edges: shared.as_ref().map(|shared| shared.edges.clone()),
+                store: store.clone(),
+                hub: hub.clone(),
+                mail: mail.clone(),
+                listening: listening.iter().map(|listen| listen.advertise).collect(),
+            }
+            .run(said),
+        );
         let mut membership = None;
         if let (Some(shared), Some(writer), Some(cluster)) = (shared, kept, &config.cluster) {
             let writing = writer.writing();
@@ -390,6 +414,8 @@ impl Server {
                 store: store.clone(),
                 live: outbox.live(),
                 requests: view.requests.clone(),
+                news: news.clone(),
+                has_seen_all: false,
             };
             restored.extend(home.take_up_unknown(unknown).await?);
             registrations::read_shared(&bindings, &shared.hot).await;
@@ -403,6 +429,7 @@ impl Server {
                 provisioning: provisioning.clone(),
                 view: view.clone(),
                 router: router.clone(),
+                news: news.clone(),
             };
             membership = Some(shared.start(own, home, neighbours, dialled, writing));
         }

@@ -35,6 +35,7 @@ use crate::edges::EdgeId;
 use crate::events::{CallStatus, Completed, EndedBy, Event, EventKind, Media};
 use crate::hot::{Bindings, Claim};
 use crate::ids::{AccountSid, CallSid, EventSid};
+use crate::presence::{ClientId, Presence};
 use crate::twiml::{
     AudioFailure, AudioSource, BranchEvent, BranchFailure, ClipRef, FetchOrder, Membership, Notice, Referral, notice,
 };
@@ -46,6 +47,8 @@ pub struct Settings {
     pub gate: super::gate::Settings,
     pub directory: Arc<Directory>,
     pub bindings: Arc<Bindings>,
+    /// Who can be reached, and wants to be.
+    pub presence: Presence,
     /// The listeners, to choose the one that reaches a peer.
     pub listening: Vec<dialtone_sip::transport::Listen>,
     /// Where customers reach the API, without a slash at the end.
@@ -277,6 +280,11 @@ impl Core {
             && self.inputs.is_empty()
             && self.neighbours.is_empty()
             && self.admission.is_empty()
+    }
+
+    /// How a client can be reached is otherwise than before.
+    pub fn handle_presence(&mut self, client: &ClientId, now: Now) {
+        let _ = (client, now);
     }
 
     /// Whether somebody waits to hear of this.

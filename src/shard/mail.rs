@@ -20,6 +20,7 @@ use crate::concurrency::{Answer, InUse};
 use crate::edges::EdgeId;
 use crate::events::MessageFact;
 use crate::ids::{AccountSid, CallSid, ConferenceSid};
+use crate::presence::ClientId;
 use crate::twiml::{AudioFailure, ClipRef, Target};
 use crate::workers::Placement;
 
@@ -83,6 +84,8 @@ pub enum Mail {
     Received(Flow, Message),
     /// Send it, for another edge.
     Transmit(Transmit),
+    /// How that client can be reached is otherwise than before.
+    Presence(ClientId),
     /// Another edge has that for the rooms here, or for calls that are in its.
     Letter(EdgeId, Box<Letter>),
     /// The room of a wish is at that edge; `None`: here.

@@ -312,6 +312,7 @@ impl Rim {
             Mail::KeepRooms => {
                 self.core.room_names().into_iter().for_each(|room| self.ask_rooms(RoomQuestion::Keep(room)));
             }
+            Mail::Presence(client) => self.core.handle_presence(&client, now),
             Mail::EdgeGone(edge) => self.core.handle_edge_gone(&edge, now),
             Mail::Kept(turn) => self.kept(turn),
             Mail::Held(answer) => self.core.handle_held(answer, now),

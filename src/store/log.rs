@@ -33,15 +33,28 @@ pub(super) async fn write(
     entries: &[Entry],
     fires: &[Fire],
 ) -> Result<Vec<Logged>, StoreError> {
+    let of_fire = |fire: &Fire| entry_of_fire(fire.account, &fire.trigger, &fire.period, fire.value, fire.fired_ms);
+    write_all(transaction, entries.to_vec(), fires.iter().map(of_fire).collect()).await
+}
+
+/// Adds entries to the logs of accounts that have one: somebody has listened to them before.
+pub(super) async fn write_where_heard(
+    transaction: &mut Transaction<'static, Any>,
+    entries: Vec<Entry>,
+) -> Result<Vec<Logged>, StoreError> {
+    write_all(transaction, Vec::new(), entries).await
+}
+
+async fn write_all(
+    transaction: &mut Transaction<'static, Any>,
+    heard: Vec<Entry>,
+    others: Vec<Entry>,
+) -> Result<Vec<Logged>, StoreError> {
+    let listened: HashSet<AccountSid> = heard.iter().map(|entry| entry.account).collect();
     // In the order of their sids: two servers never wait for each other crosswise.
     let mut by_account: BTreeMap<AccountSid, Vec<Entry>> = BTreeMap::new();
-    for entry in entries {
-        by_account.entry(entry.account).or_default().push(entry.clone());
-    }
-    let listened: HashSet<AccountSid> = by_account.keys().copied().collect();
-    for fire in fires {
-        let entry = entry_of_fire(fire.account, &fire.trigger, &fire.period, fire.value, fire.fired_ms);
-        by_account.entry(fire.account).or_default().push(entry);
+    for entry in heard.into_iter().chain(others) {
+        by_account.entry(entry.account).or_default().push(entry);
     }
     let mut logged = Vec::new();
     for (account, entries) in by_account {
@@ -162,6 +175,13 @@ async fn end_of_chain(
 }
 
 impl Store {
+    /// From now on an account has a log, to which is added also what nobody asks about: that a trigger fires, or that somebody comes.
+    pub async fn begin_log(&self, account: AccountSid) -> Result<(), StoreError> {
+        let text = "INSERT INTO event_heads (account, seq) VALUES ($1, 0) ON CONFLICT (account) DO NOTHING";
+        sqlx::query(text).bind(account.to_string()).execute(&self.database.durable).await?;
+        Ok(())
+    }
+
     /// An account's entries behind one, the oldest first.
     pub async fn log_after(&self, account: AccountSid, seq: u64, limit: u32) -> Result<Vec<Logged>, StoreError> {
         let text =

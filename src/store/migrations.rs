@@ -118,7 +118,7 @@ const USAGE: &[&str] = &[
     "CREATE INDEX trigger_fires_untold ON trigger_fires (next_ms) WHERE told_ms IS NULL",
 ];
 
-/// What customers are told as it happens, and how far their sinks are.
+/// What customers are told as it happens, how far their sinks are, and who was said to be there.
 const EVENT_LOG: &[&str] = &[
     "CREATE TABLE event_heads (account TEXT NOT NULL PRIMARY KEY, seq BIGINT NOT NULL)",
     "CREATE TABLE event_log (
@@ -129,6 +129,9 @@ const EVENT_LOG: &[&str] = &[
     "CREATE TABLE sink_cursors (
         sink TEXT NOT NULL PRIMARY KEY, account TEXT NOT NULL, seq BIGINT NOT NULL, next_ms BIGINT NOT NULL,
         tries BIGINT NOT NULL, failing_ms BIGINT)",
+    "CREATE TABLE presence (
+        account TEXT NOT NULL, identity TEXT NOT NULL, available BIGINT NOT NULL, version BIGINT NOT NULL,
+        changed_ms BIGINT NOT NULL, PRIMARY KEY (account, identity))",
 ];
 
 /// From the first databases, which have a column `record`, to the second.

@@ -30,6 +30,7 @@ impl Store {
                 failing_ms: row.try_get::<Option<i64>, _>(3)?.map(from_millis),
             });
         }
+        self.begin_log(account).await?;
         let seq = self.log_bounds(account).await?.head;
         let text = "INSERT INTO sink_cursors (sink, account, seq, next_ms, tries) VALUES ($1, $2, $3, 0, 0) \
                     ON CONFLICT (sink) DO NOTHING";

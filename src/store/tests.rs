@@ -448,6 +448,7 @@ on_both! {
             "DROP TABLE event_heads",
             "DROP TABLE event_log",
             "DROP TABLE sink_cursors",
+            "DROP TABLE presence",
             "ALTER TABLE ledger DROP COLUMN price",
             "ALTER TABLE ledger DROP COLUMN rule",
             "DROP TABLE holders",

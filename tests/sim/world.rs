@@ -20,6 +20,7 @@ use dialtone::edges::EdgeId;
 use dialtone::events::{CallRecord, CallStatus, Event, EventKind, MessageFact, MessageStatus};
 use dialtone::hot::{Answer as HotAnswer, Bindings, Command as HotCommand, Memory};
 use dialtone::ids::CallSid;
+use dialtone::presence::Presence;
 use dialtone::shard::{Letter, Wish, core, gate};
 use dialtone::twiml::{
     AtEnd, AudioFailure, ClipRef, DocumentSource, Endpoint, FetchFailure, Fetched, NewDocument, Notice,
@@ -254,6 +255,7 @@ fn settings(seed: u64, extra: &str, max_calls: usize, bindings: Arc<Bindings>) -
         gate: gate::Settings { realm: config.sip.realm.clone(), algorithms: config.sip.digest.clone() },
         directory: Arc::new(config.directory.clone()),
         bindings,
+        presence: Presence::new(EdgeId { node: "sim".into(), epoch: 1 }),
         listening: vec![Listen { transport: Transport::Udp, bind: address, advertise: address }],
         public_url: "https://api.example.com".into(),
         outbound: Guard::default(),

@@ -11,6 +11,7 @@ mod bills;
 mod call_events;
 mod caller_ids;
 mod calls;
+mod clients;
 mod concurrency;
 mod conferences;
 mod fault;
@@ -198,7 +199,7 @@ pub(super) fn table() -> Table {
         .reads(&["Ttl"])
         .on(get, &below("/Balance.json"), keys::balance);
     let alone = [&applications::SPEC, &caller_ids::SPEC, &keys::KEYS, &keys::SIGNING_KEYS, &queues::SPEC];
-    let table = sinks::routes(triggers::routes(usage::routes(table)));
+    let table = clients::routes(sinks::routes(triggers::routes(usage::routes(table))));
     trunks::routes(alone.into_iter().chain(sip::SPECS).fold(table, |table, spec| spec.routes(table)))
 }
 
@@ -232,7 +233,7 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Fault {
     Fault::new(405, 20_004, format!("Method {method} is not allowed on {}", uri.path()))
 }
 
-fn random() -> u128 {
+pub(super) fn random() -> u128 {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).expect("the operating system has a source of randomness");
     u128::from_be_bytes(bytes)

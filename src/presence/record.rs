@@ -1,0 +1,207 @@
+//! What is known of a client.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::hot::EdgeId;
+use crate::ids::{AccountSid, fresh_sid};
+
+/// Names a client: an identity, which another account may have too.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ClientId {
+    pub account: AccountSid,
+    pub identity: String,
+}
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.account, self.identity)
+    }
+}
+
+impl ClientId {
+    /// As it was written.
+    pub fn parse(text: &str) -> Option<ClientId> {
+        let (account, identity) = text.split_once('/')?;
+        Some(ClientId { account: account.parse().ok()?, identity: identity.to_owned() })
+    }
+}
+
+/// How a device is registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeviceKind {
+    Sip,
+    /// By an access token and a connection.
+    Token,
+}
+
+impl DeviceKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            DeviceKind::Sip => "sip",
+            DeviceKind::Token => "token",
+        }
+    }
+}
+
+/// Something that a client can be reached by.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub sid: String,
+    pub kind: DeviceKind,
+    /// What it says that it is.
+    pub user_agent: String,
+    /// How it is reached: a SIP URI. Empty of one that is registered by its connection.
+    pub contact: String,
+    /// Wall clock, milliseconds since 1970.
+    pub since_ms: u64,
+    pub expires_ms: u64,
+    /// It takes no calls, though it is there.
+    pub is_closed: bool,
+}
+
+/// The name of a device: the same whenever it comes back as the same instance.
+pub fn device_sid(client: &ClientId, instance: &str) -> String {
+    let digest = Sha256::digest(format!("{client} {instance}"));
+    let bits = u128::from_be_bytes(digest[..16].try_into().expect("sixteen of thirty-two bytes"));
+    // All of it is chance: the part of the time too.
+    fresh_sid("DV", (bits >> 80) as u64, bits)
+}
+
+/// A state that a device has published of its user (RFC 3903).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    pub tag: String,
+    pub expires_ms: u64,
+    /// Whether the user takes calls (RFC 3863 s4.1.4: basic).
+    pub is_open: bool,
+    pub note: String,
+}
+
+/// A call that a client's device is in, as a lamp shows it (RFC 4235).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InCall {
+    /// Names the call among those of the client.
+    pub id: String,
+    pub is_initiator: bool,
+    pub is_answered: bool,
+    /// The other party.
+    pub remote: String,
+    /// The device's contact, where it is known.
+    pub contact: String,
+}
+
+/// What one edge knows of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    pub devices: Vec<Device>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub published: Vec<Published>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<InCall>,
+}
+
+impl Part {
+    pub fn is_empty(&self) -> bool {
+        self.devices.is_empty() && self.published.is_empty() && self.calls.is_empty()
+    }
+}
+
+/// A client as all edges know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Grows with each change, and never comes again.
+    pub version: u64,
+    /// By edge.
+    pub parts: BTreeMap<String, Part>,
+}
+
+/// How a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    Available,
+    /// Every device is in a call.
+    Busy,
+    /// It is there and wants no calls.
+    Away,
+    Offline,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Available => "available",
+            Status::Busy => "busy",
+            Status::Away => "away",
+            Status::Offline => "offline",
+        }
+    }
+}
+
+impl Record {
+    /// Devices that are there, those of one edge after those of another.
+    pub fn devices(&self, now_ms: u64) -> impl Iterator<Item = &Device> {
+        self.parts.values().flat_map(|part| &part.devices).filter(move |device| device.expires_ms > now_ms)
+    }
+
+    pub fn calls(&self) -> impl Iterator<Item = &InCall> {
+        self.parts.values().flat_map(|part| &part.calls)
+    }
+
+    /// What its user has published last, if that holds still.
+    pub fn published(&self, now_ms: u64) -> Option<&Published> {
+        let live = self.parts.values().flat_map(|part| &part.published).filter(|it| it.expires_ms > now_ms);
+        // Who does not want to be called is not, whatever another device says.
+        live.min_by_key(|published| (published.is_open, std::cmp::Reverse(published.expires_ms)))
+    }
+
+    pub fn status(&self, now_ms: u64) -> Status {
+        let mut open = self.devices(now_ms).filter(|device| !device.is_closed).peekable();
+        match () {
+            () if self.devices(now_ms).next().is_none() => Status::Offline,
+            () if self.published(now_ms).is_some_and(|published| !published.is_open) => Status::Away,
+            () if open.peek().is_none() => Status::Away,
+            () if open.all(|device| self.is_busy(device)) => Status::Busy,
+            () => Status::Available,
+        }
+    }
+
+    /// Whether a device is in a call that was answered.
+    pub fn is_busy(&self, device: &Device) -> bool {
+        self.calls().any(|call| call.is_answered && !call.contact.is_empty() && call.contact == device.contact)
+    }
+
+    pub fn is_available(&self, now_ms: u64) -> bool {
+        self.status(now_ms) == Status::Available
+    }
+
+    /// The same without what is over.
+    pub(super) fn without_expired(mut self, now_ms: u64) -> Record {
+        for part in self.parts.values_mut() {
+            part.devices.retain(|device| device.expires_ms > now_ms);
+            part.published.retain(|published| published.expires_ms > now_ms);
+        }
+        self.parts.retain(|_, part| !part.is_empty());
+        self
+    }
+
+    /// When the next thing of it is over.
+    pub(super) fn next_expiry(&self) -> Option<u64> {
+        let devices = self.parts.values().flat_map(|part| &part.devices).map(|device| device.expires_ms);
+        let published = self.parts.values().flat_map(|part| &part.published).map(|published| published.expires_ms);
+        devices.chain(published).min()
+    }
+
+    /// Puts what an edge knows in the place of what it, or an earlier life of it, knew.
+    pub(super) fn put(&mut self, edge: &EdgeId, part: Part) {
+        self.parts.retain(|name, _| EdgeId::parse(name).is_some_and(|known| known.node != edge.node));
+        if !part.is_empty() {
+            self.parts.insert(edge.to_string(), part);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Where whoever wants to know looks, and where what has changed is said.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::book::Book;
+use super::record::{ClientId, Device, DeviceKind, Part, Record, Status};
+use crate::hot::EdgeId;
+use crate::ids::AccountSid;
+
+/// Who can be reached, as this edge knows. Clones are the same. The lock is never held across anything that waits.
+#[derive(Clone)]
+pub struct Presence(Arc<Inner>);
+
+struct Inner {
+    book: Mutex<Book>,
+    changed: Notify,
+}
+
+/// A device that is registered by its connection, for as long as this is kept.
+pub struct Registering {
+    presence: Presence,
+    client: ClientId,
+    device: Device,
+    now_ms: fn() -> u64,
+}
+
+impl Presence {
+    pub fn new(me: EdgeId) -> Presence {
+        Presence(Arc::new(Inner { book: Mutex::new(Book::new(me)), changed: Notify::new() }))
+    }
+
+    pub fn book(&self) -> MutexGuard<'_, Book> {
+        self.0.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes something, and has that carried on.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Book) -> T) -> T {
+        let changed = change(&mut self.book());
+        self.0.changed.notify_one();
+        changed
+    }
+
+    pub async fn changed(&self) {
+        self.0.changed.notified().await;
+    }
+
+    pub fn record(&self, client: &ClientId) -> Record {
+        self.book().record(client).cloned().unwrap_or_default()
+    }
+
+    pub fn status(&self, client: &ClientId, now_ms: u64) -> Status {
+        self.book().record(client).map_or(Status::Offline, |record| record.status(now_ms))
+    }
+
+    /// The clients of an account that have anything, by name.
+    pub fn of_account(&self, account: AccountSid) -> Vec<(String, Record)> {
+        let book = self.book();
+        let own = book.records().filter(|(client, record)| client.account == account && !record.parts.is_empty());
+        let mut own: Vec<(String, Record)> =
+            own.map(|(client, record)| (client.identity.clone(), record.clone())).collect();
+        own.sort_by(|(one, _), (other, _)| one.cmp(other));
+        own
+    }
+
+    /// The devices of this edge that a client has registered by SIP: all of them.
+    pub fn has_sip_devices(&self, client: &ClientId, devices: Vec<Device>, gently: bool, now_ms: u64) {
+        self.change(|book| {
+            let mut part = book.own(client);
+            part.devices.retain(|device| device.kind != DeviceKind::Sip);
+            part.devices.extend(devices);
+            book.handle_own(client, part, gently, now_ms);
+        });
+    }
+
+    /// A device that is there until what this gives is dropped.
+    pub fn register(&self, client: ClientId, device: Device, now_ms: fn() -> u64) -> Registering {
+        let registering = Registering { presence: self.clone(), client, device, now_ms };
+        registering.put();
+        registering
+    }
+
+    /// A device of this edge is none any more.
+    pub fn remove(&self, client: &ClientId, sid: &str, now_ms: u64) {
+        self.change_part(client, false, now_ms, |part| part.devices.retain(|device| device.sid != sid));
+    }
+
+    fn change_part(&self, client: &ClientId, gently: bool, now_ms: u64, change: impl FnOnce(&mut Part)) {
+        self.change(|book| {
+            let mut part = book.own(client);
+            change(&mut part);
+            book.handle_own(client, part, gently, now_ms);
+        });
+    }
+}
+
+impl Registering {
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// Whether it takes calls.
+    pub fn set_closed(&mut self, is_closed: bool) {
+        self.device.is_closed = is_closed;
+        self.put();
+    }
+
+    fn put(&self) {
+        self.presence.change_part(&self.client, false, (self.now_ms)(), |part| {
+            part.devices.retain(|device| device.sid != self.device.sid);
+            part.devices.push(self.device.clone());
+        });
+    }
+
+    /// It takes its leave: nothing is waited for.
+    pub fn leave(self) {
+        self.remove(false);
+    }
+
+    fn remove(&self, gently: bool) {
+        // One that came back meanwhile by another connection is another.
+        self.presence.change_part(&self.client, gently, (self.now_ms)(), |part| {
+            part.devices.retain(|device| device.sid != self.device.sid || device.since_ms != self.device.since_ms);
+        });
+    }
+}
+
+impl Drop for Registering {
+    fn drop(&mut self) {
+        self.remove(true);
+    }
+}
