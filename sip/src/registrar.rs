@@ -34,7 +34,7 @@ pub struct Binding {
     call_id: String,
     cseq: u32,
     /// `+sip.instance`: the same phone with another contact replaces its binding (RFC 5626 s6).
-    instance: Option<String>,
+    pub instance: Option<String>,
 }
 
 impl Binding {
@@ -171,12 +171,19 @@ impl<K: std::hash::Hash + Eq> Registrar<K> {
         });
     }
 
-    /// A connection closed: contacts that only it could reach are gone. `flow` is one of it.
-    pub fn connection_closed(&mut self, flow: Flow) {
-        self.retain(|binding| {
+    /// A connection closed: contacts that only it could reach are gone. `flow` is one of it; whose they were.
+    pub fn connection_closed(&mut self, flow: Flow) -> Vec<K>
+    where
+        K: Clone,
+    {
+        let by_it = |binding: &Binding| {
             let hop = binding.next_hop();
-            hop.connection.is_none() || (hop.local, hop.connection) != (flow.local, flow.connection)
-        });
+            hop.connection.is_some() && (hop.local, hop.connection) == (flow.local, flow.connection)
+        };
+        let of_it = self.bindings.iter().filter(|(_, bindings)| bindings.iter().any(by_it));
+        let whose: Vec<K> = of_it.map(|(aor, _)| aor.clone()).collect();
+        self.retain(|binding| !by_it(binding));
+        whose
     }
 
     /// Takes up what another registrar of the same addresses has taken: these contacts in the place of those that they are the

@@ -245,6 +245,8 @@ pub struct User {
     pub sip_domain: Option<Arc<Domain>>,
     pub may_call: bool,
     pub may_register: bool,
+    /// Its devices are offered calls also while they are in one.
+    pub call_waiting: bool,
 }
 
 /// A user's password, or what is kept in its place.

@@ -105,7 +105,7 @@ impl View {
             let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
             self.bindings.remove(aor, &device.contact);
         }
-        self.presence.remove(client, sid, crate::clock::wall_ms());
+        self.presence.remove(client, sid);
     }
 }
 

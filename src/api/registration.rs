@@ -149,9 +149,10 @@ impl Open {
             since_ms: now_ms.max(last + 1),
             expires_ms: grant.expires_s * 1000,
             is_closed,
+            call_waiting: true,
         };
         let left = Duration::from_millis((grant.expires_s * 1000).saturating_sub(now_ms));
-        let registering = view.presence.register(client.clone(), device, wall_ms);
+        let registering = view.presence.register(client.clone(), device);
         Ok(Open {
             view,
             token,

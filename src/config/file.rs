@@ -214,6 +214,7 @@ pub(super) struct Number {
 #[serde(deny_unknown_fields)]
 pub(super) struct User {
     pub(super) account: Spanned<String>,
+    pub(super) call_waiting: Option<bool>,
     pub(super) username: Spanned<String>,
     pub(super) password: Spanned<String>,
     pub(super) domain: Option<String>,

@@ -501,6 +501,7 @@ impl Reader<'_> {
             sip_domain: None,
             may_call: true,
             may_register: true,
+            call_waiting: user.call_waiting.unwrap_or(true),
         })
     }
 

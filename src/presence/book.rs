@@ -16,6 +16,8 @@ const CALM_MS: u64 = 1_000;
 /// After a start, until it is said that those are gone who were there before and have not come back.
 const SETTLED_AFTER_MS: u64 = 15_000;
 
+/// An edge that dies may not have told what it changed within this time.
+const RECENT_MS: u64 = 10_000;
 /// What is known of a client that is nowhere is kept for so long: nothing older takes its place meanwhile.
 const FORGOTTEN_AFTER_MS: u64 = 600_000;
 
@@ -33,8 +35,10 @@ pub struct Book {
     /// When it is to be told how a client is, by client and by time.
     due: HashMap<ClientId, u64>,
     queue: BTreeSet<(u64, ClientId)>,
-    /// What was told last, and when, as far as no other edge may have told something else.
-    told: HashMap<ClientId, (bool, u64)>,
+    /// When something was told last.
+    told: HashMap<ClientId, u64>,
+    /// What is missing of these may come back.
+    gently: BTreeSet<ClientId>,
     news: VecDeque<ClientId>,
     /// Edges whose parts are to go.
     dead: BTreeSet<String>,
@@ -71,6 +75,7 @@ impl Book {
             due: HashMap::new(),
             queue: BTreeSet::new(),
             told: HashMap::new(),
+            gently: BTreeSet::new(),
             news: VecDeque::new(),
             dead: BTreeSet::new(),
         }
@@ -91,7 +96,7 @@ impl Book {
     }
 
     /// What this edge has of a client is another now. `gently`: what is missing may come back.
-    pub fn handle_own(&mut self, client: &ClientId, part: Part, gently: bool, now_ms: u64) {
+    pub fn handle_own(&mut self, client: &ClientId, part: Part, gently: bool) {
         if self.own.get(client).map_or(part.is_empty(), |own| *own == part) {
             return;
         }
@@ -100,7 +105,10 @@ impl Book {
             false => self.own.insert(client.clone(), part),
         };
         self.unwritten.insert(client.clone());
-        self.tell_at(client, now_ms + if gently { GRACE_MS } else { 0 });
+        match gently {
+            true => self.gently.insert(client.clone()),
+            false => self.gently.remove(client),
+        };
     }
 
     /// A record that another edge has written.
@@ -108,14 +116,16 @@ impl Book {
         if self.known.get(&client).is_some_and(|known| known.version >= record.version) {
             return;
         }
-        // Who has written it tells what comes of it.
-        self.told.remove(&client);
         // What is kept of this edge there, and is not so any more, is written again.
         let me = self.me.to_string();
         let mine = |name: &String| EdgeId::parse(name).is_some_and(|edge| edge.node == self.me.node);
         let is_outdated = record.parts.keys().any(|name| mine(name) && *name != me);
         if is_outdated || record.parts.get(&me) != self.own.get(&client) {
             self.unwritten.insert(client.clone());
+        }
+        // What an edge has changed that is dead now nobody else has told.
+        if self.dead.contains(&record.author) {
+            self.tell_at(&client, record.version + GRACE_MS);
         }
         self.take(client, record);
     }
@@ -129,7 +139,7 @@ impl Book {
 
     /// Of the edges that records name these live.
     pub fn handle_alive(&mut self, alive: &[EdgeId], now_ms: u64) {
-        let names = self.known.values().flat_map(|record| record.parts.keys());
+        let names = self.known.values().flat_map(|record| record.parts.keys().chain([&record.author]));
         let mut dead: BTreeSet<EdgeId> = names.filter_map(|name| EdgeId::parse(name)).collect();
         dead.retain(|edge| *edge != self.me && !alive.contains(edge));
         dead.iter().for_each(|edge| self.handle_gone(edge, now_ms));
@@ -138,7 +148,9 @@ impl Book {
     /// An edge is dead: its devices are to be found at others, or nowhere.
     pub fn handle_gone(&mut self, edge: &EdgeId, now_ms: u64) {
         let name = edge.to_string();
-        let of_it = self.known.iter().filter(|(_, record)| record.parts.contains_key(&name));
+        // What it has changed last it may not have told.
+        let is_untold = |record: &Record| record.author == name && record.version + RECENT_MS > now_ms;
+        let of_it = self.known.iter().filter(|(_, record)| record.parts.contains_key(&name) || is_untold(record));
         let touched: Vec<ClientId> = of_it.map(|(client, _)| client.clone()).collect();
         self.dead.insert(name);
         for client in touched {
@@ -150,7 +162,6 @@ impl Book {
 
     /// What was to be told could not be.
     pub fn handle_untold(&mut self, transition: Transition) {
-        self.told.remove(&transition.client);
         self.tell_at(&transition.client, transition.at_ms);
     }
 
@@ -167,13 +178,12 @@ impl Book {
             self.expiries.pop_first();
             if let Some(own) = self.own.remove(&client) {
                 let mut record =
-                    Record { version: 0, parts: [(self.me.to_string(), own)].into() }.without_expired(now_ms);
+                    Record { parts: [(self.me.to_string(), own)].into(), ..Record::default() }.without_expired(now_ms);
                 if let Some(left) = record.parts.pop_first() {
                     self.own.insert(client.clone(), left.1);
                 }
             }
-            self.unwritten.insert(client.clone());
-            self.tell_at(&client, now_ms);
+            self.unwritten.insert(client);
         }
     }
 
@@ -211,6 +221,7 @@ impl Book {
             }
             // Also where a record was forgotten in between, a version never comes again.
             record.version = (seen + 1).max(now_ms);
+            record.author = self.me.to_string();
             self.asking = Some(client.clone());
             return Some(Swap { client, seen, record });
         }
@@ -223,14 +234,18 @@ impl Book {
         match outcome {
             Some(Ok(())) => {
                 let Swap { client, record, .. } = swap;
+                // Nobody has changed it in between: whoever changes how it is tells it.
+                // What has expired since was there until now.
+                let was_available = self.known.get(&client).is_some_and(Record::was_available);
+                let is_available = record.is_available(now_ms);
                 self.take(client.clone(), record);
                 self.news.push_back(client.clone());
-                if !self.due.contains_key(&client) {
-                    self.tell_at(&client, now_ms);
+                let is_gentle = self.gently.remove(&client) && !is_available;
+                if was_available != is_available {
+                    self.tell_at(&client, now_ms + if is_gentle { GRACE_MS } else { 0 });
                 }
             }
             Some(Err(current)) => {
-                self.told.remove(&swap.client);
                 self.take(swap.client.clone(), current);
                 self.unwritten.insert(swap.client);
             }
@@ -260,16 +275,11 @@ impl Book {
                 Some(record) => (record.is_available(now_ms), record.version, record.devices(now_ms).count()),
                 None => (false, now_ms, 0),
             };
-            match self.told.get(&client) {
-                Some((told, _)) if *told == is_available => continue,
-                Some((_, at)) if at + CALM_MS > now_ms => {
-                    let again_ms = at + CALM_MS;
-                    self.tell_at(&client, again_ms);
-                    continue;
-                }
-                _ => {}
+            if let Some(again_ms) = self.told.get(&client).map(|at| at + CALM_MS).filter(|at| *at > now_ms) {
+                self.tell_at(&client, again_ms);
+                continue;
             }
-            self.told.insert(client.clone(), (is_available, now_ms));
+            self.told.insert(client.clone(), now_ms);
             return Some(Transition { client, is_available, version, devices, at_ms: now_ms });
         }
     }

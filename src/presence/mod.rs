@@ -5,9 +5,11 @@
 //! what it changes. [`Book`] decides, and does nothing itself; [`Presence`] is where others look.
 
 mod book;
+mod documents;
 mod record;
 mod shared;
 
 pub use book::{Book, Swap, Transition};
-pub use record::{ClientId, Device, DeviceKind, Part, Record, Status, device_sid};
+pub use documents::{Package, UnreadableState, read_state};
+pub use record::{ClientId, Device, DeviceKind, InCall, Part, Published, Record, Status, device_sid};
 pub use shared::{Presence, Registering};

@@ -62,6 +62,8 @@ pub struct Device {
     pub expires_ms: u64,
     /// It takes no calls, though it is there.
     pub is_closed: bool,
+    /// It is offered calls also while it is in one.
+    pub call_waiting: bool,
 }
 
 /// The name of a device: the same whenever it comes back as the same instance.
@@ -111,17 +113,26 @@ impl Part {
     }
 }
 
+/// Whether two URIs are of the same device: their parameters say how it is reached, and not what it is.
+fn is_same_contact(one: &str, other: &str) -> bool {
+    let bare = |uri: &str| uri.split([';', '?']).next().unwrap_or_default().to_ascii_lowercase();
+    !one.is_empty() && bare(one) == bare(other)
+}
+
 /// A client as all edges know it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Record {
     /// Grows with each change, and never comes again.
     pub version: u64,
+    /// The edge that has made it what it is, and tells what it has changed.
+    pub author: String,
     /// By edge.
     pub parts: BTreeMap<String, Part>,
 }
 
 /// How a client is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     Available,
@@ -166,18 +177,30 @@ impl Record {
             () if self.devices(now_ms).next().is_none() => Status::Offline,
             () if self.published(now_ms).is_some_and(|published| !published.is_open) => Status::Away,
             () if open.peek().is_none() => Status::Away,
-            () if open.all(|device| self.is_busy(device)) => Status::Busy,
+            () if open.all(|device| self.is_in_call(device)) => Status::Busy,
             () => Status::Available,
         }
     }
 
     /// Whether a device is in a call that was answered.
-    pub fn is_busy(&self, device: &Device) -> bool {
-        self.calls().any(|call| call.is_answered && !call.contact.is_empty() && call.contact == device.contact)
+    pub fn is_in_call(&self, device: &Device) -> bool {
+        self.calls().any(|call| call.is_answered && is_same_contact(&call.contact, &device.contact))
+    }
+
+    /// Whether a call is offered to a device.
+    pub fn takes_calls(&self, device: &Device, now_ms: u64) -> bool {
+        !device.is_closed
+            && (device.call_waiting || !self.is_in_call(device))
+            && self.published(now_ms).is_none_or(|published| published.is_open)
     }
 
     pub fn is_available(&self, now_ms: u64) -> bool {
-        self.status(now_ms) == Status::Available
+        self.devices(now_ms).any(|device| self.takes_calls(device, now_ms))
+    }
+
+    /// Whether it was, before anything of it expired.
+    pub(super) fn was_available(&self) -> bool {
+        self.is_available(0)
     }
 
     /// The same without what is over.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
 use super::book::Book;
-use super::record::{ClientId, Device, DeviceKind, Part, Record, Status};
+use super::record::{ClientId, Device, DeviceKind, InCall, Part, Published, Record, Status};
 use crate::hot::EdgeId;
 use crate::ids::AccountSid;
 
@@ -23,7 +23,6 @@ pub struct Registering {
     presence: Presence,
     client: ClientId,
     device: Device,
-    now_ms: fn() -> u64,
 }
 
 impl Presence {
@@ -65,32 +64,47 @@ impl Presence {
     }
 
     /// The devices of this edge that a client has registered by SIP: all of them.
-    pub fn has_sip_devices(&self, client: &ClientId, devices: Vec<Device>, gently: bool, now_ms: u64) {
+    pub fn has_sip_devices(&self, client: &ClientId, devices: Vec<Device>, gently: bool) {
         self.change(|book| {
             let mut part = book.own(client);
             part.devices.retain(|device| device.kind != DeviceKind::Sip);
             part.devices.extend(devices);
-            book.handle_own(client, part, gently, now_ms);
+            book.handle_own(client, part, gently);
         });
     }
 
     /// A device that is there until what this gives is dropped.
-    pub fn register(&self, client: ClientId, device: Device, now_ms: fn() -> u64) -> Registering {
-        let registering = Registering { presence: self.clone(), client, device, now_ms };
+    pub fn register(&self, client: ClientId, device: Device) -> Registering {
+        let registering = Registering { presence: self.clone(), client, device };
         registering.put();
         registering
     }
 
-    /// A device of this edge is none any more.
-    pub fn remove(&self, client: &ClientId, sid: &str, now_ms: u64) {
-        self.change_part(client, false, now_ms, |part| part.devices.retain(|device| device.sid != sid));
+    /// A client has published a state in the place of that of a tag, or takes it back. Of more than `most` the oldest go.
+    pub fn publish(&self, client: &ClientId, tag: Option<&str>, state: Option<Published>, most: usize, now_ms: u64) {
+        self.change_part(client, false, |part| {
+            part.published.retain(|known| Some(known.tag.as_str()) != tag && known.expires_ms > now_ms);
+            part.published.extend(state);
+            let more = part.published.len().saturating_sub(most);
+            part.published.drain(..more);
+        });
     }
 
-    fn change_part(&self, client: &ClientId, gently: bool, now_ms: u64, change: impl FnOnce(&mut Part)) {
+    /// The calls that a client is in at this edge: all of them.
+    pub fn has_calls(&self, client: &ClientId, calls: Vec<InCall>) {
+        self.change_part(client, false, |part| part.calls = calls);
+    }
+
+    /// A device of this edge is none any more.
+    pub fn remove(&self, client: &ClientId, sid: &str) {
+        self.change_part(client, false, |part| part.devices.retain(|device| device.sid != sid));
+    }
+
+    fn change_part(&self, client: &ClientId, gently: bool, change: impl FnOnce(&mut Part)) {
         self.change(|book| {
             let mut part = book.own(client);
             change(&mut part);
-            book.handle_own(client, part, gently, now_ms);
+            book.handle_own(client, part, gently);
         });
     }
 }
@@ -107,7 +121,7 @@ impl Registering {
     }
 
     fn put(&self) {
-        self.presence.change_part(&self.client, false, (self.now_ms)(), |part| {
+        self.presence.change_part(&self.client, false, |part| {
             part.devices.retain(|device| device.sid != self.device.sid);
             part.devices.push(self.device.clone());
         });
@@ -120,7 +134,7 @@ impl Registering {
 
     fn remove(&self, gently: bool) {
         // One that came back meanwhile by another connection is another.
-        self.presence.change_part(&self.client, gently, (self.now_ms)(), |part| {
+        self.presence.change_part(&self.client, gently, |part| {
             part.devices.retain(|device| device.sid != self.device.sid || device.since_ms != self.device.since_ms);
         });
     }

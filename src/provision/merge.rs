@@ -513,6 +513,7 @@ impl<'a> Rows<'a> {
                     sip_domain: Some(domain.clone()),
                     may_call: false,
                     may_register: false,
+                    call_waiting: true,
                 });
                 if may_call { user.may_call = true } else { user.may_register = true }
             }

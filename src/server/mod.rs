@@ -472,6 +472,7 @@ impl Server {
             roster: roster.clone(),
             live: outbox.live(),
             bindings,
+            presence: view.presence.clone(),
             directory: directory.clone(),
             store: store.clone(),
             publisher: outbox.publisher(),

@@ -17,6 +17,7 @@ use crate::concurrency::{Resource, Scope};
 use crate::events::{Live, Publisher};
 use crate::hot::Bindings;
 use crate::ids::AccountSid;
+use crate::presence::{DeviceKind, Presence, Status};
 use crate::shard::{Mail, MailBox};
 use crate::store::Store;
 use crate::telemetry::accounts;
@@ -29,6 +30,7 @@ pub(super) struct Observed {
     pub(super) roster: Roster,
     pub(super) live: Live,
     pub(super) bindings: Arc<Bindings>,
+    pub(super) presence: Presence,
     pub(super) directory: Arc<ArcSwap<Directory>>,
     pub(super) store: Store,
     pub(super) publisher: Publisher,
@@ -152,8 +154,31 @@ impl Observed {
                 *registrations.entry(user.account).or_default() += count as u64;
             }
         }
-        let told =
-            registrations.into_iter().map(|(account, count)| (account, accounts::Series::Registrations("sip"), count));
+        let now_ms = crate::clock::wall_ms();
+        let mut endpoints = HashMap::<(AccountSid, Status), u64>::new();
+        let mut tokens = HashMap::<AccountSid, u64>::new();
+        let mut identities = HashMap::<Status, u64>::new();
+        for (client, record) in self.presence.book().records() {
+            let status = record.status(now_ms);
+            *identities.entry(status).or_default() += 1;
+            *endpoints.entry((client.account, status)).or_default() += record.devices(now_ms).count() as u64;
+            let by_token = record.devices(now_ms).filter(|device| device.kind == DeviceKind::Token).count();
+            *tokens.entry(client.account).or_default() += by_token as u64;
+        }
+        for status in [Status::Available, Status::Busy, Status::Away] {
+            let count = identities.get(&status).copied().unwrap_or_default();
+            metrics::gauge!("dialtone_presence_identities", "status" => status.as_str()).set(count as f64);
+        }
+        let told = endpoints.into_iter().filter(|(_, count)| *count > 0);
+        let told = told
+            .map(|((account, status), count)| (account, accounts::Series::PresenceEndpoints(status.as_str()), count));
+        accounts::set_all(told, |series| matches!(series, accounts::Series::PresenceEndpoints(_)));
+        let by_token = tokens.into_iter().filter(|(_, count)| *count > 0);
+        let by_token = by_token.map(|(account, count)| (account, accounts::Series::Registrations("token"), count));
+        let told = registrations
+            .into_iter()
+            .map(|(account, count)| (account, accounts::Series::Registrations("sip"), count))
+            .chain(by_token);
         accounts::set_all(told, |series| matches!(series, accounts::Series::Registrations(_)));
     }
 }

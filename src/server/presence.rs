@@ -99,7 +99,7 @@ impl Keeper {
 
     async fn swap(&self, swap: &Swap) -> Option<Result<(), Record>> {
         let Swap { client, seen, record } = swap;
-        let value = serde_json::to_vec(&record.parts).unwrap_or_default();
+        let value = serde_json::to_vec(record).unwrap_or_default();
         let (map, field) = (MAP.to_owned(), client.to_string());
         match self.hot.ask(Command::Swap { map, field, seen: *seen, version: record.version, value }).await {
             Ok(Answer::Swapped(None)) => Some(Ok(())),
@@ -177,9 +177,10 @@ impl Keeper {
                     since_ms,
                     expires_ms: binding.expires_at_ms,
                     is_closed: false,
+                    call_waiting: user.call_waiting,
                 }
             });
-            self.presence.has_sip_devices(&client, devices.collect(), how == Touch::Lost, now_ms);
+            self.presence.has_sip_devices(&client, devices.collect(), how == Touch::Lost);
         }
     }
 
@@ -225,5 +226,5 @@ impl Keeper {
 
 /// A record of its version and of what stands behind that.
 fn read(version: u64, value: &[u8]) -> Record {
-    Record { version, parts: serde_json::from_slice(value).unwrap_or_default() }
+    Record { version, ..serde_json::from_slice(value).unwrap_or_default() }
 }

@@ -26,6 +26,7 @@ use super::outbound::Resolving;
 use super::queues::Queues;
 use super::replies::Asking;
 use super::rooms::Rooms;
+use super::watchers::Watchers;
 use crate::account::Directory;
 use crate::app::Guard;
 use crate::call::route;
@@ -35,7 +36,7 @@ use crate::edges::EdgeId;
 use crate::events::{CallStatus, Completed, EndedBy, Event, EventKind, Media};
 use crate::hot::{Bindings, Claim};
 use crate::ids::{AccountSid, CallSid, EventSid};
-use crate::presence::{ClientId, Presence};
+use crate::presence::Presence;
 use crate::twiml::{
     AudioFailure, AudioSource, BranchEvent, BranchFailure, ClipRef, FetchOrder, Membership, Notice, Referral, notice,
 };
@@ -183,6 +184,7 @@ pub struct Core {
     pub(super) queues: Queues,
     pub(super) neighbours: Neighbours,
     pub(super) admission: Admission,
+    pub(super) watchers: Watchers,
     /// Calls that were ordered and wait for their turn.
     pub(super) selection: Selection<Queued>,
     pub(super) old_orders_sought: Mono,
@@ -219,6 +221,7 @@ impl Core {
             rooms: Rooms::default(),
             queues: Queues::default(),
             neighbours: Neighbours::default(),
+            watchers: Watchers::default(),
             selection: Selection::default(),
             old_orders_sought: Mono(0),
             deadlines: BinaryHeap::new(),
@@ -239,7 +242,8 @@ impl Core {
         let call = self.next_call_deadline().map(|(at, _)| at);
         let room = self.rooms.next_deadline().map(|(at, _)| at);
         let place = self.admission.slots.next_deadline();
-        [call, room, place, self.stack.next_deadline(), self.next_dispatch()].into_iter().flatten().min()
+        let watcher = self.watchers.next_deadline();
+        [call, room, place, watcher, self.stack.next_deadline(), self.next_dispatch()].into_iter().flatten().min()
     }
 
     /// The head of the queue. What stands before it for calls that have got on, or are over, is dropped, so that nobody
@@ -280,11 +284,6 @@ impl Core {
             && self.inputs.is_empty()
             && self.neighbours.is_empty()
             && self.admission.is_empty()
-    }
-
-    /// How a client can be reached is otherwise than before.
-    pub fn handle_presence(&mut self, client: &ClientId, now: Now) {
-        let _ = (client, now);
     }
 
     /// Whether somebody waits to hear of this.
@@ -423,6 +422,7 @@ impl Core {
             self.inputs.push_back((sid, CallInput::Deadline));
         }
         self.conferences_due(now);
+        self.watchers_due(now);
         self.admission.slots.handle_timeout(now.mono);
         self.work(now);
     }
@@ -624,7 +624,11 @@ impl Core {
                 (dialog, SipEvent::Reanswered { status, sdp: response.as_ref().map(sdp_of).unwrap_or_default() })
             }
             StackEvent::Ended { dialog, bye } => (dialog, SipEvent::Ended { lost: bye.is_none() }),
+            StackEvent::Responded { request, status } if self.notify_answered(request, status, now) => return,
             StackEvent::Responded { request, status } => return self.message_answered(request, status, now),
+            StackEvent::Resubscribed { subscription, transaction, request } => {
+                return self.resubscribed(subscription, transaction, &request, now);
+            }
             StackEvent::ReferAnswered { dialog, status } => (dialog, SipEvent::ReferAnswered { status }),
             StackEvent::InDialog { dialog, transaction, request } => {
                 return self.in_dialog(dialog, transaction, &request, now);

@@ -27,7 +27,9 @@ impl Core {
     pub(super) fn fresh(&mut self, flow: Flow, request: Message, now: Now) {
         match request.method() {
             Some(Method::Options) => self.options(flow, &request, now),
-            Some(Method::Register | Method::Invite | Method::Message) => self.authenticated(flow, request, now),
+            Some(Method::Register | Method::Invite | Method::Message | Method::Subscribe | Method::Publish) => {
+                self.authenticated(flow, request, now)
+            }
             Some(Method::Bye | Method::Info | Method::Update | Method::Prack | Method::Notify | Method::Refer) => {
                 self.turn_away(flow, &request, Reply::new(481), 481, "no such dialog")
             }
@@ -84,6 +86,8 @@ impl Core {
                 self.turn_away(flow, &request, Reply::new(403), 403, "trunks do not register")
             }
             (Some(Method::Message), _) => self.messaged(flow, &request, &origin, now),
+            (Some(Method::Subscribe), _) => self.subscribed(flow, &request, &origin, now),
+            (Some(Method::Publish), _) => self.published(flow, &request, &origin, now),
             _ => self.invited(flow, request, &origin, now),
         }
     }

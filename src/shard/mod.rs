@@ -17,6 +17,7 @@ mod replies;
 mod rim;
 mod rooms;
 mod traffic;
+mod watchers;
 
 pub use checkpoint::Checkpoint;
 pub use mail::{Mail, MailBox, mail_box};

@@ -17,6 +17,7 @@ use crate::call::{AttemptId, BranchOrder, Call, CallInput, ChildLeg, Now, Openin
 use crate::concurrency::Acquired;
 use crate::events::Direction;
 use crate::ids::{AccountSid, CallSid};
+use crate::presence::{ClientId, Device};
 use crate::twiml::{BranchEvent, BranchFailure, Notice, SipTarget, Target};
 
 /// Twilio's numbers for a `<Dial>` that cannot be carried out.
@@ -331,6 +332,19 @@ impl Core {
         let bindings = self.settings.bindings.of(&aor, now.wall_ms);
         if bindings.is_empty() {
             return Err(Notice::warning(UNREACHABLE, format!("user {} has no registered device", user.username)));
+        }
+        // Who does not want to be called is not; nor is a device that is in a call and knows no other.
+        let client = ClientId { account: user.account, identity: user.username.clone() };
+        let record = self.settings.presence.record(&client);
+        let is_busy = |contact: &str| {
+            let is_it = |device: &&Device| device.contact == contact;
+            record.devices(now.wall_ms).find(is_it).is_some_and(|device| !record.takes_calls(device, now.wall_ms))
+        };
+        let is_away = record.published(now.wall_ms).is_some_and(|published| !published.is_open);
+        let bindings: Vec<_> = bindings.into_iter().filter(|binding| !is_away && !is_busy(&binding.contact)).collect();
+        if bindings.is_empty() {
+            let why = if is_away { "does not want to be called" } else { "is in a call on each of its devices" };
+            return Err(Notice::warning(UNREACHABLE, format!("user {} {why}", user.username)));
         }
         let headers: Vec<(String, String)> = match target {
             Target::Client { parameters, .. } => {

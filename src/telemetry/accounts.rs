@@ -37,6 +37,8 @@ pub enum Series {
     Ended(Direction, CallStatus),
     Rejected(&'static str),
     Registrations(&'static str),
+    /// By status.
+    PresenceEndpoints(&'static str),
     Held(&'static str),
     Limit(&'static str),
     /// By category, in its unit.
@@ -53,6 +55,7 @@ const STARTED: Family = Family("dialtone_calls_started_total", "counter", "Calls
 const ENDED: Family = Family("dialtone_calls_ended_total", "counter", "Calls that reached a final status.");
 const REJECTED: Family = Family("dialtone_calls_rejected_total", "counter", "Calls refused before admission.");
 const REGISTRATIONS: Family = Family("dialtone_registrations", "gauge", "Active contact bindings.");
+const ENDPOINTS: Family = Family("dialtone_presence_endpoints", "gauge", "Endpoints by presence status.");
 const HELD: Family = Family("dialtone_concurrency_used", "gauge", "Concurrency slots held by this node.");
 const LIMIT: Family = Family("dialtone_concurrency_limit", "gauge", "Configured concurrency limit.");
 const USED: Family = Family(
@@ -71,6 +74,7 @@ impl Series {
             Series::Ended(..) => &ENDED,
             Series::Rejected(_) => &REJECTED,
             Series::Registrations(_) => &REGISTRATIONS,
+            Series::PresenceEndpoints(_) => &ENDPOINTS,
             Series::Held(_) => &HELD,
             Series::Limit(_) => &LIMIT,
             Series::Used(..) => &USED,
@@ -88,6 +92,7 @@ impl Series {
             }
             Series::Rejected(reason) => format!("reason=\"{}\"", reason.replace(' ', "_")),
             Series::Registrations(kind) => format!("kind=\"{kind}\""),
+            Series::PresenceEndpoints(status) => format!("status=\"{status}\""),
             Series::Held(resource) | Series::Limit(resource) => format!("resource=\"{resource}\""),
             Series::Used(category, unit) => format!("category=\"{category}\",unit=\"{unit}\""),
             Series::Webhooks(kind, outcome) => format!("kind=\"{kind}\",outcome=\"{outcome}\""),

@@ -152,6 +152,13 @@ const COUNTERS: &[(&str, &str)] = &[
     ("dialtone_control_placements_total", "Session placements by policy result."),
     ("dialtone_hep_packets_total", "SIP messages for the HEP collector, by outcome."),
     ("dialtone_usage_triggers_fired_total", "Usage triggers fired."),
+    ("dialtone_events_published_total", "Events that somebody listens to, by type, as this edge has logged them."),
+    (
+        "dialtone_event_disconnects_total",
+        "Event streams that ended, by reason (closed, slow, expired, revoked, server).",
+    ),
+    ("dialtone_sink_deliveries_total", "Requests to sinks, by outcome (ok, failed)."),
+    ("dialtone_presence_transitions_total", "Clients that came (available) or went (unavailable), as it was told."),
     ("dialtone_callbacks_lost_total", "Status callbacks that were given up."),
 ];
 
@@ -171,6 +178,8 @@ const GAUGES: &[(&str, &str)] = &[
     ("dialtone_workers_required", "Media workers of the present size that the present load would fill by four fifths."),
     ("dialtone_worker_sessions", "Media sessions of a machine's workers."),
     ("dialtone_worker_capacity", "What a machine's workers can take, in units of one leg of G.711."),
+    ("dialtone_event_clients", "Open event streams of this edge, by kind (sse, websocket)."),
+    ("dialtone_presence_identities", "Clients of the cluster by status."),
     ("dialtone_store_up", "Whether the shared store answered the last probe."),
     ("dialtone_store_backlog", "Writes waiting in the local journal for the shared store."),
 ];
@@ -183,6 +192,7 @@ const HISTOGRAMS: &[(&str, &str)] = &[
     ("dialtone_store_operation_duration_seconds", "Latency of shared store operations."),
     ("dialtone_control_rtt_seconds", "Round trip between edge and worker."),
     ("dialtone_rtp_jitter_seconds", "Interarrival jitter (RFC 3550) of each leg at its end."),
+    ("dialtone_event_lag_seconds", "From the logging of an event until it is handed to a stream."),
     ("dialtone_webhook_duration_seconds", "Time from request sent to response body read."),
     (
         "dialtone_document_effect_delay_seconds",

@@ -237,6 +237,7 @@ impl Phone {
             | Event::Diverted { .. }
             | Event::InDialog { .. }
             | Event::Responded { .. }
+            | Event::Resubscribed { .. }
             | Event::ReferAnswered { .. } => return,
         };
         self.saw.push((now, saw));

@@ -78,7 +78,7 @@ fn refusals_have_the_status_that_the_rfcs_say() {
         (peer.inside("BYE", "x", "echo", "0000000000000000000", 2), 481),
         (peer.inside("CANCEL", "x", "echo", "", 1).replace(";tag=\r", "\r"), 481),
         (format!("{}Content-Length: 0\r\n\r\n", head("DANCE", own, house.udp, "x", "echo", "", 1)), 501),
-        (format!("{}Content-Length: 0\r\n\r\n", head("SUBSCRIBE", own, house.udp, "x", "echo", "", 1)), 405),
+        (format!("{}Content-Length: 0\r\n\r\n", head("UPDATE", own, house.udp, "x", "echo", "", 1)), 481),
         (format!("{}Content-Length: 0\r\n\r\n", head("REGISTER", own, house.udp, "x", "echo", "", 1)), 401),
     ];
     for (number, (text, status)) in cases.into_iter().enumerate() {

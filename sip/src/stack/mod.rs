@@ -18,6 +18,7 @@ mod api;
 mod client;
 mod receive;
 mod stamp;
+mod subscription;
 mod table;
 mod usage;
 
@@ -35,6 +36,8 @@ use crate::transaction::key::{Keys, ServerKey};
 
 pub use api::{Hop, Invitation, Reply, Request};
 pub use receive::Received;
+pub use subscription::Notification;
+use subscription::Subscription;
 pub use table::TransactionId;
 use table::{Owner, Table, Timer};
 use usage::{Phase, Usage};
@@ -43,7 +46,7 @@ use usage::{Phase, Usage};
 const LEFT_OUT: u32 = 16;
 
 /// Methods that we understand, for Allow.
-pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, MESSAGE, NOTIFY, REFER, REGISTER";
+pub const ALLOW: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, MESSAGE, NOTIFY, PUBLISH, REFER, REGISTER, SUBSCRIBE";
 
 /// What a stack needs to know of itself.
 #[derive(Clone, Debug)]
@@ -92,6 +95,8 @@ pub enum Event {
     Responded { request: u64, status: u16 },
     /// Our REFER got its final response; 408 and 503 also where none came.
     ReferAnswered { dialog: DialogId, status: u16 },
+    /// Another SUBSCRIBE of a subscription that there is: answer it by [`Stack::answer_subscribe`].
+    Resubscribed { subscription: DialogId, transaction: TransactionId, request: Message },
     /// Another request inside the dialog: answer it by [`Stack::reply`].
     InDialog { dialog: DialogId, transaction: TransactionId, request: Message },
 }
@@ -120,6 +125,8 @@ pub struct Stack {
     table: Table,
     /// Boxed: a table has up to twice the places that it needs, and is copied when it grows.
     usages: TokenMap<DialogId, Box<Usage>>,
+    /// Those of others to what is told here.
+    subscriptions: TokenMap<DialogId, Box<Subscription>>,
     /// INVITEs that are being handled, by what a merged copy shares with them (RFC 3261 s8.2.2.2).
     merging: TokenMap<ServerKey, TransactionId>,
     out: VecDeque<Output>,
@@ -136,6 +143,7 @@ impl Stack {
             tokens,
             table: Table::default(),
             usages: TokenMap::default(),
+            subscriptions: TokenMap::default(),
             merging: TokenMap::default(),
             out: VecDeque::new(),
             counts: Counts::default(),

@@ -121,6 +121,9 @@ impl Stack {
 
     fn receive_in_dialog(&mut self, flow: Flow, message: Message, now: Mono) {
         let method = message.method().unwrap_or(Method::Other);
+        if method == Method::Subscribe && self.resubscribed(flow, &message) {
+            return;
+        }
         let Some(dialog) = self.find_dialog(&message) else {
             if method != Method::Ack {
                 self.refuse(&message, flow, &Reply::new(481));

@@ -4,11 +4,13 @@ use serde_json::{Value, json};
 
 use crate::api::neighbours::calls_elsewhere;
 use crate::api::{View, rest};
+use crate::clock::wall_ms;
 use crate::eventlog::Filter;
 use crate::events::{CallRecord, ConferenceStatus};
 use crate::ids::AccountSid;
+use crate::presence::Record;
 
-/// Calls and conferences that run, as far as the filter takes events of them, as the REST API shows them.
+/// Calls and conferences that run, and clients, as far as the filter takes events of them, as the REST API shows them.
 pub(super) async fn of(view: &View, account: AccountSid, filter: &Filter, cursor: u64) -> Value {
     view.publisher.catch_up().await;
     let takes = |record: &CallRecord| {
@@ -41,9 +43,30 @@ pub(super) async fn of(view: &View, account: AccountSid, filter: &Filter, cursor
         });
         conferences.sort_by_key(|conference| conference.sid);
     }
+    let mut presence: Vec<Value> = Vec::new();
+    if filter.takes_group("presence")
+        && says_nothing_else(
+            filter,
+            &["CallSid", "ConferenceSid", "From", "To", "PhoneNumber", "QueueSid", "MessageSid", "RecordingSid"],
+        )
+    {
+        let now_ms = wall_ms();
+        let mut clients = view.presence.of_account(account);
+        clients.retain(|(identity, _)| is_one_of(filter, "Identity", [identity.as_str()]));
+        let shown = |(identity, record): &(String, Record)| {
+            json!({
+                "identity": identity,
+                "available": record.is_available(now_ms),
+                "devices": record.devices(now_ms).count(),
+                "version": record.version,
+            })
+        };
+        presence = clients.iter().map(shown).collect();
+    }
     json!({
         "cursor": cursor.to_string(),
         "calls": calls.iter().map(rest::shown_call).collect::<Vec<_>>(),
+        "presence": presence,
         "conferences": conferences.iter().map(rest::shown_conference).collect::<Vec<_>>(),
     })
 }

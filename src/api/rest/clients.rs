@@ -61,7 +61,7 @@ async fn list_devices(
     let follows = found.len() > page.size as usize;
     found.truncate(page.size as usize);
     let last = found.last().filter(|_| follows).map(|device| device.sid.clone());
-    let items = found.iter().map(|one| device(&account, &client, &record, one)).collect();
+    let items = found.iter().map(|one| device(&account, &client, &record, one, now_ms)).collect();
     Ok(Json(page.envelope("devices", items, last, &format!("{path}/Devices.json"))))
 }
 
@@ -103,7 +103,7 @@ fn resource(account: &Account, identity: &str, record: &Record, now_ms: u64) -> 
     })
 }
 
-fn device(account: &Account, client: &ClientId, record: &Record, device: &Device) -> Value {
+fn device(account: &Account, client: &ClientId, record: &Record, device: &Device, now_ms: u64) -> Value {
     json!({
         "sid": device.sid,
         "account_sid": account.sid.to_string(),
@@ -111,7 +111,8 @@ fn device(account: &Account, client: &ClientId, record: &Record, device: &Device
         "kind": device.kind.as_str(),
         "user_agent": device.user_agent,
         "contact": (!device.contact.is_empty()).then_some(&device.contact),
-        "available": !device.is_closed && !record.is_busy(device),
+        "available": record.takes_calls(device, now_ms),
+        "in_call": record.is_in_call(device),
         "date_created": rfc_2822(device.since_ms),
         "date_expires": rfc_2822(device.expires_ms),
         "uri": format!("{}/Devices/{}.json", path(account, &client.identity), device.sid),

@@ -31,6 +31,7 @@ fn device(name: &str, expires_ms: u64) -> Device {
         since_ms: START_MS,
         expires_ms,
         is_closed: false,
+        call_waiting: true,
     }
 }
 
@@ -106,13 +107,13 @@ impl World {
 }
 
 fn swap_in(memory: &mut Memory, swap: &Swap) -> Result<(), Record> {
-    let value = serde_json::to_vec(&swap.record.parts).unwrap();
+    let value = serde_json::to_vec(&swap.record).unwrap();
     let (map, field) = (MAP.to_owned(), swap.client.to_string());
     let command = Command::Swap { map, field, seen: swap.seen, version: swap.record.version, value };
     match memory.handle(command, 0) {
         Answer::Swapped(None) => Ok(()),
         Answer::Swapped(Some((version, value))) => {
-            Err(Record { version, parts: serde_json::from_slice(&value).unwrap_or_default() })
+            Err(Record { version, ..serde_json::from_slice(&value).unwrap_or_default() })
         }
         other => panic!("{other:?}"),
     }
@@ -127,8 +128,7 @@ fn pr_03_two_devices_are_one_client_that_comes_and_goes_once() {
     let (mut world, jenny) = (World::new(2), client("jenny"));
     let until = START_MS + HOUR_MS;
     let mut step = |number: usize, devices: &[&str], gently: bool, wanted: &[bool], wait_ms: u64| {
-        let now_ms = world.now_ms;
-        world.books[number].handle_own(&jenny, part(devices, until), gently, now_ms);
+        world.books[number].handle_own(&jenny, part(devices, until), gently);
         world.work(number);
         while !world.letters.is_empty() {
             world.deliver(0);
@@ -151,7 +151,7 @@ fn pr_03_two_devices_are_one_client_that_comes_and_goes_once() {
 #[test]
 fn pr_05_device_is_gone_when_it_expires_and_not_before() {
     let (mut world, jenny) = (World::new(2), client("jenny"));
-    world.books[0].handle_own(&jenny, part(&["a"], START_MS + 60_000), false, START_MS);
+    world.books[0].handle_own(&jenny, part(&["a"], START_MS + 60_000), false);
     world.work(0);
     world.deliver(0);
     assert_eq!(world.books[0].next_deadline(), Some(START_MS + 60_000));
@@ -168,7 +168,7 @@ fn pr_14_a_device_that_flutters_is_told_once_a_second_and_as_it_is_at_last() {
     let (mut world, jenny) = (World::new(1), client("jenny"));
     for turn in 0..1_000_u64 {
         let devices: &[&str] = if turn.is_multiple_of(2) { &["a"] } else { &[] };
-        world.books[0].handle_own(&jenny, part(devices, START_MS + HOUR_MS), false, world.now_ms);
+        world.books[0].handle_own(&jenny, part(devices, START_MS + HOUR_MS), false);
         world.work(0);
         world.now_ms += 10;
     }
@@ -182,15 +182,14 @@ fn pr_07_what_a_dead_edge_had_is_gone_and_what_came_elsewhere_first_never_flaps(
     let mut world = World::new(3);
     let names: Vec<String> = (0..1_000).map(|number| format!("client-{number}")).collect();
     for name in &names {
-        world.books[0].handle_own(&client(name), part(&["a"], START_MS + HOUR_MS), false, START_MS);
+        world.books[0].handle_own(&client(name), part(&["a"], START_MS + HOUR_MS), false);
     }
     world.settle();
     assert_eq!(world.said.1.len(), 1_000);
     // A half of them comes to another edge before anybody knows that the first is dead.
     let late = edge(0, 1);
     for name in &names[..500] {
-        let now_ms = world.now_ms;
-        world.books[1].handle_own(&client(name), part(&["a"], START_MS + HOUR_MS), false, now_ms);
+        world.books[1].handle_own(&client(name), part(&["a"], START_MS + HOUR_MS), false);
     }
     let mut dead = world.books[0].clone();
     for number in [1, 2] {
@@ -204,7 +203,7 @@ fn pr_07_what_a_dead_edge_had_is_gone_and_what_came_elsewhere_first_never_flaps(
     assert!(told.iter().all(|(name, is, _)| !is && names[500..].contains(name)));
     // What the dead one still wanted to say comes too late.
     for name in &names[..500] {
-        dead.handle_own(&client(name), Part::default(), false, world.now_ms);
+        dead.handle_own(&client(name), Part::default(), false);
     }
     while let Some(swap) = dead.poll_swap(world.now_ms) {
         let current = swap_in(&mut world.memory, &swap).expect_err("it was seen long ago");
@@ -246,11 +245,13 @@ proptest! {
                     }
                     world.letters.retain(|(to, _, _)| *to != number);
                     read_all(&mut world, number);
+                    let (alive, now_ms): (Vec<EdgeId>, u64) =
+                        (world.books.iter().map(|book| book.me.clone()).collect(), world.now_ms);
+                    world.books[number].handle_alive(&alive, now_ms);
                 }
                 _ => {
                     let names: Vec<&str> = ["a", "b"].into_iter().take(usize::from(devices)).collect();
-                    let now_ms = world.now_ms;
-                    world.books[number].handle_own(&clients[which], part(&names, START_MS + HOUR_MS), gently, now_ms);
+                    world.books[number].handle_own(&clients[which], part(&names, START_MS + HOUR_MS), gently);
                     own[number][which] = names;
                 }
             }
@@ -279,7 +280,7 @@ fn read_all(world: &mut World, number: usize) {
     };
     for (field, value) in values {
         let (version, value) = versioned(&value);
-        let record = Record { version, parts: serde_json::from_slice(value).unwrap_or_default() };
+        let record = Record { version, ..serde_json::from_slice(value).unwrap_or_default() };
         world.books[number].handle_record(ClientId::parse(&field).unwrap(), record);
     }
 }
