@@ -143,6 +143,7 @@ fn describe(kind: &EventKind) -> String {
         | EventKind::Message(_)
         | EventKind::CallerId(_)
         | EventKind::Order(_)
+        | EventKind::Dtmf { .. }
         | EventKind::Queue(_) => String::new(),
     }
 }

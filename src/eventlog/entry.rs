@@ -85,6 +85,10 @@ pub fn entry_of_fact(event: &Event, public_url: &str) -> Option<Entry> {
             let params = params.into_iter().chain([("CallSid", event.call.to_string())]);
             ("Queues", fact.sid.to_string(), params.map(|(name, value)| (name.to_owned(), value)).collect())
         }
+        EventKind::Dtmf { digit } => {
+            let params = [("CallSid", event.call.to_string()), ("Digit", digit.to_string())];
+            ("Calls", event.call.to_string(), params.map(|(name, value)| (name.to_owned(), value)).to_vec())
+        }
         _ => return None,
     };
     let mut data = base_of(event, sid.clone());

@@ -119,6 +119,7 @@ pub fn type_of(kind: &EventKind) -> Option<&'static EventType> {
             ConferenceStep::ParticipantSpeechStop => "participant.speech-stopped",
             ConferenceStep::AnnouncementEnd | ConferenceStep::AnnouncementFail => "announcement.processed",
         },
+        EventKind::Dtmf { .. } => "dtmf.received",
         EventKind::Queue(fact) => match fact.step {
             QueueStep::Entered => "queue.entered",
             QueueStep::Left => "queue.left",

@@ -102,6 +102,10 @@ pub enum EventKind {
     Message(Box<MessageFact>),
     /// A call came into a queue, or left it.
     Queue(Box<QueueFact>),
+    /// The other party pressed a key. Told only where somebody listens, and not kept with the call.
+    Dtmf {
+        digit: char,
+    },
     /// A number may be shown from now on.
     CallerId(Box<CallerIdFact>),
     /// An ordered call waits for its turn, or has had it.
@@ -295,6 +299,7 @@ impl EventKind {
                 | EventKind::Conference(_)
                 | EventKind::Message(_)
                 | EventKind::Queue(_)
+                | EventKind::Dtmf { .. }
                 | EventKind::CallerId(_)
                 | EventKind::Order(_)
         )

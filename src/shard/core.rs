@@ -455,14 +455,15 @@ impl Core {
         let Some(slot) = self.calls.get_mut(&sid) else { return };
         let mut effects = Vec::new();
         slot.waits.answered(&input);
-        let is_digit = matches!(
-            input,
-            CallInput::Media(MediaEventKind::Digit(_)) | CallInput::Sip { event: SipEvent::Digit(_), .. }
-        );
+        let digit = digit_of(&input);
         let deadline = slot.call.next_deadline();
         slot.call.handle(input, now, &mut effects);
+        let account = slot.call.account();
         // What it no longer waits for must not be waited for by whoever takes it up.
-        let has_got_on = is_digit || !effects.is_empty() || slot.call.next_deadline() != deadline;
+        let has_got_on = digit.is_some() || !effects.is_empty() || slot.call.next_deadline() != deadline;
+        if let Some(digit) = digit.filter(|_| self.settings.directory.is_heard(account, now.wall_ms)) {
+            self.note(account, sid, EventKind::Dtmf { digit }, now);
+        }
         for effect in effects {
             self.carry_out(sid, effect, now);
         }
@@ -698,6 +699,15 @@ fn sdp_of(message: &Message) -> Bytes {
     match message.content_type().as_deref() {
         Some("application/sdp") => message.body(),
         _ => Bytes::new(),
+    }
+}
+
+/// The key that an input tells of.
+fn digit_of(input: &CallInput) -> Option<char> {
+    match input {
+        CallInput::Media(MediaEventKind::Digit(pressed)) => char::from_u32(pressed.digit),
+        CallInput::Sip { event: SipEvent::Digit(digit), .. } => Some(*digit),
+        _ => None,
     }
 }
 
