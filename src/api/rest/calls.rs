@@ -227,7 +227,10 @@ pub(super) async fn update(
             .map(|endpoint| StatusCallback { endpoint, events: vec![CallbackEvent::Completed] }),
     };
     self::change(&view, &account, &record, change).await?;
-    if status.is_some() {
+    // It may have been answered while it was asked to end.
+    view.publisher.catch_up().await;
+    record = find(&view, &account, &name).await.unwrap_or(record);
+    if status.is_some() && !record.status.is_final() {
         record.status = if record.answered_ms.is_some() { CallStatus::Completed } else { CallStatus::Canceled };
     }
     Ok(Json(resource(&record)))
