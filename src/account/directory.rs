@@ -31,8 +31,8 @@ pub struct Directory {
     watched: HashSet<AccountSid>,
     /// Sinks that somebody has subscribed, by sid.
     sinks: HashSet<String>,
-    /// Until when what happens in an account is logged, milliseconds since 1970.
-    heard: HashMap<AccountSid, u64>,
+    /// Since when and until when what happens in an account is logged, milliseconds since 1970.
+    heard: HashMap<AccountSid, (u64, u64)>,
     /// By sid.
     applications: HashMap<String, (AccountSid, Arc<Application>)>,
 }
@@ -153,20 +153,21 @@ impl Directory {
                     .is_some_and(|owner| self.watched.contains(&owner)))
     }
 
-    /// Somebody listens to what happens in an account, until then at least.
-    pub fn hear(&mut self, account: AccountSid, until_ms: u64) {
-        let until = self.heard.entry(account).or_default();
-        *until = until_ms.max(*until);
+    /// Somebody listens to what happens in an account, from then and until then at least.
+    pub fn hear(&mut self, account: AccountSid, since_ms: u64, until_ms: u64) {
+        let (since, until) = self.heard.entry(account).or_insert((since_ms, until_ms));
+        (*since, *until) = (since_ms.min(*since), until_ms.max(*until));
     }
 
     /// Whether somebody may want to know what happens in an account at that time.
     pub fn is_heard(&self, account: AccountSid, at_ms: u64) -> bool {
-        !self.heard.is_empty() && self.heard.get(&account).is_some_and(|until| at_ms < *until)
+        !self.heard.is_empty()
+            && self.heard.get(&account).is_some_and(|(since, until)| (*since..*until).contains(&at_ms))
     }
 
     /// What happens in an account goes to a sink.
-    pub fn subscribe(&mut self, account: AccountSid, sink: String) {
-        self.hear(account, u64::MAX);
+    pub fn subscribe(&mut self, account: AccountSid, sink: String, since_ms: u64) {
+        self.hear(account, since_ms, u64::MAX);
         self.sinks.insert(sink);
     }
 

@@ -128,6 +128,10 @@ pub async fn answer(view: &View, router: Router, kind: u32, body: &Bytes) -> Opt
             let sid = std::str::from_utf8(body).ok()?;
             Some(if runs_here(view, sid) { Bytes::from_static(b"yes") } else { Bytes::new() })
         }
+        kind::READ_AGAIN => {
+            view.provisioning.read_again().await.ok()?;
+            Some(Bytes::from_static(b"yes"))
+        }
         kind::CALLS => {
             let account: Option<AccountSid> = serde_json::from_slice(body).ok()?;
             view.publisher.catch_up().await;

@@ -46,15 +46,16 @@ impl Verify {
     }
 
     fn is_good(&self, verdict: &Verdict) -> bool {
-        verdict.broken.is_none() && (self.partial || (verdict.first == 0 && verdict.is_complete))
+        verdict.broken.is_none() && (self.partial || (verdict.is_whole && verdict.is_complete))
     }
 
     fn text(&self, verdict: &Verdict) -> String {
-        let Verdict { events, first, is_complete, broken, .. } = verdict;
+        let Verdict { events, first, is_whole, is_complete, broken, .. } = verdict;
         let count = format!("{events} event{}", plural(*events));
         match broken {
             Some(broken) => format!("NOT whole: {broken} ({count})"),
             None if *first > 0 => format!("{count} from number {first} on; what came before is not among them"),
+            None if !is_whole => format!("{count}, and no beginning: nobody listened when the call began"),
             None if !is_complete => format!("{count}, and no end: the call goes on, or its last events are missing"),
             None => format!("whole: {count}"),
         }

@@ -62,6 +62,8 @@ pub mod kind {
     pub const PRESENCE: u32 = 5;
     /// A letter: that device of a client is to be registered no more (JSON).
     pub const DEVICE_REMOVED: u32 = 6;
+    /// A question: that the database is read again; answered when that is done.
+    pub const READ_AGAIN: u32 = 19;
     /// A question: whether something runs there, by its sid; anything at all says that it does.
     pub const RUNS: u32 = 16;
     /// A question: an HTTP request, answered by its response.

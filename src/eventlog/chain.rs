@@ -57,6 +57,8 @@ pub struct Verdict {
     pub events: usize,
     /// The number of the first: above 0 something came before it.
     pub first: u64,
+    /// Whether its first event is its beginning: else nobody had listened to the account before.
+    pub is_whole: bool,
     /// Whether its last event is its end.
     pub is_complete: bool,
     pub broken: Option<Broken>,
@@ -125,7 +127,11 @@ fn verdict(call: String, events: &BTreeMap<u64, Vec<Map<String, Value>>>) -> Ver
         expected = number + 1;
         is_complete |= event.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with(".call.completed"));
     }
-    Verdict { call, events: events.len(), first, is_complete, broken }
+    let is = |event: &Map<String, Value>, name: &str| {
+        event.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with(name))
+    };
+    let is_whole = first == 0 && events.get(&0).is_some_and(|same| is(&same[0], ".call.initiated"));
+    Verdict { call, events: events.len(), first, is_whole, is_complete, broken }
 }
 
 #[cfg(test)]
@@ -136,7 +142,11 @@ mod tests {
         let mut link = Link::default();
         (0..count)
             .map(|number| {
-                let kind = if number + 1 == count { "x.call.completed" } else { "x.call.ringing" };
+                let kind = match number {
+                    0 => "x.call.initiated",
+                    _ if number + 1 == count => "x.call.completed",
+                    _ => "x.call.ringing",
+                };
                 let event = json!({ "callsid": call, "type": kind, "data": { "b": number, "a": "ü" } });
                 let Value::Object(mut event) = event else { unreachable!() };
                 link.add(&mut event);
@@ -157,7 +167,7 @@ mod tests {
             verdicts.iter().map(|it| (it.call.as_str(), it.events)).collect::<Vec<_>>(),
             [("CA1", 5), ("CA2", 3)]
         );
-        assert!(verdicts.iter().all(|it| it.broken.is_none() && it.is_complete && it.first == 0));
+        assert!(verdicts.iter().all(|it| it.broken.is_none() && it.is_complete && it.is_whole));
     }
 
     #[test]
@@ -172,6 +182,7 @@ mod tests {
         // The end alone tells that nothing follows, and the first that nothing came before.
         assert!(!verify(whole[..5].to_vec())[0].is_complete);
         assert_eq!(verify(whole[2..].to_vec())[0].first, 2);
+        assert!(!verify(whole[2..].to_vec())[0].is_whole);
         assert_eq!(verify(whole[2..].to_vec())[0].broken, None);
         for changed in 0..6 {
             let mut events = whole.clone();

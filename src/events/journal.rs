@@ -6,6 +6,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
 
 use super::Event;
 use super::outbox::Line;
@@ -34,6 +36,14 @@ pub(super) struct Journal {
     file: File,
     bytes: u64,
     buffer: Vec<u8>,
+    syncer: Option<Syncer>,
+}
+
+/// Puts files on the disk, on a thread of its own: who appends waits for none of that, and what is appended meanwhile is with the
+/// kernel, and not in a process that may be killed.
+struct Syncer {
+    files: SyncSender<File>,
+    thread: JoinHandle<()>,
 }
 
 impl Journal {
@@ -44,7 +54,8 @@ impl Journal {
         let segments = segments(folder)?;
         let number = segments.last().map_or(1, |last| last + 1);
         let file = segment(folder, number)?;
-        Ok((Journal { folder: folder.to_owned(), number, file, bytes: 0, buffer: Vec::new() }, left))
+        let syncer = Some(Syncer::start()?);
+        Ok((Journal { folder: folder.to_owned(), number, file, bytes: 0, buffer: Vec::new(), syncer }, left))
     }
 
     /// All that is there now.
@@ -84,6 +95,12 @@ impl Journal {
         self.file.sync_data()
     }
 
+    /// Has what is written put on the disk; whether that is under way now. It is not while what came before is.
+    pub(super) fn sync_soon(&self) -> io::Result<bool> {
+        let Some(syncer) = &self.syncer else { return self.sync().map(|()| true) };
+        Ok(syncer.files.try_send(self.file.try_clone()?).is_ok())
+    }
+
     /// Deletes every segment before `oldest`: the store has all their calls.
     pub(super) fn release(&self, oldest: u64) -> io::Result<()> {
         for number in segments(&self.folder)?.into_iter().filter(|number| *number < oldest.min(self.number)) {
@@ -93,11 +110,37 @@ impl Journal {
     }
 
     fn roll(&mut self) -> io::Result<()> {
-        self.file.sync_data()?;
+        if let Some(syncer) = &self.syncer {
+            // The next segment is written when this one is on its way.
+            let _ = syncer.files.send(self.file.try_clone()?);
+        }
         self.number += 1;
         self.file = segment(&self.folder, self.number)?;
         self.bytes = 0;
         Ok(())
+    }
+}
+
+impl Syncer {
+    fn start() -> io::Result<Syncer> {
+        let (files, waiting) = sync_channel::<File>(1);
+        let thread = thread::Builder::new().name("journal-sync".into()).spawn(move || {
+            for file in waiting {
+                if let Err(error) = file.sync_data() {
+                    tracing::error!(%error, "the journal cannot be synchronised to disk");
+                }
+            }
+        })?;
+        Ok(Syncer { files, thread })
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        if let Some(Syncer { files, thread }) = self.syncer.take() {
+            drop(files);
+            let _ = thread.join();
+        }
     }
 }
 

@@ -87,6 +87,8 @@ struct AccountDetail {
 /// Until when an account's events are logged, whether somebody listens or not.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct ListeningDetail {
+    /// Since when; `None`: since it was last said, and nobody paused in between.
+    pub since_ms: Option<u64>,
     pub until_ms: u64,
 }
 
@@ -266,12 +268,12 @@ pub fn directory<'a>(configured: &Directory, rows: impl Iterator<Item = &'a Read
     }
     for ReadRow { row, detail } in rows.of(Kind::Listening).iter().copied() {
         if let (Detail::Listening(detail), Some(account)) = (detail, account(row)) {
-            directory.hear(account, detail.until_ms);
+            directory.hear(account, detail.since_ms.unwrap_or(row.created_ms), detail.until_ms);
         }
     }
     for ReadRow { row, detail } in rows.of(Kind::Subscription).iter().copied() {
         if let (Detail::Subscription(detail), Some(account)) = (detail, account(row)) {
-            directory.subscribe(account, detail.sink_sid.clone());
+            directory.subscribe(account, detail.sink_sid.clone(), row.created_ms);
         }
     }
     for ReadRow { row, .. } in rows.of(Kind::UsageTrigger).iter().copied() {

@@ -101,20 +101,23 @@ impl Provisioning {
     pub async fn follow_others(&self) {
         loop {
             self.stale.notified().await;
-            let mut known = self.known.lock().await;
-            match self.store.all_resources().await {
-                Ok(rows) => {
-                    known.rows = by_key(rows);
-                    self.publish(&known).await;
-                }
+            match self.read_again().await {
+                Ok(()) => {}
                 Err(error) => {
-                    drop(known);
                     tracing::error!(%error, "what another edge has written cannot be read now: it is tried again");
                     tokio::time::sleep(AGAIN).await;
                     self.stale.notify_one();
                 }
             }
         }
+    }
+
+    /// Reads the rows again, now.
+    pub async fn read_again(&self) -> Result<(), StoreError> {
+        let mut known = self.known.lock().await;
+        known.rows = by_key(self.store.all_resources().await?);
+        self.publish(&known).await;
+        Ok(())
     }
 
     /// Every row of a kind, of all accounts.
@@ -175,12 +178,15 @@ impl Provisioning {
 
     /// Somebody listens to an account's events now: they are logged from here on, and for [`HEARD`] after nobody does any more, so
     /// that whoever comes back within that time has missed nothing.
-    pub async fn hear(&self, account: AccountSid, now_ms: u64) -> Result<(), StoreError> {
+    /// Whether that is new: other servers are to know of it before anything is expected of them.
+    pub async fn hear(&self, account: AccountSid, now_ms: u64) -> Result<bool, StoreError> {
         let heard_ms = u64::try_from(HEARD.as_millis()).unwrap_or(u64::MAX);
         // Written again when a quarter of the time is over.
         if self.directory.load().is_heard(account, now_ms + heard_ms / 4 * 3) {
-            return Ok(());
+            return Ok(false);
         }
+        // What an earlier time tells again is not logged.
+        let since_ms = if self.directory.load().is_heard(account, now_ms) { None } else { Some(now_ms) };
         self.store.begin_log(account).await?;
         let sid = account.to_string();
         let row = Resource {
@@ -189,13 +195,14 @@ impl Provisioning {
             sid: sid.clone(),
             account: sid.clone(),
             unique_name: None,
-            detail: serde_json::to_string(&ListeningDetail { until_ms: now_ms + heard_ms }).unwrap_or_default(),
+            detail: serde_json::to_string(&ListeningDetail { since_ms, until_ms: now_ms + heard_ms })
+                .unwrap_or_default(),
             created_ms: now_ms,
             updated_ms: now_ms,
         };
         match self.create(row.clone()).await {
-            Err(StoreError::Taken) => self.update(&sid, row).await.map(drop),
-            other => other,
+            Err(StoreError::Taken) => self.update(&sid, row).await.map(|_| since_ms.is_some()),
+            other => other.map(|()| true),
         }
     }
 

@@ -30,7 +30,7 @@ use crate::twiml::Notice;
 /// Events of one request.
 const BATCH: u32 = 100;
 /// Longer than a request may take: whoever sends is dead after this.
-const CLAIMED_MS: u64 = 15_000;
+const CLAIMED_MS: u64 = 8_000;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Something that was not said is found after this time.
 const IDLE: Duration = Duration::from_secs(5);
@@ -59,7 +59,17 @@ struct Sink {
     url: String,
     batch: u32,
     status: String,
+    /// Since when somebody has subscribed it.
+    since_ms: u64,
     types: HashSet<String>,
+}
+
+/// What whoever sends to a sink remembers.
+#[derive(Default)]
+struct Task {
+    alerted_ms: Option<u64>,
+    /// Behind which entry, and up to which, something was sent last.
+    sent: Option<(u64, u64)>,
 }
 
 type InUse = Arc<Mutex<HashMap<String, Sink>>>;
@@ -109,8 +119,15 @@ impl Sinks {
             };
             let Configuration { destination, batch_events } = detail.sink_configuration;
             let batch = if batch_events { BATCH } else { 1 };
-            let sink =
-                Sink { sid: row.sid, account, url: destination, batch, status: detail.status, types: HashSet::new() };
+            let sink = Sink {
+                sid: row.sid,
+                account,
+                url: destination,
+                batch,
+                status: detail.status,
+                since_ms: u64::MAX,
+                types: HashSet::new(),
+            };
             sinks.insert(sink.sid.clone(), sink);
         }
         for row in self.provisioning.rows(Kind::Subscription).await {
@@ -118,6 +135,7 @@ impl Sinks {
             // Of the same account, as was seen when it was made.
             if let Some(sink) = sinks.get_mut(&detail.sink_sid).filter(|sink| sink.account.to_string() == row.account) {
                 sink.types.extend(detail.types.keys().cloned());
+                sink.since_ms = sink.since_ms.min(row.created_ms);
             }
         }
         sinks.retain(|_, sink| !sink.types.is_empty());
@@ -131,9 +149,9 @@ impl Sinks {
     async fn serve(self, sid: String, in_use: InUse) {
         let find = || in_use.lock().unwrap_or_else(PoisonError::into_inner).get(&sid).cloned();
         let Some(mut listening) = self.listen(find).await else { return };
-        let mut alerted_ms = None;
+        let mut task = Task::default();
         while let Some(sink) = find() {
-            let wait = match self.step(&sink, &mut alerted_ms).await {
+            let wait = match self.step(&sink, &mut task).await {
                 Ok(wait) => wait,
                 Err(error) => {
                     tracing::error!(%error, sink = sid, "events cannot be read for a sink: tried again");
@@ -156,15 +174,20 @@ impl Sinks {
     }
 
     /// Sends what comes next; how long to wait before the next time.
-    async fn step(&self, sink: &Sink, alerted_ms: &mut Option<u64>) -> Result<Duration, StoreError> {
+    async fn step(&self, sink: &Sink, task: &mut Task) -> Result<Duration, StoreError> {
         let (store, now_ms) = (self.provisioning.store(), wall_ms());
-        let cursor = store.sink_cursor(&sink.sid, sink.account).await?;
+        let cursor = store.sink_cursor(&sink.sid, sink.account, sink.since_ms).await?;
         if cursor.next_ms > now_ms {
             return Ok(Duration::from_millis(cursor.next_ms - now_ms).min(IDLE - Duration::from_millis(1)));
         }
-        let page = store.log_after(sink.account, cursor.seq, sink.batch).await?;
+        let mut page = store.log_after(sink.account, cursor.seq, sink.batch).await?;
+        // What was sent before is sent again as it was.
+        if let Some((_, last)) = task.sent.filter(|(behind, _)| *behind == cursor.seq) {
+            page.retain(|event| event.seq <= last);
+        }
         let Some(last) = page.last() else { return Ok(IDLE) };
-        let claimed_ms = now_ms + CLAIMED_MS;
+        let (last, claimed_ms) = (last.seq, now_ms + CLAIMED_MS);
+        task.sent = Some((cursor.seq, last));
         if !store.claim_sink(&sink.sid, &cursor, claimed_ms).await? {
             return Ok(Duration::from_millis(100));
         }
@@ -175,9 +198,9 @@ impl Sinks {
         metrics::counter!("dialtone_sink_deliveries_total", "outcome" => outcome)
             .increment(u64::from(!wanted.is_empty()));
         let after = match sent {
-            Ok(()) => SinkCursor { seq: last.seq, ..SinkCursor::default() },
+            Ok(()) => SinkCursor { seq: last, ..SinkCursor::default() },
             Err(failure) => {
-                self.failed(sink, &cursor, failure, alerted_ms).await?;
+                self.failed(sink, &cursor, failure, &mut task.alerted_ms).await?;
                 let pause_ms = (FIRST_PAUSE_MS << cursor.tries.min(20)).min(LONGEST_PAUSE_MS);
                 let failing_ms = Some(cursor.failing_ms.unwrap_or(now_ms));
                 SinkCursor { next_ms: wall_ms() + pause_ms, tries: cursor.tries + 1, failing_ms, ..cursor }
@@ -199,7 +222,9 @@ impl Sinks {
             body.push(b',');
         }
         *body.last_mut().expect("it begins with a bracket") = b']';
-        let idempotency_token = format!("{}-{}", sink.sid, events[0].seq);
+        // Of the same events the same.
+        let (first, last) = (events[0].seq, events[events.len() - 1].seq);
+        let idempotency_token = format!("{}-{first}-{last}", sink.sid);
         self.post(sink.account, &sink.url, body.into(), idempotency_token).await
     }
 

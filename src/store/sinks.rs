@@ -19,8 +19,8 @@ pub struct SinkCursor {
 }
 
 impl Store {
-    /// A sink's cursor; one that has none yet begins at the end of its account's log.
-    pub async fn sink_cursor(&self, sink: &str, account: AccountSid) -> Result<SinkCursor, StoreError> {
+    /// A sink's cursor; one that has none yet begins with what was logged since a time.
+    pub async fn sink_cursor(&self, sink: &str, account: AccountSid, since_ms: u64) -> Result<SinkCursor, StoreError> {
         let text = "SELECT seq, next_ms, tries, failing_ms FROM sink_cursors WHERE sink = $1";
         if let Some(row) = sqlx::query(text).bind(sink).fetch_optional(&self.database.reader).await? {
             return Ok(SinkCursor {
@@ -31,7 +31,13 @@ impl Store {
             });
         }
         self.begin_log(account).await?;
-        let seq = self.log_bounds(account).await?.head;
+        let text = "SELECT CAST(min(seq) AS BIGINT) FROM event_log WHERE account = $1 AND logged_ms >= $2";
+        let query = sqlx::query(text).bind(account.to_string()).bind(millis(since_ms));
+        let first: Option<i64> = query.fetch_one(&self.database.reader).await?.try_get(0)?;
+        let seq = match first {
+            Some(first) => from_millis(first).saturating_sub(1),
+            None => self.log_bounds(account).await?.head,
+        };
         let text = "INSERT INTO sink_cursors (sink, account, seq, next_ms, tries) VALUES ($1, $2, $3, 0, 0) \
                     ON CONFLICT (sink) DO NOTHING";
         let query = sqlx::query(text).bind(sink).bind(account.to_string()).bind(millis(seq));

@@ -11,9 +11,12 @@ use sqlx::{Any, AssertSqlSafe, Row, Transaction};
 
 use super::database::Backend;
 use super::{Batch, Moment, Store, StoreError, from_millis, log, millis, unreadable, wall_ms};
+use crate::events::CallRecord;
 use crate::ids::{AccountSid, CallSid, EventSid};
-use crate::usage::{Action, DAY_MS, LedgerLine, Priced, Recurring, Sum, Trigger, Used};
+use crate::usage::{Action, DAY_MS, LedgerLine, Priced, Recurring, Sum, Trigger, Used, category_of};
 
+/// Calls that are asked about at once.
+const CALLS: usize = 100;
 /// Accounts that are asked about at once.
 const ACCOUNTS: usize = 500;
 
@@ -235,6 +238,31 @@ impl Store {
             })
         };
         query.fetch_all(&self.database.reader).await?.iter().map(read).collect()
+    }
+
+    /// What the legs of an account's calls cost themselves, in millionths; of those that the ledger has.
+    pub async fn prices(&self, account: AccountSid, calls: &[CallRecord]) -> Result<HashMap<CallSid, i64>, StoreError> {
+        let mut prices = HashMap::new();
+        // The line of a leg has the time of its end: so it is found by the table's own order.
+        let over: Vec<(&CallRecord, u64)> = calls.iter().filter_map(|call| Some((call, call.ended_ms?))).collect();
+        for chunk in over.chunks(CALLS) {
+            let pairs: Vec<String> = (0..chunk.len()).map(|at| format!("({})", places(2 + 2 * at, 2))).collect();
+            let text = format!(
+                "SELECT call, price FROM ledger WHERE account = $1 AND (category, at_ms) IN (VALUES {})",
+                pairs.join(",")
+            );
+            let mut query = sqlx::query(AssertSqlSafe(text)).bind(account.to_string());
+            for (call, ended_ms) in chunk {
+                query = query.bind(category_of(call)).bind(millis(*ended_ms));
+            }
+            for row in query.fetch_all(&self.database.reader).await? {
+                let call: String = row.try_get(0)?;
+                if let Some(call) = call.parse().ok().filter(|sid| chunk.iter().any(|(call, _)| call.sid == *sid)) {
+                    prices.insert(call, row.try_get(1)?);
+                }
+            }
+        }
+        Ok(prices)
     }
 
     /// When a trigger fired last, milliseconds since 1970.

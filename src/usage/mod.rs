@@ -86,8 +86,8 @@ pub fn line(event: &Event, record: &CallRecord) -> LedgerLine {
     }
 }
 
-/// By who is at the other end: a number, a client, a SIP user.
-fn category_of(record: &CallRecord) -> &'static str {
+/// The category of a leg: by who is at the other end, a number, a client, a SIP user.
+pub fn category_of(record: &CallRecord) -> &'static str {
     match record.direction {
         Direction::Inbound if record.to.starts_with("sip:") || is_of_user(record) => "calls-sip-inbound",
         Direction::Inbound => "calls-inbound",

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::time::{Instant, sleep_until};
@@ -13,12 +14,15 @@ use super::snapshot;
 use crate::api::View;
 use crate::api::rest::Fault;
 use crate::clock::wall_ms;
+use crate::edges::kind;
 use crate::eventlog::{Filter, Logged};
 use crate::ids::AccountSid;
 use crate::streams::{ListenError, Listening, MOST, Told};
 
 /// Nothing else was said for so long.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// A reader that is [`crate::streams::BUFFER`] events behind, and is so again and again for this long, is cut off.
+const CATCHES_UP: Duration = Duration::from_secs(30);
 /// Entries that are read at once, of those that were missed.
 const PAGE: u32 = 500;
 
@@ -47,6 +51,8 @@ pub(super) struct Reader {
     /// There is something in the store that comes before what is heard now.
     catches_up: bool,
     waiting: VecDeque<Frame>,
+    /// Since when it has been too far behind to be told.
+    behind_since: Option<Instant>,
     expires: Option<Instant>,
     is_over: bool,
 }
@@ -70,11 +76,18 @@ impl Reader {
     ) -> Result<Reader, Fault> {
         let Grant { account, expires_s, .. } = grant;
         // From now on the calls of this account are logged, at every edge.
-        view.provisioning.hear(account, wall_ms()).await.map_err(|_| Fault::store_is_away())?;
+        let is_new = view.provisioning.hear(account, wall_ms()).await.map_err(|_| Fault::store_is_away())?;
+        if let Some(edges) = view.edges.as_ref().filter(|_| is_new) {
+            edges.ask_all(kind::READ_AGAIN, Bytes::new()).await;
+        }
         let listening = view.hub.listen(account).await.map_err(|error| match error {
             ListenError::Full => Fault::new(429, 20_429, format!("{MOST} streams of this account are open already")),
             ListenError::Store(_) | ListenError::Ended => Fault::store_is_away(),
         })?;
+        // Whatever changed before it listened it was not told of.
+        if let Err(refusal) = credentials.grant(&view.directory.load(), wall_ms() / 1000) {
+            return Err(refusal.into());
+        }
         let left = expires_s.map(|at| Duration::from_millis((at * 1000).saturating_sub(wall_ms())));
         let mut reader = Reader {
             view,
@@ -85,6 +98,7 @@ impl Reader {
             listening,
             catches_up: false,
             waiting: VecDeque::from([Frame::Opened]),
+            behind_since: None,
             expires: left.map(|left| Instant::now() + left),
             is_over: false,
         };
@@ -153,6 +167,7 @@ impl Reader {
                     Ok(Told::Event(event)) if event.seq <= self.cursor => {}
                     Ok(Told::Event(event)) => {
                         self.cursor = event.seq;
+                        self.behind_since = None;
                         if self.filter.takes(&event) {
                             let lag_ms = wall_ms().saturating_sub(event.logged_ms);
                             metrics::histogram!("dialtone_event_lag_seconds").record(lag_ms as f64 / 1000.0);
@@ -163,6 +178,12 @@ impl Reader {
                         if self.credentials.grant(&self.view.directory.load(), wall_ms() / 1000).is_err() {
                             return Some(self.end("revoked", "revoked"));
                         }
+                    }
+                    // Much has come at once: it is read where all of it is.
+                    Err(RecvError::Lagged(_)) if self.behind_since.is_none_or(|since| since.elapsed() < CATCHES_UP) => {
+                        self.behind_since.get_or_insert_with(Instant::now);
+                        self.listening.told = self.listening.told.resubscribe();
+                        self.catches_up = true;
                     }
                     Err(RecvError::Lagged(_)) => return Some(self.end("cut-off", "slow")),
                     Err(RecvError::Closed) => return Some(self.end("cut-off", "server")),

@@ -30,6 +30,7 @@ use crate::twiml::{
     AtEnd, CallbackEvent, DocumentSource, NewDocument, Notice, StatusCallback, Target, notice::code,
     parse::target as parse_target,
 };
+use crate::usage::money;
 
 /// TwiML in a parameter.
 const MAX_TWIML_CHARS: usize = 4_000;
@@ -113,7 +114,8 @@ pub(super) async fn list(State(view): State<View>, Acting(account): Acting, page
     let stored = stored.map_err(|_| Fault::store_is_away())?;
     let (records, last) = page.newest(live, stored, |record| record.sid, |_| true);
     let path = format!("/2010-04-01/Accounts/{}/Calls.json", account.sid);
-    Ok(Json(page.envelope("calls", records.iter().map(resource).collect(), last, &path)))
+    let shown = with_prices(&view, &account, &records).await?;
+    Ok(Json(page.envelope("calls", shown, last, &path)))
 }
 
 pub(super) async fn fetch(
@@ -121,7 +123,8 @@ pub(super) async fn fetch(
     Acting(account): Acting,
     Path((_, name)): Path<(String, String)>,
 ) -> Result<Json<Value>, Fault> {
-    find(&view, &account, &name).await.map(|record| Json(resource(&record)))
+    let record = find(&view, &account, &name).await?;
+    with_prices(&view, &account, &[record]).await.map(|mut shown| Json(shown.pop().unwrap_or_default()))
 }
 
 /// 201 at once: the call is queued. What becomes of it is told by its status, and by callbacks.
@@ -200,6 +203,19 @@ pub(super) async fn place(view: &View, order: PlaceOrder) -> Result<Value, Fault
         }
     }
     Ok(resource(&record))
+}
+
+/// Calls as they are shown, each with what its leg has cost: below zero, as at Twilio; once the ledger has it.
+async fn with_prices(view: &View, account: &Account, records: &[CallRecord]) -> Result<Vec<Value>, Fault> {
+    let mut shown: Vec<Value> = records.iter().map(resource).collect();
+    let directory = view.directory.load_full();
+    let Some(book) = directory.price_book(account.sid) else { return Ok(shown) };
+    let prices = view.store.prices(account.sid, records).await.map_err(|_| Fault::store_is_away())?;
+    for (record, shown) in records.iter().zip(&mut shown) {
+        shown["price"] = json!(prices.get(&record.sid).map(|price| money::format(price.saturating_neg())));
+        shown["price_unit"] = json!(book.currency.to_uppercase());
+    }
+    Ok(shown)
 }
 
 /// Changes a call that is not over: another document takes the place of what runs, at once, or the call ends.

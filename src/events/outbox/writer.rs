@@ -140,8 +140,10 @@ impl Writer {
                     let _ = told.send(());
                 }
             }
-            if self.unsynced.is_some_and(|since| batch.stop || since.elapsed() >= SYNC_EVERY) {
-                self.sync();
+            match self.unsynced {
+                Some(_) if batch.stop => self.sync(),
+                Some(since) if since.elapsed() >= SYNC_EVERY => self.sync_soon(),
+                _ => {}
             }
             self.subscribers.iter_mut().for_each(|subscriber| subscriber.flush(batch.stop));
             self.forget_stored();
@@ -258,6 +260,13 @@ impl Writer {
         let oldest = self.unstored.first_key_value().map_or(self.journal.segment(), |(segment, _)| *segment);
         if let Err(error) = self.journal.release(oldest) {
             tracing::warn!(%error, "an old journal segment cannot be deleted");
+        }
+    }
+
+    fn sync_soon(&mut self) {
+        match self.journal.sync_soon() {
+            Ok(is_under_way) => self.unsynced = self.unsynced.filter(|_| !is_under_way),
+            Err(error) => tracing::error!(%error, "the journal cannot be synchronised to disk"),
         }
     }
 
