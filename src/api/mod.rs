@@ -3,6 +3,7 @@
 mod accounts;
 mod calls;
 mod compatibility;
+mod corrections;
 mod demo;
 mod events;
 mod health;
@@ -126,6 +127,7 @@ pub fn router(view: View) -> Router {
         .route("/dialtone/v1/calls", get(calls::list))
         .route("/dialtone/v1/calls/{sid}", get(calls::show))
         .route("/dialtone/v1/Accounts/{sid}", post(accounts::change))
+        .route("/dialtone/v1/Accounts/{sid}/Corrections", post(corrections::create))
         .route("/dialtone/v1/Workers", get(workers::list))
         .route("/dialtone/v1/Workers/{id}", post(workers::change))
         .route("/2010-04-01/Events", get(events::open))

@@ -20,6 +20,7 @@ const STEPS: &[&[&str]] = &[
     HOLDS,
     USAGE,
     EVENT_LOG,
+    CORRECTIONS,
 ];
 
 /// The version of a database that has all of them.
@@ -132,6 +133,12 @@ const EVENT_LOG: &[&str] = &[
     "CREATE TABLE presence (
         account TEXT NOT NULL, identity TEXT NOT NULL, available BIGINT NOT NULL, version BIGINT NOT NULL,
         changed_ms BIGINT NOT NULL, PRIMARY KEY (account, identity))",
+];
+
+/// What corrects the lines of a call is found by the call.
+const CORRECTIONS: &[&str] = &[
+    "CREATE INDEX ledger_corrections ON ledger (call) WHERE module = 'correction'",
+    "CREATE UNIQUE INDEX ledger_corrections_once ON ledger (account, event) WHERE module = 'correction'",
 ];
 
 /// From the first databases, which have a column `record`, to the second.

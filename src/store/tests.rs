@@ -135,6 +135,7 @@ fn finished(number: u128) -> Finished {
         unit: Unit::Seconds,
         at_ms: 4_500,
         called: String::new(),
+        correction: None,
     };
     Finished { record, line }
 }
@@ -445,6 +446,8 @@ on_both! {
             "DROP TABLE notifications",
             "DROP TABLE usage_days",
             "DROP TABLE trigger_fires",
+            "DROP INDEX ledger_corrections",
+            "DROP INDEX ledger_corrections_once",
             "DROP TABLE event_heads",
             "DROP TABLE event_log",
             "DROP TABLE sink_cursors",

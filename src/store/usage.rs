@@ -13,7 +13,7 @@ use super::database::Backend;
 use super::{Batch, Moment, Store, StoreError, from_millis, log, millis, unreadable, wall_ms};
 use crate::events::CallRecord;
 use crate::ids::{AccountSid, CallSid, EventSid};
-use crate::usage::{Action, DAY_MS, LedgerLine, Priced, Recurring, Sum, Trigger, Used, category_of};
+use crate::usage::{Action, CORRECTION, DAY_MS, LedgerLine, Priced, Recurring, Sum, Trigger, Used, category_of};
 
 /// Calls that are asked about at once.
 const CALLS: usize = 100;
@@ -200,7 +200,7 @@ impl Store {
         Ok(first)
     }
 
-    /// The lines of a call that ran in that time.
+    /// The lines of a call that ran in that time, and what corrects them, whenever that was.
     pub async fn bill(
         &self,
         account: AccountSid,
@@ -212,7 +212,9 @@ impl Store {
         // By category: so the lines lie in the table.
         let text = format!(
             "SELECT event, service, module, category, quantity, unit, price, rule, at_ms FROM ledger
-             WHERE account = $1 AND call = $2 AND at_ms >= $3 AND at_ms <= $4 AND category IN ({}) ORDER BY at_ms, event",
+             WHERE account = $1 AND call = $2 AND at_ms >= $3 AND at_ms <= $4 AND category IN ({})
+             UNION SELECT event, service, module, category, quantity, unit, price, rule, at_ms FROM ledger
+             WHERE account = $1 AND call = $2 AND module = '{CORRECTION}' ORDER BY at_ms, event",
             places(5, leaves.len())
         );
         let mut query = sqlx::query(AssertSqlSafe(text))
@@ -240,6 +242,14 @@ impl Store {
         query.fetch_all(&self.database.reader).await?.iter().map(read).collect()
     }
 
+    /// What a correction takes back or adds, if it was made.
+    pub async fn correction(&self, account: AccountSid, event: EventSid) -> Result<Option<i64>, StoreError> {
+        let text = format!("SELECT price FROM ledger WHERE account = $1 AND event = $2 AND module = '{CORRECTION}'");
+        let query = sqlx::query(AssertSqlSafe(text)).bind(account.to_string()).bind(event.to_string());
+        let row = query.fetch_optional(&self.database.reader).await?;
+        row.map(|row| Ok(row.try_get(0)?)).transpose()
+    }
+
     /// What the legs of an account's calls cost themselves, in millionths; of those that the ledger has.
     pub async fn prices(&self, account: AccountSid, calls: &[CallRecord]) -> Result<HashMap<CallSid, i64>, StoreError> {
         let mut prices = HashMap::new();
@@ -248,7 +258,7 @@ impl Store {
         for chunk in over.chunks(CALLS) {
             let pairs: Vec<String> = (0..chunk.len()).map(|at| format!("({})", places(2 + 2 * at, 2))).collect();
             let text = format!(
-                "SELECT call, price FROM ledger WHERE account = $1 AND (category, at_ms) IN (VALUES {})",
+                "SELECT call, price FROM ledger WHERE account = $1 AND module <> '{CORRECTION}' AND (category, at_ms) IN (VALUES {})",
                 pairs.join(",")
             );
             let mut query = sqlx::query(AssertSqlSafe(text)).bind(account.to_string());
@@ -362,6 +372,11 @@ async fn price(
     let mut used_in_month = HashMap::<(AccountSid, &str, String), u64>::new();
     let mut priced = Vec::with_capacity(lines.len());
     for line in lines {
+        if let Some(correction) = &line.correction {
+            let rule = serde_json::json!({ "correction": correction.reason }).to_string();
+            priced.push(Priced { amount: correction.amount, rule });
+            continue;
+        }
         let Some(book) = batch.books.get(&line.account) else {
             priced.push(Priced::default());
             continue;
@@ -407,7 +422,7 @@ async fn add_to_days(
     let mut days = BTreeMap::<(AccountSid, &str, u64), (u64, u64, i64)>::new();
     for (line, price) in lines.iter().zip(priced) {
         let day = days.entry((line.account, line.category, line.day())).or_default();
-        *day = (day.0 + 1, day.1 + line.usage(), day.2.saturating_add(price.amount));
+        *day = (day.0 + u64::from(line.correction.is_none()), day.1 + line.usage(), day.2.saturating_add(price.amount));
     }
     let text = "INSERT INTO usage_days (account, category, day, count, usage, price) VALUES ($1, $2, $3, $4, $5, $6)
                 ON CONFLICT (account, category, day) DO UPDATE SET count = usage_days.count + excluded.count,

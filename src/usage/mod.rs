@@ -34,6 +34,44 @@ pub struct LedgerLine {
     pub at_ms: u64,
     /// The number that was called, or written to: prices go by it. Not kept.
     pub called: String,
+    /// It takes back, or adds, an amount and is no use itself.
+    pub correction: Option<Correction>,
+}
+
+/// What is taken back of what something cost, or added to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Correction {
+    /// Millionths; below zero it is a refund.
+    pub amount: i64,
+    pub reason: String,
+}
+
+/// The module of lines that correct others.
+pub const CORRECTION: &str = "correction";
+
+/// The line of a correction: of the day on which it is made, as a ledger's lines are never changed.
+pub fn correction(
+    event: EventSid,
+    account: AccountSid,
+    call: CallSid,
+    category: &'static str,
+    correction: Correction,
+    at_ms: u64,
+) -> LedgerLine {
+    let unit = if category.starts_with("sms") { Unit::Messages } else { Unit::Seconds };
+    LedgerLine {
+        event,
+        account,
+        call,
+        service: "billing",
+        module: CORRECTION,
+        category,
+        quantity: 0,
+        unit,
+        at_ms,
+        called: String::new(),
+        correction: Some(correction),
+    }
 }
 
 /// What is counted.
@@ -83,6 +121,7 @@ pub fn line(event: &Event, record: &CallRecord) -> LedgerLine {
         unit: Unit::Seconds,
         at_ms: event.at_ms,
         called: record.to.clone(),
+        correction: None,
     }
 }
 
@@ -118,6 +157,7 @@ pub fn line_of_fact(event: &Event) -> Option<LedgerLine> {
         unit,
         at_ms: event.at_ms,
         called: called.to_owned(),
+        correction: None,
     };
     match &event.kind {
         EventKind::Recording(fact) if fact.status == RecordingStatus::Completed => {

@@ -146,6 +146,7 @@ mod tests {
             unit: Unit::Seconds,
             at_ms,
             called: called.into(),
+            correction: None,
         }
     }
 

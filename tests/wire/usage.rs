@@ -347,4 +347,21 @@ fn bill_explains_a_call_and_limits_are_set_by_whom_they_do_not_concern() {
         "without prices: {bill}"
     );
     assert_eq!(text(&bill["lines"][0], "category"), "calls-inbound", "by a trunk");
+
+    let path = format!("/dialtone/v1/Accounts/{ACCOUNT}/Corrections");
+    let form = format!("Category=calls-inbound&Price=-0.05&Reason=silence&CallSid={call}&IdempotencyKey=1");
+    assert_eq!(own.ask("POST", &path, &form).0, 401, "nobody gives back to itself");
+    for (wrong, status) in [
+        (form.replace("calls-inbound", "calls"), 400),
+        (form.replace("-0.05", "much"), 400),
+        (form.replace("silence", ""), 400),
+        (form.replace(&call, "CA00000000000000000000000000000000"), 404),
+    ] {
+        assert_eq!(operator.ask("POST", &path, &wrong).0, status, "{wrong}");
+    }
+    for status in [201, 200] {
+        assert_eq!(operator.ask("POST", &path, &form).0, status);
+    }
+    let bill = own.get(&mine(&format!("/Calls/{call}/Bill.json")));
+    assert_eq!((text(&bill, "price"), bill["lines"].as_array().map(Vec::len)), ("-0.05", Some(2)), "{bill}");
 }

@@ -22,6 +22,7 @@ fn used_line(number: u128, account: AccountSid, category: &'static str, seconds:
         unit: Unit::Seconds,
         at_ms,
         called: "+15550000001".into(),
+        correction: None,
     }
 }
 
@@ -80,11 +81,8 @@ async fn sums_of_days(url: &str) -> BTreeMap<(String, String, i64), (i64, i64, i
     rows.into_iter().map(read).collect()
 }
 
-/// Lines of two days, of an account and one that it has made, written by several at once, a fifth of them twice; now and then a
-/// writer is broken off and begins again. Each trigger of every kind fires in each period that comes to its value, and once.
-async fn storm(url: &str, events: u128, writers: u128) {
-    let store = Store::open(url).await.unwrap();
-    with_a_child(&store).await;
+/// A minute of a call that goes out costs a cent.
+fn retail() -> Arc<PriceBook> {
     let price = Price {
         category: "calls-outbound".into(),
         prefix: String::new(),
@@ -95,7 +93,15 @@ async fn storm(url: &str, events: u128, writers: u128) {
         tiers: Vec::new(),
     };
     let editions = vec![Edition { from_ms: 0, prices: vec![price] }];
-    let book = Arc::new(PriceBook { name: "retail".into(), currency: "usd".into(), editions });
+    Arc::new(PriceBook { name: "retail".into(), currency: "usd".into(), editions })
+}
+
+/// Lines of two days, of an account and one that it has made, written by several at once, a fifth of them twice; now and then a
+/// writer is broken off and begins again. Each trigger of every kind fires in each period that comes to its value, and once.
+async fn storm(url: &str, events: u128, writers: u128) {
+    let store = Store::open(url).await.unwrap();
+    with_a_child(&store).await;
+    let book = retail();
     // Of each value as many as the first day has of that, so that the crossing is somewhere in the middle.
     let (half, tenth) = (events / 2, events / 10);
     let mut expected = BTreeSet::new();
@@ -208,6 +214,31 @@ on_both! {
         assert_eq!(store.look_at_trigger(&read, EVENING_MS).await.unwrap(), None, "once");
         let more = store.write(&batch(vec![used_line(2, ACCOUNT, "calls-inbound", 600, EVENING_MS)])).await.unwrap();
         assert_eq!(more.fires, [], "and not again");
+    }
+
+    ut_13_a_refund_is_a_line_of_its_own_and_lets_no_trigger_fire_again(url) {
+        let store = Store::open(url).await.unwrap();
+        let priced = |lines: Vec<LedgerLine>| Batch { books: [(ACCOUNT, retail())].into(), ..batch(lines) };
+        let refund = |number, amount, at_ms| {
+            let correction = crate::usage::Correction { amount, reason: "it was silent".into() };
+            crate::usage::correction(EventSid::new(number), ACCOUNT, CallSid::new(1), "calls-outbound", correction, at_ms)
+        };
+        store.create(&trigger("UT1", ACCOUNT, &detail("calls", "price", "0.03", "null"))).await.unwrap();
+        let used = |number| used_line(number, ACCOUNT, "calls-outbound", 61, EVENING_MS);
+        assert_eq!(store.write(&priced(vec![used(1)])).await.unwrap().fires, []);
+        assert_eq!(store.write(&priced(vec![used(2)])).await.unwrap().fires.len(), 1, "two calls of 0.02");
+        assert_eq!(store.write(&priced(vec![refund(100, -20_000, EVENING_MS + 1)])).await.unwrap().fires, []);
+        assert_eq!(store.write(&priced(vec![used(3)])).await.unwrap().fires, [], "up again in the same period");
+        assert_eq!(sums_of_ledger(url).await.values().map(|sum| sum.2).sum::<i64>(), 40_000);
+        let days = sums_of_days(url).await;
+        assert_eq!((days.values().map(|sum| sum.0).sum::<i64>(), days.values().map(|sum| sum.2).sum::<i64>()), (3, 40_000));
+        // Told again, at another time too, it is one line.
+        store.write(&priced(vec![refund(100, -20_000, EVENING_MS + 1)])).await.unwrap();
+        assert!(matches!(store.write(&priced(vec![refund(100, -20_000, EVENING_MS + 9)])).await, Err(StoreError::Taken)));
+        assert_eq!(store.correction(ACCOUNT, EventSid::new(100)).await.unwrap(), Some(-20_000));
+        let bill = store.bill(ACCOUNT, CallSid::new(1), EVENING_MS, EVENING_MS).await.unwrap();
+        assert_eq!(bill.iter().map(|line| line.price).collect::<Vec<_>>(), [20_000, -20_000], "whenever it was made");
+        assert_eq!(bill[1].rule, "{\"correction\":\"it was silent\"}");
     }
 
     ut_05_what_is_heard_of_late_counts_for_its_own_day(url) {
