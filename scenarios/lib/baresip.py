@@ -28,16 +28,18 @@ def read_wave(path):
 
 class Baresip:
     """One baresip. `sip` is its own port (it takes the next one too), `console` takes its commands, `rtp` is a pair of ports.
-    It plays `plays` in each call, from the beginning, and hangs up at the end of it; `writes_to` is the user or number that its texts go to."""
+    It plays `plays` in each call, from the beginning, and hangs up at the end of it; `writes_to` is the user or number that its texts go to.
+    `modules` are loaded besides, and `account` and `contact` are parameters of its account and of whom it writes to."""
 
-    def __init__(self, scenario, name, server, username, password, sip, console, rtp, plays, writes_to=None, host="127.0.0.1"):
+    def __init__(self, scenario, name, server, username, password, sip, console, rtp, plays, writes_to=None, host="127.0.0.1", modules=(), account="", contact=""):
         self.name, self.console, self.server, self.mark = name, console, server, 0
         self.folder = scenario.folder / name
         self.folder.mkdir()
         write_wave(self.folder / "plays.wav", plays)
-        modules = next(path for path in ("/usr/lib/baresip/modules", *glob.glob("/usr/lib/*/baresip/modules")) if os.path.isdir(path))
-        (self.folder / "accounts").write_text(f"<sip:{username}@{server}>;auth_pass={password};regint=60\n")
-        (self.folder / "contacts").write_text(f'"{writes_to}" <sip:{writes_to}@{server}>\n' if writes_to else "")
+        folder = next(path for path in ("/usr/lib/baresip/modules", *glob.glob("/usr/lib/*/baresip/modules")) if os.path.isdir(path))
+        (self.folder / "accounts").write_text(f"<sip:{username}@{server}>;auth_pass={password};regint=60{account}\n")
+        (self.folder / "contacts").write_text(f'"{writes_to}" <sip:{writes_to}@{server}>{contact}\n' if writes_to else "")
+        more = "".join(f"module_app {module}.so\n" for module in modules)
         (self.folder / "config").write_text(f"""
 poll_method epoll
 sip_listen {host}:{sip}
@@ -51,7 +53,7 @@ rtp_ports {rtp[0]}-{rtp[1]}
 call_local_timeout 60
 cons_listen 127.0.0.1:{console}
 snd_path {self.folder}
-module_path {modules}
+module_path {folder}
 statmode_default off
 module stdio.so
 module g711.so
@@ -62,7 +64,7 @@ module_app account.so
 module_app contact.so
 module_app menu.so
 module cons.so
-""")
+{more}""")
         # Texts are shown by `stdio`, which wants a standard input that stays open.
         self.process = scenario.start(["baresip", "-f", self.folder], log=f"{name}.log", stdin=subprocess.PIPE)
         self.log_file = scenario.folder / f"{name}.log"

@@ -107,9 +107,12 @@ class Transport:
 
     def _read(self):
         buffer = b""
+        # Of many phones some sockets have numbers that `select` does not take.
+        news = select.poll()
+        news.register(self.socket, select.POLLIN)
         while self._open:
             try:
-                if not select.select([self.socket], [], [], 0.05)[0]:
+                if not news.poll(50):
                     continue
                 data, source = self.socket.recvfrom(65536)
             except (OSError, ValueError):

@@ -16,6 +16,8 @@ pub struct Directory {
     accounts: HashMap<AccountSid, Arc<Account>>,
     numbers: HashMap<String, Vec<Arc<Number>>>,
     users: HashMap<Aor, Arc<User>>,
+    /// Those that are called as `client:NAME`.
+    clients: HashMap<(AccountSid, String), Arc<User>>,
     trunks: Vec<Arc<Trunk>>,
     /// Domains of the configuration that are ours, the default one first.
     domains: Vec<String>,
@@ -212,7 +214,16 @@ impl Directory {
             self.domains.push(user.domain.clone());
         }
         let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
-        match self.users.insert(aor, Arc::new(user)) {
+        let user = Arc::new(user);
+        if user.sip_domain.is_none() {
+            let name = (user.account, user.username.clone());
+            // Of several that of the default domain.
+            let is_default = self.domains.first().is_some_and(|domain| *domain == user.domain);
+            if is_default || !self.clients.contains_key(&name) {
+                self.clients.insert(name, user.clone());
+            }
+        }
+        match self.users.insert(aor, user) {
             None => Ok(()),
             Some(_) => Err(DirectoryError::UserTwice),
         }
@@ -278,10 +289,17 @@ impl Directory {
         self.users.get(&Aor { username: username.to_owned(), domain: domain.to_owned() })
     }
 
+    /// As which client a user is known: by its name, or with its domain where that name is another's.
+    pub fn identity_of(&self, user: &User) -> String {
+        match self.client(user.account, &user.username) {
+            Some(client) if client.domain == user.domain => user.username.clone(),
+            _ => format!("{}@{}", user.username, user.domain),
+        }
+    }
+
     /// An account's user by name alone, as `client:NAME` says it.
     pub fn client(&self, account: AccountSid, identity: &str) -> Option<&Arc<User>> {
-        let own = |user: &&Arc<User>| user.account == account && user.username == identity && user.sip_domain.is_none();
-        self.user(identity, self.domain_of("")).filter(own).or_else(|| self.users.values().find(own))
+        self.clients.get(&(account, identity.to_owned()))
     }
 
     /// Every number of an account, in no order.

@@ -160,7 +160,7 @@ impl Keeper {
         let (directory, now_ms) = (self.directory.load(), wall_ms());
         for (aor, how) in touched {
             let Some(user) = directory.user(&aor.username, &aor.domain) else { continue };
-            let client = ClientId { account: user.account, identity: user.username.clone() };
+            let client = ClientId { account: user.account, identity: directory.identity_of(user) };
             let bindings = self.bindings.of(&aor, now_ms);
             let before = self.presence.book().own(&client);
             let own = bindings.into_iter().filter(|binding| self.listening.contains(&binding.flow.local));

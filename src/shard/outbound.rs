@@ -334,7 +334,8 @@ impl Core {
             return Err(Notice::warning(UNREACHABLE, format!("user {} has no registered device", user.username)));
         }
         // Who does not want to be called is not; nor is a device that is in a call and knows no other.
-        let client = ClientId { account: user.account, identity: user.username.clone() };
+        let identity = self.settings.directory.identity_of(user);
+        let client = ClientId { account: user.account, identity };
         let record = self.settings.presence.record(&client);
         let is_busy = |contact: &str| {
             let is_it = |device: &&Device| device.contact == contact;

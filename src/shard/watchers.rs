@@ -234,7 +234,7 @@ impl Core {
             return Err(Reply::new(489).named("Allow-Events", Package::Presence.as_str().to_owned()));
         }
         let expires_s = expires_of(request)?;
-        let client = ClientId { account: user.account, identity: user.username.clone() };
+        let client = ClientId { account: user.account, identity: self.settings.directory.identity_of(user) };
         let part = self.settings.presence.book().own(&client);
         let tag = request.other_header("SIP-If-Match").map(str::to_owned);
         let before = tag.as_ref().map(|tag| part.published.iter().find(|known| known.tag == *tag).cloned());
