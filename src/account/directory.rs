@@ -297,6 +297,12 @@ impl Directory {
         }
     }
 
+    /// The user that an account's client is, as [`Directory::identity_of`] says it.
+    pub fn user_of(&self, account: AccountSid, identity: &str) -> Option<&Arc<User>> {
+        let by_domain = || self.user(identity.rsplit_once('@')?.0, identity.rsplit_once('@')?.1);
+        self.client(account, identity).or_else(by_domain).filter(|user| user.account == account)
+    }
+
     /// An account's user by name alone, as `client:NAME` says it.
     pub fn client(&self, account: AccountSid, identity: &str) -> Option<&Arc<User>> {
         self.clients.get(&(account, identity.to_owned()))

@@ -101,7 +101,7 @@ impl View {
     pub fn remove_device(&self, client: &ClientId, sid: &str) {
         let own = self.presence.book().own(client);
         let Some(device) = own.devices.iter().find(|device| device.sid == sid) else { return };
-        let user = self.directory.load().client(client.account, &client.identity).cloned();
+        let user = self.directory.load().user_of(client.account, &client.identity).cloned();
         if let Some(user) = user.filter(|_| !device.contact.is_empty()) {
             let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
             self.bindings.remove(aor, &device.contact);
