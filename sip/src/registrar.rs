@@ -171,8 +171,8 @@ impl<K: std::hash::Hash + Eq> Registrar<K> {
         });
     }
 
-    /// A connection closed: contacts that only it could reach are gone. `flow` is one of it; whose they were.
-    pub fn connection_closed(&mut self, flow: Flow) -> Vec<K>
+    /// A connection closed: contacts that only it could reach are gone. `flow` is one of it; whose they were, and which.
+    pub fn connection_closed(&mut self, flow: Flow) -> Vec<(K, Vec<String>)>
     where
         K: Clone,
     {
@@ -180,10 +180,14 @@ impl<K: std::hash::Hash + Eq> Registrar<K> {
             let hop = binding.next_hop();
             hop.connection.is_some() && (hop.local, hop.connection) == (flow.local, flow.connection)
         };
-        let of_it = self.bindings.iter().filter(|(_, bindings)| bindings.iter().any(by_it));
-        let whose: Vec<K> = of_it.map(|(aor, _)| aor.clone()).collect();
+        let contacts = |bindings: &[Binding]| -> Vec<String> {
+            bindings.iter().filter(|binding| by_it(binding)).map(|binding| binding.contact.clone()).collect()
+        };
+        let gone = self.bindings.iter().map(|(aor, bindings)| (aor, contacts(bindings)));
+        let gone: Vec<(K, Vec<String>)> =
+            gone.filter(|(_, gone)| !gone.is_empty()).map(|(aor, gone)| (aor.clone(), gone)).collect();
         self.retain(|binding| !by_it(binding));
-        whose
+        gone
     }
 
     /// Takes up what another registrar of the same addresses has taken: these contacts in the place of those that they are the

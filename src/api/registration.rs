@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures_util::stream::unfold;
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::View;
 use super::rest::{self, Fault};
@@ -28,6 +28,10 @@ use crate::tokens::{TokenError, access, capability};
 /// How often a connection is used, and whether the device is still registered is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// How long it takes as a rule until everybody sees a device.
+const WRITTEN_SOON: Duration = Duration::from_millis(5);
+/// Clocks that are read one after the other do not tell more apart.
+const NEARLY: Duration = Duration::from_millis(50);
 /// A WebSocket from which nothing has come for so long, though it was asked, is gone.
 const SILENT: Duration = Duration::from_secs(12);
 /// Devices of one client: as many as it may register by SIP.
@@ -132,27 +136,21 @@ impl Open {
         let client = ClientId { account: grant.account, identity: grant.identity };
         let instance = instance.filter(|name| !name.is_empty()).map(|name| name.chars().take(LONGEST_NAME).collect());
         let instance: String = instance.unwrap_or_else(|| format!("{:032x}", rest::random()));
-        let sid = device_sid(&client, &instance);
-        let record = view.presence.record(&client);
-        let others = record.devices(now_ms).filter(|device| device.sid != sid).count();
-        if others >= MOST {
-            return Err(Fault::new(403, NOT_ALLOWED, format!("{MOST} devices of this client are registered already")));
-        }
-        // One that comes again in the same millisecond is another registration all the same.
-        let last = record.devices(now_ms).find(|device| device.sid == sid).map_or(0, |device| device.since_ms);
         let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let device = Device {
-            sid,
+            sid: device_sid(&client, &instance),
             kind: DeviceKind::Token,
             user_agent: user_agent.chars().take(LONGEST_NAME).collect(),
             contact: String::new(),
-            since_ms: now_ms.max(last + 1),
+            since_ms: now_ms,
             expires_ms: grant.expires_s * 1000,
             is_closed,
             call_waiting: true,
         };
         let left = Duration::from_millis((grant.expires_s * 1000).saturating_sub(now_ms));
-        let registering = view.presence.register(client.clone(), device);
+        let registering = view.presence.register(client.clone(), device, MOST).ok_or_else(|| {
+            Fault::new(403, NOT_ALLOWED, format!("{MOST} devices of this client are registered already"))
+        })?;
         Ok(Open {
             view,
             token,
@@ -167,24 +165,32 @@ impl Open {
 
     /// What is said next; `None` behind the last.
     async fn next(&mut self) -> Option<Frame> {
-        let device = self.registering.as_ref()?.device().clone();
         if !std::mem::replace(&mut self.is_told, true) {
+            // Whoever is told of it finds it; where it cannot be written now, it is registered here all the same.
+            let until = Instant::now() + LOOK_EVERY;
+            while !self.registering.as_ref()?.is_written() && Instant::now() < until {
+                sleep(WRITTEN_SOON).await;
+            }
             let body = json!({
-                "identity": self.client.identity, "device_sid": device.sid, "account_sid": self.client.account,
+                "identity": self.client.identity,
+                "device_sid": self.registering.as_ref()?.device().sid,
+                "account_sid": self.client.account,
             });
             return Some(Frame::Registered(body.to_string()));
         }
         loop {
             tokio::select! {
+                biased;
                 () = sleep_until(self.expires) => return self.end("token-expired", true),
                 _ = self.looked.tick() => {
-                    let own = self.view.presence.book().own(&self.client);
-                    let is_kept = |known: &Device| known.sid == device.sid && known.since_ms == device.since_ms;
-                    if !own.devices.iter().any(is_kept) {
-                        return self.end("removed", true);
-                    }
-                    if grant(&self.token, &self.view.directory.load(), wall_ms() / 1000).is_err() {
-                        return self.end("revoked", true);
+                    // Where its time is over by a breath, that is the reason.
+                    let is_over = self.expires <= Instant::now() + NEARLY;
+                    let is_refused = grant(&self.token, &self.view.directory.load(), wall_ms() / 1000).is_err();
+                    match self.registering.as_ref()?.is_kept() {
+                        _ if is_over => {}
+                        false => return self.end("removed", true),
+                        true if is_refused => return self.end("revoked", true),
+                        true => {}
                     }
                     if self.said_at.elapsed() >= KEEP_ALIVE {
                         self.said_at = Instant::now();

@@ -275,6 +275,10 @@ impl Call {
         &self.opening.from
     }
 
+    pub fn to(&self) -> &str {
+        &self.opening.to
+    }
+
     /// The trunk or user by which it comes or goes.
     pub fn via(&self) -> &str {
         &self.opening.via

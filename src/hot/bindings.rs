@@ -97,13 +97,34 @@ impl Bindings {
 
     /// Takes a user's contact away, here and at the other edges.
     pub fn remove(&self, aor: Aor, contact: &str) {
-        let gone = vec![contact.to_owned()];
+        let delta = Delta { aor, put: Vec::new(), gone: vec![contact.to_owned()] };
+        self.tell([delta.clone()]);
+        self.merge(delta);
+    }
+
+    /// Has the other edges told.
+    fn tell(&self, deltas: impl IntoIterator<Item = Delta>) {
         if let Some(shared) = &self.shared {
-            let delta = Delta { aor: aor.clone(), put: Vec::new(), gone: gone.clone() };
-            shared.deltas.lock().unwrap_or_else(PoisonError::into_inner).push(delta);
+            shared.deltas.lock().unwrap_or_else(PoisonError::into_inner).extend(deltas);
             shared.news.notify_one();
         }
-        self.merge(Delta { aor, put: Vec::new(), gone });
+    }
+
+    /// Takes up what edges have shared. What came by a connection to one of `ours`, and is not known here, came to an earlier life of
+    /// this edge, and is gone with that.
+    pub fn merge_shared(&self, delta: Delta, ours: &[(Transport, SocketAddr)]) {
+        let known = self.lock().bindings(&delta.aor, 0);
+        let is_gone = |binding: &Binding| {
+            binding.flow.connection.is_some()
+                && ours.contains(&(binding.flow.transport, binding.flow.local))
+                && !known.iter().any(|own| own.contact == binding.contact)
+        };
+        let (gone, put): (Vec<Binding>, Vec<Binding>) = delta.put.into_iter().partition(is_gone);
+        let gone: Vec<String> = gone.into_iter().map(|binding| binding.contact).collect();
+        if !gone.is_empty() {
+            self.tell([Delta { aor: delta.aor.clone(), put: Vec::new(), gone: gone.clone() }]);
+        }
+        self.merge(Delta { aor: delta.aor, put, gone });
     }
 
     /// Waits until bindings of some users have changed.
@@ -154,7 +175,9 @@ impl Bindings {
     /// `flow` is one of the connection.
     pub fn connection_closed(&self, flow: Flow) {
         let lost = self.lock().connection_closed(flow);
-        self.touch(lost, Touch::Lost);
+        let users: Vec<Aor> = lost.iter().map(|(aor, _)| aor.clone()).collect();
+        self.tell(lost.into_iter().map(|(aor, gone)| Delta { aor, put: Vec::new(), gone }));
+        self.touch(users, Touch::Lost);
     }
 
     pub fn sweep(&self, wall_ms: u64) {
@@ -181,6 +204,9 @@ impl Bindings {
     /// connection is not.
     pub fn bring_home(&self, theirs: &[(Transport, SocketAddr)], ours: &[(Transport, SocketAddr)]) {
         self.has_changed.store(true, Ordering::Relaxed);
+        let is_theirs = |binding: &Binding| theirs.contains(&(binding.flow.transport, binding.flow.local));
+        let mut before = self.lock().all(0);
+        before.retain(|(_, bindings)| bindings.iter().any(is_theirs));
         self.lock().retain(|binding| {
             let flow = &mut binding.flow;
             if !theirs.contains(&(flow.transport, flow.local)) {
@@ -195,8 +221,15 @@ impl Bindings {
             }
             like.is_some() && flow.connection.is_none()
         });
-        let all: Vec<Aor> = self.lock().all(0).into_iter().map(|(aor, _)| aor).collect();
-        self.touch(all, Touch::Lost);
+        let users: Vec<Aor> = before.iter().map(|(aor, _)| aor.clone()).collect();
+        let deltas = before.into_iter().map(|(aor, before)| {
+            let after = self.of(&aor, 0);
+            let gone = before.iter().filter(|old| !after.iter().any(|new| new.contact == old.contact));
+            let gone = gone.map(|old| old.contact.clone()).collect();
+            Delta { put: after.into_iter().filter(|new| !before.contains(new)).collect(), gone, aor }
+        });
+        self.tell(deltas.collect::<Vec<_>>());
+        self.touch(users, Touch::Lost);
     }
 
     /// Live bindings of each user, for metrics.

@@ -292,6 +292,18 @@ impl Book {
         if let Some(at) = record.next_expiry() {
             self.expiries.insert((at, client.clone()));
         }
+        // A device that has come to another edge since is not here any more.
+        if let Some(own) = self.own.get_mut(&client) {
+            let me = self.me.to_string();
+            let elsewhere = record.parts.iter().filter(|(name, _)| **name != me).flat_map(|(_, part)| &part.devices);
+            let newer: Vec<(&str, u64)> = elsewhere.map(|device| (device.sid.as_str(), device.since_ms)).collect();
+            let count = own.devices.len();
+            own.devices
+                .retain(|device| !newer.iter().any(|(sid, since)| *sid == device.sid && *since > device.since_ms));
+            if own.devices.len() < count {
+                self.unwritten.insert(client.clone());
+            }
+        }
         self.known.insert(client, record);
     }
 

@@ -110,11 +110,13 @@ const MOST_PIECES: usize = 1_000;
 pub fn read_state(document: &[u8]) -> Result<(bool, String), UnreadableState> {
     let document = std::str::from_utf8(document).map_err(|_| UnreadableState)?;
     let mut reader = Reader::from_str(document);
-    let (mut inside, mut basic, mut note, mut wants_none) = (String::new(), None, String::new(), false);
+    let (mut inside, mut basic, mut note) = (String::new(), None, String::new());
+    let (mut is_presence, mut wants_none) = (false, false);
     for _ in 0..MOST_PIECES {
         match reader.read_event().map_err(|_| UnreadableState)? {
             Event::Start(element) => {
                 inside = element.local_name().as_ref().to_owned();
+                is_presence |= inside == "presence";
                 wants_none |= is_no_call(&inside);
             }
             Event::Empty(element) => wants_none |= is_no_call(element.local_name().as_ref()),
@@ -128,9 +130,9 @@ pub fn read_state(document: &[u8]) -> Result<(bool, String), UnreadableState> {
             Event::GeneralRef(reference) if inside == "note" => {
                 note.push_str(resolve_predefined_entity(&reference).unwrap_or_default());
             }
-            Event::Eof => {
-                return basic.map(|is_open| (is_open && !wants_none, note.trim().to_owned())).ok_or(UnreadableState);
-            }
+            // What says nothing of it says nothing against it.
+            Event::Eof if is_presence => return Ok((basic.unwrap_or(true) && !wants_none, note.trim().to_owned())),
+            Event::Eof => return Err(UnreadableState),
             _ => {}
         }
     }
@@ -213,7 +215,8 @@ mod tests {
                 "<tuple id='a'><status><basic>open</basic></status></tuple><rpid:activities><rpid:busy/></rpid:activities>",
                 Ok((false, "")),
             ),
-            ("<tuple id='a'/>", Err(UnreadableState)),
+            ("<tuple id='a'/>", Ok((true, ""))),
+            ("<tuple><status><basic>unknown</basic></status></tuple>", Ok((true, ""))),
             ("<tuple><basic>open</tuple>", Err(UnreadableState)),
         ] {
             let read = read_state(pidf(inside).as_bytes());

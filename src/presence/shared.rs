@@ -1,5 +1,6 @@
 //! Where whoever wants to know looks, and where what has changed is said.
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -73,11 +74,26 @@ impl Presence {
         });
     }
 
-    /// A device that is there until what this gives is dropped.
-    pub fn register(&self, client: ClientId, device: Device) -> Registering {
-        let registering = Registering { presence: self.clone(), client, device };
-        registering.put();
-        registering
+    /// A device that is there until what this gives is dropped; `None` where its client has `most` others. One that was there before
+    /// under its name is another registration, and ends.
+    pub fn register(&self, client: ClientId, mut device: Device, most: usize) -> Option<Registering> {
+        self.change(|book| {
+            let record = book.record(&client).cloned().unwrap_or_default();
+            let mut part = book.own(&client);
+            let known = record.parts.values().flat_map(|part| &part.devices).chain(&part.devices);
+            let live = known.filter(|known| known.expires_ms > device.since_ms);
+            let others: HashSet<&str> =
+                live.clone().map(|known| known.sid.as_str()).filter(|sid| *sid != device.sid).collect();
+            if others.len() >= most {
+                return None;
+            }
+            let last = live.filter(|known| known.sid == device.sid).map(|known| known.since_ms).max();
+            device.since_ms = device.since_ms.max(last.map_or(0, |last| last + 1));
+            part.devices.retain(|known| known.sid != device.sid);
+            part.devices.push(device.clone());
+            book.handle_own(&client, part, false);
+            Some(Registering { presence: self.clone(), client: client.clone(), device })
+        })
     }
 
     /// A client has published a state in the place of that of a tag, or takes it back. Of more than `most` the oldest go.
@@ -117,14 +133,23 @@ impl Registering {
     /// Whether it takes calls.
     pub fn set_closed(&mut self, is_closed: bool) {
         self.device.is_closed = is_closed;
-        self.put();
+        self.presence.change_part(&self.client, false, |part| {
+            // It may be another's by now.
+            let own = part.devices.iter_mut().filter(|known| is_same(known, &self.device));
+            own.for_each(|known| known.is_closed = is_closed);
+        });
     }
 
-    fn put(&self) {
-        self.presence.change_part(&self.client, false, |part| {
-            part.devices.retain(|device| device.sid != self.device.sid);
-            part.devices.push(self.device.clone());
-        });
+    /// Whether everybody who looks sees it.
+    pub fn is_written(&self) -> bool {
+        let book = self.presence.book();
+        let written = book.record(&self.client).into_iter().flat_map(|record| record.parts.values());
+        written.flat_map(|part| &part.devices).any(|known| is_same(known, &self.device))
+    }
+
+    /// Whether it is registered still.
+    pub fn is_kept(&self) -> bool {
+        self.presence.book().own(&self.client).devices.iter().any(|known| is_same(known, &self.device))
     }
 
     /// It takes its leave: nothing is waited for.
@@ -135,9 +160,14 @@ impl Registering {
     fn remove(&self, gently: bool) {
         // One that came back meanwhile by another connection is another.
         self.presence.change_part(&self.client, gently, |part| {
-            part.devices.retain(|device| device.sid != self.device.sid || device.since_ms != self.device.since_ms);
+            part.devices.retain(|known| !is_same(known, &self.device));
         });
     }
+}
+
+/// Whether both are one registration, and not two of one device.
+fn is_same(one: &Device, other: &Device) -> bool {
+    one.sid == other.sid && one.since_ms == other.since_ms
 }
 
 impl Drop for Registering {

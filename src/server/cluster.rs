@@ -14,6 +14,8 @@ use tokio::sync::mpsc;
 
 use super::mirror::{Slots, Writing};
 use super::orders;
+use dialtone_sip::flow::Transport;
+
 use super::presence::News;
 use super::restore::{self, Meanwhile, Restored};
 use super::{Join, StartError, machine_name, registrations};
@@ -208,6 +210,8 @@ pub(super) struct Neighbours {
     pub(super) view: View,
     pub(super) router: axum::Router,
     pub(super) news: mpsc::Sender<News>,
+    /// Where this edge listens.
+    pub(super) ours: Vec<(Transport, SocketAddr)>,
 }
 
 impl Neighbours {
@@ -249,7 +253,8 @@ impl Neighbours {
                     self.post(Mail::EdgeLinked(edge)).await;
                     let _ = self.news.try_send(News::Everything);
                     let (bindings, hot) = (self.bindings.clone(), self.hot.clone());
-                    tokio::spawn(async move { registrations::read_shared(&bindings, &hot).await });
+                    let ours = self.ours.clone();
+                    tokio::spawn(async move { registrations::read_shared(&bindings, &hot, &ours).await });
                     self.provisioning.others_wrote();
                 }
                 Inbound::Ask(ask) => {

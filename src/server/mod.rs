@@ -418,7 +418,7 @@ impl Server {
                 has_seen_all: false,
             };
             restored.extend(home.take_up_unknown(unknown).await?);
-            registrations::read_shared(&bindings, &shared.hot).await;
+            registrations::read_shared(&bindings, &shared.hot, &own.sip).await;
             let (hot, edges) = (shared.hot.clone(), shared.edges.clone());
             tokio::spawn(cluster::find_rooms(hot, edges, mail.clone(), room_questions));
             tokio::spawn(registrations::share(bindings.clone(), shared.hot.clone(), shared.edges.clone()));
@@ -430,6 +430,7 @@ impl Server {
                 view: view.clone(),
                 router: router.clone(),
                 news: news.clone(),
+                ours: own.sip.clone(),
             };
             membership = Some(shared.start(own, home, neighbours, dialled, writing));
         }

@@ -158,13 +158,17 @@ impl Observed {
         let mut endpoints = HashMap::<(AccountSid, Status), u64>::new();
         let mut tokens = HashMap::<AccountSid, u64>::new();
         let mut identities = HashMap::<Status, u64>::new();
-        for (client, record) in self.presence.book().records() {
+        let book = self.presence.book();
+        for (client, record) in book.records() {
+            // Each edge counts what is registered at it.
+            let own = book.own(client).devices;
             let status = record.status(now_ms);
-            *identities.entry(status).or_default() += 1;
-            *endpoints.entry((client.account, status)).or_default() += record.devices(now_ms).count() as u64;
-            let by_token = record.devices(now_ms).filter(|device| device.kind == DeviceKind::Token).count();
+            *identities.entry(status).or_default() += u64::from(!own.is_empty());
+            *endpoints.entry((client.account, status)).or_default() += own.len() as u64;
+            let by_token = own.iter().filter(|device| device.kind == DeviceKind::Token).count();
             *tokens.entry(client.account).or_default() += by_token as u64;
         }
+        drop(book);
         for status in [Status::Available, Status::Busy, Status::Away] {
             let count = identities.get(&status).copied().unwrap_or_default();
             metrics::gauge!("dialtone_presence_identities", "status" => status.as_str()).set(count as f64);

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use dialtone_sip::flow::Transport;
 
 use crate::account::Aor;
 use crate::clock::wall_ms;
@@ -85,13 +88,13 @@ pub(super) async fn share(bindings: Arc<Bindings>, hot: Hot, edges: Edges) {
     }
 }
 
-/// Takes up all that the edges know.
-pub(super) async fn read_shared(bindings: &Bindings, hot: &Hot) {
+/// Takes up all that the edges know; `ours` is where this one listens.
+pub(super) async fn read_shared(bindings: &Bindings, hot: &Hot, ours: &[(Transport, SocketAddr)]) {
     match hot.ask(Command::All { map: MAP.to_owned() }).await {
         Ok(Answer::Values(values)) => {
             let wall_ms = wall_ms();
             let read = values.iter().filter_map(|(_, value)| serde_json::from_slice::<Delta>(value).ok());
-            read.filter(|delta| is_live(delta, wall_ms)).for_each(|delta| bindings.merge(delta));
+            read.filter(|delta| is_live(delta, wall_ms)).for_each(|delta| bindings.merge_shared(delta, ours));
         }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "registrations at other edges cannot be read now"),

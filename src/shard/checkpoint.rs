@@ -119,6 +119,7 @@ impl Core {
                 slot.peer = peer;
             }
             self.keep_place(sid, now);
+            self.watch_restored(sid);
             waiting.push((sid, waits));
         }
         for (sid, waits) in waiting {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::admission::full_notice;
 use super::core::{Core, Output};
-use super::outbound::Whom;
+use super::outbound::{NoPlan, Whom};
 use crate::account::Directory;
 use crate::call::route::{self, Reach};
 use crate::call::{Call, CallInput, Now, Opening, Placing, Update};
@@ -228,7 +228,9 @@ impl Core {
         };
         let plan = match self.plan(order.account, &whom, now) {
             Ok(plan) => plan,
-            Err(notice) => return self.never_placed(order, CallStatus::Failed, queue_ms, Some(notice), now),
+            Err(NoPlan { notice, .. }) => {
+                return self.never_placed(order, CallStatus::Failed, queue_ms, Some(notice), now);
+            }
         };
         let request = self.place_for(&plan.calls(order.sid), order.account, &plan.via, 0);
         let acquired = self.take_place(request, self.is_emergency(&order.to), now);

@@ -37,6 +37,18 @@ const NO_LISTENER: &str = "nothing in `[sip] listen` sends by the transport and 
 const NO_SERVER: &str = "the name service knows no server of this host for a transport and address family of \
                          `[sip] listen`: check the name, and `[sip] name_servers`";
 
+/// Why there is nobody to call, and what that is to whoever calls.
+pub(super) struct NoPlan {
+    pub(super) notice: Notice,
+    pub(super) status: BranchFailure,
+}
+
+impl From<Notice> for NoPlan {
+    fn from(notice: Notice) -> NoPlan {
+        NoPlan { notice, status: BranchFailure::Failed }
+    }
+}
+
 /// Servers that are being looked up for an INVITE.
 pub(super) struct Resolving {
     pub(super) child: CallSid,
@@ -124,9 +136,9 @@ impl Core {
         let whom = Whom { target: &spec.target, caller_id, parent_from, parent_to, forwards: false };
         let plan = match self.plan(account, &whom, now) {
             Ok(plan) => plan,
-            Err(notice) => {
+            Err(NoPlan { notice, status }) => {
                 self.notice(parent, notice);
-                let event = BranchEvent::Failed { status: BranchFailure::Failed, sip: None };
+                let event = BranchEvent::Failed { status, sip: None };
                 self.inputs.push_back((parent, CallInput::Branch { branch, event }));
                 return;
             }
@@ -222,10 +234,18 @@ impl Core {
         self.work(now);
     }
 
-    pub(super) fn plan(&mut self, account: AccountSid, whom: &Whom<'_>, now: Now) -> Result<Plan, Notice> {
+    pub(super) fn plan(&mut self, account: AccountSid, whom: &Whom<'_>, now: Now) -> Result<Plan, NoPlan> {
         let directory = self.settings.directory.clone();
         let Whom { target, caller_id, parent_from, parent_to, forwards } = whom;
-        let reach = route::outbound(target, account, &directory).map_err(|why| unreachable(why, target))?;
+        let reach = route::outbound(target, account, &directory).map_err(|why| NoPlan {
+            notice: unreachable(why, target),
+            // Who has never been anywhere does not answer, as one who is nowhere now.
+            status: if matches!(target, Target::Client { .. }) {
+                BranchFailure::NoAnswer
+            } else {
+                BranchFailure::Failed
+            },
+        })?;
         let caller_id = caller_id.clone();
         match reach {
             Reach::Trunk { trunk, uri } => {
@@ -233,7 +253,7 @@ impl Core {
                     Some(forwarded) if *forwards => forwarded,
                     wanted => self.caller_id(account, wanted, parent_from, &trunk)?,
                 };
-                self.plan_trunk(&trunk, &uri, from, target)
+                Ok(self.plan_trunk(&trunk, &uri, from, target)?)
             }
             Reach::Number(number) => {
                 let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
@@ -244,7 +264,7 @@ impl Core {
             Reach::Application(application) => {
                 let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
                 let Target::Application { sid, parameters, copies_to } = target else {
-                    return Err(unreachable(Unreachable::NoApplication, target));
+                    return Err(unreachable(Unreachable::NoApplication, target).into());
                 };
                 let to = if *copies_to { (*parent_to).to_owned() } else { format!("app:{sid}") };
                 let mut params = vec![("ApplicationSid".to_owned(), sid.clone())];
@@ -327,11 +347,15 @@ impl Core {
     }
 
     /// One INVITE for each of the user's devices.
-    fn plan_user(&mut self, user: &User, from: String, target: &Target, now: Now) -> Result<Plan, Notice> {
+    fn plan_user(&mut self, user: &User, from: String, target: &Target, now: Now) -> Result<Plan, NoPlan> {
+        let no_one = |status, why: &str| {
+            let notice = Notice::warning(UNREACHABLE, format!("user {} {why}", user.username));
+            Err(NoPlan { notice, status })
+        };
         let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
         let bindings = self.settings.bindings.of(&aor, now.wall_ms);
         if bindings.is_empty() {
-            return Err(Notice::warning(UNREACHABLE, format!("user {} has no registered device", user.username)));
+            return no_one(BranchFailure::NoAnswer, "has no registered device");
         }
         // Who does not want to be called is not; nor is a device that is in a call and knows no other.
         let identity = self.settings.directory.identity_of(user);
@@ -344,8 +368,10 @@ impl Core {
         let is_away = record.published(now.wall_ms).is_some_and(|published| !published.is_open);
         let bindings: Vec<_> = bindings.into_iter().filter(|binding| !is_away && !is_busy(&binding.contact)).collect();
         if bindings.is_empty() {
-            let why = if is_away { "does not want to be called" } else { "is in a call on each of its devices" };
-            return Err(Notice::warning(UNREACHABLE, format!("user {} {why}", user.username)));
+            return match is_away {
+                true => no_one(BranchFailure::NoAnswer, "does not want to be called"),
+                false => no_one(BranchFailure::Busy, "is in a call on each of its devices"),
+            };
         }
         let headers: Vec<(String, String)> = match target {
             Target::Client { parameters, .. } => {

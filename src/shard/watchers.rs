@@ -270,36 +270,60 @@ impl Core {
     pub(super) fn watch_call(&mut self, account: AccountSid, call: CallSid, kind: &EventKind) {
         let client = match kind {
             EventKind::Initiated(initiated) if !initiated.is_withdrawn => {
-                let Some(user) = self.settings.directory.client(account, &initiated.via) else { return };
                 let is_initiator = !initiated.direction.is_outbound();
-                let client = ClientId { account, identity: user.username.clone() };
                 let remote = if is_initiator { &initiated.to } else { &initiated.from };
-                let in_call = InCall {
-                    id: call.to_string(),
-                    is_initiator,
-                    is_answered: false,
-                    remote: remote.clone(),
-                    contact: String::new(),
-                };
-                self.watchers.calls.insert(call, (client.clone(), in_call));
-                client
+                self.lamp(account, call, &initiated.via, is_initiator, remote.clone())
             }
-            EventKind::Answered => {
-                let contact = self.contact_of(call);
-                let Some((client, in_call)) = self.watchers.calls.get_mut(&call) else { return };
-                (in_call.is_answered, in_call.contact) = (true, contact);
-                client.clone()
-            }
-            EventKind::Completed(_) => match self.watchers.calls.remove(&call) {
-                Some((client, _)) => client,
-                None => return,
-            },
-            _ => return,
+            EventKind::Answered => self.lamp_answered(call),
+            EventKind::Completed(_) => self.watchers.calls.remove(&call).map(|(client, _)| client),
+            _ => None,
         };
-        let own = self.watchers.calls.values().filter(|(of, _)| *of == client);
+        client.into_iter().for_each(|client| self.show_lamps(&client));
+    }
+
+    /// A call that was taken up from an edge, or a life of this one, that is no more: it was answered there.
+    pub(super) fn watch_restored(&mut self, sid: CallSid) {
+        let Some(call) = self.calls.get(&sid).map(|slot| &slot.call) else { return };
+        let is_initiator = !call.direction().is_outbound();
+        let remote = if is_initiator { call.to() } else { call.from() }.to_owned();
+        let (account, via) = (call.account(), call.via().to_owned());
+        if self.lamp(account, sid, &via, is_initiator, remote).is_some()
+            && let Some(client) = self.lamp_answered(sid)
+        {
+            self.show_lamps(&client);
+        }
+    }
+
+    /// A call that comes or goes by a user of that name, if there is one.
+    fn lamp(
+        &mut self,
+        account: AccountSid,
+        call: CallSid,
+        via: &str,
+        is_initiator: bool,
+        remote: String,
+    ) -> Option<ClientId> {
+        let user = self.settings.directory.client(account, via)?;
+        let client = ClientId { account, identity: user.username.clone() };
+        let (id, contact) = (call.to_string(), String::new());
+        self.watchers
+            .calls
+            .insert(call, (client.clone(), InCall { id, is_initiator, is_answered: false, remote, contact }));
+        Some(client)
+    }
+
+    fn lamp_answered(&mut self, call: CallSid) -> Option<ClientId> {
+        let contact = self.contact_of(call);
+        let (client, in_call) = self.watchers.calls.get_mut(&call)?;
+        (in_call.is_answered, in_call.contact) = (true, contact);
+        Some(client.clone())
+    }
+
+    fn show_lamps(&self, client: &ClientId) {
+        let own = self.watchers.calls.values().filter(|(of, _)| of == client);
         let mut calls: Vec<InCall> = own.map(|(_, in_call)| in_call.clone()).collect();
         calls.sort_by(|one, other| one.id.cmp(&other.id));
-        self.settings.presence.has_calls(&client, calls);
+        self.settings.presence.has_calls(client, calls);
     }
 
     /// By which contact of its user the party of a call can be reached, where that is one that is registered.

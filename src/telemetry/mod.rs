@@ -179,7 +179,7 @@ const GAUGES: &[(&str, &str)] = &[
     ("dialtone_worker_sessions", "Media sessions of a machine's workers."),
     ("dialtone_worker_capacity", "What a machine's workers can take, in units of one leg of G.711."),
     ("dialtone_event_clients", "Open event streams of this edge, by kind (sse, websocket)."),
-    ("dialtone_presence_identities", "Clients of the cluster by status."),
+    ("dialtone_presence_identities", "Clients with a device at this edge, by status."),
     ("dialtone_store_up", "Whether the shared store answered the last probe."),
     ("dialtone_store_backlog", "Writes waiting in the local journal for the shared store."),
 ];

@@ -124,7 +124,8 @@ impl Page {
 
     fn uri(&self, path: &str, number: u32, token: Option<&str>) -> String {
         let filters = self.query.encoded_without(PAGING);
-        let token = token.map(|token| format!("&PageToken=PA{token}")).unwrap_or_default();
+        let encoded = |token: &str| url::form_urlencoded::byte_serialize(token.as_bytes()).collect::<String>();
+        let token = token.map(|token| format!("&PageToken=PA{}", encoded(token))).unwrap_or_default();
         let filters = if filters.is_empty() { String::new() } else { format!("{filters}&") };
         format!("{path}?{filters}PageSize={}&Page={number}{token}", self.size)
     }
