@@ -32,7 +32,7 @@ NODE_TYPE = "call.completed"
 
 def config(crowd, changed=TOKEN):
     more = accounts(crowd) + account(CHANGED, changed) + with_callers(STOPPED, *SPENDER) + with_callers(LATE, *LATE_CALLER)
-    return base_config(f"{SIP[0]}:{SIP[1]}", HTTP, "19100-19399", more=more)
+    return base_config(f"{SIP[0]}:{SIP[1]}", HTTP, "20100-20999", more=more)
 
 
 class OneServer:

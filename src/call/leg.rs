@@ -434,7 +434,8 @@ impl Call {
         }
     }
 
-    pub(super) fn answered_attempt(&self) -> AttemptId {
+    /// Which of the attempts to reach its party is the one that goes on; of an incoming call there is one.
+    pub fn answered_attempt(&self) -> AttemptId {
         match self.leg.signalling {
             Signalling::Answered { attempt } => attempt,
             _ => AttemptId::FIRST,

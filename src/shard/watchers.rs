@@ -328,9 +328,11 @@ impl Core {
 
     /// By which contact of its user the party of a call can be reached, where that is one that is registered.
     fn contact_of(&self, call: CallSid) -> String {
-        let dialogs = self.calls.get(&call).into_iter().flat_map(|slot| slot.dialogs.iter().flatten());
-        let mut targets = dialogs.filter_map(|id| self.stack.dialog(*id)).map(|dialog| dialog.remote_target.clone());
-        targets.next_back().unwrap_or_default()
+        let dialog = self.calls.get(&call).and_then(|slot| {
+            let answered = usize::from(slot.call.answered_attempt().0);
+            slot.dialogs.get(answered).copied().flatten()
+        });
+        dialog.and_then(|id| self.stack.dialog(id)).map(|dialog| dialog.remote_target.clone()).unwrap_or_default()
     }
 }
 
