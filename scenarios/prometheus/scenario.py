@@ -85,6 +85,8 @@ class Watched:
         argv = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=tsdb", f"--web.listen-address={PROMETHEUS}"]
         self.scenario.start(argv, log="prometheus.log")
         wait_for(self.is_ready, 10, "Prometheus")
+        # A counter has grown only where it was seen before.
+        wait_for(lambda: self.values("up == 1"), 10, "Prometheus to have looked at the server")
 
     @staticmethod
     def is_ready():
@@ -140,7 +142,7 @@ class Watched:
         equal(alerts - tests, set(), "alerts without a test")
         records = re.findall(r"record: (\S+)", text)
         missing = lambda: [name for name in records if not self.values(name)]
-        wait_for(lambda: not missing(), 4, f"rules to have data: {missing()}")
+        wait_for(lambda: not missing(), 10, f"rules to have data: {missing()}")
         loaded = [rule for group in self.ask("rules")["groups"] for rule in group["rules"]]
         equal({rule["name"] for rule in loaded if rule["type"] == "alerting"}, alerts, "alerts that Prometheus knows")
         equal([(rule["name"], rule.get("lastError")) for rule in loaded if rule["health"] not in ("ok", "unknown")], [], "rules that fail")
@@ -161,7 +163,7 @@ class Watched:
         expressions = [target["expr"] for panel in panels for target in panel.get("targets", [])]
         filled = [expression.replace("$account", ".*").replace("$__rate_interval", "1m") for expression in expressions]
         empty = lambda: [expression for expression in filled if not self.values(expression)]
-        wait_for(lambda: not empty(), 4, f"panels to have data: {empty()}")
+        wait_for(lambda: not empty(), 10, f"panels to have data: {empty()}")
         return f"{len(filled)} expressions"
 
     def customer(self):
