@@ -96,7 +96,7 @@ class OneServer:
         tried = [(what, Listener(HTTP, shown, web_socket=by)) for what, shown in tokens.items() for by in (False, True)]
         tried += [("credentials that are wrong", Listener(HTTP, basic=(ACCOUNT, "wrong")))]
         equal([(what, one.status) for what, one in tried if one.status != 401], [], "EV-02: what is not answered with 401")
-        equal([what for what, one in tried if json.loads(one.body)["code"] != 20003], [], "EV-02: errors of another number")
+        equal([what for what, one in tried if one.error != 20003], [], "EV-02: errors of another number")
         equal([(what, one.body) for what, one in tried if "specversion" in one.body or "callsid" in one.body.lower()], [], "EV-02: answers that tell something")
         narrow = token(Type="call", CallSid="CA" + "1" * 32)
         wider = [{"Type": "recording"}, {"Type": "call,message"}, {"CallSid": "CA" + "2" * 32}, [("CallSid", "CA" + "1" * 32), ("CallSid", "CA" + "2" * 32)]]
@@ -106,7 +106,7 @@ class OneServer:
         equal([one.status for one in opened], [200] * len(opened), "EV-02: less than a token allows, and the account's own credentials")
         for filters, known in (({"Type": "call.sung"}, ["call.sung", *STEPS, "recording.completed"]), ({"Colour": "red"}, ["Colour", "Type", "CallSid", "PhoneNumber"])):
             answer = Listener(HTTP, one, filters=filters)
-            equal((answer.status, json.loads(answer.body)["code"]), (400, 20001), f"EV-02: {filters}")
+            equal((answer.status, answer.error), (400, 20001), f"EV-02: {filters}")
             equal([word for word in known if word not in answer.body], [], f"EV-02: what the answer to {filters} does not say")
         equal(Listener(HTTP, one, last="soon").status, 400, "EV-02: a Last-Event-ID that is no number")
         for one in opened:
@@ -122,7 +122,7 @@ class OneServer:
         wait_for(lambda: self.program("snapshot"), 2, "the Node program's first frame")
         live = self.live()
         everything = Listener(HTTP, token())
-        sid = everything.wait_named("snapshot")["calls"][0]["sid"]
+        sid = everything.wait_named("snapshot").data["calls"][0]["sid"]
         named = {
             "all": everything,
             "by CallSid": Listener(HTTP, token(CallSid=sid)),
@@ -161,7 +161,7 @@ class OneServer:
         time.sleep(0.1)
         equal({what: [short(event) for event in one.events] for what, one in named.items()}, expected, "EV-01: what each filter lets through")
         equal({event["callsid"] for what in ("by CallSid", "by token and query", "by WebSocket") for event in named[what].events}, {sid}, "EV-01: whose events these are")
-        equal([len(named[what].named("snapshot")["calls"]) for what in ("by CallSid", "by number", "by another's number")], [1, 1, 0], "EV-01: live calls that a filter shows")
+        equal([len(named[what].named("snapshot").data["calls"]) for what in ("by CallSid", "by number", "by another's number")], [1, 1, 0], "EV-01: live calls that a filter shows")
         told = wait_for(lambda: len(found := self.program("event")) >= 3 and found, 2, "the Node program to be told")
         equal({short(one["told"]) for one in told}, {NODE_TYPE}, "EV-01: what the Node program was told")
         equal([one["number"] for one in told[-3:]], [str(number) for number in named["by type"].numbers], "EV-01: their numbers, in both programs")
@@ -194,10 +194,10 @@ class OneServer:
         equal = self.scenario.equal
         live = self.live()
         both = [Listener(HTTP, token()), Listener(HTTP, token(), web_socket=True)]
-        stands = [one.wait_named("snapshot") for one in both]
+        stands = [one.wait_named("snapshot").data for one in both]
         for stand in stands:
             equal([(call["status"], call["from"], call["to"]) for call in stand["calls"]], [("in-progress", CALLER, ECHO)], "EV-06: live calls in the snapshot")
-        began = both[0].told[0].number
+        began = both[0].frames[0].number
         # A client that says something loses nothing by that.
         equal([stand["cursor"] for stand in stands], [str(began)] * 2, "EV-06: where the snapshots stand")
         for _ in range(3):
@@ -226,8 +226,8 @@ class OneServer:
             equal(sse.texts, web_socket.texts, "EV-12: what both ways tell")
         end = again[0].last
         far = Listener(HTTP, token(), end + 1000)
-        reset, stand = far.wait_named("reset"), far.wait_named("snapshot")
-        equal((reset["reason"], reset["last"], stand["cursor"], [told.name for told in far.told]), ("unknown", end + 1000, str(end), ["reset", "snapshot"]), "EV-06: beyond the log")
+        reset, stand = far.wait_named("reset").data, far.wait_named("snapshot").data
+        equal((reset["reason"], reset["last"], stand["cursor"], [frame.name for frame in far.frames]), ("unknown", end + 1000, str(end), ["reset", "snapshot"]), "EV-06: beyond the log")
         nothing = Listener(HTTP, token(), end)
         self.caller.calls(1)
         for one in (far, nothing):
@@ -258,7 +258,7 @@ class OneServer:
         """EV-12: `dialtone verify` takes what was received, in any form, and finds what is lost or changed."""
         equal, folder, received = self.scenario.equal, self.server.folder, self.follower
         events, calls = received.texts, by_call(received.events)
-        forms = {"as a stream": "\n".join(received.raw), "line by line": "\n".join(events), "as batches": "[" + ",".join(events[::-1]) + "]", "twice": "\n".join(events + events[:9])}
+        forms = {"as a stream": "\n".join(received.lines), "line by line": "\n".join(events), "as batches": "[" + ",".join(events[::-1]) + "]", "twice": "\n".join(events + events[:9])}
 
         def verify(text, *more):
             (folder / "received").write_text(text)
@@ -302,7 +302,7 @@ class OneServer:
         good = [Listener(HTTP, token()), Listener(HTTP, token(), web_socket=True)]
         slow = [Listener(HTTP, token(), waits=True), Listener(HTTP, token(), web_socket=True, waits=True)]
         wait_for(lambda: good[0].named("snapshot") and good[1].named("snapshot"), 3, "the snapshots")
-        began = good[0].told[0].number
+        began = good[0].frames[0].number
         during = self.set_up(20)
         self.caller.calls(loud, LOUD)
         during = max(during, self.set_up(20))
@@ -310,7 +310,7 @@ class OneServer:
         total = 40 * len(STEPS) + loud * per_call
         for one in good:
             wait_for(lambda: len(one.numbers) == total or one.is_over, 20, "the events")
-            equal(([told.name for told in one.told if told.name], len(one.numbers)), (["snapshot"], total), "EV-07: what a stream that is read said of itself, and how many events it had")
+            equal(([frame.name for frame in one.frames if frame.name], len(one.numbers)), (["snapshot"], total), "EV-07: what a stream that is read said of itself, and how many events it had")
             contiguous(self.scenario, one.numbers, began + 1)
         equal(good[0].texts, good[1].texts, "EV-07: what both ways tell")
         had = []
@@ -319,8 +319,8 @@ class OneServer:
             wait_for(lambda: one.is_over or len(one.numbers) == total, 20, "the rest, or the end")
             cut, later = one.named("cut-off"), []
             if one.is_over:
-                check(cut, f"EV-07: what is said last to one that read too late: {one.told[-1].name!r}, after {len(one.numbers)} events of {total}")
-                again = Listener(HTTP, token(), cut["cursor"], web_socket="sec-websocket-accept" in one.headers)
+                check(cut, f"EV-07: what is said last to one that read too late: {one.frames[-1].name!r}, after {len(one.numbers)} events of {total}")
+                again = Listener(HTTP, token(), cut.data["cursor"], web_socket="sec-websocket-accept" in one.headers)
                 later = again.wait(total - len(one.numbers), 20).texts
                 again.close()
             had.append(f"cut off after {len(one.numbers)} of {total} events" if cut else "not cut off")
@@ -336,7 +336,7 @@ class OneServer:
         self.quiet()
         good = [Listener(HTTP, token()), Listener(HTTP, token(), web_socket=True)]
         wait_for(lambda: good[0].named("snapshot") and good[1].named("snapshot"), 3, "the snapshots")
-        began = good[0].told[0].number
+        began = good[0].frames[0].number
         rung = [self.caller.ring(LOUD) for _ in range(calls)]
         for call in rung:
             call.accepted()
@@ -345,7 +345,7 @@ class OneServer:
         try:
             for one in good:
                 wait_for(lambda: len(one.numbers) == total or one.is_over, 20, "the events")
-                self.scenario.equal(([told.name for told in one.told if told.name], len(one.numbers)), (["snapshot"], total), "EV-07: what a stream that is read said of itself, and how many events it had")
+                self.scenario.equal(([frame.name for frame in one.frames if frame.name], len(one.numbers)), (["snapshot"], total), "EV-07: what a stream that is read said of itself, and how many events it had")
                 contiguous(self.scenario, one.numbers, began + 1)
         finally:
             for one in good:
@@ -371,18 +371,18 @@ class OneServer:
         for one in (*changed, *closed):
             one.wait_named("revoked", 5)
             one.wait_over(1)
-        after = max(one.told[-1].at for one in (*changed, *closed)) - began
+        after = max(one.frames[-1].at for one in (*changed, *closed)) - began
         for one in short_lived:
             one.wait_named("token-expired", 5)
             one.wait_over(1)
-            equal([told.name for told in one.told], ["snapshot", "token-expired"], "EV-03: what was told until the token expired")
+            equal([frame.name for frame in one.frames], ["snapshot", "token-expired"], "EV-03: what was told until the token expired")
         late = time.time() - (int(at) + 2)
         check(-1 <= late < 2, f"EV-03: it ended {late:.1f} s after the token expired")
         check("trigger.fired" in [short(event) for event in closed[1].events], "EV-03: a trigger that has stopped its account is told of")
         olds = [token(CHANGED, TOKEN), token(made.sid, made.auth_token), token(STOPPED, TOKEN)]
         equal([Listener(HTTP, old).status for old in olds], [401] * 3, "EV-03: the old tokens")
         new = Listener(HTTP, token(CHANGED, OTHER_TOKEN))
-        equal((new.status, other.is_over, [told.name for told in other.told]), (200, False, ["snapshot"]), "EV-03: a token by the new secret, and another account's stream")
+        equal((new.status, other.is_over, [frame.name for frame in other.frames]), (200, False, ["snapshot"]), "EV-03: a token by the new secret, and another account's stream")
         for one in (new, other):
             one.close()
         return f"ended {after:.1f} s after the change"
@@ -486,7 +486,7 @@ class OneServer:
         whole(self.scenario, events[had:], 5)
         statuses = [event["data"]["request"]["parameters"]["CallStatus"] for event in events[had:] if short(event) == "call.completed"]
         equal(sorted(statuses), ["completed"] * 4 + ["failed"], "EV-08: how the calls ended")
-        (server.folder / "received").write_text("\n".join(follower.raw))
+        (server.folder / "received").write_text("\n".join(follower.lines))
         code, said = server.run("verify", "received")
         equal((code, " 0 not" in said), (0, True), f"EV-08: dialtone verify: {said.splitlines()[-1]}")
         # One of them was long enough for its silence to be told of.

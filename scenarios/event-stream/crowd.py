@@ -16,9 +16,10 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from listeners import connect, request
+from listeners import PATH, query
 
 from lib.scenario import allow_many_files
+from lib.stream import connect, opening
 
 # Connections that are begun before the answers of earlier ones are read.
 AT_ONCE = 100
@@ -35,7 +36,7 @@ class Stream:
     def __init__(self, http, sid, token):
         self.connection, self.sid, self.left = connect(http), f'"accountsid":"{sid}"'.encode(), b""
         self.is_open, self.number, self.count, self.keep_alives = False, 0, 0, 0
-        self.connection.sendall(request(token).encode())
+        self.connection.sendall(opening(PATH, query(token)).encode())
         self.connection.setblocking(False)
 
 

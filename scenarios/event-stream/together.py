@@ -47,8 +47,8 @@ class TwoEdges:
         equal, left, right = self.scenario.equal, self.left, self.right
         reference, web_socket = Listener(right.http, token()), Listener(left.http, token(), web_socket=True)
         follower = Follower([left.http, right.http], token())
-        wait_for(lambda: all(one.told for one in (reference, web_socket, follower.parts[0])), 3, "the snapshots")
-        began = reference.told[0].number
+        wait_for(lambda: all(one.frames for one in (reference, web_socket, follower.parts[0])), 3, "the snapshots")
+        began = reference.frames[0].number
         callers = [Caller(self.scenario, edge.sip) for edge in (left, right)]
         for _ in range(3):
             for caller in callers:
@@ -59,7 +59,7 @@ class TwoEdges:
         equal(follower.texts, reference.texts, "EV-09: what is heard at both edges")
         # Its calls go on at the other edge.
         legs = [Leg(left.sip, ECHO) for _ in range(2)]
-        snapshot = Listener(right.http, token()).wait_named("snapshot")["calls"]
+        snapshot = Listener(right.http, token()).wait_named("snapshot").data["calls"]
         equal([call["status"] for call in snapshot], ["in-progress"] * 2, "EV-09: what a snapshot at one edge says of calls at the other")
         running = 6 * len(STEPS) + 2 * (len(STEPS) - 1)
         follower.wait(running)
@@ -86,7 +86,7 @@ class TwoEdges:
         self.scenario.check(web_socket.is_over, "EV-09: a WebSocket of a machine that is gone is over")
         again = Listener(right.http, token(), web_socket.last, web_socket=True).wait(total - len(web_socket.numbers))
         equal(web_socket.texts + again.texts, reference.texts, "EV-09: the same by WebSocket")
-        (right.folder / "received").write_text("\n".join(follower.raw))
+        (right.folder / "received").write_text("\n".join(follower.lines))
         code, said = right.run("verify", "received")
         equal((code, said.splitlines()[-1]), (0, "11 calls, 11 whole, 0 not"), "EV-09: dialtone verify")
         for one in (*callers, reference, again, follower):
@@ -106,7 +106,7 @@ class TwoEdges:
         for one in streams:
             one.wait_named("revoked")
             one.wait_over(1)
-        return f"ended {max(one.told[-1].at for one in streams) - at:.1f} s after that"
+        return f"ended {max(one.frames[-1].at for one in streams) - at:.1f} s after that"
 
     def is_let_in(self, shown):
         one = Listener(self.right.http, shown)

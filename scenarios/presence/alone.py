@@ -54,7 +54,7 @@ class OneServer:
         self.app = Document(APP, "<Response><Hangup/></Response>")
         self.account, self.other = Account(HTTP), Account(HTTP, OTHER, OTHER_TOKEN)
         self.heard, self.others_heard = self.account.listen(), self.other.listen()
-        self.heard.stream.wait("snapshot")
+        self.heard.stream.wait_named("snapshot")
 
     def device(self, identity, name=None, **more):
         """A device by SIP that is registered."""
@@ -102,10 +102,10 @@ class OneServer:
         ):
             for web_socket in (False, True):
                 opened = account.open(token, web_socket=web_socket)
-                self.equal((opened.status, (opened.body if not opened.is_open else {}).get("code")), wanted, f"a token {name}")
+                self.equal((opened.status, opened.error), wanted, f"a token {name}")
         # What lets somebody be called need not be an access token.
         old = account.open(account.capability("of-old"))
-        self.equal(old.wait("registered").data["identity"], "of-old", "who registers by a capability token")
+        self.equal(old.wait_named("registered").data["identity"], "of-old", "who registers by a capability token")
         old.close()
         self.equal(self.account.client("refused")["available"], False, "who could not register")
         self.equal(self.account.devices("refused"), [], "its devices")
@@ -118,7 +118,7 @@ class OneServer:
         opened = [self.account.register("many", f"device {at}") for at in range(10)]
         wait_for(lambda: len(self.account.devices("many")) == 10, 1, "ten devices")
         more = self.account.open(self.account.token("many"), "device 10")
-        self.equal((more.status, more.body["code"]), (403, 31201), "the eleventh device")
+        self.equal((more.status, more.error), (403, 31201), "the eleventh device")
         # One that it has already comes again, though.
         self.equal(self.account.open(self.account.token("many"), "device 3").status, 200, "one of the ten again")
         self.equal(len(self.account.devices("many")), 10, "devices")
@@ -142,7 +142,7 @@ class OneServer:
         with concurrent.futures.ThreadPoolExecutor(len(tokens)) as at_once:
             tight = list(at_once.map(open_at, range(len(tokens))))
         for identity, one in opened.items():
-            frame = one.wait("token-expired", 4)
+            frame = one.wait_named("token-expired", 4)
             late = time.time() - (time.monotonic() - frame.at) - exp
             self.check(-1.1 < late < 1, f"{identity} is told {late:.2f} s after its token's end")
             last = self.heard.tells(identity, [True, False], 3, calm=0)
@@ -160,10 +160,10 @@ class OneServer:
         web = account.register("revoked", web_socket=True)
         self.heard.tells("revoked", [True], calm=0)
         account.program.keys(account.key.sid).delete()
-        web.wait("revoked", 3)
+        web.wait_named("revoked", 3)
         self.heard.tells("revoked", [True, False], 1)
         again = account.open(account.token("revoked"))
-        self.equal((again.status, again.body["code"]), (401, 20101), "a token of a key that is deleted")
+        self.equal((again.status, again.error), (401, 20101), "a token of a key that is deleted")
 
     # When it is told.
 
@@ -290,12 +290,12 @@ class OneServer:
         one = self.account.register("late-one")
         self.heard.tells("late-one", [True], calm=0)
         listener = self.account.listen()
-        snapshot = listener.stream.wait("snapshot")
+        snapshot = listener.stream.wait_named("snapshot")
         shown = {client["identity"]: client for client in snapshot.data["presence"]}
         self.equal((shown["late-one"]["available"], shown["late-one"]["devices"], "late-two" in shown), (True, 1, False), "how things stand")
         two = self.account.register("late-two", web_socket=True)
         listener.tells("late-two", [True], calm=0)
-        self.check(int(listener.events[0].number) > int(snapshot.number), "what changes comes behind it")
+        self.check(listener.events[0].number > snapshot.number, "what changes comes behind it")
         listener.close()
         last = listener.events[-1].number
         two.close()
@@ -305,8 +305,8 @@ class OneServer:
         self.equal(back.stream.named("snapshot"), None, "a snapshot, when it goes on")
         three = self.account.register("late-three")
         back.tells("late-three", [True], calm=0)
-        numbers = [int(frame.number) for frame in back.events]
-        self.equal(numbers, [int(frame.number) for frame in self.heard.events if int(frame.number) > int(last)][: len(numbers)], "numbers of what was told since")
+        numbers = [frame.number for frame in back.events]
+        self.equal(numbers, [frame.number for frame in self.heard.events if frame.number > last][: len(numbers)], "numbers of what was told since")
         back.close()
         one.close()
         three.close()
@@ -606,7 +606,7 @@ class OneServer:
             self.heard.tells(identity, [True, False], 2, calm=0)
             self.equal(self.account.devices(identity), [], "devices that are left")
             for one in left:
-                one.wait("removed", 3)
+                one.wait_named("removed", 3)
         self.equal(phone.register().status, 200, "REGISTER of a device that was removed")
         self.heard.tells("cut", [True, False, True], 3)
         for identity in ("taken", "cut"):

@@ -88,13 +88,13 @@ class Account:
 
     def open(self, token, device=None, web_socket=False, **query):
         query = {"AccessToken": token} | ({"DeviceId": device} if device else {}) | query
-        return Stream(self.http, "/2010-04-01/Registration", query, web_socket)
+        return Stream(self.http, "/2010-04-01/Registration", query, web_socket=web_socket)
 
     def register(self, identity, device=None, web_socket=False, ttl=600, **query):
         """A device that is there as long as its connection."""
         opened = self.open(self.token(identity, ttl=ttl), device, web_socket, **query)
         assert opened.is_open, opened.body
-        opened.wait("registered")
+        opened.wait_named("registered")
         return opened
 
     def capability(self, identity):

@@ -44,7 +44,7 @@ class TwoEdges:
         self.here = Account(self.left.http)
         self.there = self.here.at(self.right)
         self.heard = self.there.listen()
-        self.heard.stream.wait("snapshot")
+        self.heard.stream.wait_named("snapshot")
 
     def device(self, edge, identity, name=None, **how):
         device = Device(edge.sip, identity, SECRET, name, **how)
@@ -104,7 +104,7 @@ class TwoEdges:
         wait_for(lambda: len(self.there.devices("taken")) == 2, 2, "the devices at the other edge")
         for device in self.there.devices("taken"):
             self.equal(self.there.remove("taken", device["sid"]), 204, "DELETE at the other edge")
-        web.wait("removed", 3)
+        web.wait_named("removed", 3)
         self.heard.tells("taken", [True, False])
         self.equal((self.here.devices("taken"), self.there.devices("taken")), ([], []), "devices that are left")
         phone.close()
