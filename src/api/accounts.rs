@@ -2,23 +2,16 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
-use super::{View, error, is_operator};
+use super::operator::Operator;
+use super::{View, error};
 use crate::ids::AccountSid;
 use crate::store::Kind;
 
 /// `Status=active` is all that can be changed.
-pub(super) async fn change(
-    State(view): State<View>,
-    Path(sid): Path<String>,
-    headers: HeaderMap,
-    form: String,
-) -> Response {
-    if !is_operator(&view, &headers) {
-        return super::calls::denied();
-    }
+pub(super) async fn change(_: Operator, State(view): State<View>, Path(sid): Path<String>, form: String) -> Response {
     if !url::form_urlencoded::parse(form.as_bytes()).any(|(key, value)| key == "Status" && value == "active") {
         return error(StatusCode::BAD_REQUEST, 20_001, "only Status=active can be asked of an account here");
     }

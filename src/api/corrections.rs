@@ -2,12 +2,13 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{View, error, is_operator};
+use super::operator::Operator;
+use super::{View, error};
 use crate::clock::wall_ms;
 use crate::ids::{AccountSid, CallSid, EventSid};
 use crate::store::{Batch, StoreError};
@@ -17,15 +18,7 @@ const LONGEST_REASON: usize = 200;
 
 /// `Category`, `Price` (below zero for a refund), `Reason`; `CallSid` where it is about a call; `IdempotencyKey`: the same key makes one
 /// line, however often it is sent.
-pub(super) async fn create(
-    State(view): State<View>,
-    Path(sid): Path<String>,
-    headers: HeaderMap,
-    form: String,
-) -> Response {
-    if !is_operator(&view, &headers) {
-        return super::calls::denied();
-    }
+pub(super) async fn create(_: Operator, State(view): State<View>, Path(sid): Path<String>, form: String) -> Response {
     let given = |name: &str| {
         url::form_urlencoded::parse(form.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     };

@@ -11,7 +11,8 @@ use dialtone_media::worker::LATENESS_BOUNDS_US;
 use serde::Deserialize;
 
 use super::View;
-use super::{error, is_operator};
+use super::error;
+use super::operator::is_operator;
 use crate::telemetry::accounts::{self, Whose};
 use crate::telemetry::page;
 

@@ -8,6 +8,7 @@ mod demo;
 mod events;
 mod health;
 pub mod neighbours;
+mod operator;
 mod registration;
 mod rest;
 mod workers;
@@ -170,10 +171,4 @@ fn error(status: axum::http::StatusCode, code: u32, message: &str) -> axum::resp
         "status": status.as_u16(),
     });
     (status, axum::Json(body)).into_response()
-}
-
-/// Whether a request carries the operator's token.
-fn is_operator(view: &View, headers: &axum::http::HeaderMap) -> bool {
-    let given = headers.get(axum::http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    given.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|token| view.operator_token.matches(token))
 }

@@ -77,7 +77,7 @@ pub(super) async fn hand_on(State(view): State<View>, request: Request, next: Ne
 
 /// Whether whoever asks may ask for anything: strangers have nothing asked of others.
 fn is_known(view: &View, request: &Request) -> bool {
-    super::is_operator(view, request.headers()) || super::rest::is_authentic(view, request.headers())
+    super::operator::is_operator(view, request.headers()) || super::rest::is_authentic(view, request.headers())
 }
 
 fn away(edge: &EdgeId) -> Response {

@@ -2,13 +2,13 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use super::View;
-use super::{error, is_operator};
+use super::operator::Operator;
+use super::{View, error};
 use crate::shard::Mail;
 use crate::workers::Seen;
 
@@ -42,24 +42,13 @@ impl From<Seen> for Worker {
     }
 }
 
-pub(super) async fn list(State(view): State<View>, headers: HeaderMap) -> Response {
-    if !is_operator(&view, &headers) {
-        return super::calls::denied();
-    }
+pub(super) async fn list(_: Operator, State(view): State<View>) -> Response {
     let workers: Vec<Worker> = view.workers.workers().into_iter().map(Worker::from).collect();
     Json(serde_json::json!({ "workers": workers })).into_response()
 }
 
 /// `Drain=true` is all that can be changed.
-pub(super) async fn change(
-    State(view): State<View>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    form: String,
-) -> Response {
-    if !is_operator(&view, &headers) {
-        return super::calls::denied();
-    }
+pub(super) async fn change(_: Operator, State(view): State<View>, Path(id): Path<String>, form: String) -> Response {
     if !url::form_urlencoded::parse(form.as_bytes()).any(|(key, value)| key == "Drain" && value == "true") {
         return error(
             StatusCode::BAD_REQUEST,

@@ -147,10 +147,10 @@ mod tests {
                     _ if number + 1 == count => "x.call.completed",
                     _ => "x.call.ringing",
                 };
-                let event = json!({ "callsid": call, "type": kind, "data": { "b": number, "a": "ü" } });
-                let Value::Object(mut event) = event else { unreachable!() };
-                link.add(&mut event);
-                event
+                let mut event = json!({ "callsid": call, "type": kind, "data": { "b": number, "a": "ü" } });
+                let event = event.as_object_mut().expect("an object");
+                link.add(event);
+                event.clone()
             })
             .collect()
     }

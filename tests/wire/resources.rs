@@ -304,3 +304,24 @@ fn trunk_has_urls_numbers_lists_and_absolute_links() {
     client.delete(&path(""));
     assert_eq!(client.refused(404, "GET", &path("/OriginationUrls"), &[]), 20_404);
 }
+
+#[test]
+fn what_is_the_operators_is_refused_to_all_others_before_anything_is_looked_at() {
+    let house = House::start();
+    let call = format!("CA{:032}", 1);
+    for (method, path, form) in [
+        ("GET", "/dialtone/v1/calls?limit=none".to_owned(), ""),
+        ("GET", format!("/dialtone/v1/calls/{call}"), ""),
+        ("POST", format!("/dialtone/v1/Accounts/{ACCOUNT}"), "Status=closed"),
+        ("POST", format!("/dialtone/v1/Accounts/{ACCOUNT}/Corrections"), "Price=much"),
+        ("GET", "/dialtone/v1/Workers".to_owned(), ""),
+        ("POST", "/dialtone/v1/Workers/1".to_owned(), "Drain=no"),
+    ] {
+        for (who, mut client) in [("nobody", Client::nobody(&house)), ("an account", Client::of_house(&house))] {
+            let (status, body) = client.ask(method, &path, form);
+            assert_eq!(status, 401, "{method} {path} by {who}: {body}");
+            assert!(body.contains("operator token"), "{method} {path} by {who}: {body}");
+        }
+        assert_ne!(Client::operator(&house).ask(method, &path, form).0, 401, "{method} {path} by the operator");
+    }
+}
