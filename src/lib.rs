@@ -11,6 +11,7 @@ pub mod clock;
 pub mod cluster;
 pub mod concurrency;
 pub mod config;
+pub mod credit;
 pub mod edges;
 pub mod eventlog;
 pub mod events;

@@ -97,6 +97,18 @@ fn edges_of_the_documentation_share_what_it_says() {
     assert_eq!((cluster.listen.to_string().as_str(), cluster.dir, cluster.contact), ("10.0.0.2:4050", None, None));
 }
 
+/// A budget of the page on usage stands beside its prices.
+#[test]
+fn budgets_of_the_docs_are_taken() {
+    let blocks = toml_blocks("docs/usage.md");
+    let prices = blocks[0].split("[[account]]").next().unwrap();
+    let text = format!("[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\n{prices}{}", blocks[1]);
+    let config = Config::parse(&text.replace("file:/etc/dialtone/token", "token"), "f.toml").unwrap();
+    let account = config.directory.account("AC00000000000000000000000000000001".parse().unwrap()).unwrap();
+    let budget = account.budget.expect("the budget of the example");
+    assert_eq!((budget.price, budget.minutes), (Some(50_000_000), Some(2_000)));
+}
+
 /// The examples of the pages on limits and usage are taken as they stand.
 #[test]
 fn limits_and_prices_of_the_docs_are_taken() {
@@ -262,6 +274,16 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
             "f.toml:3: wrong value of `collector`: \"homer:9060\" is not IP:PORT",
         ),
         (format!("{base}limits = {{ api = 0 }}\n"), "f.toml:6: wrong value of `api`: with 0 nobody could ask"),
+        (
+            format!("{base}budget = {{ price = \"5\" }}\n"),
+            "f.toml:6: a budget of a price holds nothing back where nothing has a price: give the account a `price_book`",
+        ),
+        (format!("{base}budget = {{}}\n"), "f.toml:6: `budget` limits nothing: give it a `price`, or `minutes`"),
+        (
+            format!("{base}budget = {{ minutes = 5, recurring = \"weekly\" }}\n"),
+            "f.toml:6: wrong value of `recurring`: \"weekly\" is none of daily, monthly, yearly, alltime",
+        ),
+        (format!("{base}budget = {{ minuts = 5 }}\n"), "f.toml:6: unknown key `minuts`: did you mean `minutes`?"),
         (
             format!("{base}price_book = \"retail\"\n"),
             "f.toml:6: `price_book` names retail, which no [[price_book]] has as its name",

@@ -8,7 +8,7 @@ use super::{
     Account, AccountStatus, Aor, ApiKey, Application, Domain, Limits, Number, QueueEntry, Source, Trunk, User,
 };
 use crate::ids::{AccountSid, NumberSid};
-use crate::usage::PriceBook;
+use crate::usage::{Budget, PriceBook};
 
 /// All accounts with their numbers, users and trunks.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,7 @@ pub struct Directory {
     caller_ids: HashSet<(AccountSid, String)>,
     queues: HashMap<(AccountSid, String), QueueEntry>,
     price_books: HashMap<AccountSid, Arc<PriceBook>>,
+    has_budgets: bool,
     /// Accounts with usage triggers.
     watched: HashSet<AccountSid>,
     /// Sinks that somebody has subscribed, by sid.
@@ -139,6 +140,19 @@ impl Directory {
 
     pub fn price_book(&self, account: AccountSid) -> Option<&Arc<PriceBook>> {
         self.price_books.get(&account).or_else(|| self.price_books.get(&self.account(account)?.owner?))
+    }
+
+    /// Gives an account another budget.
+    pub fn set_budget(&mut self, account: AccountSid, budget: Option<Budget>) {
+        if let Some(account) = self.accounts.get_mut(&account) {
+            Arc::make_mut(account).budget = budget.filter(|budget| !budget.is_boundless());
+        }
+        self.has_budgets |= budget.is_some();
+    }
+
+    /// Whether any account has one.
+    pub fn has_budgets(&self) -> bool {
+        self.has_budgets
     }
 
     /// A usage trigger waits for what an account uses, and those that it has made.

@@ -14,6 +14,7 @@ use subtle::ConstantTimeEq;
 use crate::ids::{AccountSid, NumberSid, QueueSid};
 use crate::secret::Secret;
 use crate::twiml::{AtEnd, DocumentSource, Endpoint, NewDocument, StatusCallback};
+use crate::usage::Budget;
 
 pub use directory::{Directory, DirectoryError, Origin};
 
@@ -25,6 +26,8 @@ pub struct Account {
     pub name: String,
     pub status: AccountStatus,
     pub limits: Limits,
+    /// How much it may use; `None` is any amount.
+    pub budget: Option<Budget>,
     /// The account that made this one and may act for it; `None` of one of the configuration file.
     pub owner: Option<AccountSid>,
     /// When it was made and changed by the API, milliseconds since 1970.
@@ -68,6 +71,7 @@ impl Account {
             name,
             status: AccountStatus::Active,
             limits: Limits::default(),
+            budget: None,
             owner: None,
             dated: None,
             is_stopped: false,

@@ -89,6 +89,10 @@ pub enum CallInput {
     Restored,
     /// The edge that has the conference or the queue is gone, and with it what was there.
     RoomLost,
+    /// In a moment nobody pays for it any more: its party is to hear that.
+    RunsOut,
+    /// Nobody pays for it any more.
+    OutOfCredit,
     /// The server ends now.
     Shutdown,
     Deadline,

@@ -34,8 +34,8 @@ use serde::{Deserialize, Serialize};
 use crate::events::{CallStatus, Completed, Direction, EndedBy, EventKind, Initiated, LastRecording, Media};
 use crate::ids::{AccountSid, BranchId, CallSid};
 use crate::twiml::{
-    BranchEvent, BranchSpec, Endpoint, FetchOrder, Interpreter, NewDocument, Precondition, RecordingSpec,
-    StatusCallback, VerbInput,
+    AtEnd, BranchEvent, BranchSpec, DocumentSource, Endpoint, FetchOrder, Interpreter, NewDocument, Precondition,
+    RecordingSpec, StatusCallback, VerbInput,
 };
 
 use children::Child;
@@ -45,6 +45,7 @@ pub use effect::{
     AttemptId, BranchOrder, CallInput, CancelCause, Effect, FetchOutcome, ParentInput, SipCommand, SipEvent,
 };
 use leg::{Leg, MediaState, Signalling};
+use program::RUNS_OUT_PLAYER;
 pub use queue::{Queue, QueueEffect, QueueInput};
 pub use recording::{RECORDING_FILE, RecordingChange};
 
@@ -179,6 +180,8 @@ struct Ending {
 
 /// The longest that an answered leg may last, as at Twilio.
 const LONGEST: Duration = Duration::from_secs(4 * 3600);
+/// What a leg goes on with that is about to be ended.
+const NOTHING_MORE: &str = "<Response><Pause length=\"60\"/></Response>";
 /// A worker answers within this time, or is taken for lost.
 const MEDIA_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -262,6 +265,11 @@ impl Call {
         self.children.iter().map(|child| (child.branch(), child.sid()))
     }
 
+    /// When it was answered.
+    pub fn answered_at(&self) -> Option<Mono> {
+        self.answered_at
+    }
+
     /// The number of its next event.
     pub fn next_sequence(&self) -> u32 {
         self.sequence
@@ -319,6 +327,10 @@ impl Call {
             CallInput::Update(update) => self.update(update, now, effects),
             CallInput::Restored => self.restored(now, effects),
             CallInput::RoomLost => self.room_lost(now, effects),
+            CallInput::RunsOut => self.runs_out(now, effects),
+            CallInput::OutOfCredit => {
+                self.hang_up(EndedBy::Server, 403, "SIP;cause=403;text=\"the budget is used up\"", now, effects);
+            }
             CallInput::Shutdown => self.shut_down(now, effects),
             CallInput::Deadline => self.deadline(now, effects),
         }
@@ -455,6 +467,16 @@ impl Call {
         self.answered_at = Some(now.mono);
         let limit = self.placing.as_ref().map_or(LONGEST, |placing| placing.time_limit);
         self.longest = Some(now.mono + limit.min(LONGEST));
+    }
+
+    /// The leg hears a tone, whatever it was doing, and then nothing until it is ended.
+    fn runs_out(&mut self, now: Now, effects: &mut Vec<Effect>) {
+        if !self.is_settled() {
+            return;
+        }
+        let source = DocumentSource::Twiml(NOTHING_MORE.into());
+        self.go_on(NewDocument { source, fallback: None, at_end: AtEnd::HangUp }, now, effects);
+        self.play(RUNS_OUT_PLAYER, vec![proto::PlayKind::Tone(tones::runs_out())], 1, effects);
     }
 
     /// The server ends: the leg is told why, and everything winds up.

@@ -18,6 +18,7 @@ use crate::twiml::{
 /// Players of our own, apart from the verbs' numbers.
 const RINGBACK_PLAYER: u32 = u32::MAX;
 pub(super) const DIGITS_PLAYER: u32 = u32::MAX - 1;
+pub(super) const RUNS_OUT_PLAYER: u32 = u32::MAX - 2;
 
 impl Call {
     /// Gives an input to the program and carries out what it wants.
@@ -156,7 +157,7 @@ impl Call {
     pub(super) fn player_ended(&mut self, ended: &proto::PlayerEnded, now: Now, effects: &mut Vec<Effect>) {
         match ended.player_id {
             DIGITS_PLAYER => self.callee_ready(now, effects),
-            RINGBACK_PLAYER => {}
+            RINGBACK_PLAYER | RUNS_OUT_PLAYER => {}
             player => self.run(VerbInput::PlayEnded { player, finished: ended.finished }, now, effects),
         }
     }

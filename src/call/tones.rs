@@ -20,6 +20,11 @@ pub(super) fn beep() -> Tone {
     Tone { frequencies_hz: vec![1000], cadence_ms: Vec::new(), duration_ms: 400 }
 }
 
+/// What says: in a moment this call is over.
+pub(super) fn runs_out() -> Tone {
+    Tone { frequencies_hz: vec![1400], cadence_ms: vec![200, 200], duration_ms: 1800 }
+}
+
 /// What says that somebody comes or goes.
 pub(super) fn bell() -> Tone {
     Tone { frequencies_hz: vec![620], cadence_ms: Vec::new(), duration_ms: 250 }

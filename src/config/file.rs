@@ -139,6 +139,16 @@ pub(super) struct Account {
     #[serde(default)]
     pub(super) limits: Limits,
     pub(super) price_book: Option<Spanned<String>>,
+    pub(super) budget: Option<Spanned<Budget>>,
+}
+
+/// How much an account may use in each period.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Budget {
+    pub(super) price: Option<Spanned<String>>,
+    pub(super) minutes: Option<u32>,
+    pub(super) recurring: Option<Spanned<String>>,
 }
 
 /// An edition of a price book: several of one name follow each other.

@@ -9,7 +9,7 @@ use toml::Spanned;
 use super::ConfigError;
 use super::file;
 use super::read::Reader;
-use crate::usage::{Edition, LEAVES, Price, PriceBook, Tier, money};
+use crate::usage::{Budget, Edition, LEAVES, Price, PriceBook, Recurring, Tier, money};
 
 /// Every book of the file, its editions in the order of their days.
 pub(super) fn books(reader: &Reader<'_>, written: &[file::PriceBook]) -> Result<Vec<Arc<PriceBook>>, ConfigError> {
@@ -96,6 +96,32 @@ fn prices(reader: &Reader<'_>, written: &[file::Price]) -> Result<Vec<Price>, Co
         });
     }
     Ok(prices)
+}
+
+/// How much an account may use.
+pub(super) fn budget(
+    reader: &Reader<'_>,
+    written: &Spanned<file::Budget>,
+    has_prices: bool,
+) -> Result<Budget, ConfigError> {
+    let file::Budget { price, minutes, recurring } = written.get_ref();
+    if let Some(price) = price.as_ref().filter(|_| !has_prices) {
+        let message =
+            "a budget of a price holds nothing back where nothing has a price: give the account a `price_book`";
+        return Err(reader.fault(price, message));
+    }
+    if price.is_none() && minutes.is_none() {
+        return Err(reader.fault(written, "`budget` limits nothing: give it a `price`, or `minutes`"));
+    }
+    let recurring = match recurring {
+        None => Recurring::Monthly,
+        Some(written) => Recurring::named(written.get_ref()).ok_or_else(|| {
+            let known = Recurring::NAMES.join(", ");
+            reader.fault(written, format!("wrong value of `recurring`: \"{}\" is none of {known}", written.get_ref()))
+        })?,
+    };
+    let price = price.as_ref().map(|price| amount(reader, "price", price)).transpose()?;
+    Ok(Budget { price, minutes: minutes.map(i64::from), recurring })
 }
 
 fn amount(reader: &Reader<'_>, name: &str, written: &Spanned<String>) -> Result<i64, ConfigError> {

@@ -389,6 +389,11 @@ impl Reader<'_> {
             })?;
             directory.set_price_book(self.parse(&account.sid, "sid", "AC and 32 hexadecimal digits")?, book);
         }
+        for account in &file.account {
+            let Some(written) = &account.budget else { continue };
+            let sid = self.parse(&account.sid, "sid", "AC and 32 hexadecimal digits")?;
+            directory.set_budget(sid, Some(super::prices::budget(self, written, account.price_book.is_some())?));
+        }
         for number in &file.number {
             directory.add_number(self.number(number)?).map_err(|error| self.conflict(&number.number, &error))?;
         }

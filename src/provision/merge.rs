@@ -19,6 +19,7 @@ use crate::ids::AccountSid;
 use crate::secret::Secret;
 use crate::store::{Kind, Resource};
 use crate::twiml::{AtEnd, CallbackEvent, DocumentSource, Endpoint, Method, NewDocument, StatusCallback};
+use crate::usage::{Budget, Recurring};
 
 /// What a call asks, under the names that the API has for it.
 #[derive(Default, Deserialize)]
@@ -105,6 +106,15 @@ pub struct LimitDetail {
     pub limit: Option<u32>,
     /// Of calls.
     pub full: WhenFull,
+}
+
+/// How much an account may use.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct BudgetDetail {
+    /// Millionths.
+    pub price: Option<i64>,
+    pub minutes: Option<i64>,
+    pub recurring: Recurring,
 }
 
 #[derive(Deserialize)]
@@ -213,6 +223,7 @@ enum Detail {
     Origination(OriginationDetail),
     Queue(QueueDetail),
     Limit(LimitDetail),
+    Budget(BudgetDetail),
     Listening(ListeningDetail),
     Subscription(SubscriptionDetail),
     /// The row says all by being there; or what it says cannot be read.
@@ -238,6 +249,7 @@ impl ReadRow {
             Kind::OriginationUrl => read(&row).map(Detail::Origination),
             Kind::Queue => read(&row).map(Detail::Queue),
             Kind::Limit => read(&row).map(Detail::Limit),
+            Kind::Budget => read(&row).map(Detail::Budget),
             Kind::Listening => read(&row).map(Detail::Listening),
             Kind::Subscription => read(&row).map(Detail::Subscription),
             _ => None,
@@ -261,6 +273,11 @@ pub fn directory<'a>(configured: &Directory, rows: impl Iterator<Item = &'a Read
     for ReadRow { row, detail } in rows.of(Kind::Limit).iter().copied() {
         if let (Detail::Limit(detail), Some(account)) = (detail, account(row)) {
             directory.change_limits(account, |limits| detail.apply(limits));
+        }
+    }
+    for ReadRow { row, detail } in rows.of(Kind::Budget).iter().copied() {
+        if let (Detail::Budget(BudgetDetail { price, minutes, recurring }), Some(account)) = (detail, account(row)) {
+            directory.set_budget(account, Some(Budget { price: *price, minutes: *minutes, recurring: *recurring }));
         }
     }
     for ReadRow { row, .. } in rows.of(Kind::Suspension).iter().copied() {
@@ -356,6 +373,7 @@ impl<'a> Rows<'a> {
                 name: detail.friendly_name.clone(),
                 status: AccountStatus::named(&detail.status).unwrap_or(AccountStatus::Suspended),
                 // As fast as the account that made it, until it has limits of its own.
+                budget: None,
                 limits: Limits {
                     calls_per_second: directory.account(owner).and_then(|owner| owner.limits.calls_per_second),
                     ..Limits::default()

@@ -19,7 +19,7 @@ use crate::shard::{Mail, MailBox};
 use crate::store::{Kind, Resource, Store, StoreError};
 use merge::{ListeningDetail, ReadRow};
 
-pub use merge::{LimitDetail, Voice};
+pub use merge::{BudgetDetail, LimitDetail, Voice};
 pub use queues::{QueueKeeper, queue_row};
 
 /// Writes resources, and keeps the directory as they say.

@@ -1,6 +1,7 @@
 //! Builds the server from its configuration, starts it, reloads it, drains it and stops it.
 
 mod cluster;
+mod credit;
 mod expiry;
 mod limits;
 mod mirror;
@@ -143,6 +144,7 @@ pub struct Server {
     draining: Arc<AtomicBool>,
     membership: Option<Membership>,
     sharing: Option<limits::Sharing>,
+    id: EdgeId,
     log_level: Option<LogLevel>,
     listening: Vec<Listen>,
     http: SocketAddr,
@@ -272,11 +274,15 @@ impl Server {
         tokio::spawn(streams);
         let (sink_tests, tests) = tokio::sync::mpsc::channel(SINK_TESTS);
         let written = {
-            let (fires, hub) = (fires.clone(), hub.clone());
+            let (fires, hub, directory, mail) = (fires.clone(), hub.clone(), directory.clone(), mail.clone());
             move |written: Written| {
                 // One that finds no place is found in the database.
                 written.fires.into_iter().for_each(|fire| drop(fires.try_send(fire)));
                 hub.written(written.logged);
+                if !written.billed.is_empty() && directory.load().has_budgets() {
+                    let mail = mail.clone();
+                    tokio::spawn(async move { mail.send(Mail::Billed(written.billed)).await });
+                }
             }
         };
         let writer = tokio::spawn(writer.run(store.clone(), outbox.publisher(), shelves.clone(), written));
@@ -297,6 +303,7 @@ impl Server {
         };
         let clips = Arc::new(Clips::new(CLIP_BYTES));
         let (claims, claimed) = tokio::sync::mpsc::channel(1);
+        let (credit, credit_claims) = tokio::sync::mpsc::channel(1);
         let (rooms, room_questions) = tokio::sync::mpsc::channel(ROOM_QUESTIONS);
         let outside = Outside {
             runtime: runtime.clone(),
@@ -309,15 +316,17 @@ impl Server {
             edges: shared.as_ref().map(|shared| shared.edges.clone()),
             rooms: shared.as_ref().map(|_| rooms),
             hep: config.sip.hep.as_ref().map(open_hep).transpose()?,
+            credit,
             claims: sharing.as_ref().map(|_| claims),
             life: keeper::life().into(),
         };
         let bindings = Arc::new(Bindings::new(shared.is_some()));
         registrations::restore(&bindings, &config.store.folder);
-        let presence = Presence::new(match &shared {
+        let id = match &shared {
             Some(shared) => shared.edges.me().clone(),
             None => EdgeId { node: node.clone(), epoch: wall_ms },
-        });
+        };
+        let presence = Presence::new(id.clone());
         let settings = core::Settings {
             stack: stack::Config {
                 product: format!("Dialtone/{}", env!("CARGO_PKG_VERSION")),
@@ -438,6 +447,8 @@ impl Server {
         if !restored.is_empty() {
             let _ = mail.try_send(Mail::Restore(restored));
         }
+        tokio::spawn(credit::serve(store.clone(), id.clone(), credit_claims, mail.clone()));
+        tokio::spawn(credit::forget(store.clone(), id.clone()));
         if let Some(sharing) = &sharing {
             sharing.settled(earlier).into_iter().for_each(|life| drop(mail.try_send(Mail::Settled(life))));
             tokio::spawn(sharing.clone().serve(claimed, mail.clone()));
@@ -497,6 +508,7 @@ impl Server {
             draining,
             membership,
             sharing,
+            id,
             log_level,
             listening,
             http: http_address,
@@ -582,6 +594,8 @@ impl Server {
         // The outbox is gone and with it the writer's queue: it ends when all is written.
         if tokio::time::timeout(WIND_UP, &mut self.writer).await.is_err() {
             tracing::error!("the last calls could not be written in time; the journal has them for the next start");
+        } else {
+            credit::leave(&self.store, &self.id).await;
         }
         if tokio::time::timeout(WIND_UP, self.callbacks.drain()).await.is_err() {
             tracing::warn!("some status callbacks could not be delivered in time");

@@ -1,4 +1,4 @@
-//! Who may have another call, or another participant: asks [`Slots`], and holds what waits for the answer.
+//! Who may have another call, or another participant: asks [`Slots`], and then for credit, and holds what waits for the answer.
 //!
 //! A call that comes in and has to wait is no call yet; one that we make is one that has not begun. What is refused has its
 //! record all the same, with the reason, but for a flood of those that come in.
@@ -11,6 +11,7 @@ use dialtone_sip::time::Mono;
 use dialtone_sip::tokens::TokenMap;
 
 use super::core::{Core, Output};
+use super::credit::{no_credit_notice, no_credit_reply};
 use super::neighbours::What;
 use super::outbound::Search;
 use crate::account::{Directory, WhenFull};
@@ -19,6 +20,7 @@ use crate::call::{AttemptId, CallInput, Now, SipEvent};
 use crate::concurrency::{
     Acquired, Answer, Decision, Impede, InUse, Request, Resource, Scope, SlotId, Slots, Want, account_and_owners,
 };
+use crate::credit::{Opened, Terms};
 use crate::edges::EdgeId;
 use crate::events::{CallStatus, Completed, Direction, EndedBy, Event, EventKind, Initiated, Media};
 use crate::ids::{AccountSid, CallSid, EventSid};
@@ -35,13 +37,31 @@ pub(super) struct Admission {
     pub(super) slots: Slots,
     /// Calls of all accounts together; `None` is any number.
     all_calls: Option<u32>,
-    held: TokenMap<CallSid, Held>,
+    /// With what is to be paid once there is a place.
+    held: TokenMap<CallSid, (Held, Vec<(CallSid, Terms)>)>,
     joining: TokenMap<CallSid, (AccountSid, Box<ConferenceSpec>)>,
     /// How many of an account were refused in the second that began then.
     refused: TokenMap<AccountSid, (Mono, u32)>,
 }
 
-/// A call that waits for its place.
+/// Why a call cannot be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Obstacle {
+    /// There is no place for it.
+    Full(Scope),
+    /// Its account has used up its budget.
+    NoCredit,
+}
+
+/// What comes of wanting a call to be.
+pub(super) enum Admitted {
+    Now,
+    /// It waits; with what is to be paid once there is a place.
+    Later(Vec<(CallSid, Terms)>),
+    Not(Obstacle),
+}
+
+/// A call that waits for its place, or for credit.
 enum Held {
     /// It came in.
     Arrived(Box<Arrived>),
@@ -103,33 +123,86 @@ impl Core {
         Request { slots: calls.iter().copied().map(call_slot).collect(), wants, impede, priority, account }
     }
 
-    /// Takes a place, or waits for one. Whoever calls for help has one whether there is room or not.
-    pub(super) fn take_place(&mut self, mut request: Request, is_emergency: bool, now: Now) -> Acquired {
+    /// Takes a place and has the beginning paid, or waits for that. Whoever calls for help has a place whether there is room or not.
+    pub(super) fn admit(
+        &mut self,
+        mut request: Request,
+        terms: Vec<(CallSid, Terms)>,
+        is_emergency: bool,
+        now: Now,
+    ) -> Admitted {
         if is_emergency {
             request.priority = u8::MAX;
             self.admission.slots.take_anyway(&request, now.mono);
-            return Acquired::Granted;
+            return Admitted::Now;
         }
-        self.admission.slots.acquire(request, now.mono)
+        let slots = request.slots.clone();
+        match self.admission.slots.acquire(request, now.mono) {
+            Acquired::Refused(scope) => return Admitted::Not(Obstacle::Full(scope)),
+            Acquired::Waits => return Admitted::Later(terms),
+            Acquired::Granted => {}
+        }
+        match self.open_credit(terms, now) {
+            Opened::Granted => Admitted::Now,
+            Opened::Waits => Admitted::Later(Vec::new()),
+            Opened::Refused => {
+                slots.into_iter().for_each(|slot| self.admission.slots.release(slot, now.mono));
+                Admitted::Not(Obstacle::NoCredit)
+            }
+        }
     }
 
-    pub(super) fn hold_arrived(&mut self, sid: CallSid, arrived: Arrived, now: Now) {
+    pub(super) fn hold_arrived(&mut self, sid: CallSid, arrived: Arrived, terms: Vec<(CallSid, Terms)>, now: Now) {
         self.stack.progress(arrived.dialog, 100, bytes::Bytes::new(), now.mono);
-        self.admission.held.insert(sid, Held::Arrived(Box::new(arrived)));
+        self.admission.held.insert(sid, (Held::Arrived(Box::new(arrived)), terms));
     }
 
-    pub(super) fn hold_outgoing(&mut self, sid: CallSid, search: Option<Search>) {
-        self.admission.held.insert(sid, Held::Outgoing(search));
+    pub(super) fn hold_outgoing(&mut self, sid: CallSid, search: Option<Search>, terms: Vec<(CallSid, Terms)>) {
+        self.admission.held.insert(sid, (Held::Outgoing(search), terms));
+    }
+
+    /// A call that has waited begins. False: none waits by that name.
+    pub(super) fn begin_held(&mut self, sid: CallSid) -> bool {
+        match self.admission.held.remove(&sid) {
+            Some((Held::Arrived(arrived), _)) => self.begin_inbound(sid, *arrived),
+            Some((Held::Outgoing(search), _)) => self.begin_outgoing(sid, search),
+            None => return false,
+        }
+        true
+    }
+
+    /// A call that has waited cannot be.
+    pub(super) fn refuse_held(&mut self, sid: CallSid, obstacle: &Obstacle, now: Now) {
+        match self.admission.held.remove(&sid) {
+            Some((Held::Arrived(arrived), _)) => {
+                self.admission.slots.release(call_slot(sid), now.mono);
+                self.refuse_arrived(sid, *arrived, obstacle, now);
+            }
+            Some((Held::Outgoing(_), _)) => self.refuse_outgoing(sid, obstacle),
+            None => {}
+        }
+    }
+
+    /// A call that has waited has its place now, and is to be paid.
+    fn pay_held(&mut self, sid: CallSid, now: Now) {
+        let Some((_, terms)) = self.admission.held.get_mut(&sid) else {
+            return self.give_places_back(sid, now);
+        };
+        let terms = std::mem::take(terms);
+        match self.open_credit(terms, now) {
+            Opened::Granted => drop(self.begin_held(sid)),
+            Opened::Waits => {}
+            Opened::Refused => self.refuse_held(sid, &Obstacle::NoCredit, now),
+        }
     }
 
     /// A caller that waits takes its INVITE back. False: none waits with that dialog.
     pub(super) fn arrived_left(&mut self, dialog: DialogId, now: Now) -> bool {
         let waits = |held: &Held| matches!(held, Held::Arrived(arrived) if arrived.dialog == dialog);
-        let Some(sid) = self.admission.held.iter().find(|(_, held)| waits(held)).map(|(sid, _)| *sid) else {
+        let Some(sid) = self.admission.held.iter().find(|(_, (held, _))| waits(held)).map(|(sid, _)| *sid) else {
             return false;
         };
-        self.admission.held.remove(&sid);
-        self.admission.slots.withdraw(call_slot(sid));
+        self.give_places_back(sid, now);
         self.stack.decline(dialog, &Reply::new(487), now.mono);
         true
     }
@@ -140,6 +213,7 @@ impl Core {
             self.admission.slots.withdraw(call_slot(sid));
         }
         self.admission.slots.release(call_slot(sid), now.mono);
+        self.escrow.close(sid);
         self.leave_places(sid, now);
     }
 
@@ -224,22 +298,8 @@ impl Core {
                     self.refuse_member(CallSid::new(bits), &scope);
                 }
             }
-            Decision::Granted((_, bits)) => {
-                let sid = CallSid::new(bits);
-                match self.admission.held.remove(&sid) {
-                    Some(Held::Arrived(arrived)) => self.begin_inbound(sid, *arrived),
-                    Some(Held::Outgoing(search)) => self.begin_outgoing(sid, search),
-                    None => self.give_places_back(sid, now),
-                }
-            }
-            Decision::Refused((_, bits), scope) => {
-                let sid = CallSid::new(bits);
-                match self.admission.held.remove(&sid) {
-                    Some(Held::Arrived(arrived)) => self.refuse_arrived(sid, *arrived, &scope, now),
-                    Some(Held::Outgoing(_)) => self.refuse_outgoing(sid, &scope),
-                    None => {}
-                }
-            }
+            Decision::Granted((_, bits)) => self.pay_held(CallSid::new(bits), now),
+            Decision::Refused((_, bits), scope) => self.refuse_held(CallSid::new(bits), &Obstacle::Full(scope), now),
             Decision::End((_, bits)) => {
                 let sid = CallSid::new(bits);
                 self.notice(sid, Notice::error(LIMIT_REACHED, ENDED_FOR_ANOTHER));
@@ -250,31 +310,47 @@ impl Core {
     }
 
     /// A call of ours that exists ends before it has begun.
-    fn refuse_outgoing(&mut self, sid: CallSid, scope: &Scope) {
-        self.impeded(scope, "reject");
-        let attempts = self.calls.get(&sid).map_or(0, |slot| slot.dialogs.len());
+    fn refuse_outgoing(&mut self, sid: CallSid, obstacle: &Obstacle) {
+        self.obstructed(obstacle);
+        let (attempts, direction) = self
+            .calls
+            .get(&sid)
+            .map_or((0, Direction::OutboundDial), |slot| (slot.dialogs.len(), slot.call.direction()));
         self.begin_child(sid);
-        self.notice(sid, full_notice(scope));
+        self.notice(sid, obstacle.notice(direction));
         for attempt in 0..attempts {
-            let event = SipEvent::Refused { status: 503, sip_call_id: String::new() };
+            let event = SipEvent::Refused { status: obstacle.status(), sip_call_id: String::new() };
             self.inputs.push_back((sid, CallInput::Sip { attempt: AttemptId(attempt as u8), event }));
         }
     }
 
-    /// 503 with the reason, and when to come again.
-    pub(super) fn no_room(&mut self, scope: &Scope) -> Reply {
-        let reason = format!("SIP;cause=503;text=\"{}\"", whose(scope));
-        self.unavailable().header(HeaderName::Reason, reason)
+    /// 503 with the reason, and when to come again; or 403.
+    pub(super) fn refusal(&mut self, obstacle: &Obstacle) -> Reply {
+        match obstacle {
+            Obstacle::Full(scope) => {
+                let reason = format!("SIP;cause=503;text=\"{}\"", whose(scope));
+                self.unavailable().header(HeaderName::Reason, reason)
+            }
+            Obstacle::NoCredit => no_credit_reply(),
+        }
+    }
+
+    /// Counts what was refused.
+    pub(super) fn obstructed(&mut self, obstacle: &Obstacle) {
+        match obstacle {
+            Obstacle::Full(scope) => self.impeded(scope, "reject"),
+            Obstacle::NoCredit => self.out.push_back(Output::OutOfCredit { action: "reject" }),
+        }
     }
 
     /// Refuses what came in, with a record that has the reason.
-    pub(super) fn refuse_arrived(&mut self, sid: CallSid, arrived: Arrived, scope: &Scope, now: Now) {
-        self.impeded(scope, "reject");
-        let reply = self.no_room(scope);
+    pub(super) fn refuse_arrived(&mut self, sid: CallSid, arrived: Arrived, obstacle: &Obstacle, now: Now) {
+        self.obstructed(obstacle);
+        let reply = self.refusal(obstacle);
         self.stack.decline(arrived.dialog, &reply, now.mono);
         let Arrived { inbound, sip_call_id, flow, .. } = arrived;
-        let (account, why) = (Some(inbound.account), "concurrency");
-        self.out.push_back(Output::Refused { flow, method: "INVITE".to_owned(), status: 503, why, account });
+        let (account, status, why) = (Some(inbound.account), obstacle.status(), obstacle.why());
+        self.out.push_back(Output::Refused { flow, method: "INVITE".to_owned(), status, why, account });
         let initiated = Initiated {
             direction: Direction::Inbound,
             from: inbound.from,
@@ -289,14 +365,14 @@ impl Core {
         };
         let completed = Completed {
             status: CallStatus::Failed,
-            sip_status: 503,
+            sip_status: status,
             ended_by: EndedBy::Server,
             media: Media::default(),
             recorded: None,
         };
         let kinds = [
             EventKind::Initiated(Box::new(initiated)),
-            EventKind::Noticed(full_notice(scope)),
+            EventKind::Noticed(obstacle.notice(Direction::Inbound)),
             EventKind::Completed(Box::new(completed)),
         ];
         for (sequence, kind) in (0..).zip(kinds) {
@@ -342,6 +418,7 @@ impl Core {
 
     /// The limits are those of another directory. Calls that began while there was none have their places too.
     pub(super) fn limits_changed(&mut self, now: Now) {
+        self.budgets_changed(now);
         let begun = self.calls.keys().filter(|sid| !self.admission.held.contains_key(sid));
         for sid in begun.copied().collect::<Vec<_>>() {
             self.keep_place(sid, now);
@@ -363,9 +440,29 @@ fn limit_of(scope: &Scope, directory: &Directory, all_calls: Option<u32>) -> Opt
 
 const ENDED_FOR_ANOTHER: &str = "the call was ended for one of more priority: the account has as many calls as it may";
 
-/// What the customer is told.
-pub(super) fn full_notice(scope: &Scope) -> Notice {
-    Notice::error(LIMIT_REACHED, whose(scope))
+impl Obstacle {
+    /// What the customer is told.
+    pub(super) fn notice(&self, direction: Direction) -> Notice {
+        match self {
+            Obstacle::Full(scope) => Notice::error(LIMIT_REACHED, whose(scope)),
+            Obstacle::NoCredit => no_credit_notice(direction),
+        }
+    }
+
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            Obstacle::Full(_) => 503,
+            Obstacle::NoCredit => 403,
+        }
+    }
+
+    /// For the log, and as a label.
+    pub(super) fn why(&self) -> &'static str {
+        match self {
+            Obstacle::Full(_) => "concurrency",
+            Obstacle::NoCredit => "budget",
+        }
+    }
 }
 
 fn whose(scope: &Scope) -> String {

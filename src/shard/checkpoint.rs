@@ -119,6 +119,7 @@ impl Core {
                 slot.peer = peer;
             }
             self.keep_place(sid, now);
+            self.keep_credit(sid, now);
             self.watch_restored(sid);
             waiting.push((sid, waits));
         }

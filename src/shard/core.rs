@@ -32,6 +32,7 @@ use crate::app::Guard;
 use crate::call::route;
 use crate::call::{AttemptId, Call, CallInput, ConferenceInput, FetchOutcome, Now, SipEvent};
 use crate::concurrency::{OnLoss, Resource, Slots};
+use crate::credit::{self, Escrow};
 use crate::edges::EdgeId;
 use crate::events::{CallStatus, Completed, EndedBy, Event, EventKind, Media};
 use crate::hot::{Bindings, Claim};
@@ -115,6 +116,12 @@ pub enum Output {
     WriteDown(Box<super::Checkpoint>),
     /// Answered by [`Core::handle_held`].
     Claim(Claim),
+    /// Answered by [`Core::handle_credit`].
+    ClaimCredit(credit::Claim),
+    /// A budget is used up.
+    OutOfCredit {
+        action: &'static str,
+    },
     /// Something found no room.
     Impeded {
         resource: Resource,
@@ -184,6 +191,7 @@ pub struct Core {
     pub(super) queues: Queues,
     pub(super) neighbours: Neighbours,
     pub(super) admission: Admission,
+    pub(super) escrow: Escrow,
     pub(super) watchers: Watchers,
     /// Calls that were ordered and wait for their turn.
     pub(super) selection: Selection<Queued>,
@@ -208,6 +216,7 @@ impl Core {
         let slots = settings.shares_limits.map_or_else(Slots::alone, Slots::shared);
         Core {
             admission: Admission::new(slots, settings.all_calls),
+            escrow: Escrow::default(),
             stack: Stack::new(stack::Config { seed, ..settings.stack.clone() }),
             gate: Gate::new(&settings.gate, &mut tokens),
             tokens,
@@ -242,8 +251,12 @@ impl Core {
         let call = self.next_call_deadline().map(|(at, _)| at);
         let room = self.rooms.next_deadline().map(|(at, _)| at);
         let place = self.admission.slots.next_deadline();
+        let credit = self.escrow.next_deadline();
         let watcher = self.watchers.next_deadline();
-        [call, room, place, watcher, self.stack.next_deadline(), self.next_dispatch()].into_iter().flatten().min()
+        [call, room, place, credit, watcher, self.stack.next_deadline(), self.next_dispatch()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The head of the queue. What stands before it for calls that have got on, or are over, is dropped, so that nobody
@@ -284,6 +297,7 @@ impl Core {
             && self.inputs.is_empty()
             && self.neighbours.is_empty()
             && self.admission.is_empty()
+            && self.escrow.is_empty()
     }
 
     /// Whether somebody waits to hear of this.
@@ -424,6 +438,7 @@ impl Core {
         self.conferences_due(now);
         self.watchers_due(now);
         self.admission.slots.handle_timeout(now.mono);
+        self.escrow.handle_timeout(now.mono, now.wall_ms);
         self.work(now);
     }
 
@@ -438,7 +453,7 @@ impl Core {
             }
             match self.inputs.pop_front() {
                 Some((sid, input)) => self.give(sid, input, now),
-                None if self.decide(now) || self.dispatch(now) => {}
+                None if self.decide(now) || self.spend(now) || self.dispatch(now) => {}
                 None => return self.write_down(),
             }
         }

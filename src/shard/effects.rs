@@ -45,6 +45,11 @@ impl Core {
             Effect::ToChild { child, input } => self.inputs.push_back((child, CallInput::Parent(input))),
             Effect::Publish { sequence, kind } => {
                 self.watch_call(account, sid, &kind);
+                match &kind {
+                    EventKind::Answered => self.call_answered(sid, now),
+                    EventKind::Completed(_) => self.escrow.close(sid),
+                    _ => {}
+                }
                 let id = EventSid::at(now.wall_ms, self.tokens.next_u128());
                 self.out.push_back(Output::Publish(Event {
                     id,

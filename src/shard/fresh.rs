@@ -7,13 +7,13 @@ use dialtone_sip::msg::{Address, HeaderName, Message, Method, Text, Uri};
 use dialtone_sip::registrar::{MIN_EXPIRES_S, Refusal};
 use dialtone_sip::stack::{ALLOW, Reply};
 
-use super::admission::Arrived;
+use super::admission::{Admitted, Arrived};
 use super::core::{Core, Output, Settings};
+use super::credit::Leg;
 use super::gate::Verdict;
 use crate::account::{Aor, Origin, User};
 use crate::call::route::{self, Inbound};
 use crate::call::{Call, CallInput, Now, Opening};
-use crate::concurrency::Acquired;
 use crate::events::{Direction, is_passed};
 use crate::ids::{AccountSid, CallSid};
 
@@ -134,7 +134,7 @@ impl Core {
             return self.turn_away(flow, &invite, reply, 503, why);
         }
         match route::inbound(origin, &invite, &self.settings.directory) {
-            Ok(inbound) => self.admit(flow, invite, inbound, now),
+            Ok(inbound) => self.admit_inbound(flow, invite, inbound, now),
             Err(no_route) => {
                 self.turn_away(flow, &invite, Reply::new(no_route.status()), no_route.status(), "no route")
             }
@@ -142,27 +142,37 @@ impl Core {
     }
 
     /// A call that may come in, if there is a place for it.
-    fn admit(&mut self, flow: Flow, invite: Message, inbound: Inbound, now: Now) {
+    fn admit_inbound(&mut self, flow: Flow, invite: Message, inbound: Inbound, now: Now) {
         let sid = CallSid::at(now.wall_ms, self.tokens.next_u128());
         let is_emergency = self.is_emergency(&inbound.to);
         let request = self.place_for(&[sid], inbound.account, &inbound.via, inbound.application.priority);
-        let acquired = self.take_place(request, is_emergency, now);
-        if let Acquired::Refused(scope) = &acquired
+        let leg = Leg {
+            sid,
+            account: inbound.account,
+            direction: Direction::Inbound,
+            from: &inbound.from,
+            to: &inbound.to,
+            via: &inbound.via,
+        };
+        let terms = self.terms(&[leg], is_emergency, now);
+        let admitted = self.admit(request, terms, is_emergency, now);
+        if let Admitted::Not(obstacle) = &admitted
             && !self.admission.has_record(inbound.account, now.mono)
         {
-            let reply = self.no_room(scope);
-            self.impeded(scope, "reject");
-            return self.turn_away_of(Some(inbound.account), flow, &invite, reply, 503, "concurrency");
+            let reply = self.refusal(obstacle);
+            self.obstructed(obstacle);
+            let (account, status, why) = (Some(inbound.account), obstacle.status(), obstacle.why());
+            return self.turn_away_of(account, flow, &invite, reply, status, why);
         }
         let (offer, sip_call_id) = (invite.body(), invite.call_id().to_owned());
         let contact = self.settings.contact(flow);
         let dialog = self.stack.accept_invite(flow, invite, contact);
         let arrived = Arrived { inbound, dialog, offer, sip_call_id, flow };
-        match acquired {
-            Acquired::Granted => self.begin_inbound(sid, arrived),
-            Acquired::Waits => self.hold_arrived(sid, arrived, now),
+        match admitted {
+            Admitted::Now => self.begin_inbound(sid, arrived),
+            Admitted::Later(terms) => self.hold_arrived(sid, arrived, terms, now),
             // It has a transaction: an INVITE that comes again is answered again, and is no other.
-            Acquired::Refused(scope) => self.refuse_arrived(sid, arrived, &scope, now),
+            Admitted::Not(obstacle) => self.refuse_arrived(sid, arrived, &obstacle, now),
         }
     }
 

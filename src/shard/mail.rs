@@ -17,6 +17,7 @@ use super::rooms::{ConferenceChange, ConferenceChanged};
 use crate::account::Directory;
 use crate::call::{FetchOutcome, Update};
 use crate::concurrency::{Answer, InUse};
+use crate::credit;
 use crate::edges::EdgeId;
 use crate::events::MessageFact;
 use crate::ids::{AccountSid, CallSid, ConferenceSid};
@@ -70,6 +71,10 @@ pub enum Mail {
     },
     /// What came of the shard's claim to places.
     Held(Answer),
+    /// What came of the shard's claim to credit.
+    Credit(credit::Answer),
+    /// The ledger has the lines of these calls.
+    Billed(Vec<CallSid>),
     /// What was taken up of that edge is known here by now.
     Settled(EdgeId),
     /// The store by which edges share limits has forgotten what this one holds.

@@ -3,6 +3,7 @@
 mod admission;
 mod checkpoint;
 pub mod core;
+mod credit;
 mod effects;
 mod fresh;
 pub mod gate;

@@ -8,13 +8,12 @@ use std::time::Duration;
 use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
-use super::admission::full_notice;
+use super::admission::Admitted;
 use super::core::{Core, Output};
 use super::outbound::{NoPlan, Whom};
 use crate::account::Directory;
 use crate::call::route::{self, Reach};
 use crate::call::{Call, CallInput, Now, Opening, Placing, Update};
-use crate::concurrency::Acquired;
 use crate::events::{
     CallRecord, CallStatus, Completed, Direction, EndedBy, Event, EventKind, Initiated, Media, OrderFact,
 };
@@ -233,10 +232,13 @@ impl Core {
             }
         };
         let request = self.place_for(&plan.calls(order.sid), order.account, &plan.via, 0);
-        let acquired = self.take_place(request, self.is_emergency(&order.to), now);
-        if let Acquired::Refused(scope) = acquired {
-            self.impeded(&scope, "reject");
-            return self.never_placed(order, CallStatus::Failed, queue_ms, Some(full_notice(&scope)), now);
+        let is_emergency = self.is_emergency(&order.to);
+        let terms = self.terms_of_plan(&plan, order.sid, order.account, Direction::OutboundApi, &order.to, now);
+        let admitted = self.admit(request, terms, is_emergency, now);
+        if let Admitted::Not(obstacle) = admitted {
+            self.obstructed(&obstacle);
+            let notice = obstacle.notice(Direction::OutboundApi);
+            return self.never_placed(order, CallStatus::Failed, queue_ms, Some(notice), now);
         }
         let opening = Opening {
             sid: order.sid,
@@ -257,7 +259,7 @@ impl Core {
             answer_at_once: false,
         };
         let placing = order.placing;
-        self.launch(plan, &acquired, |attempts| Call::placed(opening, placing, attempts));
+        self.launch(plan, admitted, |attempts| Call::placed(opening, placing, attempts));
         for notice in order.notices {
             self.notice(order.sid, notice);
         }

@@ -9,12 +9,13 @@ use dialtone_sip::msg::{Message, SipUri};
 use dialtone_sip::resolve::{Destination, Family, Outlet, Resolution};
 use dialtone_sip::stack::{Hop, Invitation};
 
-use super::admission::{call_slot, full_notice};
+use super::admission::{Admitted, call_slot};
 use super::core::{Core, Output, Slot};
+use super::credit::Leg;
 use crate::account::{Aor, Application, Trunk, User};
 use crate::call::route::{self, Reach, Unreachable};
 use crate::call::{AttemptId, BranchOrder, Call, CallInput, ChildLeg, Now, Opening, SipEvent};
-use crate::concurrency::Acquired;
+use crate::credit::Terms;
 use crate::events::Direction;
 use crate::ids::{AccountSid, CallSid};
 use crate::presence::{ClientId, Device};
@@ -146,10 +147,12 @@ impl Core {
         let sid = CallSid::at(now.wall_ms, self.tokens.next_u128());
         let priority = self.admission.slots.priority_of(call_slot(parent));
         let request = self.place_for(&plan.calls(sid), account, &plan.via, priority);
-        let acquired = self.take_place(request, self.is_emergency(&plan.to), now);
-        if let Acquired::Refused(scope) = acquired {
-            self.impeded(&scope, "reject");
-            self.notice(parent, full_notice(&scope));
+        let is_emergency = self.is_emergency(&plan.to);
+        let terms = self.terms_of_plan(&plan, sid, account, Direction::OutboundDial, &plan.to, now);
+        let admitted = self.admit(request, terms, is_emergency, now);
+        if let Admitted::Not(obstacle) = admitted {
+            self.obstructed(&obstacle);
+            self.notice(parent, obstacle.notice(Direction::OutboundDial));
             let event = BranchEvent::Failed { status: BranchFailure::Failed, sip: None };
             self.inputs.push_back((parent, CallInput::Branch { branch, event }));
             return;
@@ -174,18 +177,42 @@ impl Core {
         };
         let leg = ChildLeg { sid: opening.sid, leg_id: opening.leg_id };
         self.inputs.push_back((parent, CallInput::ChildStarted { branch, leg }));
-        self.launch(plan, &acquired, |attempts| Call::dialled(opening, parent, order.spec, attempts));
+        self.launch(plan, admitted, |attempts| Call::dialled(opening, parent, order.spec, attempts));
+    }
+
+    /// What limits the calls of a plan: the one that is made, and the one of ours that it calls, if any. `to` is as the customer
+    /// sees it.
+    pub(super) fn terms_of_plan(
+        &self,
+        plan: &Plan,
+        sid: CallSid,
+        account: AccountSid,
+        direction: Direction,
+        to: &str,
+        now: Now,
+    ) -> Vec<(CallSid, Terms)> {
+        let own = Leg { sid, account, direction, from: &plan.from, to, via: &plan.via };
+        let inside = plan.inside.as_ref().map(|inside| Leg {
+            sid: inside.sid,
+            account: inside.account,
+            direction: Direction::Inbound,
+            from: &inside.from,
+            to: &inside.to,
+            via: "",
+        });
+        let legs: Vec<Leg<'_>> = [Some(own), inside].into_iter().flatten().collect();
+        self.terms(&legs, self.is_emergency(to), now)
     }
 
     /// Takes an outgoing call in and begins it, once it has its place and its servers are known.
-    pub(super) fn launch(&mut self, plan: Plan, acquired: &Acquired, call: impl FnOnce(u8) -> Call) {
+    pub(super) fn launch(&mut self, plan: Plan, admitted: Admitted, call: impl FnOnce(u8) -> Call) {
         let attempts = plan.invitations.len().max(1);
         let sid = self.insert(call(attempts as u8), vec![None; attempts], plan.invitations);
         if let Some(slot) = self.calls.get_mut(&sid) {
             slot.inside = plan.inside.map(Box::new);
         }
-        match acquired {
-            Acquired::Waits => self.hold_outgoing(sid, plan.search),
+        match admitted {
+            Admitted::Later(terms) => self.hold_outgoing(sid, plan.search, terms),
             _ => self.begin_outgoing(sid, plan.search),
         }
     }

@@ -23,6 +23,7 @@ use crate::account::Directory;
 use crate::app::{AudioCache, AudioRequest, Client, ClipHash, Clips, FetchRequest, RequestKind};
 use crate::call::{FetchOutcome, Now};
 use crate::clock::{mono_us, wall_ms};
+use crate::credit;
 use crate::edges::{EdgeId, Edges, kind};
 use crate::events::Publisher;
 use crate::hot::Claim;
@@ -48,6 +49,8 @@ pub struct Outside {
     pub edges: Option<Edges>,
     /// Who is sent a copy of each message.
     pub hep: Option<Arc<Hep>>,
+    /// Who carries claims to credit.
+    pub credit: mpsc::Sender<credit::Claim>,
     /// Who carries claims to places, where edges share limits.
     pub claims: Option<mpsc::Sender<Claim>>,
     /// Who knows where rooms are.
@@ -316,6 +319,8 @@ impl Rim {
             Mail::EdgeGone(edge) => self.core.handle_edge_gone(&edge, now),
             Mail::Kept(turn) => self.kept(turn),
             Mail::Held(answer) => self.core.handle_held(answer, now),
+            Mail::Credit(answer) => self.core.handle_credit(answer, now),
+            Mail::Billed(calls) => self.core.handle_billed(&calls, now),
             Mail::Settled(edge) => self.core.handle_settled(edge, now),
             Mail::TellPlaces => self.core.tell_places_again(now),
             Mail::SharedBy(edges) => self.core.set_edges(edges),
@@ -464,6 +469,15 @@ impl Rim {
                 {
                     tracing::error!("a claim to places cannot be sent: nobody is there to carry it");
                 }
+            }
+            Output::ClaimCredit(claim) => {
+                // There is one at a time.
+                if self.outside.credit.try_send(claim).is_err() {
+                    tracing::error!("a claim to credit cannot be sent: nobody is there to carry it");
+                }
+            }
+            Output::OutOfCredit { action } => {
+                metrics::counter!("dialtone_budget_impeded_total", "action" => action).increment(1);
             }
             Output::Impeded { resource, action } => {
                 metrics::counter!("dialtone_concurrency_impeded_total", "resource" => resource.as_str(), "action" => action)

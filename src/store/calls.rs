@@ -41,7 +41,7 @@ impl Store {
     pub async fn write(&self, batch: &Batch) -> Result<Written, StoreError> {
         let mut known = HashSet::new();
         loop {
-            let mut transaction = self.database.writer.begin().await?;
+            let mut transaction = self.database.begin_batch().await?;
             self.write_calls(&mut transaction, batch).await?;
             if let Metered::Done(fires) = self.meter(&mut transaction, batch, &known).await? {
                 for Finished { record, .. } in &batch.finished {
@@ -50,7 +50,8 @@ impl Store {
                 records::write(&mut transaction, &batch.facts).await?;
                 let logged = log::write(&mut transaction, &batch.entries, &fires).await?;
                 transaction.commit().await?;
-                return Ok(Written { fires, logged });
+                let billed = batch.finished.iter().map(|finished| finished.record.sid).collect();
+                return Ok(Written { fires, logged, billed });
             }
             // The journal has told some of them before.
             transaction.rollback().await?;

@@ -79,9 +79,18 @@ impl Database {
     /// A transaction that will write: with SQLite the lock is taken first, so that what is read in it still holds when it
     /// writes.
     pub(super) async fn begin(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        self.begin_with(&self.durable).await
+    }
+
+    /// The same of a batch.
+    pub(super) async fn begin_batch(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
+        self.begin_with(&self.writer).await
+    }
+
+    async fn begin_with(&self, pool: &AnyPool) -> Result<Transaction<'static, Any>, sqlx::Error> {
         match self.backend {
-            Backend::Sqlite => self.durable.begin_with("BEGIN IMMEDIATE").await,
-            Backend::Postgres => self.durable.begin().await,
+            Backend::Sqlite => pool.begin_with("BEGIN IMMEDIATE").await,
+            Backend::Postgres => pool.begin().await,
         }
     }
 

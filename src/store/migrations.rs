@@ -21,6 +21,7 @@ const STEPS: &[&[&str]] = &[
     USAGE,
     EVENT_LOG,
     CORRECTIONS,
+    CREDIT,
 ];
 
 /// The version of a database that has all of them.
@@ -140,6 +141,11 @@ const CORRECTIONS: &[&str] = &[
     "CREATE INDEX ledger_corrections ON ledger (call) WHERE module = 'correction'",
     "CREATE UNIQUE INDEX ledger_corrections_once ON ledger (account, event) WHERE module = 'correction'",
 ];
+
+/// What edges have set aside of budgets.
+const CREDIT: &[&str] = &["CREATE TABLE credit (
+        fund TEXT NOT NULL, edge TEXT NOT NULL, amount BIGINT NOT NULL, told_ms BIGINT NOT NULL,
+        PRIMARY KEY (fund, edge))"];
 
 /// From the first databases, which have a column `record`, to the second.
 const RENAMED: &[&str] = &[

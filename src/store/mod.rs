@@ -6,6 +6,7 @@
 
 mod backup;
 mod calls;
+mod credit;
 mod database;
 mod filter;
 mod holds;
@@ -27,13 +28,14 @@ use sqlx::Row;
 
 use crate::eventlog::{Entry, Logged};
 use crate::events::{CallRecord, Event};
-use crate::ids::AccountSid;
+use crate::ids::{AccountSid, CallSid};
 use crate::usage::{LedgerLine, PriceBook};
 
 use calls::Inserts;
 use database::Database;
 
 pub use backup::{BackupError, backup, restore};
+pub use credit::Spent;
 pub use database::Backend;
 pub use filter::{CallFilter, Moment};
 pub use log::LogBounds;
@@ -65,6 +67,8 @@ pub struct Written {
     /// Triggers that fire by it.
     pub fires: Vec<Fire>,
     pub logged: Vec<Logged>,
+    /// Calls whose lines are in the ledger.
+    pub billed: Vec<CallSid>,
 }
 
 impl Batch {

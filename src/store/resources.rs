@@ -53,6 +53,8 @@ kinds! {
     UsageTrigger = "usage-trigger",
     /// How much an account may have at once, with the sid of the account and what it is of.
     Limit = "limit",
+    /// How much an account may use, with its sid.
+    Budget = "budget",
     /// Somebody listens to the events of the account of that sid, or did so lately.
     Listening = "listening",
     /// Where events are sent.

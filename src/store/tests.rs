@@ -41,6 +41,7 @@ macro_rules! on_both {
     };
 }
 
+mod credit;
 mod holds;
 mod log;
 mod plans;
@@ -452,6 +453,7 @@ on_both! {
             "DROP TABLE event_log",
             "DROP TABLE sink_cursors",
             "DROP TABLE presence",
+            "DROP TABLE credit",
             "ALTER TABLE ledger DROP COLUMN price",
             "ALTER TABLE ledger DROP COLUMN rule",
             "DROP TABLE holders",

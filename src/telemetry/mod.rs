@@ -152,6 +152,10 @@ const COUNTERS: &[(&str, &str)] = &[
     ("dialtone_control_placements_total", "Session placements by policy result."),
     ("dialtone_hep_packets_total", "SIP messages for the HEP collector, by outcome."),
     ("dialtone_usage_triggers_fired_total", "Usage triggers fired."),
+    (
+        "dialtone_budget_impeded_total",
+        "Calls that no budget paid for, by what became of them: reject (not begun), end (ended).",
+    ),
     ("dialtone_events_published_total", "Events that somebody listens to, by type, as this edge has logged them."),
     (
         "dialtone_event_disconnects_total",

@@ -21,6 +21,7 @@ fn account(sid: u128, status: AccountStatus) -> Account {
         name: String::new(),
         status,
         limits: Limits::default(),
+        budget: None,
         owner: None,
         dated: None,
         is_stopped: false,

@@ -2,6 +2,7 @@
 //!
 //! Records, triggers, modules and bills read these lines, or what they add up to each day, and nothing else.
 
+mod budget;
 mod categories;
 pub mod money;
 mod price;
@@ -10,8 +11,9 @@ mod trigger;
 use crate::events::{CallRecord, Direction, Event, EventKind, MessageDirection, MessageStatus, RecordingStatus};
 use crate::ids::{AccountSid, CallSid, EventSid};
 
+pub use budget::{Budget, Measure};
 pub use categories::{CATEGORIES, Category, LEAVES, Sum};
-pub use price::{Edition, Price, PriceBook, Priced, Tier};
+pub use price::{Edition, Price, PriceBook, Priced, Rate, Tier};
 pub use trigger::{Action, Period, Recurring, Trigger, TriggerBy};
 
 /// One line of the ledger.
@@ -125,12 +127,17 @@ pub fn line(event: &Event, record: &CallRecord) -> LedgerLine {
     }
 }
 
-/// The category of a leg: by who is at the other end, a number, a client, a SIP user.
+/// The category of a leg.
 pub fn category_of(record: &CallRecord) -> &'static str {
-    match record.direction {
-        Direction::Inbound if record.to.starts_with("sip:") || is_of_user(record) => "calls-sip-inbound",
+    category_of_leg(record.direction, &record.from, &record.to, &record.via)
+}
+
+/// The category of a leg: by who is at the other end, a number, a client, a SIP user.
+pub fn category_of_leg(direction: Direction, from: &str, to: &str, via: &str) -> &'static str {
+    match direction {
+        Direction::Inbound if to.starts_with("sip:") || is_of_user(from, via) => "calls-sip-inbound",
         Direction::Inbound => "calls-inbound",
-        Direction::OutboundApi | Direction::OutboundDial => match record.to.split(':').next() {
+        Direction::OutboundApi | Direction::OutboundDial => match to.split(':').next() {
             Some("client") => "calls-client",
             Some("sip" | "sips") => "calls-sip-outbound",
             _ => "calls-outbound",
@@ -139,9 +146,9 @@ pub fn category_of(record: &CallRecord) -> &'static str {
 }
 
 /// Whether a user has called, and no trunk: by its own name.
-fn is_of_user(record: &CallRecord) -> bool {
-    let user = record.from.strip_prefix("sip:").and_then(|uri| uri.split_once('@'));
-    user.is_some_and(|(user, _)| !user.is_empty() && user == record.via)
+fn is_of_user(from: &str, via: &str) -> bool {
+    let user = from.strip_prefix("sip:").and_then(|uri| uri.split_once('@'));
+    user.is_some_and(|(user, _)| !user.is_empty() && user == via)
 }
 
 /// The line of what stands for itself: a recording that is complete, a message that was taken or is on its way.

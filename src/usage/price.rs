@@ -51,6 +51,17 @@ pub struct Tier {
     pub per_unit: i64,
 }
 
+/// What a leg costs as long as it lasts, at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Millionths, as is `per_minute`.
+    pub setup: i64,
+    pub per_minute: i64,
+    /// Seconds, as is `increment`.
+    pub first_increment: u64,
+    pub increment: u64,
+}
+
 /// What a line costs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Priced {
@@ -79,9 +90,22 @@ struct Rule<'a> {
 impl PriceBook {
     /// The price of a line: of the newest edition that there was then.
     pub fn find(&self, line: &LedgerLine) -> Option<&Price> {
-        let edition = self.editions.iter().rev().find(|edition| edition.from_ms <= line.at_ms)?;
-        let fits = |price: &&Price| price.category == line.category && line.called.starts_with(&price.prefix);
+        self.price_of(line.category, &line.called, line.at_ms)
+    }
+
+    fn price_of(&self, category: &str, called: &str, at_ms: u64) -> Option<&Price> {
+        let edition = self.editions.iter().rev().find(|edition| edition.from_ms <= at_ms)?;
+        let fits = |price: &&Price| price.category == category && called.starts_with(&price.prefix);
         edition.prices.iter().filter(fits).max_by_key(|price| price.prefix.len())
+    }
+
+    /// What a leg costs as long as it lasts, at most; `None`: nothing.
+    pub fn rate(&self, category: &str, called: &str, at_ms: u64) -> Option<Rate> {
+        let price = self.price_of(category, called, at_ms)?;
+        // Which tier it will be is known when it has ended.
+        let per_minute = price.tiers.iter().map(|tier| tier.per_unit).fold(price.per_unit, i64::max);
+        let Price { setup, first_increment, increment, .. } = *price;
+        (per_minute != 0 || setup != 0).then_some(Rate { setup, per_minute, first_increment, increment })
     }
 
     /// Whether what a category's lines cost depends on what was used before.
@@ -97,8 +121,7 @@ impl PriceBook {
         let (billed, billed_unit, amount) = match line.unit {
             Unit::Seconds => {
                 let seconds = price.billed_seconds(line.quantity);
-                // Half a millionth and more is one.
-                (seconds, "seconds", (i128::from(per_unit) * i128::from(seconds) * 2 + 60).div_euclid(120))
+                (seconds, "seconds", of_seconds(per_unit, seconds))
             }
             Unit::Messages => (line.quantity, "messages", i128::from(per_unit) * i128::from(line.quantity)),
         };
@@ -121,12 +144,38 @@ impl PriceBook {
 
 impl Price {
     fn billed_seconds(&self, seconds: u64) -> u64 {
-        match seconds {
+        billed(seconds, self.first_increment, self.increment)
+    }
+}
+
+impl Rate {
+    /// What so many seconds cost, in millionths.
+    pub fn cost(&self, seconds: u64) -> i64 {
+        match billed(seconds, self.first_increment, self.increment) {
             0 => 0,
-            _ if seconds <= self.first_increment => self.first_increment,
-            _ => self.first_increment + (seconds - self.first_increment).next_multiple_of(self.increment.max(1)),
+            seconds => {
+                i64::try_from(of_seconds(self.per_minute, seconds)).unwrap_or(i64::MAX).saturating_add(self.setup)
+            }
         }
     }
+
+    /// Up to when a second more costs nothing more, once so many are paid.
+    pub fn next(&self, paid: u64) -> u64 {
+        billed(paid + 1, self.first_increment, self.increment)
+    }
+}
+
+fn billed(seconds: u64, first: u64, increment: u64) -> u64 {
+    match seconds {
+        0 => 0,
+        _ if seconds <= first => first,
+        _ => first + (seconds - first).next_multiple_of(increment.max(1)),
+    }
+}
+
+/// Half a millionth and more is one.
+fn of_seconds(per_minute: i64, seconds: u64) -> i128 {
+    (i128::from(per_minute) * i128::from(seconds) * 2 + 60).div_euclid(120)
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Usage triggers: from which point on a customer wants to be told of what was used, or something is to happen.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use time::{Date, OffsetDateTime};
 
 use super::{Category, DAY_MS, money};
 use crate::ids::AccountSid;
 
-/// How often a trigger may fire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How often a trigger may fire, or a budget begins anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Recurring {
     Daily,
     Monthly,
@@ -16,7 +17,7 @@ pub enum Recurring {
 }
 
 /// A span of days in which a trigger fires once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Period {
     /// The same for every moment in it.
     pub name: String,
@@ -35,6 +36,15 @@ impl Recurring {
             "yearly" => Some(Recurring::Yearly),
             "alltime" => Some(Recurring::AllTime),
             _ => None,
+        }
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Recurring::Daily => "daily",
+            Recurring::Monthly => "monthly",
+            Recurring::Yearly => "yearly",
+            Recurring::AllTime => "alltime",
         }
     }
 

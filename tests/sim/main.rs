@@ -4,6 +4,7 @@
 //! Every test ends with the books balanced: no call, dialog, transaction, media session or look-up is left.
 
 mod app;
+mod budgets;
 mod conferences;
 mod dial;
 mod edges;

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use dialtone::account::Application;
 use dialtone::call::{FetchOutcome, Now};
 use dialtone::concurrency::OnLoss;
+use dialtone::credit;
 use dialtone::edges::EdgeId;
 use dialtone::events::{CallRecord, CallStatus, Event, EventKind, MessageFact, MessageStatus};
 use dialtone::hot::{Answer as HotAnswer, Bindings, Command as HotCommand, Memory};
@@ -111,6 +112,9 @@ enum Arrival {
     },
     RoomFound(Box<Wish>, Option<EdgeId>),
     Held(dialtone::concurrency::Answer),
+    Credit(credit::Answer),
+    /// The ledger has the line of a call, of so many minutes.
+    Billed(CallSid, i64),
     Letter(EdgeId, Box<Letter>),
     LetterLost(EdgeId, Box<Letter>),
     EdgeGone(EdgeId),
@@ -167,11 +171,18 @@ pub struct World {
     shared: Option<(EdgeId, SharedHot)>,
     /// For others.
     pub letters: Vec<(EdgeId, Box<Letter>)>,
+    /// What the ledger has, and how often the database was asked for more.
+    pub minutes: i64,
+    pub credit_claims: u32,
+    /// The database does not answer.
+    pub store_is_away: bool,
 }
 
 /// What edges of one cluster share.
 pub type SharedHot = Rc<RefCell<Memory>>;
 
+/// Until a call that is over is in the ledger.
+const LEDGER: Duration = Duration::from_secs(1);
 /// What takes time between edges.
 const NEIGHBOURHOOD: Duration = Duration::from_millis(1);
 
@@ -240,6 +251,9 @@ impl World {
             bindings,
             shared: None,
             letters: Vec::new(),
+            minutes: 0,
+            credit_claims: 0,
+            store_is_away: false,
         }
     }
 
@@ -427,6 +441,11 @@ impl World {
             }
             Arrival::Nothing => {}
             Arrival::Held(answer) => self.core.handle_held(answer, wall),
+            Arrival::Credit(answer) => self.core.handle_credit(answer, wall),
+            Arrival::Billed(call, minutes) => {
+                self.minutes += minutes;
+                self.core.handle_billed(&[call], wall);
+            }
             Arrival::RoomFound(wish, owner) => self.core.handle_room_found(*wish, owner, wall),
             Arrival::Letter(from, letter) => match *letter {
                 Letter::LinkEnd { key, end } => self.pool.far_end(key, end),
@@ -567,7 +586,21 @@ impl World {
                 self.arrive_after(Duration::from_millis(10), Arrival::Audio { call, ticket, result: Ok(clip) });
             }
             core::Output::Resolve { ticket, resolution, seed } => self.resolve(ticket, *resolution, seed),
-            core::Output::Publish(event) => self.events.push(event),
+            core::Output::Publish(event) => {
+                let (call, is_over) = (event.call, matches!(event.kind, EventKind::Completed(_)));
+                self.events.push(event);
+                if is_over {
+                    let record = self.records().into_iter().find(|record| record.sid == call);
+                    let minutes = record.map_or(0, |record| record.duration_s().div_ceil(60));
+                    self.arrive_after(LEDGER, Arrival::Billed(call, minutes as i64));
+                }
+            }
+            core::Output::ClaimCredit(claim) => {
+                self.credit_claims += 1;
+                let used = vec![self.minutes; claim.have.len()];
+                let raised = (!self.store_is_away).then(|| credit::grant(&claim, &used).0);
+                self.arrive_after(Duration::from_millis(3), Arrival::Credit(raised));
+            }
             core::Output::WriteDown(checkpoint) => {
                 let state = (&checkpoint, self.pool.placement(checkpoint.session_id()));
                 self.written.insert(checkpoint.sid(), serde_json::to_vec(&state).expect("a call can be written down"));
@@ -593,6 +626,7 @@ impl World {
             | core::Output::CancelFetch { .. }
             | core::Output::Forget(_)
             | core::Output::Impeded { .. }
+            | core::Output::OutOfCredit { .. }
             | core::Output::Refused { .. } => {}
         }
     }

@@ -213,6 +213,7 @@ fn usage_is_that_of_the_ledger_in_every_list() {
     assert_eq!(client.get(&mine("/Usage/Records.json?Category=unheard-of"))["usage_records"], json!([]));
 }
 
+const PAYER: &str = "AC00000000000000000000000000000005";
 const LIMITED: &str = r#"
 [[account]]
 sid = "AC00000000000000000000000000000005"
@@ -364,4 +365,38 @@ fn bill_explains_a_call_and_limits_are_set_by_whom_they_do_not_concern() {
     }
     let bill = own.get(&mine(&format!("/Calls/{call}/Bill.json")));
     assert_eq!((text(&bill, "price"), bill["lines"].as_array().map(Vec::len)), ("-0.05", Some(2)), "{bill}");
+}
+
+#[test]
+fn budget_is_set_by_whom_it_does_not_concern_and_shown_to_its_account() {
+    let house = House::with("", LIMITED);
+    let mut client = Client::new(&house, PAYER, "of-the-fifth");
+    let path = of(PAYER, "/Budget.json");
+    let before = client.get(&path);
+    assert_eq!((&before["price"]["limit"], &before["minutes"]["limit"]), (&json!(null), &json!(null)), "{before}");
+    assert_eq!(text(&client.get(&of(PAYER, "/Balance.json")), "balance"), "0.00", "nobody pays");
+    assert_eq!(client.refused(403, "POST", &path, &[("Price", "9")]), 20_006, "nobody its own");
+    let mut operator = Client::operator(&house);
+    for (name, wrong) in [("Price", "much"), ("Price", "-1"), ("Minutes", "1.5"), ("Recurring", "weekly")] {
+        assert_eq!(operator.refused(400, "POST", &path, &[(name, wrong)]), 20_001, "{name}={wrong}");
+    }
+    let unpriced = of(ACCOUNT, "/Budget.json");
+    assert_eq!(operator.refused(400, "POST", &unpriced, &[("Price", "5")]), 20_001, "it pays by no book");
+    operator.update(&path, &[("Price", "12.50"), ("Recurring", "daily")]);
+    let set = operator.update(&path, &[("Minutes", "7")]);
+    assert_eq!(
+        (&set["price"]["limit"], &set["minutes"]["limit"]),
+        (&json!("12.5"), &json!(7)),
+        "what is not given stays"
+    );
+    assert_eq!((&set["price"]["left"], &set["minutes"]["left"]), (&json!("12.5"), &json!(7)));
+    assert_eq!((text(&set, "recurring"), &set["start_date"]), ("daily", &set["end_date"]));
+    assert_eq!(text(&client.get(&of(PAYER, "/Balance.json")), "balance"), "12.5");
+    // It is kept.
+    let house = house.restart();
+    let mut client = Client::new(&house, PAYER, "of-the-fifth");
+    assert_eq!(client.get(&path)["minutes"]["limit"], 7);
+    Client::operator(&house).update(&path, &[("Price", ""), ("Minutes", "")]);
+    let none = client.get(&path);
+    assert_eq!((&none["price"]["limit"], &none["minutes"]["limit"]), (&json!(null), &json!(null)));
 }

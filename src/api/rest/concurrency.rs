@@ -28,7 +28,7 @@ pub const SETTINGS: &[&str] = &["Limit", "WhenFull", "Wait"];
 const LONGEST_WAIT_MS: u32 = 60_000;
 
 /// Who may set the limits of an account: the operator, and the account that made it. Nobody raises its own.
-pub struct Setting(Arc<Account>);
+pub struct Setting(pub(super) Arc<Account>);
 
 impl FromRequestParts<View> for Setting {
     type Rejection = Fault;

@@ -87,8 +87,3 @@ pub(super) async fn token(Acting(account): Acting, form: Form) -> Result<Respons
     });
     Ok((StatusCode::CREATED, Json(token)).into_response())
 }
-
-/// Nobody pays.
-pub(super) async fn balance(Acting(account): Acting) -> Json<Value> {
-    Json(json!({ "account_sid": account.sid.to_string(), "balance": "0.00", "currency": "USD" }))
-}

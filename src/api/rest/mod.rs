@@ -8,6 +8,7 @@ mod applications;
 mod audio;
 mod auth;
 mod bills;
+mod budget;
 mod call_events;
 mod caller_ids;
 mod calls;
@@ -129,6 +130,9 @@ pub(super) fn table() -> Table {
         .on(post.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::update_of_call)
         .reads(&["Status", "PauseBehavior"])
         .on(delete.clone(), &below("/Calls/{sid}/Recordings/{name}"), recordings::remove_of_call)
+        .on(get.clone(), &below("/Budget.json"), budget::fetch)
+        .on(post.clone(), &below("/Budget.json"), budget::update)
+        .reads(budget::SETTINGS)
         .on(get.clone(), &below("/Concurrency.json"), concurrency::list)
         .on(get.clone(), &below("/Concurrency/{sid}"), concurrency::fetch)
         .on(post.clone(), &below("/Concurrency/{sid}"), concurrency::update)
@@ -197,7 +201,7 @@ pub(super) fn table() -> Table {
         .on(get.clone(), &below("/metrics"), usage::metrics)
         .on(post, &below("/Tokens.json"), keys::token)
         .reads(&["Ttl"])
-        .on(get, &below("/Balance.json"), keys::balance);
+        .on(get, &below("/Balance.json"), budget::balance);
     let alone = [&applications::SPEC, &caller_ids::SPEC, &keys::KEYS, &keys::SIGNING_KEYS, &queues::SPEC];
     let table = clients::routes(sinks::routes(triggers::routes(usage::routes(table))));
     trunks::routes(alone.into_iter().chain(sip::SPECS).fold(table, |table, spec| spec.routes(table)))

@@ -203,7 +203,7 @@ fn day_ms(date: Date) -> u64 {
     u64::try_from(date.midnight().assume_utc().unix_timestamp()).unwrap_or(0) * 1000
 }
 
-fn date_of(at_ms: u64) -> Date {
+pub(super) fn date_of(at_ms: u64) -> Date {
     OffsetDateTime::from_unix_timestamp((at_ms / 1000).cast_signed()).map_or(Date::MIN, OffsetDateTime::date)
 }
 

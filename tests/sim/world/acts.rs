@@ -40,6 +40,11 @@ impl World {
         self.set_directory(config(&format!("own_limits = {limits}")).directory);
     }
 
+    /// The first account has another budget from now on.
+    pub fn set_budget(&mut self, budget: &str) {
+        self.set_directory(config(&format!("own_budget = {budget}")).directory);
+    }
+
     /// How much of what there are limits for is held.
     pub fn held(&self, resource: Resource) -> u32 {
         let (held, _) = self.core.places();

@@ -15,11 +15,15 @@ use dialtone_sip::transport::Listen;
 
 use super::{ACCOUNT, SERVER};
 
-/// Numbers and users of every world. A line of `extra` that begins with `own_limits` is about the first account, which else has
-/// more of everything than any test wants.
+/// Numbers and users of every world. A line of `extra` that begins with `own_` is about the first account, which has more of everything
+/// than any test wants where none says `own_limits`.
 pub(super) fn config(extra: &str) -> Config {
-    let (own, extra): (Vec<&str>, Vec<&str>) = extra.lines().partition(|line| line.starts_with("own_limits"));
-    let limits = own.first().and_then(|line| line.strip_prefix("own_")).unwrap_or(AMPLE);
+    let (own, extra): (Vec<&str>, Vec<&str>) = extra.lines().partition(|line| line.starts_with("own_"));
+    let mut own: Vec<&str> = own.into_iter().filter_map(|line| line.strip_prefix("own_")).collect();
+    if !own.iter().any(|line| line.starts_with("limits")) {
+        own.push(AMPLE);
+    }
+    let own = own.join("\n");
     let extra = extra.join("\n");
     let text = format!(
         r#"
@@ -31,7 +35,7 @@ operator_token = "op"
 [[account]]
 sid = "{ACCOUNT}"
 auth_token = "token"
-{limits}
+{own}
 [[trunk]]
 account = "{ACCOUNT}"
 name = "carrier"
