@@ -16,6 +16,7 @@ pub mod edges;
 pub mod eventlog;
 pub mod events;
 pub mod hot;
+pub mod https;
 pub mod ids;
 pub mod keeper;
 pub mod presence;

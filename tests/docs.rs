@@ -97,6 +97,28 @@ fn edges_of_the_documentation_share_what_it_says() {
     assert_eq!((cluster.listen.to_string().as_str(), cluster.dir, cluster.contact), ("10.0.0.2:4050", None, None));
 }
 
+/// The collector of the page on metrics is taken, and what is wrong with one is said.
+#[test]
+fn traces_of_the_docs_are_taken() {
+    let base = "[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\n";
+    let blocks = toml_blocks("docs/metrics.md");
+    let config = Config::parse(&format!("{base}{}", blocks[0]), "f.toml").unwrap();
+    let traces = config.traces.expect("the collector of the example");
+    assert_eq!((traces.endpoint.as_str(), traces.share), ("http://127.0.0.1:4318/v1/traces", 1.0));
+    for (wrong, message) in [
+        ("endpoint = \"localhost:4317\"", "f.toml:4: wrong value of `endpoint`: \"localhost:4317\" is not a URL"),
+        (
+            "endpoint = \"http://c/v1/traces\"\nshare = 2.0",
+            "f.toml:5: wrong value of `share`: it is a number from 0 to 1",
+        ),
+        ("endpoint = \"http://c/\"\nheaders = { \"a b\" = \"c\" }", "f.toml:5: `a b` is no name of a header"),
+        ("endpoint = \"http://c/\"\nsample = 1.0", "f.toml:5: unknown key `sample`"),
+    ] {
+        let error = Config::parse(&format!("{base}[traces]\n{wrong}\n"), "f.toml").unwrap_err().to_string();
+        assert!(error.starts_with(message), "{error}");
+    }
+}
+
 /// A budget of the page on usage stands beside its prices.
 #[test]
 fn budgets_of_the_docs_are_taken() {

@@ -38,6 +38,8 @@ pub struct ClientConfig {
     pub hosts: HostLimits,
     /// Where a URL's fragment says nothing else.
     pub patience: Overrides,
+    /// Whether requests for documents name the span of the call's trace that they are.
+    pub traces: bool,
     /// Root certificates besides those of the web, DER.
     pub extra_roots: Vec<rustls::pki_types::CertificateDer<'static>>,
 }
@@ -53,6 +55,7 @@ struct Inner {
     hosts: Hosts,
     cookies: CookieJars,
     patience: Overrides,
+    traces: bool,
 }
 
 /// A response that was read to its end.
@@ -92,8 +95,13 @@ impl Client {
             .http1_max_headers(128)
             .build(connector);
         let hosts = Hosts::new(config.hosts);
-        let inner = Inner { pool, hosts, cookies: CookieJars::default(), patience: config.patience };
+        let inner =
+            Inner { pool, hosts, cookies: CookieJars::default(), patience: config.patience, traces: config.traces };
         Self { inner: Arc::new(inner) }
+    }
+
+    pub(super) fn traces(&self) -> bool {
+        self.inner.traces
     }
 
     /// Forgets what servers had remembered in cookies. To be called when a call is over and its last request is done.
@@ -231,6 +239,9 @@ impl Inner {
         if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()) {
             headers.insert(header::COOKIE, cookie);
         }
+        if let Some(traceparent) = &outgoing.traceparent {
+            headers.insert(TRACEPARENT, value(traceparent)?);
+        }
         for (name, text) in &outgoing.conditions {
             headers.insert(name.clone(), text.clone());
         }
@@ -327,4 +338,5 @@ fn is_audio(headers: &HeaderMap) -> bool {
 const JSON_TYPE: &str = "application/json";
 const FORM_TYPE: &str = "application/x-www-form-urlencoded; charset=UTF-8";
 const SIGNATURE: HeaderName = HeaderName::from_static("x-twilio-signature");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const IDEMPOTENCY_TOKEN: HeaderName = HeaderName::from_static("i-twilio-idempotency-token");

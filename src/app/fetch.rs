@@ -8,6 +8,7 @@ use hyper::{Method, header};
 use crate::app::client::{Answer, Client};
 use crate::app::failure::FetchFailure;
 use crate::app::request::{Asker, Outgoing, RequestKind, uuid_of};
+use crate::events::traceparent;
 use crate::ids::{AccountSid, CallSid};
 use crate::secret::Secret;
 use crate::telemetry::accounts::{self, Series};
@@ -57,6 +58,7 @@ impl Client {
         if let Some(number) = number {
             let hash = Sha256::new_with_prefix(call.bits().to_be_bytes()).chain_update(number.to_be_bytes()).finalize();
             outgoing.idempotency_token = uuid_of(u128::from_be_bytes(hash[..16].try_into().expect("half of it")));
+            outgoing.traceparent = self.traces().then(|| traceparent(call, number));
         }
         let answer = self.send_counted(&outgoing).await?;
         let content_type = answer.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());

@@ -71,6 +71,8 @@ pub(super) struct Outgoing {
     /// Headers that make it conditional.
     pub conditions: Vec<(HeaderName, HeaderValue)>,
     pub idempotency_token: String,
+    /// By which the receiver makes what it does a part of the call's trace (W3C Trace Context).
+    pub traceparent: Option<String>,
 }
 
 /// Who asks.
@@ -102,6 +104,7 @@ impl Outgoing {
             max_body_bytes: 0,
             conditions: Vec::new(),
             idempotency_token: random_uuid(),
+            traceparent: None,
         }
     }
 

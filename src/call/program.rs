@@ -125,10 +125,10 @@ impl Call {
     /// The application's answer, or why there is none.
     pub(super) fn document(&mut self, fetch: u32, outcome: FetchOutcome, now: Now, effects: &mut Vec<Effect>) {
         let error = outcome.result.as_ref().err().map(|failure| failure.code);
-        let requested =
-            EventKind::Requested { url: outcome.url, reason: outcome.reason, error, duration_ms: outcome.duration_ms };
+        let FetchOutcome { result, url, reason, duration_ms } = outcome;
+        let requested = EventKind::Requested { url, reason, error, duration_ms, number: fetch };
         self.publish(requested, effects);
-        self.run(VerbInput::Document { fetch, result: outcome.result }, now, effects);
+        self.run(VerbInput::Document { fetch, result }, now, effects);
     }
 
     fn fetch(&mut self, order: FetchOrder, now: Now, effects: &mut Vec<Effect>) {

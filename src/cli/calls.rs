@@ -120,7 +120,7 @@ fn describe(kind: &EventKind) -> String {
         EventKind::Ringing => "ringing".to_owned(),
         EventKind::Answered => "answered".to_owned(),
         EventKind::VerbStarted { verb } => format!("<{verb}>"),
-        EventKind::Requested { url, reason, error, duration_ms } => match error {
+        EventKind::Requested { url, reason, error, duration_ms, .. } => match error {
             Some(code) => format!("{reason} from {url}: error {code} after {duration_ms} ms"),
             None => format!("{reason} from {url} in {duration_ms} ms"),
         },

@@ -1,5 +1,7 @@
 //! The file as it is written: every key, before anything is checked against anything else.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -21,6 +23,7 @@ pub(super) struct File {
     pub(super) recordings: Recordings,
     #[serde(default)]
     pub(super) server: Server,
+    pub(super) traces: Option<Traces>,
     #[serde(default)]
     pub(super) account: Vec<Account>,
     #[serde(default)]
@@ -53,6 +56,15 @@ pub(super) struct Sip {
     pub(super) name_servers: Vec<Spanned<String>>,
     pub(super) emergency_numbers: Option<Vec<String>>,
     pub(super) hep: Option<Hep>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Traces {
+    pub(super) endpoint: Spanned<String>,
+    #[serde(default)]
+    pub(super) headers: BTreeMap<Spanned<String>, Spanned<String>>,
+    pub(super) share: Option<Spanned<f64>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -34,6 +34,8 @@ pub struct Config {
     pub store: Store,
     pub recordings: Recordings,
     pub server: Server,
+    /// Where traces of calls go.
+    pub traces: Option<Traces>,
     /// What a reload may change.
     pub directory: Directory,
 }
@@ -50,6 +52,16 @@ pub struct Sip {
     pub emergency_numbers: Vec<String>,
     /// Who is sent a copy of each SIP message.
     pub hep: Option<Hep>,
+}
+
+/// A collector of traces.
+#[derive(Clone, Debug)]
+pub struct Traces {
+    /// With its path.
+    pub endpoint: String,
+    pub headers: Vec<(String, Secret)>,
+    /// Of the calls that went as they should, 0 to 1.
+    pub share: f64,
 }
 
 /// A collector of SIP messages.

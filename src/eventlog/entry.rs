@@ -10,6 +10,7 @@ use super::chain::Link;
 use super::types::{EventType, known, type_of};
 use crate::events::{
     CallRecord, Event, EventKind, Params, call_params, conference_params, message_params, recording_params,
+    without_password,
 };
 use crate::ids::{AccountSid, CallSid, EventSid};
 use crate::presence::Transition;
@@ -52,13 +53,13 @@ pub fn entry(event: &Event, record: &CallRecord, public_url: &str) -> Option<Ent
         EventKind::VerbStarted { verb } => {
             data.insert("verb".into(), json!(verb));
         }
-        EventKind::Requested { url, reason, error, duration_ms } => {
+        EventKind::Requested { url, reason, error, duration_ms, .. } => {
             data.extend(fields(json!({ "reason": reason, "error": error, "durationMs": duration_ms })));
-            data.insert("request".into(), json!({ "url": without_secrets(url) }));
+            data.insert("request".into(), json!({ "url": without_password(url) }));
         }
         EventKind::Noticed(notice) => {
             let level = if notice.severity == Severity::Error { "ERROR" } else { "WARNING" };
-            let url = without_secrets(&notice.url);
+            let url = without_password(&notice.url);
             data.extend(fields(
                 json!({ "level": level, "errorCode": notice.code, "message": notice.text, "url": url }),
             ));
@@ -172,14 +173,4 @@ pub fn iso_8601_ms(wall_ms: u64) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(wall_ms) * 1_000_000);
     let form = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
     time.unwrap_or(OffsetDateTime::UNIX_EPOCH).format(form).unwrap_or_default()
-}
-
-/// A URL may hold a password, which those who may see events need not know.
-fn without_secrets(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme && !url[scheme + 3..at].contains('/') => {
-            format!("{}{}", &url[..scheme + 3], &url[at + 1..])
-        }
-        _ => url.to_owned(),
-    }
 }

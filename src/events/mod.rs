@@ -15,6 +15,7 @@ mod queue;
 mod record;
 mod recording;
 mod shelf;
+mod trace;
 
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
@@ -36,6 +37,7 @@ pub use queue::{Queue, QueueFact, QueueStep};
 pub use record::{CallRecord, Told, is_passed};
 pub use recording::{Recording, RecordingFact, RecordingStatus, recording_url};
 pub use shelf::{Shelf, Shelves};
+pub use trace::{SpanOf, span_id, trace_id, traceparent};
 
 /// Recordings that run, and those that the store does not have yet.
 pub type LiveRecordings = Shelf<RecordingSid, Recording>;
@@ -80,6 +82,9 @@ pub enum EventKind {
         reason: String,
         error: Option<u32>,
         duration_ms: u64,
+        /// Which of the call's requests it was.
+        #[serde(default)]
+        number: u32,
     },
     /// An error or a warning for the customer.
     Noticed(Notice),
@@ -259,6 +264,16 @@ impl CallStatus {
 /// For what is written down only where it says something.
 pub(crate) fn is_zero(number: &u64) -> bool {
     *number == 0
+}
+
+/// A URL may hold a password, which those who may see events need not know.
+pub fn without_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme && !url[scheme + 3..at].contains('/') => {
+            format!("{}{}", &url[..scheme + 3], &url[at + 1..])
+        }
+        _ => url.to_owned(),
+    }
 }
 
 /// As Twilio writes times: `Wed, 25 Nov 2026 18:00:00 +0000`.

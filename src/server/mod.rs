@@ -27,6 +27,7 @@ use std::time::Duration;
 use dialtone_media::worker;
 use dialtone_sip::stack;
 use dialtone_sip::transport::{Listen, Transports};
+use hyper::header::{HeaderName, HeaderValue};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -141,6 +142,8 @@ pub struct Server {
     callbacks: Callbacks,
     store: Store,
     writer: tokio::task::JoinHandle<()>,
+    /// Of traces.
+    exporter: Option<tokio::task::JoinHandle<()>>,
     draining: Arc<AtomicBool>,
     membership: Option<Membership>,
     sharing: Option<limits::Sharing>,
@@ -161,7 +164,11 @@ impl Server {
         let metrics = telemetry::start_metrics().map_err(StartError::Metrics)?;
         let runtime = tokio::runtime::Handle::current();
         let guard = Guard { allow_private_targets: config.http.allow_private_targets, ..Guard::default() };
-        let client = Client::new(ClientConfig { guard: guard.clone(), ..ClientConfig::default() });
+        let client = Client::new(ClientConfig {
+            guard: guard.clone(),
+            traces: config.traces.is_some(),
+            ..ClientConfig::default()
+        });
         let callbacks = Callbacks::new(client.clone(), CallbackLimits::default());
         let sink_client = client.clone();
         let store = Store::open(config.store.url.expose()).await.map_err(StartError::Store)?;
@@ -228,6 +235,11 @@ impl Server {
         if archive.has_bucket() {
             subscribers.push(Box::new(complete));
         }
+        let exporter = config.traces.as_ref().map(|traces| {
+            let (tracer, exporter) = telemetry::traces(collector(traces, &seat.name));
+            subscribers.push(Box::new(tracer));
+            tokio::spawn(exporter.run())
+        });
         let kept = shared.as_ref().map(|shared| {
             let (mirror, writer) = mirror::mirror(shared.hot.clone(), shared.edges.me().clone(), shared.slots.clone());
             subscribers.push(Box::new(mirror));
@@ -505,6 +517,7 @@ impl Server {
             callbacks,
             store,
             writer,
+            exporter,
             draining,
             membership,
             sharing,
@@ -597,11 +610,30 @@ impl Server {
         } else {
             credit::leave(&self.store, &self.id).await;
         }
+        if let Some(exporter) = self.exporter.take()
+            && tokio::time::timeout(WIND_UP, exporter).await.is_err()
+        {
+            tracing::warn!("the collector of [traces] did not take the last traces in time");
+        }
         if tokio::time::timeout(WIND_UP, self.callbacks.drain()).await.is_err() {
             tracing::warn!("some status callbacks could not be delivered in time");
         }
         self.store.close().await;
         tracing::info!("stopped");
+    }
+}
+
+fn collector(traces: &config::Traces, instance: &str) -> telemetry::Collector {
+    let headers = traces.headers.iter().filter_map(|(name, secret)| {
+        let mut value = HeaderValue::try_from(secret.expose()).ok()?;
+        value.set_sensitive(true);
+        Some((HeaderName::try_from(name.as_str()).ok()?, value))
+    });
+    telemetry::Collector {
+        endpoint: traces.endpoint.parse().expect("the configuration has read it"),
+        headers: headers.collect(),
+        share: traces.share,
+        instance: instance.to_owned(),
     }
 }
 

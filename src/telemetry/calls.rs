@@ -120,7 +120,7 @@ fn used(line: &usage::LedgerLine) {
 }
 
 /// The E-model (ITU-T G.107) for G.711 with concealment: what delay and loss leave of 93.2, as a score of 1 to 4.5 (annex B).
-fn mos(media: &Media) -> f64 {
+pub(super) fn mos(media: &Media) -> f64 {
     let (received, lost) = (media.packets_received as f64, (media.packets_lost + media.packets_late) as f64);
     let loss_percent = 100.0 * lost / (received + lost).max(1.0);
     // One way: half of the round trip, what the jitter buffer holds, and a packet of 20 ms.

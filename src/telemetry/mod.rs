@@ -4,6 +4,7 @@ pub mod accounts;
 mod calls;
 mod hep;
 pub mod page;
+mod traces;
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -18,6 +19,7 @@ use crate::events::{CallRecord, Event, EventKind, Subscriber, Telling};
 
 pub use calls::CallMetrics;
 pub use hep::Hep;
+pub use traces::{Collector, traces};
 
 /// How logs are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -75,6 +77,7 @@ fn install_metrics() -> Result<PrometheusHandle, String> {
     let own_delays = [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0];
     let waits = [0.1, 1.0, 10.0, 60.0, 600.0, 3_600.0, 21_600.0];
     let durations = [1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0];
+    let gaps = [0.02, 0.04, 0.06, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
     let scores = [1.5, 2.0, 2.5, 3.0, 3.5, 3.8, 4.0, 4.2, 4.3, 4.4];
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Full("dialtone_call_duration_seconds".to_owned()), &durations)
@@ -92,6 +95,7 @@ fn install_metrics() -> Result<PrometheusHandle, String> {
         .and_then(|builder| {
             builder.set_buckets_for_metric(Matcher::Full("dialtone_call_mos_score".to_owned()), &scores)
         })
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Full("dialtone_rtp_gap_seconds".to_owned()), &gaps))
         .and_then(|builder| builder.set_buckets(&seconds))
         .map_err(|error| error.to_string())?
         .install_recorder()
@@ -150,6 +154,7 @@ const COUNTERS: &[(&str, &str)] = &[
         "Calls, requests and participants that found no room, by what became of them.",
     ),
     ("dialtone_control_placements_total", "Session placements by policy result."),
+    ("dialtone_traces_total", "Traces of calls for the collector, by outcome (ok, refused, failed, dropped)."),
     ("dialtone_hep_packets_total", "SIP messages for the HEP collector, by outcome."),
     ("dialtone_usage_triggers_fired_total", "Usage triggers fired."),
     (
@@ -196,6 +201,10 @@ const HISTOGRAMS: &[(&str, &str)] = &[
     ("dialtone_store_operation_duration_seconds", "Latency of shared store operations."),
     ("dialtone_control_rtt_seconds", "Round trip between edge and worker."),
     ("dialtone_rtp_jitter_seconds", "Interarrival jitter (RFC 3550) of each leg at its end."),
+    (
+        "dialtone_rtp_gap_seconds",
+        "From the loss of a media worker until a leg is heard again, by cause: worker_crash (another process has its sockets), worker_lost (the leg goes on elsewhere).",
+    ),
     ("dialtone_event_lag_seconds", "From the logging of an event until it is handed to a stream."),
     ("dialtone_webhook_duration_seconds", "Time from request sent to response body read."),
     (

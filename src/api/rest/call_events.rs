@@ -35,7 +35,7 @@ pub(super) async fn list(
 
 fn requests(record: &CallRecord) -> impl Iterator<Item = (u32, Value)> {
     record.events.iter().filter_map(|told| match &told.kind {
-        EventKind::Requested { url, reason, error, duration_ms } => Some((
+        EventKind::Requested { url, reason, error, duration_ms, .. } => Some((
             told.sequence,
             json!({
                 "request": { "url": url, "method": Value::Null, "parameters": { "reason": reason } },
