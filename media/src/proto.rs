@@ -432,7 +432,7 @@ pub enum MediaEventKind {
     LegClosed(LegClosed),
     #[prost(message, tag = "17")]
     Released(Release),
-    /// The leg's first packet arrived: its media flows.
+    /// The leg's first packet arrived here, or the first since this worker has taken another's place: its media flows.
     #[prost(uint32, tag = "18")]
     LegHeard(u32),
     #[prost(message, tag = "19")]

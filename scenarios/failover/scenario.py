@@ -138,6 +138,8 @@ class Failover:
             equal(len(begins), 1, f"streams that {who} sees, and when after the first of the kills at {[round(at - kills[0], 3) for at in kills]} they begin: {begins}")
             equal(len(packets), len({packet.sequence for packet in packets}), f"sequence numbers of {who}, each once")
         check(all(caller.media.packets[-1].at > last for caller in hearing), "everybody hears still")
+        told = self.server.metric("dialtone_rtp_gap_seconds_count", cause="worker_crash")
+        check(told >= len(everybody), f"dialtone_rtp_gap_seconds has {told} gaps, of {len(everybody)} legs that talk")
         digits = self.app.told("/digits")["Digits"]
         equal(digits, "1234", "digits of before and after")
         ask.call.wait_bye()

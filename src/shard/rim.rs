@@ -355,6 +355,9 @@ impl Rim {
             return;
         }
         let input = || match told {
+            Told::HeardAgain { cause, after } => {
+                metrics::histogram!("dialtone_rtp_gap_seconds", "cause" => cause).record(after.as_secs_f64());
+            }
             Told::Interrupted { session_id } => self.core.handle_media_interrupted(session_id, now),
             Told::LinkEnd { .. } => {}
             Told::Event(event) => self.core.handle_media(event, now),

@@ -56,6 +56,11 @@ pub enum Told {
     Interrupted {
         session_id: u64,
     },
+    /// A leg is heard again, so long after its worker was lost.
+    HeardAgain {
+        cause: &'static str,
+        after: Duration,
+    },
     /// For whoever has the other end of a link.
     LinkEnd {
         peer: String,
@@ -127,10 +132,19 @@ struct Placed {
     homeless_since: Option<Mono>,
     /// When that worker was lost.
     lost_at: Option<Mono>,
+    /// The legs that were not heard since a worker was lost, when that was, and what became of it.
+    unheard: Option<Unheard>,
     /// What was asked for in the meantime.
     backlog: Vec<(u64, CommandKind)>,
     /// When a worker last died that was working for it.
     killed_at: Option<Mono>,
+}
+
+/// Legs that are yet to be heard where they went.
+struct Unheard {
+    legs: Vec<u32>,
+    since: Mono,
+    cause: &'static str,
 }
 
 /// How often it was decided where a session goes, and how.
@@ -271,7 +285,7 @@ impl Pool {
             if session_id == suspect && self.has_killed_before(session_id, now) {
                 self.give_up(session_id);
             } else {
-                self.reopen_lost(session_id, id, now);
+                self.reopen_lost(session_id, id, "worker_crash", now);
             }
         }
         self.workers.remove(&dead);
@@ -322,7 +336,7 @@ impl Pool {
         match self.balancer.place(units, &[lost], |below| random.next_u64() % below) {
             Some(worker) => {
                 self.decisions.moved += 1;
-                self.reopen_lost(session_id, worker, now);
+                self.reopen_lost(session_id, worker, "worker_lost", now);
             }
             None => self.wait_on(session_id, now),
         }
@@ -408,6 +422,16 @@ impl Pool {
                 _ => {}
             }
         }
+        if let (MediaEventKind::LegHeard(leg_id), Some(unheard)) = (kind, &mut placed.unheard)
+            && let Some(at) = unheard.legs.iter().position(|leg| leg == leg_id)
+        {
+            unheard.legs.swap_remove(at);
+            let (cause, after) = (unheard.cause, now.since(unheard.since));
+            // Who says nothing for longer does so of itself.
+            if after < SILENT_OF_ITSELF {
+                self.out.push_back(Output::Told(Told::HeardAgain { cause, after }));
+            }
+        }
         placed.book.event(kind, now);
         let is_over = matches!(kind, MediaEventKind::Released(_));
         self.out.push_back(Output::Told(Told::Event(event)));
@@ -452,6 +476,7 @@ impl Pool {
             reopened_by: None,
             homeless_since: Some(now),
             lost_at: Some(now),
+            unheard: None,
             backlog: Vec::new(),
             killed_at: None,
         };
@@ -535,6 +560,7 @@ impl Pool {
                 reopened_by: None,
                 homeless_since: None,
                 lost_at: None,
+                unheard: None,
                 backlog: Vec::new(),
                 killed_at: None,
             },
@@ -560,7 +586,11 @@ impl Pool {
     }
 
     /// Opens a session anew whose worker is lost.
-    fn reopen_lost(&mut self, session_id: u64, worker: WorkerId, now: Mono) {
+    fn reopen_lost(&mut self, session_id: u64, worker: WorkerId, cause: &'static str, now: Mono) {
+        if let Some(placed) = self.sessions.get_mut(&session_id) {
+            let legs = placed.book.leg_ids().filter(|leg| placed.book.local_sdp(*leg).is_some()).collect();
+            placed.unheard = Some(Unheard { legs, since: placed.lost_at.unwrap_or(now), cause });
+        }
         self.reopen(session_id, worker, now);
         if self.sessions.get(&session_id).is_some_and(|placed| placed.book.is_recorded()) {
             self.out.push_back(Output::Told(Told::Interrupted { session_id }));
@@ -682,6 +712,8 @@ pub fn process_name(machine: &str, process: u32) -> String {
 const GRACE: Duration = Duration::from_millis(100);
 /// How long a session may be without a worker.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// A leg that is not heard for longer was silent anyway.
+const SILENT_OF_ITSELF: Duration = Duration::from_secs(10);
 /// A call that kills two workers in this time is ended, and not given a third.
 const POISON: Duration = Duration::from_secs(60);
 /// 2,000 sessions a second are opened anew, so that whoever takes them, and their peers, are not flooded.

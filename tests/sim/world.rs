@@ -171,6 +171,8 @@ pub struct World {
     shared: Option<(EdgeId, SharedHot)>,
     /// For others.
     pub letters: Vec<(EdgeId, Box<Letter>)>,
+    /// How long legs were not heard whose worker was lost, and what had become of it.
+    pub gaps: Vec<(&'static str, Duration)>,
     /// What the ledger has, and how often the database was asked for more.
     pub minutes: i64,
     pub credit_claims: u32,
@@ -251,6 +253,7 @@ impl World {
             bindings,
             shared: None,
             letters: Vec::new(),
+            gaps: Vec::new(),
             minutes: 0,
             credit_claims: 0,
             store_is_away: false,
@@ -660,6 +663,7 @@ impl World {
             PoolOutput::Command { worker, command } if worker == self.worker => self.command(command),
             PoolOutput::Command { .. } | PoolOutput::Close { .. } => {}
             PoolOutput::Told(Told::Event(event)) => self.core.handle_media(event, wall),
+            PoolOutput::Told(Told::HeardAgain { cause, after }) => self.gaps.push((cause, after)),
             PoolOutput::Told(Told::Interrupted { session_id }) => self.core.handle_media_interrupted(session_id, wall),
             PoolOutput::Told(Told::LinkEnd { peer, key, end }) => {
                 let edge = EdgeId::parse(&peer).expect("it was told as an edge");

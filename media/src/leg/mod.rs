@@ -162,7 +162,6 @@ impl Leg {
         self.gate.take_up(hot);
         self.incoming.take_up(hot);
         self.reports.take_up(hot.cname);
-        self.heard = hot.packets_received > 0;
         self.written_player = Some((hot.player, hot.played_ms));
     }
 

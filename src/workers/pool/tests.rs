@@ -243,6 +243,44 @@ fn standby_with_the_sockets_goes_on_and_no_call_is_told() {
 }
 
 #[test]
+fn leg_that_is_heard_again_says_how_long_it_was_not() {
+    let mut world = World::new(1);
+    world.ask(5, open(5, vec![leg(1), leg(2)]));
+    let standby = world.join("m-2", 1, true);
+    let heard = |leg_id| MediaEvent { session_id: 5, kind: Some(MediaEventKind::LegHeard(leg_id)) };
+    world.pool.event(WorkerId(1), heard(1), world.now);
+    world.run();
+    world.take_over(WorkerId(1), standby, 0);
+    world.now += Duration::from_millis(30);
+    let gaps = |world: &mut World| {
+        let told = world.run();
+        told.into_iter()
+            .filter_map(|told| match told {
+                Told::HeardAgain { cause, after } => Some((cause, after.as_millis())),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    world.pool.event(standby, heard(1), world.now);
+    assert_eq!(gaps(&mut world), [("worker_crash", 30)]);
+    world.pool.event(standby, heard(1), world.now);
+    assert_eq!(gaps(&mut world), [], "once");
+    // The other says nothing for long, and not because of that.
+    world.now += Duration::from_secs(20);
+    world.pool.event(standby, heard(2), world.now);
+    assert_eq!(gaps(&mut world), []);
+    // Lost with its machine.
+    world.join("n-1", 9, false);
+    world.pool.lost(standby, world.now);
+    world.wait(100);
+    world.now += Duration::from_millis(50);
+    let home = world.home(5);
+    world.pool.event(home, heard(2), world.now);
+    let found = gaps(&mut world);
+    assert!(matches!(found[..], [("worker_lost", 150..400)]), "{found:?}");
+}
+
+#[test]
 fn step_that_the_dead_worker_did_not_answer_is_asked_of_the_next() {
     let mut world = World::new(1);
     world.ask(5, open(5, vec![leg(1)]));
