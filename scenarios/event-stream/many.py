@@ -17,7 +17,7 @@ from listeners import Follower
 from lib.edges import child
 from lib.scenario import Failed, wait_for
 
-STREAMS, SECONDS, CALLS_A_SECOND, HOLD = 10_000, 60, 10, 0.3
+STREAMS, SECONDS, CALLS_A_SECOND, HOLD = 10_000, int(os.environ.get("STREAM_SECONDS", 60)), 10, 0.3
 KILLS = 10
 # Seconds that a fact takes at most to be written, of a call that goes on meanwhile.
 MOMENT = 0.2
