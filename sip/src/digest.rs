@@ -85,7 +85,7 @@ pub enum Proof<'a> {
 
 /// How long a nonce is good for.
 const NONCE_SECONDS: u64 = 300;
-/// Nonces with a success behind them; when full, the oldest half is forgotten and its users are told `stale`.
+/// Nonces with a success behind them; when full, all are forgotten, and their users are told `stale` once.
 const REMEMBERED_NONCES: usize = 65_536;
 
 /// Why credentials are not good.
@@ -107,6 +107,8 @@ pub struct Guard {
     secret: [u8; 32],
     algorithms: Vec<Algorithm>,
     used: HashMap<String, Window>,
+    /// How many of these at once.
+    remembers: usize,
 }
 
 /// The nonce counts seen: the highest, and a bit for each of the 64 below it.
@@ -118,7 +120,7 @@ struct Window {
 
 impl Guard {
     pub fn new(realm: String, secret: [u8; 32], algorithms: Vec<Algorithm>) -> Guard {
-        Guard { realm, secret, algorithms, used: HashMap::new() }
+        Guard { realm, secret, algorithms, used: HashMap::new(), remembers: REMEMBERED_NONCES }
     }
 
     pub fn realm(&self) -> &str {
@@ -207,12 +209,11 @@ impl Guard {
         if let Some(window) = self.used.get_mut(nonce) {
             return if window.take(count) { Ok(()) } else { Err(Denied::Stale) };
         }
-        if self.used.len() >= REMEMBERED_NONCES {
+        if self.used.len() >= self.remembers {
             self.used.retain(|_, window| window.expires > wall_s);
-            if self.used.len() >= REMEMBERED_NONCES {
-                let middle = wall_s + NONCE_SECONDS / 2;
-                self.used.retain(|_, window| window.expires > middle);
-                // What was forgotten must not be accepted afresh: a new secret makes every old nonce stale.
+            if self.used.len() >= self.remembers {
+                // What is forgotten must not be accepted afresh: a new secret makes every old nonce stale, so none need be remembered.
+                self.used.clear();
                 self.secret = Sha256::digest(self.secret).into();
             }
         }
@@ -429,6 +430,27 @@ mod tests {
                 "{challenge}"
             );
         }
+    }
+
+    #[test]
+    fn more_phones_than_nonces_that_are_remembered_register_in_one_moment() {
+        let mut guard = Guard { remembers: 100, ..guard() };
+        let registers = |guard: &mut Guard, salt: u64| {
+            let challenge = guard.challenges(1000, salt, false).remove(1);
+            (try_once(guard, &challenge, "secret", 1, 1000), challenge)
+        };
+        let before = registers(&mut guard, 0).1;
+        for salt in 1..100 {
+            assert_eq!(registers(&mut guard, salt).0, Ok(()));
+        }
+        // The next finds no room: it is let in, and those of before are told to ask again.
+        let salt = 100;
+        assert_eq!(registers(&mut guard, salt).0, Ok(()));
+        assert_eq!(try_once(&mut guard, &before, "secret", 2, 1000), Err(Denied::Stale));
+        // They do, all at once, and are not told so again.
+        let challenges: Vec<String> =
+            (0..90).map(|more| guard.challenges(1000, salt + 1 + more, true).remove(1)).collect();
+        assert!(challenges.iter().all(|challenge| try_once(&mut guard, challenge, "secret", 1, 1000) == Ok(())));
     }
 
     #[test]
