@@ -11,6 +11,7 @@ use dialtone_sip::transport::Listen;
 use serde::{Deserialize, Serialize};
 
 use super::core::{Core, Output};
+use super::outbound::trunk_credentials;
 use crate::call::{Call, CallInput, Now};
 use crate::ids::CallSid;
 use crate::twiml::{AudioSource, BranchEvent, BranchFailure, FetchOrder};
@@ -109,10 +110,14 @@ impl Core {
         let restored: HashSet<CallSid> = checkpoints.iter().map(Checkpoint::sid).collect();
         let mut waiting = Vec::new();
         for Checkpoint { call, dialogs, peer, waits, .. } in checkpoints {
+            // Those of a trunk are in the configuration, and are not written down.
+            let trunk = self.settings.directory.trunk(call.account(), call.via());
+            let credentials =
+                trunk.and_then(|trunk| trunk_credentials(trunk)).filter(|_| call.direction().is_outbound());
             let ids = dialogs.iter().map(|dialog| dialog.as_ref().map(|(id, _)| *id)).collect();
             for (id, mut dialog) in dialogs.into_iter().flatten() {
                 self.bring_home(&mut dialog);
-                self.stack.restore(id, dialog);
+                self.stack.restore(id, dialog, credentials.clone());
             }
             let sid = self.insert(call, ids, Vec::new());
             if let Some(slot) = self.calls.get_mut(&sid) {

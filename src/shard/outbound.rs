@@ -578,7 +578,7 @@ fn document_credentials(target: &SipTarget) -> Option<Credentials> {
     Some(Credentials { username, password, realm: None })
 }
 
-fn trunk_credentials(trunk: &Trunk) -> Option<Credentials> {
+pub(super) fn trunk_credentials(trunk: &Trunk) -> Option<Credentials> {
     let (username, password) = trunk.username.clone().zip(trunk.password.as_ref())?;
     Some(Credentials { username, password: password.expose().to_owned(), realm: Some(trunk.realm.clone()) })
 }

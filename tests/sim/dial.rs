@@ -364,6 +364,26 @@ fn challenged(more: &str, dial: &'static str, address: &str, realms: &'static [&
     world
 }
 
+#[test]
+fn trunk_that_challenges_is_answered_by_the_edge_that_goes_on_too() {
+    let trunk = format!(
+        "[[trunk]]\naccount = \"{ACCOUNT}\"\nname = \"paid\"\nuri = \"sip:198.51.100.20\"\nprefixes = [\"+44\"]\n\
+         username = \"us\"\npassword = \"secret\"\n"
+    );
+    let mut world = World::with_config(1, &trunk, |_| Says::Twiml("<Response><Dial>+442071838750</Dial></Response>"));
+    world.add_phone("198.51.100.20:5060", Script::Challenge(&["198.51.100.20"]));
+    world.call("+15551000000");
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(answered_realms(&world).len(), 1);
+    world.restart_edge();
+    world.run_for(Duration::from_secs(2));
+    // It asks its peers whether they are there still.
+    assert_eq!(answered_realms(&world).len(), 2, "the offer to the trunk");
+    assert_eq!(world.core.calls().count(), 2, "both go on");
+    world.hang_up(0);
+    world.close_books();
+}
+
 /// The realms that the server answered.
 fn answered_realms(world: &World) -> Vec<String> {
     let realm = |invite: &&dialtone_sip::msg::Message| {

@@ -23,7 +23,7 @@ pub enum Script {
     /// 183 with SDP, then 200.
     EarlyMedia(Duration),
     Refuse(u16),
-    /// 401 with a challenge of each realm; whoever brings credentials is answered at once.
+    /// 401 with a challenge of each realm, to offers in its calls too; whoever brings credentials is answered at once.
     Challenge(&'static [&'static str]),
     /// Rings and rings.
     Ring,
@@ -170,14 +170,7 @@ impl Phone {
                 self.planned.push_back((now + after, dialog));
             }
             Script::Challenge(_) if request_has_credentials => self.planned.push_back((now, dialog)),
-            Script::Challenge(realms) => {
-                let challenge = |realm: &&str| format!("Digest realm=\"{realm}\", nonce=\"n\", qop=\"auth\"");
-                let reply = realms
-                    .iter()
-                    .map(challenge)
-                    .fold(Reply::new(401), |reply, challenge| reply.header(HeaderName::WwwAuthenticate, challenge));
-                self.stack.decline(dialog, &reply, now);
-            }
+            Script::Challenge(realms) => self.stack.decline(dialog, &challenge(realms), now),
             Script::Refuse(status) => self.stack.decline(dialog, &Reply::new(status), now),
             Script::Ring => self.stack.progress(dialog, 180, Bytes::new(), now),
             Script::Dead => {}
@@ -211,10 +204,14 @@ impl Phone {
                 self.dialogs.retain(|known| *known != dialog);
                 Saw::Ended { reason: bye.as_ref().map(reason).unwrap_or_default() }
             }
-            Event::Reoffered { dialog, .. } => {
-                match self.reoffer_status {
-                    Some(status) => self.stack.decline(dialog, &Reply::new(status), now),
-                    None => self.stack.answer(dialog, self.sdp.clone(), now),
+            Event::Reoffered { dialog, invite } => {
+                let has_credentials = invite.header(HeaderName::Authorization).is_some();
+                match (self.reoffer_status, &self.script) {
+                    (None, Script::Challenge(realms)) if !has_credentials => {
+                        self.stack.decline(dialog, &challenge(realms), now);
+                    }
+                    (Some(status), _) => self.stack.decline(dialog, &Reply::new(status), now),
+                    (None, _) => self.stack.answer(dialog, self.sdp.clone(), now),
                 }
                 return;
             }
@@ -254,4 +251,9 @@ pub fn sdp(address: SocketAddr, formats: &str) -> Bytes {
         "v=0\r\no=phone 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio 40000 RTP/AVP {formats}\r\n\
          a=rtpmap:101 telephone-event/8000\r\na=sendrecv\r\n"
     ))
+}
+
+fn challenge(realms: &[&str]) -> Reply {
+    let of = |realm: &&str| format!("Digest realm=\"{realm}\", nonce=\"n\", qop=\"auth\"");
+    realms.iter().map(of).fold(Reply::new(401), |reply, challenge| reply.header(HeaderName::WwwAuthenticate, challenge))
 }

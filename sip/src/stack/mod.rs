@@ -27,6 +27,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::dialog::{Dialog, DialogId};
+use crate::digest::Credentials;
 use crate::flow::Flow;
 use crate::msg::{MAGIC_COOKIE, Message, Text};
 use crate::time::Mono;
@@ -187,14 +188,15 @@ impl Stack {
     }
 
     /// Takes up a confirmed dialog of a stack that is no more, under the number that its tag has. What was under way in it is
-    /// lost: whoever waits for a response asks again.
-    pub fn restore(&mut self, id: DialogId, mut dialog: Dialog) {
+    /// lost: whoever waits for a response asks again. `credentials` answer a peer that challenges what is asked in it.
+    pub fn restore(&mut self, id: DialogId, mut dialog: Dialog, credentials: Option<Credentials>) {
         // Its connection went with the process; another is opened when something is sent.
         dialog.flow.connection = None;
         // It may have asked more than was written down; numbers may be left out, and never come twice (RFC 3261 s12.2.2).
         dialog.local_cseq += LEFT_OUT;
         let mut usage = Usage::new(dialog);
         usage.phase = Phase::Confirmed;
+        usage.credentials = credentials;
         self.usages.insert(id, Box::new(usage));
     }
 
