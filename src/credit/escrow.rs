@@ -172,35 +172,29 @@ impl Escrow {
         self.cover_on(sid, now, wall_ms);
     }
 
-    /// Budgets are others, or what a call costs: as told. `None`: nothing limits it any more.
+    /// Budgets are others, or what a call costs: as told of those that were answered. `None`: nothing limits it any more.
     pub fn change(&mut self, terms: impl Fn(CallSid) -> Option<Terms>, now: Mono, wall_ms: u64) {
-        let all: Vec<CallSid> =
-            self.meters.iter().filter(|(_, meter)| meter.is_running()).map(|(sid, _)| *sid).collect();
         self.blocks.values_mut().for_each(|block| block.short = None);
-        for sid in all {
+        for sid in self.running() {
             match (terms(sid), self.meters.get_mut(&sid)) {
                 (Some(terms), Some(meter)) => {
-                    let is_other = meter.terms != terms;
                     meter.terms = terms;
-                    if is_other && meter.began.is_some() {
-                        self.cover_on(sid, now, wall_ms);
-                    }
+                    self.cover_on(sid, now, wall_ms);
                 }
                 _ => self.drop_meter(sid),
             }
         }
     }
 
-    /// Whether it is covered by what is here, of a call that is limited.
+    /// Whether a budget pays for it.
     pub fn has(&self, sid: CallSid) -> bool {
         self.meters.contains_key(&sid)
     }
 
     /// The call is answered: its time counts from now on.
     pub fn begin(&mut self, sid: CallSid, now: Mono, wall_ms: u64) {
-        let Some(meter) = self.meters.get_mut(&sid).filter(|meter| meter.is_running() && meter.began.is_none()) else {
-            return;
-        };
+        let is_awaited = |meter: &&mut Meter| meter.state == State::Open && meter.began.is_none();
+        let Some(meter) = self.meters.get_mut(&sid).filter(is_awaited) else { return };
         meter.began = Some(now);
         self.cover_on(sid, now, wall_ms);
     }
@@ -245,19 +239,20 @@ impl Escrow {
         [due, midnight, asks.then_some(self.ask_at), tells].into_iter().flatten().min()
     }
 
-    pub fn handle_timeout(&mut self, now: Mono, wall_ms: u64) {
+    /// True: another day has begun, and prices may be others.
+    pub fn handle_timeout(&mut self, now: Mono, wall_ms: u64) -> bool {
         if self.meters.is_empty() && self.blocks.is_empty() {
-            return;
+            return false;
         }
         if now.0 >= self.told_all.0 + TELL_AGAIN_US {
             self.told_all = now;
             self.blocks.values_mut().for_each(|block| block.told = None);
             self.untold.extend(self.blocks.keys().cloned());
         }
-        if now >= self.midnight && self.see_the_day(now, wall_ms) {
+        let is_new_day = now >= self.midnight && self.see_the_day(now, wall_ms);
+        if is_new_day {
             // What ends now counts in the new period.
-            let running = self.meters.iter().filter(|(_, meter)| meter.state == State::Open && meter.began.is_some());
-            for sid in running.map(|(sid, _)| *sid).collect::<Vec<_>>() {
+            for sid in self.running() {
                 self.cover_on(sid, now, wall_ms);
             }
         }
@@ -275,6 +270,7 @@ impl Escrow {
                 State::Over => {}
             }
         }
+        is_new_day
     }
 
     /// What is to be asked of the store now, if anything; the answer is awaited before the next.
@@ -392,6 +388,15 @@ impl Escrow {
             let missing = group.iter().filter(|sid| self.meters.get(sid).is_some_and(|meter| meter.covered_s == 0));
             missing.copied().collect::<Vec<_>>().into_iter().for_each(|sid| self.ask(sid));
         }
+    }
+
+    /// The calls that were answered, and are not about to end, in the order in which they began.
+    fn running(&self) -> Vec<CallSid> {
+        let is_running = |meter: &Meter| meter.state == State::Open && meter.began.is_some();
+        let mut running: Vec<CallSid> =
+            self.meters.iter().filter(|(_, meter)| is_running(meter)).map(|(sid, _)| *sid).collect();
+        running.sort_unstable();
+        running
     }
 
     fn group(&self, leader: CallSid) -> Vec<CallSid> {
@@ -552,12 +557,6 @@ impl Escrow {
         let day = wall_ms / DAY_MS;
         self.midnight = Mono(now.0 + ((day + 1) * DAY_MS - wall_ms) * 1000);
         std::mem::replace(&mut self.day, day) != day
-    }
-}
-
-impl Meter {
-    fn is_running(&self) -> bool {
-        matches!(self.state, State::Open | State::Opening(_))
     }
 }
 

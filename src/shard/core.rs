@@ -438,7 +438,9 @@ impl Core {
         self.conferences_due(now);
         self.watchers_due(now);
         self.admission.slots.handle_timeout(now.mono);
-        self.escrow.handle_timeout(now.mono, now.wall_ms);
+        if self.escrow.handle_timeout(now.mono, now.wall_ms) {
+            self.budgets_changed(now);
+        }
         self.work(now);
     }
 

@@ -151,6 +151,20 @@ fn a_budget_that_is_set_while_calls_run_counts_for_them_and_one_that_is_raised_k
 }
 
 #[test]
+fn a_call_that_waits_for_the_database_is_not_forgotten_when_budgets_change_meanwhile() {
+    let mut world = world("{ minutes = 5 }", "");
+    let caller = world.add_caller();
+    world.call_from(caller, ECHO);
+    // The INVITE is there, and the answer of the database is not.
+    world.run_for(Duration::from_millis(6));
+    world.set_budget("{ minutes = 6 }");
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.saw(caller).last(), Some(&Saw::Answered));
+    world.hang_up(caller);
+    world.close_books();
+}
+
+#[test]
 fn an_edge_that_starts_anew_goes_on_paying() {
     let mut world = world("{ minutes = 2 }", "");
     let caller = world.add_caller();
