@@ -8,6 +8,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from alone import OneServer
+from many import ManyPhones
+from three import ThreeEdges
 from together import TwoEdges
 
 from lib.scenario import Scenario, allow_many_files
@@ -87,6 +89,12 @@ def main():
         counted.tell()
         if scenario.long:
             scenario.step("killed", one.killed)
+            many = ManyPhones(scenario)
+            scenario.step("start of a large server", many.start)
+            scenario.step("a hundred thousand", many.registered)
+            three = ThreeEdges(scenario)
+            scenario.step("start of three edges", three.start)
+            scenario.step("told soon", three.told_soon)
         scenario.summary = f"one truth by REST, stream and SIP; {lost}"
 
 
