@@ -3,7 +3,7 @@
 import concurrent.futures
 import time
 
-from people import CALM, GONE, GRACE, Account, Device, Watcher
+from people import CALM, GONE, GRACE, NEXT, Account, Device, Watcher
 
 from lib.baresip import Baresip
 from lib.document import Document
@@ -161,7 +161,7 @@ class OneServer:
         self.heard.tells("revoked", [True], calm=0)
         account.program.keys(account.key.sid).delete()
         web.wait_named("revoked", 3)
-        self.heard.tells("revoked", [True, False], 1)
+        self.heard.tells("revoked", [True, False], NEXT)
         again = account.open(account.token("revoked"))
         self.equal((again.status, again.error), (401, 20101), "a token of a key that is deleted")
 
@@ -211,11 +211,11 @@ class OneServer:
             at[kind] = time.monotonic()
             one.cut()
         self.equal(phone.unregister().status, 200, "Contact: *")
-        self.heard.tells("sip-gone", [True, False], 1)
+        self.heard.tells("sip-gone", [True, False], NEXT)
         self.equal(phone.register().status, 200, "REGISTER")
-        self.heard.tells("sip-gone", [True, False, True], 1)
+        self.heard.tells("sip-gone", [True, False, True], NEXT)
         self.equal(phone.register(0).status, 200, "Expires: 0")
-        self.heard.tells("sip-gone", [True, False, True, False], 1)
+        self.heard.tells("sip-gone", [True, False, True, False], NEXT)
         for kind in reset:
             after = self.heard.tells(f"reset-{kind}", [True, False], 6).at - at[kind]
             self.check(GRACE <= after <= GONE, f"after a reset of {kind} it is told to be gone {after:.1f} s later")

@@ -25,6 +25,8 @@ warnings.filterwarnings("ignore", module="jwt")
 
 # Between two transitions of one client that are told there is a second: after this nothing more comes.
 CALM = 1.3
+# What is to be told of a client that something was told of just now is told within that second, and a moment.
+NEXT = 1.8
 # A device whose connection broke may come back within this time, and its client is gone at the latest after that one.
 GRACE, GONE = 3.0, 5.0
 
