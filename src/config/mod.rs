@@ -8,6 +8,7 @@ mod file;
 mod prices;
 mod read;
 mod recordings;
+mod traces;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;

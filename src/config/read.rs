@@ -12,7 +12,7 @@ use dialtone_sip::transport::Listen;
 use toml::Spanned;
 
 use super::file::{self, File};
-use super::{Cluster, Config, ConfigError, Hep, Http, Latching, Media, Server, Sip, Store, Traces};
+use super::{Cluster, Config, ConfigError, Hep, Http, Latching, Media, Server, Sip, Store};
 use crate::account::{
     Account, Application, Directory, DirectoryError, Limits, Messaging, Number, Password, Source, Trunk, User, WhenFull,
 };
@@ -70,7 +70,7 @@ pub(super) fn config(file: File, text: &str, name: &str) -> Result<Config, Confi
         recordings: reader.recordings(&file.recordings, &store)?,
         store,
         server: reader.server(&file.server)?,
-        traces: file.traces.as_ref().map(|traces| reader.traces(traces)).transpose()?,
+        traces: file.traces.as_ref().map(|traces| super::traces::traces(&reader, traces)).transpose()?,
         directory,
     })
 }
@@ -568,34 +568,6 @@ impl Reader<'_> {
             node: hep.node.unwrap_or(1),
             password,
         })
-    }
-
-    fn traces(&self, traces: &file::Traces) -> Result<Traces, ConfigError> {
-        let is_url = |url: &String| ["http://", "https://"].iter().any(|scheme| url.starts_with(scheme));
-        let endpoint = traces.endpoint.get_ref();
-        if !is_url(endpoint) || endpoint.parse::<hyper::Uri>().is_err() {
-            let message = format!(
-                "wrong value of `endpoint`: \"{endpoint}\" is not a URL such as \"http://127.0.0.1:4318/v1/traces\""
-            );
-            return Err(self.fault(&traces.endpoint, message));
-        }
-        let mut headers = Vec::new();
-        for (name, value) in &traces.headers {
-            if hyper::header::HeaderName::try_from(name.get_ref().as_str()).is_err() {
-                return Err(self.fault(name, format!("`{}` is no name of a header", name.get_ref())));
-            }
-            let secret = self.secret(value, name.get_ref())?;
-            if hyper::header::HeaderValue::try_from(secret.expose()).is_err() {
-                return Err(self.fault(value, format!("the value of `{}` fits into no header", name.get_ref())));
-            }
-            headers.push((name.get_ref().clone(), secret));
-        }
-        let share = match &traces.share {
-            None => 1.0,
-            Some(share) if (0.0..=1.0).contains(share.get_ref()) => *share.get_ref(),
-            Some(share) => return Err(self.fault(share, "wrong value of `share`: it is a number from 0 to 1")),
-        };
-        Ok(Traces { endpoint: endpoint.clone(), headers, share })
     }
 
     fn limits(&self, limits: &file::Limits) -> Result<Limits, ConfigError> {
