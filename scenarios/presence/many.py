@@ -13,6 +13,7 @@ SIP, HTTP, RTP = ("127.0.0.1", 20120), "127.0.0.1:20121", "20122-20149"
 PHONES, SECRET, MD5 = 100_000, "secret-of-all", "MD5"
 # From one address.
 EACH = 100
+MOST_MB = 200
 
 
 class ManyPhones:
@@ -36,6 +37,7 @@ class ManyPhones:
         url = f"http://{HTTP}/2010-04-01/Accounts/{ACCOUNT}/Clients/phone-{PHONES - 1}.json"
         self.scenario.equal(requests.get(url, auth=(ACCOUNT, AUTH_TOKEN), timeout=10).json()["status"], "available", "the last of them")
         taken = (after - before) / 1024
+        self.scenario.check(taken < MOST_MB, f"{taken:.0f} MB for {PHONES} registrations, of {MOST_MB}")
         return f"{PHONES} registrations in {seconds:.0f} s: {taken:.0f} MB beyond the {before / 1024:.0f} MB of a server with as many users, {taken * 1024 / PHONES:.2f} kB each"
 
     def register(self):

@@ -106,16 +106,23 @@ pub struct Guard {
     realm: String,
     secret: [u8; 32],
     algorithms: Vec<Algorithm>,
-    used: HashMap<String, Window>,
+    used: HashMap<Nonce, Window>,
     /// How many of these at once.
     remembers: usize,
+}
+
+/// What a nonce of ours says under its seal.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Nonce {
+    /// Wall clock, seconds.
+    issued: u64,
+    salt: u64,
 }
 
 /// The nonce counts seen: the highest, and a bit for each of the 64 below it.
 struct Window {
     highest: u32,
     seen: u64,
-    expires: u64,
 }
 
 impl Guard {
@@ -181,8 +188,8 @@ impl Guard {
         if !same_uri(uri, request_uri) {
             return Err(Denied::Malformed);
         }
-        let issued = self.issued_at(nonce).ok_or(Denied::Stale)?;
-        if wall_s.saturating_sub(issued) > NONCE_SECONDS || issued > wall_s + 60 {
+        let own = self.open(nonce).ok_or(Denied::Stale)?;
+        if own.is_over(wall_s) || own.issued > wall_s + 60 {
             return Err(Denied::Stale);
         }
         let (cnonce, count) = match (auth.get("qop"), auth.get("cnonce"), auth.get("nc")) {
@@ -201,23 +208,23 @@ impl Guard {
         if !equal || proof.is_none() {
             return Err(Denied::Wrong);
         }
-        self.take_count(nonce, number, issued + NONCE_SECONDS, wall_s)
+        self.take_count(own, number, wall_s)
     }
 
     /// Takes a nonce count once: a repeated one is a replay.
-    fn take_count(&mut self, nonce: &str, count: u32, expires: u64, wall_s: u64) -> Result<(), Denied> {
-        if let Some(window) = self.used.get_mut(nonce) {
+    fn take_count(&mut self, nonce: Nonce, count: u32, wall_s: u64) -> Result<(), Denied> {
+        if let Some(window) = self.used.get_mut(&nonce) {
             return if window.take(count) { Ok(()) } else { Err(Denied::Stale) };
         }
         if self.used.len() >= self.remembers {
-            self.used.retain(|_, window| window.expires > wall_s);
+            self.used.retain(|nonce, _| !nonce.is_over(wall_s));
             if self.used.len() >= self.remembers {
                 // What is forgotten must not be accepted afresh: a new secret makes every old nonce stale, so none need be remembered.
                 self.used.clear();
                 self.secret = Sha256::digest(self.secret).into();
             }
         }
-        self.used.insert(nonce.to_owned(), Window { highest: count, seen: 0, expires });
+        self.used.insert(nonce, Window { highest: count, seen: 0 });
         Ok(())
     }
 
@@ -228,11 +235,12 @@ impl Guard {
         format!("{time}{salt}{seal}")
     }
 
-    fn issued_at(&self, nonce: &str) -> Option<u64> {
+    /// `None`: it is none of ours.
+    fn open(&self, nonce: &str) -> Option<Nonce> {
         let (time, rest) = nonce.split_at_checked(10)?;
         let (salt, seal) = rest.split_at_checked(16)?;
-        let issued = u64::from_str_radix(time, 16).ok()?;
-        bool::from(self.seal(time, salt).as_bytes().ct_eq(seal.as_bytes())).then_some(issued)
+        let own = Nonce { issued: u64::from_str_radix(time, 16).ok()?, salt: u64::from_str_radix(salt, 16).ok()? };
+        bool::from(self.seal(time, salt).as_bytes().ct_eq(seal.as_bytes())).then_some(own)
     }
 
     fn seal(&self, time: &str, salt: &str) -> String {
@@ -241,6 +249,12 @@ impl Guard {
         mac.update(time.as_bytes());
         mac.update(salt.as_bytes());
         hex(&mac.finalize().into_bytes()[..16])
+    }
+}
+
+impl Nonce {
+    fn is_over(self, wall_s: u64) -> bool {
+        wall_s.saturating_sub(self.issued) > NONCE_SECONDS
     }
 }
 

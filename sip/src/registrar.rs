@@ -104,10 +104,18 @@ impl<K: std::hash::Hash + Eq> Registrar<K> {
         };
         let bindings = if outcome.is_ok() { bindings } else { old };
         let after = bindings.len();
-        if !bindings.is_empty() {
-            self.bindings.insert(aor, bindings);
-        }
+        self.keep(aor, bindings);
         outcome.map(|()| Change { before, after })
+    }
+
+    /// A user has these, and no more room than they take: there are many users, and few of them have a second.
+    fn keep(&mut self, aor: K, mut bindings: Vec<Binding>) {
+        if bindings.is_empty() {
+            self.bindings.remove(&aor);
+            return;
+        }
+        bindings.shrink_to_fit();
+        self.bindings.insert(aor, bindings);
     }
 
     /// Live bindings, the preferred first.
@@ -143,7 +151,7 @@ impl<K: std::hash::Hash + Eq> Registrar<K> {
         self.bindings.iter().map(|(aor, bindings)| (aor.clone(), live(bindings))).collect()
     }
 
-    /// Takes up bindings that were written down. Of those that came by a connection nothing is left but the phone's next
+    /// Takes up what was written down of a user, in the place of what is known. Of bindings that came by a connection nothing is left but the phone's next
     /// REGISTER.
     pub fn restore(&mut self, aor: K, written: Vec<Binding>, wall_ms: u64)
     where
@@ -151,9 +159,12 @@ impl<K: std::hash::Hash + Eq> Registrar<K> {
     {
         let mut bindings = written;
         bindings.retain(|binding| binding.expires_at_ms > wall_ms && binding.flow.connection.is_none());
-        if !bindings.is_empty() {
-            self.bindings.insert(aor, bindings);
-        }
+        self.keep(aor, bindings);
+    }
+
+    /// All who have any.
+    pub fn users(&self) -> impl Iterator<Item = &K> {
+        self.bindings.keys()
     }
 
     /// Every address of record with its number of live bindings.
@@ -205,9 +216,7 @@ impl<K: std::hash::Hash + Eq> Registrar<K> {
                 .retain(|old| old.contact != new.contact && (old.instance.is_none() || old.instance != new.instance));
             bindings.push(new);
         }
-        if !bindings.is_empty() {
-            self.bindings.insert(aor, bindings);
-        }
+        self.keep(aor, bindings);
     }
 }
 

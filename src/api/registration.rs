@@ -133,7 +133,7 @@ impl Open {
         headers: &HeaderMap,
     ) -> Result<Open, Fault> {
         let now_ms = wall_ms();
-        let client = ClientId { account: grant.account, identity: grant.identity };
+        let client = ClientId { account: grant.account, identity: grant.identity.into() };
         let instance = instance.filter(|name| !name.is_empty()).map(|name| name.chars().take(LONGEST_NAME).collect());
         let instance: String = instance.unwrap_or_else(|| format!("{:032x}", rest::random()));
         let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -3,9 +3,8 @@
 //!
 //! The lock is held for a look-up in a map and never across anything that waits.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dialtone_sip::flow::{Flow, Transport};
@@ -20,7 +19,8 @@ use crate::account::Aor;
 #[derive(Default)]
 pub struct Bindings {
     registrar: Mutex<Registrar<Aor>>,
-    has_changed: AtomicBool,
+    /// Users whose bindings are others than were written down.
+    unwritten: Mutex<HashSet<Aor>>,
     shared: Option<Shared>,
     touched: Touched,
 }
@@ -64,7 +64,6 @@ impl Bindings {
     }
 
     pub fn register(&self, aor: Aor, request: &Message, flow: Flow, wall_ms: u64) -> Result<Change, Refusal> {
-        self.has_changed.store(true, Ordering::Relaxed);
         let change = self.take(aor.clone(), request, flow, wall_ms);
         self.touch([aor], Touch::Said);
         change
@@ -86,7 +85,9 @@ impl Bindings {
 
     fn touch(&self, users: impl IntoIterator<Item = Aor>, how: Touch) {
         let mut touched = self.touched.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
         for aor in users {
+            unwritten.insert(aor.clone());
             let known = touched.entry(aor).or_insert(how);
             *known = how.max(*known);
         }
@@ -161,7 +162,6 @@ impl Bindings {
 
     /// Takes what has changed at another edge.
     pub fn merge(&self, delta: Delta) {
-        self.has_changed.store(true, Ordering::Relaxed);
         let aor = delta.aor.clone();
         self.lock().merge(delta.aor, delta.put, &delta.gone);
         // One that has moved to another edge is not ours any more.
@@ -184,26 +184,25 @@ impl Bindings {
         self.lock().sweep(wall_ms);
     }
 
-    /// All that there are, to be written down; `None` where nothing has changed since the last time.
-    pub fn changed(&self, wall_ms: u64) -> Option<Vec<(Aor, Vec<Binding>)>> {
-        self.has_changed.swap(false, Ordering::Relaxed).then(|| self.lock().all(wall_ms))
+    /// Whose bindings are to be written down: those that have changed since this was asked last.
+    pub fn unwritten(&self) -> HashSet<Aor> {
+        std::mem::take(&mut self.unwritten.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes up what was written down; what has expired meanwhile, or came by a connection that is gone, is left out.
-    pub fn restore(&self, written: Vec<(Aor, Vec<Binding>)>, wall_ms: u64) {
-        let mut registrar = self.lock();
-        let users: Vec<Aor> = written.iter().map(|(aor, _)| aor.clone()).collect();
-        for (aor, bindings) in written {
-            registrar.restore(aor, bindings, wall_ms);
-        }
-        drop(registrar);
-        self.touch(users, Touch::Said);
+    /// All who have any.
+    pub fn users(&self) -> Vec<Aor> {
+        self.lock().users().cloned().collect()
+    }
+
+    /// Takes up what was written down of a user; what has expired meanwhile, or came by a connection that is gone, is left out.
+    pub fn restore(&self, aor: Aor, written: Vec<Binding>, wall_ms: u64) {
+        self.lock().restore(aor.clone(), written, wall_ms);
+        self.touch([aor], Touch::Said);
     }
 
     /// What was registered by way of another edge, at those listeners, is reached by the like of ours from now on; what came by a
     /// connection is not.
     pub fn bring_home(&self, theirs: &[(Transport, SocketAddr)], ours: &[(Transport, SocketAddr)]) {
-        self.has_changed.store(true, Ordering::Relaxed);
         let is_theirs = |binding: &Binding| theirs.contains(&(binding.flow.transport, binding.flow.local));
         let mut before = self.lock().all(0);
         before.retain(|(_, bindings)| bindings.iter().any(is_theirs));

@@ -5,8 +5,9 @@
 //! told to be there, or gone.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
 
-use super::record::{ClientId, Part, Record};
+use super::record::{ClientId, Device, Part, Record};
 use crate::hot::EdgeId;
 
 /// A device whose connection broke may come back within this time: its client is not gone so long.
@@ -25,11 +26,15 @@ const FORGOTTEN_AFTER_MS: u64 = 600_000;
 #[derive(Clone, Debug)]
 pub struct Book {
     me: EdgeId,
+    /// As records name it.
+    my_name: Arc<str>,
     known: HashMap<ClientId, Record>,
-    /// What this edge has itself.
-    own: HashMap<ClientId, Part>,
+    /// What this edge has itself: the very part that is in the record, once that is written.
+    own: HashMap<ClientId, Arc<Part>>,
     /// Whose part is to be written.
     unwritten: BTreeSet<ClientId>,
+    /// Whom the store has forgotten.
+    forgotten: BTreeSet<ClientId>,
     asking: Option<ClientId>,
     expiries: BTreeSet<(u64, ClientId)>,
     /// When it is to be told how a client is, by client and by time.
@@ -66,10 +71,12 @@ pub struct Transition {
 impl Book {
     pub fn new(me: EdgeId) -> Book {
         Book {
+            my_name: me.to_string().into(),
             me,
             known: HashMap::new(),
             own: HashMap::new(),
             unwritten: BTreeSet::new(),
+            forgotten: BTreeSet::new(),
             asking: None,
             expiries: BTreeSet::new(),
             due: HashMap::new(),
@@ -91,18 +98,20 @@ impl Book {
     }
 
     /// What this edge has of a client.
-    pub fn own(&self, client: &ClientId) -> Part {
+    pub fn own(&self, client: &ClientId) -> Arc<Part> {
         self.own.get(client).cloned().unwrap_or_default()
     }
 
     /// What this edge has of a client is another now. `gently`: what is missing may come back.
-    pub fn handle_own(&mut self, client: &ClientId, part: Part, gently: bool) {
-        if self.own.get(client).map_or(part.is_empty(), |own| *own == part) {
+    pub fn handle_own(&mut self, client: &ClientId, mut part: Part, gently: bool) {
+        if self.own.get(client).map_or(part.is_empty(), |own| **own == part) {
             return;
         }
+        // There are many, and few of them change soon.
+        part.devices.shrink_to_fit();
         match part.is_empty() {
             true => self.own.remove(client),
-            false => self.own.insert(client.clone(), part),
+            false => self.own.insert(client.clone(), Arc::new(part)),
         };
         self.unwritten.insert(client.clone());
         match gently {
@@ -117,14 +126,14 @@ impl Book {
             return;
         }
         // What is kept of this edge there, and is not so any more, is written again.
-        let me = self.me.to_string();
-        let mine = |name: &String| EdgeId::parse(name).is_some_and(|edge| edge.node == self.me.node);
-        let is_outdated = record.parts.keys().any(|name| mine(name) && *name != me);
-        if is_outdated || record.parts.get(&me) != self.own.get(&client) {
+        let mine = |name: &str| EdgeId::parse(name).is_some_and(|edge| edge.node == self.me.node);
+        let is_outdated = record.parts.edges().any(|name| mine(name) && *name != self.my_name);
+        let has_dead = record.parts.edges().any(|name| self.dead.contains(&**name));
+        if is_outdated || has_dead || record.parts.get(&self.my_name) != self.own.get(&client) {
             self.unwritten.insert(client.clone());
         }
         // What an edge has changed that is dead now nobody else has told.
-        if self.dead.contains(&record.author) {
+        if self.dead.contains(&*record.author) {
             self.tell_at(&client, record.version + GRACE_MS);
         }
         self.take(client, record);
@@ -139,7 +148,7 @@ impl Book {
 
     /// Of the edges that records name these live.
     pub fn handle_alive(&mut self, alive: &[EdgeId], now_ms: u64) {
-        let names = self.known.values().flat_map(|record| record.parts.keys().chain([&record.author]));
+        let names = self.known.values().flat_map(|record| record.parts.edges().chain([&record.author]));
         let mut dead: BTreeSet<EdgeId> = names.filter_map(|name| EdgeId::parse(name)).collect();
         dead.retain(|edge| *edge != self.me && !alive.contains(edge));
         dead.iter().for_each(|edge| self.handle_gone(edge, now_ms));
@@ -149,8 +158,8 @@ impl Book {
     pub fn handle_gone(&mut self, edge: &EdgeId, now_ms: u64) {
         let name = edge.to_string();
         // What it has changed last it may not have told.
-        let is_untold = |record: &Record| record.author == name && record.version + RECENT_MS > now_ms;
-        let of_it = self.known.iter().filter(|(_, record)| record.parts.contains_key(&name) || is_untold(record));
+        let is_untold = |record: &Record| *record.author == *name && record.version + RECENT_MS > now_ms;
+        let of_it = self.known.iter().filter(|(_, record)| record.parts.get(&name).is_some() || is_untold(record));
         let touched: Vec<ClientId> = of_it.map(|(client, _)| client.clone()).collect();
         self.dead.insert(name);
         for client in touched {
@@ -167,7 +176,10 @@ impl Book {
 
     /// The store by which edges share has forgotten everything.
     pub fn handle_forgotten(&mut self) {
-        self.unwritten.extend(self.own.keys().cloned());
+        // Also that nothing of a client is left is known to nobody else, perhaps.
+        let written = self.known.iter().filter(|(_, record)| record.author == self.my_name).map(|(client, _)| client);
+        self.forgotten.extend(self.own.keys().chain(written).cloned());
+        self.unwritten.extend(self.forgotten.iter().cloned());
     }
 
     /// What is over by now.
@@ -177,10 +189,9 @@ impl Book {
         {
             self.expiries.pop_first();
             if let Some(own) = self.own.remove(&client) {
-                let mut record =
-                    Record { parts: [(self.me.to_string(), own)].into(), ..Record::default() }.without_expired(now_ms);
-                if let Some(left) = record.parts.pop_first() {
-                    self.own.insert(client.clone(), left.1);
+                let left = own.without_expired(now_ms);
+                if !left.is_empty() {
+                    self.own.insert(client.clone(), Arc::new(left));
                 }
             }
             self.unwritten.insert(client);
@@ -200,8 +211,9 @@ impl Book {
         let old: Vec<(ClientId, u64)> = old.map(|(client, record)| (client.clone(), record.version)).collect();
         for (client, _) in &old {
             self.known.remove(client);
-            self.told.remove(client);
         }
+        self.told.retain(|_, at_ms| *at_ms + CALM_MS > now_ms);
+        self.told.shrink_to_fit();
         old
     }
 
@@ -212,16 +224,17 @@ impl Book {
         }
         while let Some(client) = self.unwritten.pop_first() {
             let known = self.known.get(&client).cloned().unwrap_or_default();
-            let seen = known.version;
+            let is_forgotten = self.forgotten.contains(&client);
+            let seen = if is_forgotten { 0 } else { known.version };
             let mut record = known.clone().without_expired(now_ms);
-            record.parts.retain(|name, _| !self.dead.contains(name));
-            record.put(&self.me, self.own(&client));
-            if record.parts == known.parts {
+            record.parts.retain(|name| !self.dead.contains(name));
+            record.put(&self.me, &self.my_name, self.own.get(&client).cloned());
+            if record.parts == known.parts && !is_forgotten {
                 continue;
             }
             // Also where a record was forgotten in between, a version never comes again.
-            record.version = (seen + 1).max(now_ms);
-            record.author = self.me.to_string();
+            record.version = (known.version + 1).max(now_ms);
+            record.author = self.my_name.clone();
             self.asking = Some(client.clone());
             return Some(Swap { client, seen, record });
         }
@@ -231,22 +244,31 @@ impl Book {
     /// What came of a swap: it was made, or this is what is there. `None`: the store does not answer, and it is tried again.
     pub fn handle_swapped(&mut self, swap: Swap, outcome: Option<Result<(), Record>>, now_ms: u64) {
         self.asking = None;
+        if outcome.is_some() {
+            self.forgotten.remove(&swap.client);
+        }
         match outcome {
             Some(Ok(())) => {
-                let Swap { client, record, .. } = swap;
-                // Nobody has changed it in between: whoever changes how it is tells it.
+                let Swap { client, record, seen } = swap;
+                // Nobody has changed it in between: whoever changes how it is tells it. Where there was nothing, nobody knows how
+                // it was before: it is told in any case, and what was said last decides whether that is news.
                 // What has expired since was there until now.
                 let was_available = self.known.get(&client).is_some_and(Record::was_available);
                 let is_available = record.is_available(now_ms);
                 self.take(client.clone(), record);
                 self.news.push_back(client.clone());
                 let is_gentle = self.gently.remove(&client) && !is_available;
-                if was_available != is_available {
+                if was_available != is_available || seen == 0 {
                     self.tell_at(&client, now_ms + if is_gentle { GRACE_MS } else { 0 });
                 }
             }
             Some(Err(current)) => {
-                self.take(swap.client.clone(), current);
+                // Where there is nothing any more, what is known here holds.
+                if current.version == 0 {
+                    self.forgotten.insert(swap.client.clone());
+                } else {
+                    self.take(swap.client.clone(), current);
+                }
                 self.unwritten.insert(swap.client);
             }
             None => {
@@ -294,13 +316,13 @@ impl Book {
         }
         // A device that has come to another edge since is not here any more.
         if let Some(own) = self.own.get_mut(&client) {
-            let me = self.me.to_string();
-            let elsewhere = record.parts.iter().filter(|(name, _)| **name != me).flat_map(|(_, part)| &part.devices);
-            let newer: Vec<(&str, u64)> = elsewhere.map(|device| (device.sid.as_str(), device.since_ms)).collect();
-            let count = own.devices.len();
-            own.devices
-                .retain(|device| !newer.iter().any(|(sid, since)| *sid == device.sid && *since > device.since_ms));
-            if own.devices.len() < count {
+            let others = record.parts.iter().filter(|(name, _)| **name != self.my_name);
+            let elsewhere: Vec<&Device> = others.flat_map(|(_, part)| &part.devices).collect();
+            let has_moved = |device: &Device| {
+                elsewhere.iter().any(|other| other.sid == device.sid && other.since_ms > device.since_ms)
+            };
+            if own.devices.iter().any(has_moved) {
+                Arc::make_mut(own).devices.retain(|device| !has_moved(device));
                 self.unwritten.insert(client.clone());
             }
         }

@@ -169,8 +169,8 @@ mod tests {
         };
         let devices = (0..devices).map(device).collect();
         let calls = calls.iter().enumerate().map(call).collect();
-        let parts = [("a@1".to_owned(), Part { devices, calls, published: Vec::new() })].into();
-        Record { version: 1, author: "a@1".to_owned(), parts }
+        let parts = [("a@1".into(), Part { devices, calls, published: Vec::new() }.into())].into_iter().collect();
+        Record { version: 1, author: "a@1".into(), parts }
     }
 
     #[test]

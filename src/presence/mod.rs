@@ -6,6 +6,7 @@
 
 mod book;
 mod documents;
+mod parts;
 mod record;
 mod shared;
 

@@ -1,11 +1,12 @@
 //! What is known of a client.
 
-use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::parts::Parts;
 use crate::hot::EdgeId;
 use crate::ids::{AccountSid, fresh_sid};
 
@@ -13,7 +14,8 @@ use crate::ids::{AccountSid, fresh_sid};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ClientId {
     pub account: AccountSid,
-    pub identity: String,
+    /// One text for all who know the client.
+    pub identity: Arc<str>,
 }
 
 impl fmt::Display for ClientId {
@@ -26,7 +28,7 @@ impl ClientId {
     /// As it was written.
     pub fn parse(text: &str) -> Option<ClientId> {
         let (account, identity) = text.split_once('/')?;
-        Some(ClientId { account: account.parse().ok()?, identity: identity.to_owned() })
+        Some(ClientId { account: account.parse().ok()?, identity: identity.into() })
     }
 }
 
@@ -111,6 +113,20 @@ impl Part {
     pub fn is_empty(&self) -> bool {
         self.devices.is_empty() && self.published.is_empty() && self.calls.is_empty()
     }
+
+    /// The same without what is over.
+    pub(super) fn without_expired(&self, now_ms: u64) -> Part {
+        let mut part = self.clone();
+        part.devices.retain(|device| device.expires_ms > now_ms);
+        part.published.retain(|published| published.expires_ms > now_ms);
+        part
+    }
+
+    /// When the next thing of it is over.
+    fn next_expiry(&self) -> Option<u64> {
+        let devices = self.devices.iter().map(|device| device.expires_ms);
+        devices.chain(self.published.iter().map(|published| published.expires_ms)).min()
+    }
 }
 
 /// Whether two URIs are of the same device: their parameters say how it is reached, and not what it is.
@@ -126,9 +142,8 @@ pub struct Record {
     /// Grows with each change, and never comes again.
     pub version: u64,
     /// The edge that has made it what it is, and tells what it has changed.
-    pub author: String,
-    /// By edge.
-    pub parts: BTreeMap<String, Part>,
+    pub author: Arc<str>,
+    pub parts: Parts,
 }
 
 /// How a client is.
@@ -205,26 +220,24 @@ impl Record {
 
     /// The same without what is over.
     pub(super) fn without_expired(mut self, now_ms: u64) -> Record {
-        for part in self.parts.values_mut() {
-            part.devices.retain(|device| device.expires_ms > now_ms);
-            part.published.retain(|published| published.expires_ms > now_ms);
+        let is_over = |part: &Part| part.next_expiry().is_some_and(|at_ms| at_ms <= now_ms);
+        if self.parts.values().any(is_over) {
+            let left = self.parts.iter().map(|(edge, part)| (edge.clone(), part.without_expired(now_ms)));
+            self.parts = left.filter(|(_, part)| !part.is_empty()).map(|(edge, part)| (edge, Arc::new(part))).collect();
         }
-        self.parts.retain(|_, part| !part.is_empty());
         self
     }
 
     /// When the next thing of it is over.
     pub(super) fn next_expiry(&self) -> Option<u64> {
-        let devices = self.parts.values().flat_map(|part| &part.devices).map(|device| device.expires_ms);
-        let published = self.parts.values().flat_map(|part| &part.published).map(|published| published.expires_ms);
-        devices.chain(published).min()
+        self.parts.values().filter_map(Part::next_expiry).min()
     }
 
-    /// Puts what an edge knows in the place of what it, or an earlier life of it, knew.
-    pub(super) fn put(&mut self, edge: &EdgeId, part: Part) {
-        self.parts.retain(|name, _| EdgeId::parse(name).is_some_and(|known| known.node != edge.node));
-        if !part.is_empty() {
-            self.parts.insert(edge.to_string(), part);
+    /// Puts what an edge of that name knows in the place of what it, or an earlier life of it, knew.
+    pub(super) fn put(&mut self, edge: &EdgeId, name: &Arc<str>, part: Option<Arc<Part>>) {
+        self.parts.retain(|name| EdgeId::parse(name).is_some_and(|known| known.node != edge.node));
+        if let Some(part) = part {
+            self.parts.insert(name.clone(), part);
         }
     }
 }

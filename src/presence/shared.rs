@@ -55,10 +55,10 @@ impl Presence {
     }
 
     /// The clients of an account that have anything, by name.
-    pub fn of_account(&self, account: AccountSid) -> Vec<(String, Record)> {
+    pub fn of_account(&self, account: AccountSid) -> Vec<(Arc<str>, Record)> {
         let book = self.book();
         let own = book.records().filter(|(client, record)| client.account == account && !record.parts.is_empty());
-        let mut own: Vec<(String, Record)> =
+        let mut own: Vec<(Arc<str>, Record)> =
             own.map(|(client, record)| (client.identity.clone(), record.clone())).collect();
         own.sort_by(|(one, _), (other, _)| one.cmp(other));
         own
@@ -67,7 +67,7 @@ impl Presence {
     /// The devices of this edge that a client has registered by SIP: all of them.
     pub fn has_sip_devices(&self, client: &ClientId, devices: Vec<Device>, gently: bool) {
         self.change(|book| {
-            let mut part = book.own(client);
+            let mut part = Part::clone(&book.own(client));
             part.devices.retain(|device| device.kind != DeviceKind::Sip);
             part.devices.extend(devices);
             book.handle_own(client, part, gently);
@@ -79,15 +79,15 @@ impl Presence {
     pub fn register(&self, client: ClientId, mut device: Device, most: usize) -> Option<Registering> {
         self.change(|book| {
             let record = book.record(&client).cloned().unwrap_or_default();
-            let mut part = book.own(&client);
+            let mut part = Part::clone(&book.own(&client));
             let known = record.parts.values().flat_map(|part| &part.devices).chain(&part.devices);
-            let live = known.filter(|known| known.expires_ms > device.since_ms);
+            let live: Vec<&Device> = known.filter(|known| known.expires_ms > device.since_ms).collect();
             let others: HashSet<&str> =
-                live.clone().map(|known| known.sid.as_str()).filter(|sid| *sid != device.sid).collect();
+                live.iter().map(|known| known.sid.as_str()).filter(|sid| *sid != device.sid).collect();
             if others.len() >= most {
                 return None;
             }
-            let last = live.filter(|known| known.sid == device.sid).map(|known| known.since_ms).max();
+            let last = live.iter().filter(|known| known.sid == device.sid).map(|known| known.since_ms).max();
             device.since_ms = device.since_ms.max(last.map_or(0, |last| last + 1));
             part.devices.retain(|known| known.sid != device.sid);
             part.devices.push(device.clone());
@@ -118,7 +118,7 @@ impl Presence {
 
     fn change_part(&self, client: &ClientId, gently: bool, change: impl FnOnce(&mut Part)) {
         self.change(|book| {
-            let mut part = book.own(client);
+            let mut part = Part::clone(&book.own(client));
             change(&mut part);
             book.handle_own(client, part, gently);
         });

@@ -39,7 +39,7 @@ use crate::cluster::ClusterError;
 use crate::config::{self, Config, ConfigError, Latching};
 use crate::edges::{About, EdgeId, Edges, kind};
 use crate::events::{Outbox, Shelves, Subscriber};
-use crate::hot::{Bindings, Hot};
+use crate::hot::Bindings;
 use crate::ids::CallSid;
 use crate::keeper::{self, Listeners};
 use crate::presence::Presence;
@@ -406,8 +406,7 @@ impl Server {
                 presence,
                 bindings: bindings.clone(),
                 directory: directory.clone(),
-                hot: shared.as_ref().map_or_else(Hot::memory, |shared| shared.hot.clone()),
-                edges: shared.as_ref().map(|shared| shared.edges.clone()),
+                shared: shared.as_ref().map(|shared| (shared.hot.clone(), shared.edges.clone())),
                 store: store.clone(),
                 hub: hub.clone(),
                 mail: mail.clone(),

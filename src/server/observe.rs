@@ -161,7 +161,7 @@ impl Observed {
         let book = self.presence.book();
         for (client, record) in book.records() {
             // Each edge counts what is registered at it.
-            let own = book.own(client).devices;
+            let own = &book.own(client).devices;
             let status = record.status(now_ms);
             *identities.entry(status).or_default() += u64::from(!own.is_empty());
             *endpoints.entry((client.account, status)).or_default() += own.len() as u64;

@@ -43,8 +43,8 @@ pub(super) struct Keeper {
     pub(super) presence: Presence,
     pub(super) bindings: Arc<Bindings>,
     pub(super) directory: Arc<ArcSwap<Directory>>,
-    pub(super) hot: Hot,
-    pub(super) edges: Option<Edges>,
+    /// Where the edges of a cluster look. One that stands alone knows it all.
+    pub(super) shared: Option<(Hot, Edges)>,
     pub(super) store: Store,
     pub(super) hub: Hub,
     pub(super) mail: MailBox,
@@ -99,9 +99,10 @@ impl Keeper {
 
     async fn swap(&self, swap: &Swap) -> Option<Result<(), Record>> {
         let Swap { client, seen, record } = swap;
+        let Some((hot, _)) = &self.shared else { return Some(Ok(())) };
         let value = serde_json::to_vec(record).unwrap_or_default();
         let (map, field) = (MAP.to_owned(), client.to_string());
-        match self.hot.ask(Command::Swap { map, field, seen: *seen, version: record.version, value }).await {
+        match hot.ask(Command::Swap { map, field, seen: *seen, version: record.version, value }).await {
             Ok(Answer::Swapped(None)) => Some(Ok(())),
             Ok(Answer::Swapped(Some((version, value)))) => Some(Err(read(version, &value))),
             Ok(_) => None,
@@ -117,7 +118,9 @@ impl Keeper {
         loop {
             let news = self.presence.book().poll_news();
             let Some((client, record)) = news else { return };
-            if let (Some(edges), Ok(body)) = (&self.edges, serde_json::to_vec(&(&client, &record))) {
+            if let Some((_, edges)) = &self.shared
+                && let Ok(body) = serde_json::to_vec(&(&client, &record))
+            {
                 edges.letter_to_all(kind::PRESENCE, &body.into());
             }
             let _ = self.mail.send(Mail::Presence(client)).await;
@@ -160,7 +163,7 @@ impl Keeper {
         let (directory, now_ms) = (self.directory.load(), wall_ms());
         for (aor, how) in touched {
             let Some(user) = directory.user(&aor.username, &aor.domain) else { continue };
-            let client = ClientId { account: user.account, identity: directory.identity_of(user) };
+            let client = ClientId { account: user.account, identity: directory.identity_of(user).into() };
             let bindings = self.bindings.of(&aor, now_ms);
             let before = self.presence.book().own(&client);
             let own = bindings.into_iter().filter(|binding| self.listening.contains(&binding.flow.local));
@@ -199,7 +202,8 @@ impl Keeper {
     }
 
     async fn read_everything(&self) {
-        let values = match self.hot.ask(Command::All { map: MAP.to_owned() }).await {
+        let Some((hot, _)) = &self.shared else { return };
+        let values = match hot.ask(Command::All { map: MAP.to_owned() }).await {
             Ok(Answer::Values(values)) => values,
             Ok(_) => return,
             Err(error) => return tracing::warn!(%error, "who can be reached at other edges cannot be read now"),
@@ -215,9 +219,10 @@ impl Keeper {
 
     async fn sweep(&self) {
         let old = self.presence.book().sweep(wall_ms());
+        let Some((hot, _)) = &self.shared else { return };
         for (client, seen) in old {
             let (map, field) = (MAP.to_owned(), client.to_string());
-            let _ = self.hot.ask(Command::Swap { map, field, seen, version: 0, value: Vec::new() }).await;
+            let _ = hot.ask(Command::Swap { map, field, seen, version: 0, value: Vec::new() }).await;
             // As many as they are, they take no time from what is to be told now.
             sleep(Duration::ZERO).await;
         }

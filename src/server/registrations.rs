@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -16,40 +16,93 @@ use crate::clock::wall_ms;
 use crate::edges::{Edges, kind};
 use crate::hot::{Answer, Bindings, Command, Delta, Hot};
 
-const FILE: &str = "registrations.json";
+const FILE: &str = "registrations.jsonl";
 /// A phone that registered less than this before a crash may have to do so again.
 const EVERY: Duration = Duration::from_secs(1);
+/// Lines that are out of date, beyond as many as there are users, until the file is written anew.
+const OUTDATED: usize = 1_024;
 
 /// Takes up what an earlier run has written down.
 pub(super) fn restore(bindings: &Bindings, folder: &Path) {
     let path = folder.join(FILE);
-    let written = match fs::read(&path) {
-        Ok(bytes) => bytes,
+    let read = match fs::File::open(&path) {
+        Ok(file) => restore_lines(bindings, BufReader::new(file), wall_ms()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-        Err(error) => {
-            return tracing::warn!(%error, path = %path.display(), "registrations cannot be read: phones must register anew");
-        }
+        Err(error) => Err(error),
     };
-    match serde_json::from_slice(&written) {
-        Ok(written) => bindings.restore(written, wall_ms()),
-        Err(error) => {
-            tracing::warn!(%error, path = %path.display(), "registrations cannot be read: phones must register anew")
-        }
+    if let Err(error) = read {
+        tracing::warn!(%error, path = %path.display(), "registrations cannot be read: phones must register anew");
     }
 }
 
-/// Writes them down when they have changed, until the process ends.
-pub(super) async fn run(bindings: Arc<Bindings>, folder: PathBuf) {
-    loop {
-        tokio::time::sleep(EVERY).await;
-        if let Some(all) = bindings.changed(wall_ms()) {
-            let folder = folder.clone();
-            let written = tokio::task::spawn_blocking(move || write(&folder, &serde_json::to_vec(&all)?)).await;
-            if let Ok(Err(error)) = written {
-                tracing::warn!(%error, "registrations cannot be written down: after a crash phones must register anew");
-            }
+fn restore_lines(bindings: &Bindings, file: impl BufRead, wall_ms: u64) -> io::Result<()> {
+    for line in file.lines() {
+        // Of the last line a crash may have left a part.
+        if let Ok((aor, written)) = serde_json::from_str(&line?) {
+            bindings.restore(aor, written, wall_ms);
         }
     }
+    Ok(())
+}
+
+/// Writes down what changes, until the process ends.
+pub(super) async fn run(bindings: Arc<Bindings>, folder: PathBuf) {
+    let mut log = None;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let (bindings, folder) = (bindings.clone(), folder.clone());
+        let written = tokio::task::spawn_blocking(move || write(&bindings, &folder, log)).await;
+        log = match written {
+            Ok(Ok(log)) => Some(log),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "registrations cannot be written down: after a crash phones must register anew");
+                None
+            }
+            Err(_) => None,
+        };
+    }
+}
+
+/// The file of this run: a line for each user whose bindings have changed, and the last of a user holds.
+struct Log {
+    file: fs::File,
+    lines: usize,
+    /// It is written anew with more.
+    most: usize,
+}
+
+/// Adds what has changed; all of it, in the place of the file, where there is no log yet or it has grown long.
+fn write(bindings: &Bindings, folder: &Path, log: Option<Log>) -> io::Result<Log> {
+    let changed = bindings.unwritten();
+    match log {
+        Some(mut log) if log.lines + changed.len() <= log.most => {
+            log.lines += changed.len();
+            write_users(bindings, changed, &log.file)?;
+            Ok(log)
+        }
+        _ => write_all(bindings, folder),
+    }
+}
+
+/// Whole or not at all.
+fn write_all(bindings: &Bindings, folder: &Path) -> io::Result<Log> {
+    let beside = folder.join(format!("{FILE}.new"));
+    let file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside)?;
+    let users = bindings.users();
+    let lines = users.len();
+    write_users(bindings, users, &file)?;
+    fs::rename(beside, folder.join(FILE))?;
+    Ok(Log { file, lines, most: 2 * lines + OUTDATED })
+}
+
+fn write_users(bindings: &Bindings, users: impl IntoIterator<Item = Aor>, file: &fs::File) -> io::Result<()> {
+    let (mut file, wall_ms) = (BufWriter::new(file), wall_ms());
+    for aor in users {
+        let current = bindings.of(&aor, wall_ms);
+        serde_json::to_writer(&mut file, &(aor, current))?;
+        file.write_all(b"\n")?;
+    }
+    file.flush()
 }
 
 /// Shares them with the other edges, each contact by itself: the last word on it holds.
@@ -125,10 +178,63 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Contacts that nobody has taken back, and that are over.
 const CLEAN_EVERY: Duration = Duration::from_secs(600);
 
-/// Whole or not at all.
-fn write(folder: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = folder.join(format!("{FILE}.new"));
-    let mut file = fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    fs::rename(beside, folder.join(FILE))
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use dialtone_sip::flow::Flow;
+    use dialtone_sip::msg::Message;
+
+    use super::*;
+
+    fn register(bindings: &Bindings, user: &str, expires: u32) {
+        let aor = Aor { username: user.to_owned(), domain: "d".to_owned() };
+        let text = format!(
+            "REGISTER sip:d SIP/2.0\r\nCall-ID: {user}-{expires}\r\nCSeq: 1 REGISTER\r\nContact: <sip:{user}@192.0.2.1>\r\nExpires: {expires}\r\n\r\n"
+        );
+        let (local, remote) = ("127.0.0.1:5060".parse().unwrap(), "192.0.2.1:5060".parse().unwrap());
+        let flow = Flow { transport: Transport::Udp, local, remote, connection: None };
+        bindings.register(aor, &Message::parse(Bytes::from(text)).unwrap(), flow, wall_ms()).unwrap();
+    }
+
+    fn registered(bindings: &Bindings) -> Vec<String> {
+        let mut users: Vec<String> = bindings.users().into_iter().map(|aor| aor.username).collect();
+        users.sort();
+        users
+    }
+
+    #[test]
+    fn what_was_written_last_of_each_user_is_taken_up_though_the_last_line_is_torn() {
+        let folder = std::env::temp_dir().join(format!("dialtone-registrations-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let taken_up = || {
+            let bindings = Bindings::new(false);
+            restore(&bindings, &folder);
+            bindings
+        };
+        let bindings = taken_up();
+        ["ann", "ben", "cat"].into_iter().for_each(|user| register(&bindings, user, 3600));
+        let mut log = write(&bindings, &folder, None).unwrap();
+        assert_eq!(registered(&taken_up()), ["ann", "ben", "cat"]);
+        register(&bindings, "ben", 0);
+        register(&bindings, "dan", 3600);
+        log = write(&bindings, &folder, Some(log)).unwrap();
+        assert_eq!(log.lines, 5, "only what has changed is added");
+        assert_eq!(registered(&taken_up()), ["ann", "cat", "dan"]);
+        log.file.write_all(b"[{\"username\":\"ann\",\"doma").unwrap();
+        assert_eq!(registered(&taken_up()), ["ann", "cat", "dan"]);
+        // After a start, and where it has grown long, it is written anew.
+        let again = taken_up();
+        log = write(&again, &folder, None).unwrap();
+        assert_eq!((log.lines, registered(&taken_up())), (3, registered(&again)));
+        for turn in 0..OUTDATED as u32 {
+            register(&again, "ann", 1_000 + turn);
+            log = write(&again, &folder, Some(log)).unwrap();
+        }
+        assert!(fs::read_to_string(folder.join(FILE)).unwrap().lines().count() <= log.most);
+        log.most = 0;
+        assert_eq!(write(&again, &folder, Some(log)).unwrap().lines, 3);
+        assert_eq!(registered(&taken_up()), ["ann", "cat", "dan"]);
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

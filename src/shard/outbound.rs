@@ -386,7 +386,7 @@ impl Core {
         }
         // Who does not want to be called is not; nor is a device that is in a call and knows no other.
         let identity = self.settings.directory.identity_of(user);
-        let client = ClientId { account: user.account, identity };
+        let client = ClientId { account: user.account, identity: identity.into() };
         let record = self.settings.presence.record(&client);
         let is_busy = |contact: &str| {
             let is_it = |device: &&Device| device.contact == contact;

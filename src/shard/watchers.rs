@@ -130,7 +130,7 @@ impl Core {
         let known = self.settings.directory.client(sender.account, &identity);
         let domain = known.map_or(&sender.domain, |user| &user.domain);
         let entity = format!("sip:{identity}@{domain}");
-        (!identity.is_empty()).then_some((ClientId { account: sender.account, identity }, entity))
+        (!identity.is_empty()).then_some((ClientId { account: sender.account, identity: identity.into() }, entity))
     }
 
     /// A subscription goes on, or ends, as its subscriber says.
@@ -234,7 +234,7 @@ impl Core {
             return Err(Reply::new(489).named("Allow-Events", Package::Presence.as_str().to_owned()));
         }
         let expires_s = expires_of(request)?;
-        let client = ClientId { account: user.account, identity: self.settings.directory.identity_of(user) };
+        let client = ClientId { account: user.account, identity: self.settings.directory.identity_of(user).into() };
         let part = self.settings.presence.book().own(&client);
         let tag = request.other_header("SIP-If-Match").map(str::to_owned);
         let before = tag.as_ref().map(|tag| part.published.iter().find(|known| known.tag == *tag).cloned());
@@ -304,7 +304,7 @@ impl Core {
         remote: String,
     ) -> Option<ClientId> {
         let user = self.settings.directory.client(account, via)?;
-        let client = ClientId { account, identity: user.username.clone() };
+        let client = ClientId { account, identity: user.username.as_str().into() };
         let (id, contact) = (call.to_string(), String::new());
         self.watchers
             .calls

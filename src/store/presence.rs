@@ -39,14 +39,14 @@ impl Store {
                 .bind(millis(*version))
                 .bind(millis(*at_ms))
                 .bind(client.account.to_string())
-                .bind(&client.identity);
+                .bind(&*client.identity);
             if query.execute(&mut *transaction).await?.rows_affected() > 0 {
                 told.changed.push(transition.clone());
                 continue;
             }
             let text = "UPDATE presence SET version = $1 WHERE account = $2 AND identity = $3 AND version < $1";
             let query = sqlx::query(text).bind(millis(*version)).bind(client.account.to_string());
-            query.bind(&client.identity).execute(&mut *transaction).await?;
+            query.bind(&*client.identity).execute(&mut *transaction).await?;
         }
         let entries: Vec<_> = told.changed.iter().map(entry_of_presence).collect();
         told.logged = log::write_where_heard(&mut transaction, entries).await?;
@@ -60,7 +60,7 @@ impl Store {
         let rows = sqlx::query(text).fetch_all(&self.database.reader).await?;
         let read = |row: &sqlx::any::AnyRow| -> Result<Option<ClientId>, StoreError> {
             let (account, identity): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            Ok(account.parse().ok().map(|account| ClientId { account, identity }))
+            Ok(account.parse().ok().map(|account| ClientId { account, identity: identity.into() }))
         };
         rows.iter().filter_map(|row| read(row).transpose()).collect()
     }

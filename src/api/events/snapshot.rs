@@ -1,5 +1,7 @@
 //! How things stand: what somebody is told who begins to listen.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use crate::api::neighbours::calls_elsewhere;
@@ -52,8 +54,8 @@ pub(super) async fn of(view: &View, account: AccountSid, filter: &Filter, cursor
     {
         let now_ms = wall_ms();
         let mut clients = view.presence.of_account(account);
-        clients.retain(|(identity, _)| is_one_of(filter, "Identity", [identity.as_str()]));
-        let shown = |(identity, record): &(String, Record)| {
+        clients.retain(|(identity, _)| is_one_of(filter, "Identity", [&**identity]));
+        let shown = |(identity, record): &(Arc<str>, Record)| {
             json!({
                 "identity": identity,
                 "available": record.is_available(now_ms),

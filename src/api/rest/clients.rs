@@ -33,10 +33,10 @@ async fn list(State(view): State<View>, Acting(account): Acting, page: Page) -> 
     let (now_ms, wanted) = (wall_ms(), page.query.flag("Available")?);
     let mut found = view.presence.of_account(account.sid);
     found.retain(|(_, record)| wanted.is_none_or(|wanted| wanted == record.is_available(now_ms)));
-    found.retain(|(identity, _)| page.after.as_ref().is_none_or(|after| identity > after));
+    found.retain(|(identity, _)| page.after.as_ref().is_none_or(|after| **identity > **after));
     let follows = found.len() > page.size as usize;
     found.truncate(page.size as usize);
-    let last = found.last().filter(|_| follows).map(|(identity, _)| identity.clone());
+    let last = found.last().filter(|_| follows).map(|(identity, _)| identity.to_string());
     let items = found.iter().map(|(identity, record)| resource(&account, identity, record, now_ms)).collect();
     Ok(Json(page.envelope("clients", items, last, &format!("/2010-04-01/Accounts/{}/Clients.json", account.sid))))
 }
@@ -79,7 +79,7 @@ async fn remove_device(State(view): State<View>, Acting(account): Acting, names:
 }
 
 fn client_of(account: &Account, names: &Names) -> ClientId {
-    ClientId { account: account.sid, identity: names.get("sid").to_owned() }
+    ClientId { account: account.sid, identity: names.get("sid").into() }
 }
 
 fn path(account: &Account, identity: &str) -> String {

@@ -14,6 +14,8 @@ use crate::presence::{Device, DeviceKind};
 
 const MAP: &str = "presence";
 const HOUR_MS: u64 = 3_600_000;
+/// Until a letter arrives, or a link that lost some is there again.
+const LATEST_MS: u64 = 2_000;
 const START_MS: u64 = 1_795_734_000_000;
 
 fn client(name: &str) -> ClientId {
@@ -50,7 +52,7 @@ impl Said {
         let Transition { client, is_available, version, .. } = transition;
         let said = self.0.entry(client.clone()).or_insert((false, 0));
         if said.1 < version && said.0 != is_available {
-            self.1.push((client.identity, is_available, version));
+            self.1.push((client.identity.to_string(), is_available, version));
             said.0 = is_available;
         }
         said.1 = said.1.max(version);
@@ -61,8 +63,8 @@ impl Said {
 struct World {
     memory: Memory,
     books: Vec<Book>,
-    /// News that are under way: to whom.
-    letters: Vec<(usize, ClientId, Record)>,
+    /// News that are under way: to whom, since when. `None`: they were lost, and all is read when the link is there again.
+    letters: Vec<(usize, Option<(ClientId, Record)>, u64)>,
     said: Said,
     now_ms: u64,
 }
@@ -82,7 +84,7 @@ impl World {
         }
         while let Some((client, record)) = self.books[number].poll_news() {
             let others = (0..self.books.len()).filter(|other| *other != number);
-            self.letters.extend(others.map(|other| (other, client.clone(), record.clone())));
+            self.letters.extend(others.map(|other| (other, Some((client.clone(), record.clone())), self.now_ms)));
         }
         while let Some(transition) = self.books[number].poll_transition(self.now_ms) {
             self.said.take(transition);
@@ -91,8 +93,10 @@ impl World {
 
     fn deliver(&mut self, at: usize) {
         if !self.letters.is_empty() {
-            let (to, client, record) = self.letters.remove(at % self.letters.len());
-            self.books[to].handle_record(client, record);
+            match self.letters.remove(at % self.letters.len()) {
+                (to, Some((client, record)), _) => self.books[to].handle_record(client, record),
+                (to, None, _) => read_all(self, to),
+            }
         }
     }
 
@@ -216,6 +220,20 @@ fn pr_07_what_a_dead_edge_had_is_gone_and_what_came_elsewhere_first_never_flaps(
     assert!(names[..500].iter().all(is_there));
 }
 
+#[test]
+fn what_is_heard_late_of_a_dead_edge_is_taken_away_also_where_the_store_has_forgotten_it() {
+    let (mut world, jenny) = (World::new(2), client("jenny"));
+    world.books[0].handle_own(&jenny, part(&["a"], START_MS + HOUR_MS), false);
+    world.work(0);
+    world.memory = Memory::default();
+    let now_ms = world.now_ms;
+    world.books[1].handle_gone(&edge(0, 1), now_ms);
+    world.books[0] = Book::new(edge(7, 1));
+    world.settle();
+    assert!(world.books[1].record(&jenny).is_some_and(|record| record.parts.is_empty()), "{:?}", world.books[1]);
+    assert_eq!(said(&world), [("jenny", true), ("jenny", false)]);
+}
+
 /// Edges that come and go, and clients that do.
 struct Story {
     world: World,
@@ -232,6 +250,8 @@ enum Step {
     Lose,
     /// An edge dies, with all that it had, and another life of it is there at once.
     Kill,
+    /// The store forgets everything, and each edge hears of it before another dies.
+    Forget,
     /// A client has so many devices at an edge.
     Has {
         client: usize,
@@ -256,7 +276,7 @@ impl Story {
         match step {
             Step::Deliver(at) => world.deliver(at),
             Step::Lose if world.letters.is_empty() => {}
-            Step::Lose => drop(world.letters.remove(0)),
+            Step::Lose => world.letters[0].1 = None,
             Step::Kill => {
                 self.epoch += 1;
                 let old = world.books[number].me.clone();
@@ -272,6 +292,15 @@ impl Story {
                 read_all(world, number);
                 let alive: Vec<EdgeId> = world.books.iter().map(|book| book.me.clone()).collect();
                 world.books[number].handle_alive(&alive, now_ms);
+                let present = world.said.0.iter().filter(|(_, said)| said.0).map(|(client, _)| client.clone());
+                world.books[number].handle_earlier(present.collect::<Vec<_>>(), now_ms);
+            }
+            Step::Forget => {
+                world.memory = Memory::default();
+                // It is away for longer than any version is ahead of the clock.
+                world.now_ms += 1_000;
+                world.books.iter_mut().for_each(Book::handle_forgotten);
+                (0..world.books.len()).for_each(|number| world.work(number));
             }
             Step::Has { client, devices, gently } => {
                 const NAMES: &[&str] = &["a", "b"];
@@ -283,13 +312,17 @@ impl Story {
         }
         world.work(number);
         world.now_ms += wait_ms;
+        while let Some(late) = world.letters.iter().position(|(.., sent_ms)| sent_ms + LATEST_MS <= world.now_ms) {
+            world.deliver(late);
+        }
     }
 
     /// Everything comes to rest: what was said last is how it is, every edge knows it, and true and false were said in turns.
     fn check(&mut self) -> Result<(), TestCaseError> {
-        // Letters that were lost are made up for when the edges link again.
-        (0..self.world.books.len()).for_each(|number| read_all(&mut self.world, number));
         self.world.settle();
+        // One that comes now learns it all.
+        self.world.books.push(Book::new(edge(99, 1)));
+        read_all(&mut self.world, self.own.len());
         let mut turns = BTreeMap::<&str, bool>::new();
         for (name, is, _) in &self.world.said.1 {
             let before = turns.insert(name, *is).unwrap_or(false);
@@ -303,6 +336,7 @@ impl Story {
                 prop_assert_eq!(known, is, "an edge knows otherwise of {}", client);
             }
         }
+        self.world.books.pop();
         Ok(())
     }
 }
@@ -321,6 +355,7 @@ proptest! {
                 0 => Step::Deliver(devices),
                 1 => Step::Lose,
                 2 => Step::Kill,
+                3 => Step::Forget,
                 _ => Step::Has { client, devices, gently },
             };
             story.step(number, step, wait_ms);
