@@ -30,6 +30,7 @@ pub mod speech;
 pub mod store;
 pub mod streams;
 pub mod telemetry;
+pub mod tls;
 pub mod tokens;
 pub mod twiml;
 pub mod usage;

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use dialtone::config::Config;
+use dialtone::config::{Certificate, Config, SipTls, Tls};
+use dialtone_sip::flow::Transport;
 
 fn toml_blocks(page: &str) -> Vec<String> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).unwrap();
@@ -13,8 +14,8 @@ fn toml_blocks(page: &str) -> Vec<String> {
 #[test]
 fn whole_example_of_the_configuration_page_is_accepted() {
     let blocks = toml_blocks("docs/configuration.md");
-    assert_eq!(blocks.len(), 1);
-    let config = Config::parse(&blocks[0], "docs/configuration.md").unwrap_or_else(|error| panic!("{error}"));
+    let whole = blocks.last().expect("the whole example");
+    let config = Config::parse(whole, "docs/configuration.md").unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.sip.realm, "example");
     assert_eq!((config.sip.listen.len(), config.sip.name_servers.len()), (2, 1));
     assert_eq!(config.server.drain_timeout.as_secs(), 90);
@@ -119,6 +120,79 @@ fn traces_of_the_docs_are_taken() {
     }
 }
 
+/// HTTPS and SIP over TLS of the page on the configuration are taken, and what is wrong with one is said.
+#[test]
+fn tls_of_the_docs_is_taken_with_its_application_and_key() {
+    let folder = std::env::temp_dir().join(format!("dialtone-docs-https-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["phone.example.com".to_owned()]).unwrap();
+    let (cert, key, secret) = (folder.join("fullchain.pem"), folder.join("privkey.pem"), folder.join("key"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    std::fs::write(&secret, "a-secret-of-an-account-at-twilio\n").unwrap();
+    let blocks = toml_blocks("docs/configuration.md");
+    let block = blocks.iter().find(|block| block.starts_with("[http]\nlisten = \"0.0.0.0:443\"")).expect("the example");
+    let base = "[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\n";
+    let account = "[[account]]\nsid = \"AC00000000000000000000000000000001\"\nauth_token = \"token\"\n";
+    let here = |text: &str| {
+        text.replace("/etc/letsencrypt/live/phone.example.com", folder.to_str().unwrap())
+            .replace("file:/etc/dialtone/key", &format!("file:{}", secret.display()))
+    };
+    let text = format!("{base}{block}\n{account}");
+    let config = Config::parse(&here(&text), "f.toml").unwrap_or_else(|error| panic!("{error}"));
+    assert!(matches!(config.http.tls, Some(Tls { certificate: Certificate::Files(_), plain: false })));
+    let account_sid = "AC00000000000000000000000000000001".parse().unwrap();
+    assert!(config.directory.application(account_sid, "AP00000000000000000000000000000001").is_some());
+    let known = config.directory.key("SK00000000000000000000000000000001").unwrap();
+    assert!(known.secret.matches("a-secret-of-an-account-at-twilio") && !known.secret.matches("another"));
+    assert!(!format!("{:?}", config.directory).contains("a-secret-of"));
+    for (right, wrong, message) in [
+        ("fullchain.pem", "none.pem", "f.toml:5: wrong value of `tls`: "),
+        ("privkey.pem", "fullchain.pem", "f.toml:5: wrong value of `tls`: "),
+        ("tls = { cert", "tls = { own = true, cert", "f.toml:5: `tls` wants the paths of PEM files"),
+        ("tls = { cert", "tls = { certificate", "f.toml:5: unknown key `certificate`: known here are cert, key"),
+        ("\"AP0", "\"A0", "f.toml:10: wrong value of `sid`: \"A00000000000000000000000000000001\" is not AP and 32"),
+        (
+            "voice_url = \"https://app.example.com/outgoing\"",
+            "",
+            "f.toml:10: application AP00000000000000000000000000000001 has neither",
+        ),
+        ("file:/etc/dialtone/key", "short", "f.toml:16: wrong value of `secret`: it has fewer than 32 characters"),
+    ] {
+        assert!(text.contains(right), "{right}");
+        let error = Config::parse(&here(&text.replace(right, wrong)), "f.toml");
+        let error = error.err().unwrap_or_else(|| panic!("{wrong} is taken")).to_string();
+        assert!(error.starts_with(message), "{error}");
+    }
+    let block = blocks.iter().find(|block| block.contains("tls://")).expect("the example of SIP");
+    let text = format!("{block}\n{account}");
+    let config = Config::parse(&here(&text), "f.toml").unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(config.sip.listen[1].transport, Transport::Tls);
+    assert!(matches!(config.sip.tls, Some(SipTls { certificate: Certificate::Files(_), authorities: None })));
+    for (right, wrong, message) in [
+        ("\ntls =", "\n#", "f.toml:2: a tls:// listener wants a certificate"),
+        ("\"tls://", "\"tcp://", "f.toml:3: [sip] tls serves nothing: `listen` has no tls://IP:PORT"),
+        ("\"tls://", "\"tsl://", "f.toml:2: wrong value of `listen`: \"tsl://0.0.0.0:5061\" is not udp://IP:PORT, tcp"),
+        ("transport=tls", "transport=sctp", "f.toml:8: wrong value of `uri`: only udp, tcp and tls are spoken"),
+        (
+            "[sip]\n",
+            "[sip]\ntls_authorities = \"/nowhere.pem\"\n",
+            "f.toml:2: wrong value of `tls_authorities`: /nowhere",
+        ),
+    ] {
+        assert!(text.contains(right), "{right}");
+        let error = Config::parse(&here(&text.replace(right, wrong)), "f.toml");
+        let error = error.err().unwrap_or_else(|| panic!("{wrong} is taken")).to_string();
+        assert!(error.starts_with(message), "{error}");
+    }
+    let shared = "[sip]\nlisten = [\"tls://127.0.0.1:5061\"]\n[http]\ntls = { own = true }\n";
+    let shared = Config::parse(shared, "f.toml").unwrap().sip.tls.expect("that of HTTPS");
+    assert!(matches!(shared.certificate, Certificate::Own));
+    let own = Config::parse(&format!("{base}[http]\ntls = {{ own = true }}\n"), "f.toml").unwrap();
+    assert_eq!(own.http.public_url, "https://127.0.0.1:4040");
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 /// A budget of the page on usage stands beside its prices.
 #[test]
 fn budgets_of_the_docs_are_taken() {
@@ -164,7 +238,7 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
         ("[spi]\n".to_owned(), "f.toml:1: unknown key `spi`: did you mean `sip`?"),
         (
             "[sip]\nlisten = [\"udp:127.0.0.1\"]\n".to_owned(),
-            "f.toml:2: wrong value of `listen`: \"udp:127.0.0.1\" is not udp://IP:PORT or tcp://IP:PORT",
+            "f.toml:2: wrong value of `listen`: \"udp:127.0.0.1\" is not udp://IP:PORT, tcp://IP:PORT or tls://IP:PORT",
         ),
         (
             "[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\nname_servers = [\"127.0.0.1\"]\n".to_owned(),
@@ -234,14 +308,13 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
             format!(
                 "{base}[[trunk]]\naccount = \"AC00000000000000000000000000000001\"\nname = \"t\"\nuri = \"sips:h\"\n"
             ),
-            "f.toml:9: wrong value of `uri`: only udp and tcp are spoken, and sips: wants TLS; for example \
-             sip:carrier.example;transport=tcp",
+            "f.toml:9: `uri` wants TLS, and [sip] listen has no tls://IP:PORT to send by",
         ),
         (
             format!(
                 "{base}[[trunk]]\naccount = \"AC00000000000000000000000000000001\"\nname = \"t\"\nuri = \"sip:h;transport=tls\"\n"
             ),
-            "f.toml:9: wrong value of `uri`: only udp and tcp are spoken",
+            "f.toml:9: `uri` wants TLS, and [sip] listen has no tls://IP:PORT to send by",
         ),
         (
             format!("{base}[recordings]\nurl = \"s3://audio\"\nfolder = \"audio\"\n"),

@@ -29,9 +29,10 @@ def read_wave(path):
 class Baresip:
     """One baresip. `sip` is its own port (it takes the next one too), `console` takes its commands, `rtp` is a pair of ports.
     It plays `plays` in each call, from the beginning, and hangs up at the end of it; `writes_to` is the user or number that its texts go to.
-    `modules` are loaded besides, and `account` and `contact` are parameters of its account and of whom it writes to."""
+    `modules` are loaded besides, and `account` and `contact` are parameters of its account and of whom it writes to;
+    `settings` are lines of its configuration."""
 
-    def __init__(self, scenario, name, server, username, password, sip, console, rtp, plays, writes_to=None, host="127.0.0.1", modules=(), account="", contact=""):
+    def __init__(self, scenario, name, server, username, password, sip, console, rtp, plays, writes_to=None, host="127.0.0.1", modules=(), account="", contact="", settings=""):
         self.name, self.console, self.server, self.mark = name, console, server, 0
         self.folder = scenario.folder / name
         self.folder.mkdir()
@@ -64,7 +65,7 @@ module_app account.so
 module_app contact.so
 module_app menu.so
 module cons.so
-{more}""")
+{more}{settings}""")
         # Texts are shown by `stdio`, which wants a standard input that stays open.
         self.process = scenario.start(["baresip", "-f", self.folder], log=f"{name}.log", stdin=subprocess.PIPE)
         self.log_file = scenario.folder / f"{name}.log"

@@ -6,6 +6,7 @@ import re
 import secrets
 import select
 import socket
+import ssl
 import threading
 import time
 
@@ -74,10 +75,15 @@ def frame(buffer):
 
 
 class Transport:
-    """One local address. A thread reads; `wait` gives each message to whoever asks for it first."""
+    """One local address. A thread reads; `wait` gives each message to whoever asks for it first. `tls`: an ssl context, and the name of
+    the server; or a connection that is open, of `accept_tls`."""
 
-    def __init__(self, server, local=("127.0.0.1", 0), tcp=False):
-        self.server, self.tcp = server, tcp
+    def __init__(self, server, local=("127.0.0.1", 0), tcp=False, tls=None):
+        tcp = tcp or tls is not None
+        self.server, self.tcp, self.name = server, tcp, "tls" if tls else "tcp" if tcp else "udp"
+        if isinstance(tls, ssl.SSLSocket):
+            self.socket = tls
+            return self._begin()
         family = socket.AF_INET6 if ":" in server[0] else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM if tcp else socket.SOCK_DGRAM)
         # With it a datagram socket may be given a port that another one has.
@@ -86,6 +92,12 @@ class Transport:
         if tcp:
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.socket.connect(server)
+        if tls:
+            context, name = tls
+            self.socket = context.wrap_socket(self.socket, server_hostname=name)
+        self._begin()
+
+    def _begin(self):
         self.host, self.port = self.socket.getsockname()[:2]
         self.closed_by_peer = False
         self._messages = collections.deque()
@@ -114,7 +126,7 @@ class Transport:
             try:
                 if not news.poll(50):
                     continue
-                data, source = self.socket.recvfrom(65536)
+                data, source = (self.socket.recv(65536), self.server) if self.tcp else self.socket.recvfrom(65536)
             except (OSError, ValueError):
                 return
             if not self.tcp:
@@ -207,17 +219,17 @@ def credentials(challenge, username, password, method, uri, count=1, **overrides
 class Phone:
     """A user agent on a transport."""
 
-    def __init__(self, server, user="phone", password="", local=("127.0.0.1", 0), tcp=False, algorithm="SHA-256", domain="dialtone"):
-        self.transport = Transport(server, local, tcp)
+    def __init__(self, server, user="phone", password="", local=("127.0.0.1", 0), tcp=False, algorithm="SHA-256", domain="dialtone", tls=None):
+        self.transport = Transport(server, local, tcp, tls)
         self.user, self.password, self.algorithm, self.domain = user, password, algorithm, domain
         self._counts = collections.Counter()
 
     @property
     def contact(self):
-        return f"<sip:{self.user}@{self.transport.address}{';transport=tcp' if self.transport.tcp else ''}>"
+        return f"<sip:{self.user}@{self.transport.address}{f';transport={self.transport.name}' if self.transport.tcp else ''}>"
 
     def via(self, name=None):
-        return f"SIP/2.0/{'TCP' if self.transport.tcp else 'UDP'} {self.transport.address};branch={name or branch()};rport"
+        return f"SIP/2.0/{self.transport.name.upper()} {self.transport.address};branch={name or branch()};rport"
 
     def build(self, method, uri, call_id=None, cseq=1, to=None, from_=None, headers=(), body="", via=None, content_type="application/sdp"):
         """A request as text."""

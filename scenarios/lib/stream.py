@@ -27,7 +27,8 @@ class Frame(collections.namedtuple("Frame", "at name number text")):
         return json.loads(self.text)
 
 
-def connect(http, small=False):
+def connect(http, small=False, tls=None):
+    """`tls`: an ssl context."""
     connection = socket.socket()
     # What is written at once is sent at once.
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -36,7 +37,7 @@ def connect(http, small=False):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
     host, port = http.split(":")
     connection.connect((host, int(port)))
-    return connection
+    return tls.wrap_socket(connection, server_hostname=host) if tls else connection
 
 
 def opening(path, query=(), last=None, web_socket=None, basic=None):
@@ -60,11 +61,11 @@ class Stream:
     With `waits` it reads nothing before `go_on`.
     """
 
-    def __init__(self, http, path, query=(), last=None, web_socket=False, basic=None, waits=False):
+    def __init__(self, http, path, query=(), last=None, web_socket=False, basic=None, waits=False, tls=None):
         self.web_socket, self.frames, self.is_over, self.answers_pings, self.body = web_socket, [], False, True, ""
         # The lines of server-sent events as they came, the pause that they name, and when they did; how often a ping was answered.
         self.lines, self.retry, self.first, self.pongs, self.began = [], None, None, 0, time.monotonic()
-        self.socket = connect(http, small=waits)
+        self.socket = connect(http, waits, tls)
         self.file = self.socket.makefile("rb")
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(opening(path, query, last, key if web_socket else None, basic).encode())

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Transport {
     Udp,
     Tcp,
+    /// TLS over TCP (RFC 3261 s26.3.1).
+    Tls,
 }
 
 impl Transport {
@@ -23,6 +25,7 @@ impl Transport {
         match self {
             Transport::Udp => "UDP",
             Transport::Tcp => "TCP",
+            Transport::Tls => "TLS",
         }
     }
 
@@ -31,11 +34,18 @@ impl Transport {
         match self {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
         }
     }
 
+    /// Where no port is written (RFC 3261 s19.1.2).
+    pub fn default_port(self) -> u16 {
+        if self == Transport::Tls { 5061 } else { 5060 }
+    }
+
     pub fn from_uri_name(name: &str) -> Option<Transport> {
-        [Transport::Udp, Transport::Tcp].into_iter().find(|transport| transport.uri_name().eq_ignore_ascii_case(name))
+        let all = [Transport::Udp, Transport::Tcp, Transport::Tls];
+        all.into_iter().find(|transport| transport.uri_name().eq_ignore_ascii_case(name))
     }
 }
 

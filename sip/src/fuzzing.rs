@@ -143,7 +143,7 @@ pub fn addresses(bytes: &[u8]) {
         if let Ok(uri) = Uri::parse(value) {
             let _ = (uri.user(), dialog::uri_address(value));
             if let Uri::Sip(uri) = uri {
-                let _ = (uri.decoded_user(), uri.transport(), uri.host.socket_addr());
+                let _ = (uri.decoded_user(), uri.transport(), uri.socket_addr());
                 assert_eq!(Uri::parse(&uri_text(&uri)), Ok(Uri::Sip(uri)), "{value:?}");
             }
         }

@@ -20,7 +20,6 @@ pub const MAX_DESTINATIONS: usize = 16;
 pub const MAX_QUESTIONS: usize = 32;
 /// Transports of a domain, each with servers of its own, that are asked about.
 const MAX_OFFERS: usize = 8;
-const DEFAULT_PORT: u16 = 5060;
 
 /// What to ask of the name service, about a domain name in lower case without a dot at its end.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -125,10 +124,16 @@ struct Server {
 
 impl Resolution {
     /// Begins the search. `outlets` in the order of preference; without one that the URI lets us use, nothing is to be
-    /// found, and a `sips:` URI, which wants TLS, lets us use none.
+    /// found; a `sips:` URI lets us use TLS alone, whatever else there is.
     pub fn new(uri: &SipUri<'_>, outlets: &[Outlet]) -> Resolution {
         let named = uri.transport().map(Transport::from_uri_name);
-        let fits = |outlet: &&Outlet| !uri.secure && named.is_none_or(|named| named == Some(outlet.transport));
+        let named = match (uri.wants_tls(), named) {
+            // The transport under TLS.
+            (true, None | Some(Some(Transport::Tcp | Transport::Tls))) => Some(Some(Transport::Tls)),
+            (true, Some(_)) => Some(None),
+            (false, named) => named,
+        };
+        let fits = |outlet: &&Outlet| named.is_none_or(|named| named == Some(outlet.transport));
         let outlets: Vec<Outlet> = outlets.iter().filter(fits).copied().collect();
         let has_udp = outlets.iter().any(|outlet| outlet.transport == Transport::Udp);
         let default = outlets.first().filter(|_| !has_udp).map_or(Transport::Udp, |outlet| outlet.transport);
@@ -142,13 +147,13 @@ impl Resolution {
             asked: 0,
         };
         if !resolution.outlets.is_empty() {
-            resolution.begin(uri, named.is_some());
+            resolution.begin(uri, uri.transport().is_some());
         }
         resolution
     }
 
     fn begin(&mut self, uri: &SipUri<'_>, has_transport: bool) {
-        let port = uri.host.port.unwrap_or(DEFAULT_PORT);
+        let port = uri.host.port.unwrap_or(self.default.default_port());
         let server = |addresses| Server { transport: self.default, host: self.host.clone(), port, addresses };
         match uri.host.ip() {
             Some(ip) => self.round = Round::Addresses(vec![server(vec![ip])]),
@@ -251,19 +256,28 @@ impl Resolution {
         usable.into_iter().map(offer).take(MAX_OFFERS).collect()
     }
 
-    /// `SIP+D2U`, `SIP+D2T`, if we can send by that; what we do not speak is passed over.
+    /// `SIP+D2U`, `SIP+D2T`, `SIPS+D2T`, if we can send by that; what we do not speak is passed over.
     fn transport_of(&self, services: &str) -> Option<Transport> {
         let service = |transport| match transport {
             Transport::Udp => "SIP+D2U",
             Transport::Tcp => "SIP+D2T",
+            Transport::Tls => "SIPS+D2T",
         };
         self.transports().into_iter().find(|transport| service(*transport).eq_ignore_ascii_case(services))
     }
 
     /// What to look for where no NAPTR record says it: the usual names, for each transport of ours.
     fn usual_offers(&self) -> Vec<Offer> {
-        let name = |transport: Transport| format!("_sip._{}.{}", transport.uri_name(), self.host);
-        self.transports().into_iter().map(|transport| Offer::new(transport, name(transport))).collect()
+        let name = |transport: Transport| match transport {
+            Transport::Tls => format!("_sips._tcp.{}", self.host),
+            transport => format!("_sip._{}.{}", transport.uri_name(), self.host),
+        };
+        let mut transports = self.transports();
+        // Who does not ask for TLS, and is offered none, does without.
+        if self.default != Transport::Tls {
+            transports.retain(|transport| *transport != Transport::Tls);
+        }
+        transports.into_iter().map(|transport| Offer::new(transport, name(transport))).collect()
     }
 
     /// The servers of all offers, in the order to try them in. Where no SRV record names one it is the domain itself
@@ -271,7 +285,7 @@ impl Resolution {
     fn servers(&self, offers: Vec<Offer>, random: &mut Tokens) -> Vec<Server> {
         let server = |transport, host, port| Server { transport, host, port, addresses: Vec::new() };
         if offers.iter().all(|offer| offer.records.is_empty()) {
-            return vec![server(self.default, self.host.clone(), DEFAULT_PORT)];
+            return vec![server(self.default, self.host.clone(), self.default.default_port())];
         }
         let mut servers = Vec::new();
         for offer in offers {

@@ -122,9 +122,34 @@ pub struct Dated {
 #[derive(Clone, Debug)]
 pub struct ApiKey {
     pub account: AccountSid,
-    /// The secret is shown once and not kept. It is longer than a block of SHA-256, so that a signature by it is one by its hash
-    /// (RFC 2104 s2): what is kept proves tokens, and opens nothing.
-    pub secret_hash: SecretHash,
+    pub secret: KeySecret,
+}
+
+/// What proves that somebody has a key's secret.
+#[derive(Clone, Debug)]
+pub enum KeySecret {
+    /// Of a key that the API made. The secret was shown once and is not kept. It is longer than a block of SHA-256, so that a signature
+    /// by it is one by its hash (RFC 2104 s2): what is kept proves tokens, and opens nothing.
+    Hashed(SecretHash),
+    /// Of one that the configuration names.
+    Known(Secret),
+}
+
+impl KeySecret {
+    /// What a signature by the secret is made with.
+    pub fn signing_key(&self) -> Vec<u8> {
+        match self {
+            KeySecret::Hashed(hash) => hash.signing_key(),
+            KeySecret::Known(secret) => secret.expose().as_bytes().to_vec(),
+        }
+    }
+
+    pub fn matches(&self, secret: &str) -> bool {
+        match self {
+            KeySecret::Hashed(hash) => hash.matches(secret),
+            KeySecret::Known(known) => known.matches(secret),
+        }
+    }
 }
 
 /// SHA-256 of a secret that was drawn by chance and is long enough that nobody guesses it.
@@ -145,13 +170,13 @@ impl SecretHash {
         &self.0
     }
 
-    /// What a signature by a secret of more than 64 bytes is made with.
-    pub fn signing_key(&self) -> Vec<u8> {
+    /// Of a secret of more than 64 bytes.
+    fn signing_key(&self) -> Vec<u8> {
         let digit = |at: usize| self.0.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
         (0..self.0.len()).step_by(2).map_while(digit).collect()
     }
 
-    pub fn matches(&self, secret: &str) -> bool {
+    fn matches(&self, secret: &str) -> bool {
         bool::from(self.0.as_bytes().ct_eq(SecretHash::of(secret).0.as_bytes()))
     }
 }

@@ -22,10 +22,10 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
+use axum::serve::{Listener, ListenerExt, TapIo};
 use metrics_exporter_prometheus::PrometheusHandle;
 use socket2::SockRef;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 pub use rest::{Param, RequestPlaces, Route, SinkTest};
@@ -43,6 +43,7 @@ use crate::secret::Secret;
 use crate::shard::MailBox;
 use crate::store::{Fire, Store};
 use crate::streams::Hub;
+use crate::tls;
 use crate::workers::Roster;
 
 /// A connection whose other end acknowledges nothing of what waits for it is closed after this time.
@@ -150,12 +151,26 @@ pub fn metrics_router(view: View) -> Router {
 
 /// Serves until the process ends.
 pub async fn serve(listener: TcpListener, router: Router) {
+    serve_all(listener.tap_io(|connection| tune(connection)), router).await;
+}
+
+/// The same over TLS.
+pub async fn serve_tls(listener: tls::Listener, router: Router) {
+    serve_all(listener.tap_io(|connection| tune(connection.tcp())), router).await;
+}
+
+fn tune(connection: &TcpStream) {
+    // A stream's client that takes nothing any more is no client. An address that has gone takes neither option, and needs none.
+    let _ = SockRef::from(connection).set_tcp_user_timeout(Some(TAKES_NOTHING));
+    let _ = connection.set_nodelay(true);
+}
+
+async fn serve_all<L, F>(listener: TapIo<L, F>, router: Router)
+where
+    L: Listener<Addr = SocketAddr>,
+    F: FnMut(&mut L::Io) + Send + 'static,
+{
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    let listener = listener.tap_io(|connection| {
-        // A stream's client that takes nothing any more is no client. An address that has gone takes neither option, and needs none.
-        let _ = SockRef::from(&*connection).set_tcp_user_timeout(Some(TAKES_NOTHING));
-        let _ = connection.set_nodelay(true);
-    });
     if let Err(error) = axum::serve(listener, service).await {
         tracing::error!(%error, "the http listener has ended");
     }

@@ -86,7 +86,9 @@ impl Dev {
              [sip]\nlisten = [\"udp://{sip}\", \"tcp://{sip}\"]\nrealm = \"dialtone\"\n\
              # Softphones of some age, Debian's baresip among them, give up on a challenge that offers SHA-256 as well.\n\
              digest = [\"MD5\"]\n\n\
-             [http]\nlisten = \"{http}\"\nallow_private_targets = true\noperator_token = \"{}\"\n\
+             [http]\nlisten = \"{http}\"\n\
+             # HTTPS and HTTP by one port; {FOLDER}/ca.pem is the authority that a browser or program is to trust.\n\
+             tls = {{ own = true, plain = true }}\nallow_private_targets = true\noperator_token = \"{}\"\n\
              # Programs of the Twilio SDKs, unmodified: see `dialtone env`.\n\
              sdk_proxy = \"{proxy}\"\nsdk_proxy_tunnels = true\n\n\
              [media]\nports = \"{}\"\n# The one process moves media itself.\nworkers = 0\n\n\
@@ -118,7 +120,8 @@ impl Dev {
         if self.json {
             let line = serde_json::json!({
                 "version": env!("CARGO_PKG_VERSION"),
-                "sip": sip.to_string(), "http": format!("http://{http}"), "app": self.app, "data": FOLDER,
+                "sip": sip.to_string(), "http": format!("http://{http}"), "https": format!("https://{http}"),
+                "authority": format!("{FOLDER}/ca.pem"), "app": self.app, "data": FOLDER,
                 "users": USERS.map(|user| serde_json::json!({ "username": user, "password": secrets.user_secret })),
                 "account_sid": secrets.account_sid, "auth_token": secrets.auth_token, "operator_token": secrets.operator_token,
                 "numbers": { MENU: "menu", ECHO: "echo" },
@@ -130,7 +133,7 @@ impl Dev {
         let reach = if self.lan { "listening on the network" } else { "loopback only" };
         println!("dialtone {} dev mode - data in ./{FOLDER}, {reach}\n", env!("CARGO_PKG_VERSION"));
         println!("  SIP        {sip} (udp and tcp)   users {} / {}", USERS.join(" "), secrets.user_secret);
-        println!("  HTTP       http://{http}   metrics at /metrics");
+        println!("  HTTP       http://{http}   metrics at /metrics; https too, by the authority in {FOLDER}/ca.pem");
         println!("  Account    {} / {}", secrets.account_sid, secrets.auth_token);
         println!("  Operator   {}", secrets.operator_token);
         println!("\n  Numbers    {MENU} -> spoken menu    {ECHO} -> echo    desk, mobile -> each other");

@@ -9,7 +9,7 @@ use clap::Args;
 use super::find_config;
 use crate::config::Config;
 use crate::ids::AccountSid;
-use crate::proxy::Authority;
+use crate::tls::Authority;
 
 #[derive(Args)]
 pub struct Env {

@@ -59,7 +59,7 @@ impl Serve {
             for listen in server.listening() {
                 tracing::info!("SIP {}://{}", listen.transport, listen.bind);
             }
-            tracing::info!("HTTP http://{}", server.http());
+            tracing::info!("HTTP {}", server.http_url());
         })
     }
 }

@@ -34,6 +34,10 @@ pub(super) struct File {
     pub(super) trunk: Vec<Trunk>,
     #[serde(default)]
     pub(super) price_book: Vec<PriceBook>,
+    #[serde(default)]
+    pub(super) application: Vec<Application>,
+    #[serde(default)]
+    pub(super) key: Vec<Key>,
 }
 
 impl File {
@@ -47,6 +51,9 @@ impl File {
 pub(super) struct Sip {
     #[serde(default)]
     pub(super) listen: Vec<Spanned<String>>,
+    pub(super) tls: Option<Spanned<Tls>>,
+    /// PEM: authorities that peers are trusted by, beside those that everybody trusts.
+    pub(super) tls_authorities: Option<Spanned<String>>,
     pub(super) public_address: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) domains: Vec<String>,
@@ -79,6 +86,7 @@ pub(super) struct Hep {
 #[serde(deny_unknown_fields)]
 pub(super) struct Http {
     pub(super) listen: Option<Spanned<String>>,
+    pub(super) tls: Option<Spanned<Tls>>,
     pub(super) public_url: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) allow_private_targets: bool,
@@ -87,6 +95,18 @@ pub(super) struct Http {
     pub(super) sdk_proxy: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) sdk_proxy_tunnels: bool,
+}
+
+/// A certificate: of two files, or of the installation's own authority.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub(super) cert: Option<Spanned<String>>,
+    pub(super) key: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) own: bool,
+    #[serde(default)]
+    pub(super) plain: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -250,6 +270,29 @@ pub(super) struct User {
     pub(super) voice_fallback_method: Option<Spanned<String>>,
     pub(super) status_callback: Option<Spanned<String>>,
     pub(super) status_callback_method: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Application {
+    pub(super) account: Spanned<String>,
+    pub(super) sid: Spanned<String>,
+    pub(super) voice_url: Option<Spanned<String>>,
+    pub(super) twiml: Option<Spanned<String>>,
+    pub(super) answer: Option<Spanned<String>>,
+    pub(super) voice_method: Option<Spanned<String>>,
+    pub(super) voice_fallback_url: Option<Spanned<String>>,
+    pub(super) voice_fallback_method: Option<Spanned<String>>,
+    pub(super) status_callback: Option<Spanned<String>>,
+    pub(super) status_callback_method: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Key {
+    pub(super) account: Spanned<String>,
+    pub(super) sid: Spanned<String>,
+    pub(super) secret: Spanned<String>,
 }
 
 #[derive(Debug, Deserialize)]

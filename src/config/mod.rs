@@ -3,8 +3,10 @@
 //! An unknown or wrong key names file, line, key and what was probably meant; nothing starts half. Defaults are here
 //! and nowhere else. The contract of the keys is in docs/configuration.md.
 
+mod directory;
 mod error;
 mod file;
+mod http;
 mod prices;
 mod read;
 mod recordings;
@@ -22,6 +24,7 @@ use crate::account::Directory;
 use crate::concurrency::OnLoss;
 use crate::recordings::BucketSettings;
 use crate::secret::Secret;
+use crate::tls::Files;
 
 pub use error::ConfigError;
 
@@ -44,6 +47,7 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Sip {
     pub listen: Vec<Listen>,
+    pub tls: Option<SipTls>,
     pub realm: String,
     /// Offered in this order.
     pub digest: Vec<Algorithm>,
@@ -77,6 +81,8 @@ pub struct Hep {
 #[derive(Clone, Debug)]
 pub struct Http {
     pub listen: SocketAddr,
+    /// `None`: nothing is encrypted here.
+    pub tls: Option<Tls>,
     /// Where others reach `listen`, without a slash at the end.
     /// Where programs of the SDKs find us as Twilio, by their environment alone.
     pub sdk_proxy: Option<SocketAddr>,
@@ -89,6 +95,29 @@ pub struct Http {
     pub allow_private_targets: bool,
     pub operator_token: Secret,
     pub metrics_listen: Option<SocketAddr>,
+}
+
+/// TLS of SIP's listeners, and of connections to peers.
+#[derive(Clone, Debug)]
+pub struct SipTls {
+    pub certificate: Certificate,
+    /// Authorities that peers are trusted by, beside those that everybody trusts: a PEM file.
+    pub authorities: Option<PathBuf>,
+}
+
+/// TLS of the HTTP listener.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub certificate: Certificate,
+    /// HTTP without TLS is taken by the same port too, also of other machines.
+    pub plain: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum Certificate {
+    Files(Files),
+    /// Of this installation's own authority.
+    Own,
 }
 
 #[derive(Clone, Debug)]
@@ -159,6 +188,13 @@ pub struct Server {
 }
 
 impl Config {
+    /// Whether any listener is who this installation's own authority says.
+    pub fn has_own_certificate(&self) -> bool {
+        let certificates = self.http.tls.iter().map(|tls| &tls.certificate);
+        let certificates = certificates.chain(self.sip.tls.iter().map(|tls| &tls.certificate));
+        certificates.into_iter().any(|certificate| matches!(certificate, Certificate::Own))
+    }
+
     /// Reads and checks a file.
     pub fn load(path: &std::path::Path) -> Result<Config, ConfigError> {
         Config::parse(&read_file(path)?, &path.display().to_string())

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::account::{
-    Account, AccountStatus, ApiKey, Application, Dated, Directory, Domain, DomainAnswer, Limits, Messaging, Number,
-    Password, QueueEntry, Row, SecretHash, User, WhenFull,
+    Account, AccountStatus, ApiKey, Application, Dated, Directory, Domain, DomainAnswer, KeySecret, Limits, Messaging,
+    Number, Password, QueueEntry, Row, SecretHash, User, WhenFull,
 };
 use crate::concurrency::Resource as LimitedResource;
 use crate::ids::AccountSid;
@@ -298,8 +298,8 @@ pub fn directory<'a>(configured: &Directory, rows: impl Iterator<Item = &'a Read
     }
     for ReadRow { row, detail } in rows.of(Kind::Key).iter().copied() {
         let (Detail::Key(detail), Some(account)) = (detail, account(row)) else { continue };
-        let secret_hash = SecretHash::stored(detail.secret_hash.clone());
-        directory.add_key(row.sid.clone(), ApiKey { account, secret_hash });
+        let secret = KeySecret::Hashed(SecretHash::stored(detail.secret_hash.clone()));
+        directory.add_key(row.sid.clone(), ApiKey { account, secret });
     }
     for ReadRow { row, detail } in rows.of(Kind::CallerId).iter().copied() {
         let (Detail::CallerId(detail), Some(account)) = (detail, account(row)) else { continue };

@@ -4,8 +4,6 @@
 //! It takes `CONNECT` alone. For `*.twilio.com` it answers itself: TLS with a certificate of this installation's own
 //! authority, and the API inside. Any other host is refused, or in a developer's `dev` tunnelled to unread.
 
-mod authority;
-
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +23,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-pub use authority::{Authority, AuthorityError};
+use crate::tls::Authority;
 
 /// Connections at once; one more waits to be accepted.
 const CONNECTIONS: usize = 256;
@@ -36,7 +34,7 @@ const OURS: &str = "twilio.com";
 
 /// What the proxy needs.
 pub struct Settings {
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     /// What is served as `*.twilio.com`.
     pub router: Router,
     /// Whether other hosts are tunnelled to; and then for this machine alone.

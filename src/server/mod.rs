@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use dialtone_media::worker;
 use dialtone_sip::stack;
-use dialtone_sip::transport::{Listen, Transports};
+use dialtone_sip::transport::{Listen, Security, Transports};
 use hyper::header::{HeaderName, HeaderValue};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -36,7 +36,7 @@ use crate::app::status::StatusCallbacks;
 use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard};
 use crate::clock;
 use crate::cluster::ClusterError;
-use crate::config::{self, Config, ConfigError, Latching};
+use crate::config::{self, Certificate, Config, ConfigError, Latching};
 use crate::edges::{About, EdgeId, Edges, kind};
 use crate::events::{Outbox, Shelves, Subscriber};
 use crate::hot::Bindings;
@@ -44,13 +44,14 @@ use crate::ids::CallSid;
 use crate::keeper::{self, Listeners};
 use crate::presence::Presence;
 use crate::provision::{Provisioning, QueueKeeper};
-use crate::proxy::{self, Authority, AuthorityError};
+use crate::proxy;
 use crate::recordings::{Archive, Sweeper};
 use crate::shard::{self, Mail, MailBox, Names, Outside, core, gate, mail_box};
 use crate::speech::Speech;
 use crate::store::{self, Gathering, Store, StoreError, Written};
 use crate::streams::Hub;
 use crate::telemetry::{self, CallLog, CallMetrics, LogLevel};
+use crate::tls::{self, Authority, AuthorityError, FilesError};
 use crate::workers::{Listening, Roster, Workers};
 
 pub use cluster::Seat;
@@ -92,6 +93,7 @@ pub enum StartError {
     Runtime(io::Error),
     Metrics(String),
     Authority(AuthorityError),
+    Tls(FilesError),
     Cluster(ClusterError),
     /// What edges share cannot be reached, or has no place for another.
     Hot(String),
@@ -114,8 +116,9 @@ impl std::fmt::Display for StartError {
             StartError::Keeper(error) => write!(f, "cannot speak with the keeper, the parent of this process: {error}"),
             StartError::Runtime(error) => write!(f, "cannot start a thread: {error}"),
             StartError::Authority(error) => {
-                write!(f, "cannot make a certificate authority for [http] sdk_proxy: {error}")
+                write!(f, "cannot make this installation's own certificate authority: {error}")
             }
+            StartError::Tls(error) => write!(f, "cannot speak TLS: {error}"),
             StartError::Cluster(error) => write!(f, "cannot take a place in the cluster: {error}"),
             StartError::Hot(error) => write!(f, "cannot use [store] hot, which edges share: {error}"),
             StartError::NoWorker => {
@@ -151,6 +154,8 @@ pub struct Server {
     log_level: Option<LogLevel>,
     listening: Vec<Listen>,
     http: SocketAddr,
+    /// As whom HTTPS and SIP over TLS are served.
+    identities: Vec<tls::Identity>,
 }
 
 impl Server {
@@ -302,13 +307,28 @@ impl Server {
         let mut listeners = Listeners::receive().await.map_err(StartError::Keeper)?;
         let keeper = listeners.keeper().map_err(StartError::Keeper)?;
         let http = bind_http(config.http.listen, &mut listeners).await?;
-        let sdk_proxy = match config.http.sdk_proxy {
-            Some(address) => {
-                let authority = Authority::load_or_make(&config.store.folder).map_err(StartError::Authority)?;
-                Some((bind_http(address, &mut listeners).await?, authority))
-            }
-            None => None,
+        let needs_authority = config.http.sdk_proxy.is_some() || config.has_own_certificate();
+        let authority = needs_authority.then(|| Authority::load_or_make(&config.store.folder)).transpose();
+        let authority = authority.map_err(StartError::Authority)?.map(Arc::new);
+        let sdk_proxy = match (config.http.sdk_proxy, &authority) {
+            (Some(address), Some(authority)) => Some((bind_http(address, &mut listeners).await?, authority.clone())),
+            _ => None,
         };
+        let identity = |certificate: Option<&Certificate>| match (certificate, &authority) {
+            (Some(Certificate::Files(files)), _) => tls::Identity::of_files(files.clone()).map(Some),
+            (Some(Certificate::Own), Some(authority)) => Ok(Some(tls::Identity::Own(authority.clone()))),
+            _ => Ok(None),
+        };
+        let tls = identity(config.http.tls.as_ref().map(|tls| &tls.certificate)).map_err(StartError::Tls)?;
+        let sip_identity = identity(config.sip.tls.as_ref().map(|tls| &tls.certificate)).map_err(StartError::Tls)?;
+        let security = match (&sip_identity, &config.sip.tls) {
+            (Some(identity), Some(settings)) => {
+                let roots = tls::authorities(settings.authorities.as_deref()).map_err(StartError::Tls)?;
+                Some(Arc::new(tls::SipSecurity::new(identity.clone(), roots)) as Arc<dyn Security>)
+            }
+            _ => None,
+        };
+        let identities: Vec<tls::Identity> = tls.iter().chain(&sip_identity).cloned().collect();
         let metrics_http = match config.http.metrics_listen {
             Some(address) => Some(bind_http(address, &mut listeners).await?),
             None => None,
@@ -364,7 +384,8 @@ impl Server {
         let (dialling, dialled) = tokio::sync::mpsc::channel(DIALLING);
         let plan = WorkerPlan::of(&config, &listeners, papers, &node, wall_ms, shared.is_some().then_some(dialling))?;
         let (shard, listening, roster) =
-            start_shard(&config, plan, settings, letters, mail.clone(), outside, listeners).await?;
+            start_shard(&config, plan, settings, letters, mail.clone(), outside, Entrance { listeners, security })
+                .await?;
 
         let draining = Arc::new(AtomicBool::new(false));
         let view = api::View {
@@ -473,7 +494,15 @@ impl Server {
             let tunnels = config.http.sdk_proxy_tunnels;
             tokio::spawn(proxy::serve(listener, proxy::Settings { authority, router: router.clone(), tunnels }));
         }
-        tokio::spawn(api::serve(http, router));
+        match (&tls, &config.http.tls) {
+            (Some(identity), Some(settings)) => {
+                let listening = tls::Listener::new(http, identity.clone(), settings.plain);
+                let what = config.http.listen.to_string();
+                let listener = listening.map_err(|error| StartError::Listen { what, error })?;
+                tokio::spawn(api::serve_tls(listener, router));
+            }
+            _ => drop(tokio::spawn(api::serve(http, router))),
+        }
         if let Some(listener) = metrics_http {
             tokio::spawn(api::serve(listener, api::metrics_router(view.clone())));
         }
@@ -524,6 +553,7 @@ impl Server {
             log_level,
             listening,
             http: http_address,
+            identities,
         })
     }
 
@@ -534,6 +564,11 @@ impl Server {
 
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// As a client of this machine writes it.
+    pub fn http_url(&self) -> String {
+        format!("{}://{}", if self.config.http.tls.is_some() { "https" } else { "http" }, self.http)
     }
 
     /// Takes accounts, numbers, users, trunks and the log level of another configuration; `log_level` is the one that
@@ -555,6 +590,9 @@ impl Server {
             || fresh.store.url != self.config.store.url
         {
             tracing::warn!("listeners, name servers and the store change only with a restart");
+        }
+        for error in self.identities.iter().filter_map(|identity| identity.reload().err()) {
+            tracing::error!(%error, "the certificate stays that was");
         }
         let level = log_level.unwrap_or(&fresh.server.log_level);
         if let Some(Err(error)) = self.log_level.as_ref().map(|handle| handle.set(level)) {
@@ -672,6 +710,13 @@ fn worker_config(config: &Config) -> worker::Config {
     }
 }
 
+/// What a shard listens with.
+struct Entrance {
+    listeners: Listeners,
+    /// For TLS.
+    security: Option<Arc<dyn Security>>,
+}
+
 /// Starts the shard's thread; what it listens on comes back when it does.
 async fn start_shard(
     config: &Config,
@@ -680,7 +725,7 @@ async fn start_shard(
     letters: tokio::sync::mpsc::Receiver<Mail>,
     own: MailBox,
     outside: Outside,
-    mut listeners: Listeners,
+    mut entrance: Entrance,
 ) -> Result<(thread::JoinHandle<()>, Vec<Listen>, Roster), StartError> {
     let (ready, bound) = oneshot::channel();
     let listen = config.sip.listen.clone();
@@ -689,10 +734,10 @@ async fn start_shard(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let body = move || {
         runtime.block_on(async move {
-            let transports = Transports::bind(&listen, &mut listeners).map_err(|(listen, error)| StartError::Listen {
-                what: format!("{}://{}", listen.transport, listen.bind),
-                error,
-            });
+            let transports =
+                Transports::bind(&listen, &mut entrance.listeners, entrance.security).map_err(|(listen, error)| {
+                    StartError::Listen { what: format!("{}://{}", listen.transport, listen.bind), error }
+                });
             let started = match transports {
                 Ok(transports) => plan.start().await.map(|workers| (transports, workers)),
                 Err(error) => Err(error),

@@ -32,7 +32,7 @@ const REALM_CHARS: usize = 128;
 const NOT_SENT: u16 = 503;
 
 const PRIVATE: &str = "the address is private: only `[http] allow_private_targets = true` lets documents call it";
-const TLS_WANTED: &str = "sips: wants TLS, which is not spoken: call it by sip:";
+const TLS_WANTED: &str = "it wants TLS, and nothing in `[sip] listen` speaks that: add a listener tls://IP:PORT";
 const NO_LISTENER: &str = "nothing in `[sip] listen` sends by the transport and address family that it wants: add a \
                            listener, or name another `transport=`";
 const NO_SERVER: &str = "the name service knows no server of this host for a transport and address family of \
@@ -444,7 +444,7 @@ impl Core {
         let mut hops = Vec::new();
         if resolution.is_over() {
             let destinations = resolution.destinations();
-            let unspoken = if parsed.secure { TLS_WANTED } else { NO_LISTENER };
+            let unspoken = if parsed.wants_tls() { TLS_WANTED } else { NO_LISTENER };
             let found = if destinations.is_empty() { Err(unspoken) } else { self.hops(&destinations, guarded) };
             hops = found.map_err(cannot)?;
         }

@@ -257,7 +257,12 @@ impl Rim {
                 metrics::counter!("dialtone_sip_parse_errors_total", "transport" => flow.transport.uri_name(), "reason" => "unreadable").increment(1);
                 tracing::debug!(source = %flow, %error, "bytes that are no sip message");
             }
-            Inbound::Closed { flow } => self.core.handle_connection_closed(flow, now),
+            Inbound::Closed { flow, fault } => {
+                if let Some(error) = fault {
+                    tracing::warn!(transport = %flow.transport, peer = %flow.remote, %error, "a connection could not be opened");
+                }
+                self.core.handle_connection_closed(flow, now);
+            }
         }
     }
 

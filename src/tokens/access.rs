@@ -62,7 +62,7 @@ pub fn read(token: &str, directory: &Directory, now_s: u64) -> Result<Access, To
     let Claims { iss, sub, grants } = claims(token)?;
     let key = directory.key(&iss).ok_or(TokenError::Signature)?;
     let account = directory.account(key.account).ok_or(TokenError::Signature)?;
-    is_signed(token, &key.secret_hash.signing_key())?;
+    is_signed(token, &key.secret.signing_key())?;
     // A key opens its own account, whatever a token of it says.
     if account.sid.to_string() != sub {
         return Err(TokenError::Signature);

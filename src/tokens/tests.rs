@@ -4,7 +4,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::account::{ApiKey, Limits, SecretHash};
+use crate::account::{ApiKey, KeySecret, Limits, SecretHash};
 use crate::ids::AccountSid;
 use crate::secret::Secret;
 
@@ -32,7 +32,7 @@ fn directory() -> Directory {
     let mut directory = Directory::default();
     directory.add_account(account(1, AccountStatus::Active)).unwrap();
     directory.add_account(account(2, AccountStatus::Suspended)).unwrap();
-    directory.add_key("SK1".into(), ApiKey { account: ACCOUNT, secret_hash: SecretHash::of(SECRET) });
+    directory.add_key("SK1".into(), ApiKey { account: ACCOUNT, secret: KeySecret::Hashed(SecretHash::of(SECRET)) });
     directory
 }
 

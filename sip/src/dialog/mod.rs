@@ -190,16 +190,18 @@ pub fn next_hop(target: &str, flow: Flow) -> Flow {
     let target = target.trim_ascii();
     let uri = if target.contains('<') { Address::parse(target).map_or("", |address| address.uri) } else { target };
     let Some(uri) = Uri::parse(uri).ok().and_then(Uri::sip) else { return flow };
-    let Some(address) = uri.host.socket_addr() else { return flow };
+    let Some(address) = uri.socket_addr() else { return flow };
     let hidden = is_private(address.ip()) && !is_private(flow.remote.ip());
     let other_family = address.is_ipv4() != flow.remote.is_ipv4();
     if hidden || other_family || address.ip().is_unspecified() {
         return flow;
     }
-    match uri.transport().and_then(Transport::from_uri_name).unwrap_or(flow.transport) {
-        Transport::Udp if flow.transport == Transport::Udp => flow.to(address),
-        Transport::Tcp if flow.transport == Transport::Tcp => Flow { remote: address, ..flow },
-        _ => flow,
+    let named = uri.transport().and_then(Transport::from_uri_name).unwrap_or(flow.transport);
+    let wanted = if uri.wants_tls() { Transport::Tls } else { named };
+    match wanted == flow.transport {
+        true if wanted.is_reliable() => Flow { remote: address, ..flow },
+        true => flow.to(address),
+        false => flow,
     }
 }
 
@@ -216,7 +218,7 @@ pub fn is_private(ip: IpAddr) -> bool {
 
 /// The address that a URI names, where it is one.
 pub fn uri_address(uri: &str) -> Option<SocketAddr> {
-    Uri::parse(uri).ok()?.sip()?.host.socket_addr()
+    Uri::parse(uri).ok()?.sip()?.socket_addr()
 }
 
 #[cfg(test)]

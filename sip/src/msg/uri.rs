@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::param::Params;
 use super::scan::{self, ByteSet};
+use crate::flow::Transport;
 
 /// What is wrong with a URI, an address or a Via.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +156,17 @@ impl<'a> SipUri<'a> {
     pub fn transport(&self) -> Option<&'a str> {
         self.params.get("transport")
     }
+
+    /// Whether only TLS will do: over TCP, whichever way that is written.
+    pub fn wants_tls(&self) -> bool {
+        self.secure || self.transport().is_some_and(|transport| transport.eq_ignore_ascii_case("tls"))
+    }
+
+    /// The address, if the host is one.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        let transport = if self.wants_tls() { Transport::Tls } else { Transport::Udp };
+        Some(SocketAddr::new(self.host.ip()?, self.host.port.unwrap_or(transport.default_port())))
+    }
 }
 
 /// A host with an optional port.
@@ -197,11 +209,6 @@ impl<'a> HostPort<'a> {
 
     pub fn ip(&self) -> Option<IpAddr> {
         if self.host.contains(':') { parse_ipv6(self.host).map(IpAddr::V6) } else { self.host.parse().ok() }
-    }
-
-    /// The address, if the host is one; 5060 where no port is written.
-    pub fn socket_addr(&self) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.ip()?, self.port.unwrap_or(5060)))
     }
 }
 

@@ -11,7 +11,9 @@ use super::*;
 const UDP4: Outlet = Outlet { transport: Transport::Udp, family: Family::V4 };
 const UDP6: Outlet = Outlet { transport: Transport::Udp, family: Family::V6 };
 const TCP4: Outlet = Outlet { transport: Transport::Tcp, family: Family::V4 };
+const TLS4: Outlet = Outlet { transport: Transport::Tls, family: Family::V4 };
 const BOTH: &[Outlet] = &[UDP4, TCP4];
+const ALL: &[Outlet] = &[UDP4, TCP4, TLS4];
 
 type Zone = HashMap<Question, Answer>;
 
@@ -89,11 +91,13 @@ fn example() -> Zone {
                 (100, 50, "s", "SIP+D2U", "_sip._udp.example.com."),
             ],
         ),
+        srv("_sips._tcp.example.com", &[(0, 0, 5061, "server4.example.com.")]),
         srv("_sip._tcp.example.com", &[(0, 1, 5060, "server1.example.com."), (1, 2, 5060, "server2.example.com.")]),
         srv("_sip._udp.example.com", &[(0, 0, 5070, "server3.example.com.")]),
         a("server1.example.com", &["192.0.2.1"]),
         a("server2.example.com", &["192.0.2.2"]),
         a("server3.example.com", &["192.0.2.3"]),
+        a("server4.example.com", &["192.0.2.4"]),
         a("example.com", &["192.0.2.9"]),
         aaaa("example.com", &["2001:db8::9"]),
     ])
@@ -116,6 +120,40 @@ fn example_of_the_rfc() {
                 &[UDP4],
                 &["NAPTR example.com", "SRV _sip._udp.example.com", "A server3.example.com"],
                 &["udp 192.0.2.3:5070"],
+            ),
+        ],
+    );
+}
+
+/// `sips:`, and `transport=tls`, are TLS and nothing else (RFC 3263 s4.1), on a port of its own.
+#[test]
+fn tls_where_it_is_wanted_and_where_the_domain_prefers_it() {
+    let asked: &[&str] = &["NAPTR example.com", "SRV _sips._tcp.example.com", "A server4.example.com"];
+    check(
+        &example(),
+        &[
+            ("sips:192.0.2.7", ALL, &[], &["tls 192.0.2.7:5061"]),
+            ("sip:192.0.2.7;transport=tls", ALL, &[], &["tls 192.0.2.7:5061"]),
+            ("sips:192.0.2.7:5071;transport=tcp", ALL, &[], &["tls 192.0.2.7:5071"]),
+            ("sips:192.0.2.7;transport=udp", ALL, &[], &[]),
+            ("sip:192.0.2.7", ALL, &[], &["udp 192.0.2.7:5060"]),
+            ("sip:192.0.2.7", &[TLS4], &[], &["tls 192.0.2.7:5061"]),
+            ("sips:example.com", ALL, asked, &["tls 192.0.2.4:5061"]),
+            ("sip:example.com", ALL, asked, &["tls 192.0.2.4:5061"]),
+            ("sip:example.com;transport=tls", ALL, &asked[1..], &["tls 192.0.2.4:5061"]),
+            ("sips:example.com:5071", ALL, &["A example.com"], &["tls 192.0.2.9:5071"]),
+        ],
+    );
+    let bare = Zone::from([a("h.test", &["192.0.2.1"])]);
+    check(
+        &bare,
+        &[
+            ("sips:h.test", ALL, &["NAPTR h.test", "SRV _sips._tcp.h.test", "A h.test"], &["tls 192.0.2.1:5061"]),
+            (
+                "sip:h.test",
+                ALL,
+                &["NAPTR h.test", "SRV _sip._udp.h.test", "SRV _sip._tcp.h.test", "A h.test"],
+                &["udp 192.0.2.1:5060"],
             ),
         ],
     );

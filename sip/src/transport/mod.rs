@@ -1,21 +1,23 @@
-//! SIP over sockets: UDP and TCP (RFC 3261 s18). The only async code of this crate.
+//! SIP over sockets: UDP, TCP and TLS (RFC 3261 s18). The only async code of this crate.
 //!
 //! [`Transports`] belongs to one shard. Datagrams are read and written by the shard itself; each stream connection is a
 //! small task that cuts messages out of its bytes and hands them over by a bounded queue.
 //!
 //! What is full: a datagram that the kernel does not take is dropped (SIP retransmits); a connection whose peer reads
-//! too slowly for [`tcp::WRITE_QUEUE`] messages is closed; the inbound queue makes connections wait, never UDP.
+//! too slowly for [`streams::WRITE_QUEUE`] messages is closed; the inbound queue makes connections wait, never UDP.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod datagrams;
 pub(crate) mod framing;
-mod tcp;
+mod security;
+mod streams;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -27,7 +29,8 @@ use crate::flow::{ConnectionId, Flow, Transport};
 use crate::msg::{Malformed, Message};
 use crate::stack::Transmit;
 use datagrams::{Datagrams, PLACES};
-use tcp::Connections;
+pub use security::{Duplex, Securing, Security};
+use streams::Connections;
 
 /// Where to listen, and the address to write into Via and Contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,8 @@ pub enum Inbound {
     /// A connection ended, or could not be opened; nothing more comes or goes by it.
     Closed {
         flow: Flow,
+        /// Why it could not be opened.
+        fault: Option<io::Error>,
     },
 }
 
@@ -96,15 +101,19 @@ struct Udp {
 }
 
 impl Transports {
-    /// Opens every listener; call inside the shard's runtime.
+    /// Opens every listener; call inside the shard's runtime. TLS takes a `security`.
     ///
     /// # Errors
     /// The first address that cannot be bound, with the system's reason.
-    pub fn bind(listen: &[Listen], listeners: &mut dyn Listeners) -> Result<Transports, (Listen, io::Error)> {
+    pub fn bind(
+        listen: &[Listen],
+        listeners: &mut dyn Listeners,
+        security: Option<Arc<dyn Security>>,
+    ) -> Result<Transports, (Listen, io::Error)> {
         let (inbound_sender, inbound) = mpsc::channel(INBOUND_QUEUE);
         let mut transports = Transports {
             udp: Vec::new(),
-            connections: Connections::new(inbound_sender),
+            connections: Connections::new(inbound_sender, security),
             inbound,
             datagrams: Datagrams::new(),
             listening: Vec::new(),
@@ -129,14 +138,14 @@ impl Transports {
                 self.udp.push(Udp { socket, local: bound.advertise });
                 Ok(bound)
             }
-            Transport::Tcp => {
+            Transport::Tcp | Transport::Tls => {
                 let listener = match inherited {
                     Some(listener) => TcpListener::from_std(listener.into())?,
-                    None => tcp::bind(listen.bind)?,
+                    None => streams::bind(listen.bind)?,
                 };
                 listeners.opened(&listen, listener.as_fd());
                 let bound = named(listen, listener.local_addr()?);
-                self.connections.listen(listener, bound.advertise);
+                self.connections.listen(listener, listen.transport, bound.advertise);
                 Ok(bound)
             }
         }
@@ -177,7 +186,7 @@ impl Transports {
         for _ in 0..BATCH {
             match self.inbound.poll_recv(context) {
                 Poll::Ready(Some(inbound)) => {
-                    if let Inbound::Closed { flow } = &inbound {
+                    if let Inbound::Closed { flow, .. } = &inbound {
                         self.connections.forget(flow);
                     }
                     batch.push(inbound);
@@ -193,7 +202,7 @@ impl Transports {
         let Transmit { flow, bytes } = transmit;
         match flow.transport {
             Transport::Udp => self.send_datagram(flow, &bytes),
-            Transport::Tcp => self.connections.send(flow, bytes),
+            Transport::Tcp | Transport::Tls => self.connections.send(flow, bytes),
         }
     }
 
@@ -246,4 +255,4 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     UdpSocket::from_std(socket.into())
 }
 
-type Writers = HashMap<ConnectionId, tcp::Writer>;
+type Writers = HashMap<ConnectionId, streams::Writer>;

@@ -92,7 +92,7 @@ impl FromRequestParts<View> for Acting {
 pub(super) fn authenticate(headers: &HeaderMap, directory: &Directory) -> Result<Authenticated, Fault> {
     let (sid, secret) = basic(headers).ok_or_else(Fault::unauthenticated)?;
     if sid.starts_with("SK") {
-        let key = directory.key(&sid).filter(|key| key.secret_hash.matches(&secret));
+        let key = directory.key(&sid).filter(|key| key.secret.matches(&secret));
         let account = key.and_then(|key| directory.account(key.account)).cloned();
         return account.map(|account| Authenticated { account, by_token: false }).ok_or_else(Fault::unauthenticated);
     }

@@ -47,7 +47,7 @@ fn show(_: &View, _: &Resource, shown: &mut Map<String, Value>) {
 /// The one answer that tells the secret.
 pub(super) async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -> Result<Response, Fault> {
     let mut detail = fields::read(&form, FIELDS, None)?;
-    // Longer than a block of SHA-256: see [`crate::account::ApiKey`].
+    // Longer than a block of SHA-256: see [`crate::account::KeySecret`].
     let secret = format!("{:032x}{:032x}{:032x}", super::random(), super::random(), super::random());
     detail.insert("secret_hash".into(), json!(SecretHash::of(&secret).as_str()));
     let now = wall_ms();

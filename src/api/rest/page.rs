@@ -142,7 +142,8 @@ impl FromRequestParts<View> for Base {
             return Ok(Base(view.public_url.clone()));
         }
         let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-        Ok(Base(format!("http://{host}")))
+        let scheme = view.public_url.split("://").next().unwrap_or("http");
+        Ok(Base(format!("{scheme}://{host}")))
     }
 }
 

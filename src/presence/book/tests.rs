@@ -59,12 +59,14 @@ impl Said {
     }
 }
 
+/// News that are under way: to whom, and since when. `None`: they were lost, and all is read when the link is there again.
+type Letter = (usize, Option<(ClientId, Record)>, u64);
+
 /// Books of edges on one store.
 struct World {
     memory: Memory,
     books: Vec<Book>,
-    /// News that are under way: to whom, since when. `None`: they were lost, and all is read when the link is there again.
-    letters: Vec<(usize, Option<(ClientId, Record)>, u64)>,
+    letters: Vec<Letter>,
     said: Said,
     now_ms: u64,
 }

@@ -1,4 +1,4 @@
-//! TCP connections: accepted and opened, one reading task and one writing task each.
+//! Stream connections, encrypted or not: accepted and opened, one reading task and one writing task each.
 
 use std::collections::HashMap;
 use std::io;
@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::framing::{Frame, Framer};
+use super::security::{Securing, Security, receiver};
 use super::{Inbound, Writers};
 use crate::flow::{ConnectionId, Flow, Transport};
 
@@ -28,13 +28,20 @@ const PARTIAL: Duration = Duration::from_secs(10);
 /// A connection that says nothing at all: clients refresh their registration at least every two hours.
 const IDLE: Duration = Duration::from_secs(7_500);
 const CONNECT: Duration = Duration::from_secs(5);
+/// From the first byte of a handshake to its last.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// After a framing fault: time for the 400 to leave.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// The way to a connection's writing task.
 pub(super) struct Writer {
     queue: mpsc::Sender<Bytes>,
+    transport: Transport,
     remote: SocketAddr,
+    /// Whether we have opened it.
+    is_ours: bool,
+    /// Whom the peer has proved to be: nobody, where it opened the connection or nothing is encrypted.
+    host: Option<String>,
 }
 
 #[derive(Clone)]
@@ -42,6 +49,7 @@ pub(super) struct Connections {
     /// Of one thread: the lock is never waited for.
     shared: Arc<Mutex<Shared>>,
     inbound: mpsc::Sender<Inbound>,
+    security: Option<Arc<dyn Security>>,
 }
 
 #[derive(Default)]
@@ -68,8 +76,8 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 impl Connections {
-    pub(super) fn new(inbound: mpsc::Sender<Inbound>) -> Connections {
-        Connections { shared: Arc::default(), inbound }
+    pub(super) fn new(inbound: mpsc::Sender<Inbound>, security: Option<Arc<dyn Security>>) -> Connections {
+        Connections { shared: Arc::default(), inbound, security }
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
@@ -81,12 +89,12 @@ impl Connections {
     }
 
     /// Accepts connections as long as the runtime lives.
-    pub(super) fn listen(&self, listener: TcpListener, local: SocketAddr) {
+    pub(super) fn listen(&self, listener: TcpListener, transport: Transport, local: SocketAddr) {
         let connections = self.clone();
         tokio::spawn(async move {
             loop {
                 match listener.accept().await {
-                    Ok((stream, remote)) => connections.accepted(stream, local, remote),
+                    Ok((stream, remote)) => connections.accepted(stream, transport, local, remote),
                     // Out of descriptors: others may close some meanwhile, and UDP goes on.
                     Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
                 }
@@ -94,32 +102,76 @@ impl Connections {
         });
     }
 
-    fn accepted(&self, stream: TcpStream, local: SocketAddr, remote: SocketAddr) {
+    fn accepted(&self, stream: TcpStream, transport: Transport, local: SocketAddr, remote: SocketAddr) {
         let full = {
             let shared = self.shared();
             shared.writers.len() >= CONNECTIONS
                 || shared.per_address.get(&remote.ip()).is_some_and(|count| *count >= PER_ADDRESS)
         };
         if !full {
-            let (flow, queue) = self.register(local, remote);
-            self.run(stream, flow, queue);
+            let (flow, queue) = self.register(transport, local, remote, false, None);
+            self.begin(stream, flow, queue, |security, stream| security.accept(stream));
         }
     }
 
+    /// Encrypts it where that is wanted, and lets messages come and go.
+    fn begin(
+        &self,
+        stream: TcpStream,
+        flow: Flow,
+        queue: mpsc::Receiver<Bytes>,
+        secure: impl FnOnce(&dyn Security, TcpStream) -> Securing,
+    ) {
+        let _ = stream.set_nodelay(true);
+        if flow.transport != Transport::Tls {
+            let (reader, writer) = stream.into_split();
+            return self.run(reader, writer, flow, queue);
+        }
+        let securing = self.security.as_ref().map(|security| secure(&**security, stream));
+        let securing = securing.unwrap_or_else(|| Box::pin(async { Err(io::Error::other("nothing here speaks TLS")) }));
+        let connections = self.clone();
+        tokio::spawn(async move {
+            let fault = match timeout(HANDSHAKE, securing).await {
+                Ok(Ok(stream)) => {
+                    let (reader, writer) = tokio::io::split(stream);
+                    return connections.run(reader, writer, flow, queue);
+                }
+                Ok(Err(fault)) => fault,
+                Err(_) => io::Error::other("the handshake took too long"),
+            };
+            connections.failed(flow, fault).await;
+        });
+    }
+
+    /// Of a connection that a stranger opened nothing is told but that it is gone.
+    async fn failed(&self, flow: Flow, fault: io::Error) {
+        let is_ours = self.close(&flow).is_some_and(|writer| writer.is_ours);
+        let _ = self.inbound.send(Inbound::Closed { flow, fault: is_ours.then_some(fault) }).await;
+    }
+
     /// Gives a connection its number and its queue.
-    fn register(&self, local: SocketAddr, remote: SocketAddr) -> (Flow, mpsc::Receiver<Bytes>) {
+    fn register(
+        &self,
+        transport: Transport,
+        local: SocketAddr,
+        remote: SocketAddr,
+        is_ours: bool,
+        host: Option<String>,
+    ) -> (Flow, mpsc::Receiver<Bytes>) {
         let (queue, receiver) = mpsc::channel(WRITE_QUEUE);
         let mut shared = self.shared();
         shared.next += 1;
         let id = ConnectionId(shared.next);
-        shared.writers.insert(id, Writer { queue, remote });
+        shared.writers.insert(id, Writer { queue, transport, remote, is_ours, host });
         *shared.per_address.entry(remote.ip()).or_default() += 1;
-        (Flow { transport: Transport::Tcp, local, remote, connection: Some(id) }, receiver)
+        (Flow { transport, local, remote, connection: Some(id) }, receiver)
     }
 
-    fn run(&self, stream: TcpStream, flow: Flow, queue: mpsc::Receiver<Bytes>) {
-        let _ = stream.set_nodelay(true);
-        let (reader, writer) = stream.into_split();
+    fn run<R, W>(&self, reader: R, writer: W, flow: Flow, queue: mpsc::Receiver<Bytes>)
+    where
+        R: AsyncRead + Send + Unpin + 'static,
+        W: AsyncWrite + Send + Unpin + 'static,
+    {
         let connections = self.clone();
         let writing = tokio::spawn(write(writer, queue));
         tokio::spawn(async move {
@@ -127,11 +179,11 @@ impl Connections {
             // Dropping the queue lets the writing task finish what it holds.
             connections.close(&flow);
             let _ = timeout(LINGER, writing).await;
-            let _ = connections.inbound.send(Inbound::Closed { flow }).await;
+            let _ = connections.inbound.send(Inbound::Closed { flow, fault: None }).await;
         });
     }
 
-    async fn read(&self, mut reader: OwnedReadHalf, flow: Flow) {
+    async fn read(&self, mut reader: impl AsyncRead + Unpin, flow: Flow) {
         let mut framer = Framer::default();
         // When the message that has begun must be whole; a drip of bytes does not move it.
         let mut begun = None;
@@ -168,40 +220,50 @@ impl Connections {
         }
     }
 
-    /// Sends by the flow's connection, by another one to the same address, or by a new one.
+    /// Sends by the flow's connection, by another one to the same address, or by a new one. An encrypted one is another's only if its
+    /// peer has proved to be whom the message is for.
     pub(super) fn send(&self, flow: Flow, bytes: Bytes) {
+        let mut host = None;
         let existing = {
             let shared = self.shared();
             let own = flow.connection.and_then(|id| shared.writers.get_key_value(&id));
-            let found = own.or_else(|| shared.writers.iter().find(|(_, writer)| writer.remote == flow.remote));
+            if own.is_none() && flow.transport == Transport::Tls {
+                host = receiver(&bytes);
+            }
+            let serves = |writer: &Writer| {
+                (writer.remote, writer.transport) == (flow.remote, flow.transport)
+                    && (flow.transport != Transport::Tls || (host.is_some() && writer.host == host))
+            };
+            let found = own.or_else(|| shared.writers.iter().find(|(_, writer)| serves(writer)));
             found.map(|(id, writer)| (*id, writer.queue.try_send(bytes.clone()).is_ok()))
         };
         match existing {
             Some((_, true)) => {}
-            Some((id, false)) => self.close(&Flow { connection: Some(id), ..flow }),
-            None => self.connect(flow, bytes),
+            Some((id, false)) => drop(self.close(&Flow { connection: Some(id), ..flow })),
+            None => self.connect(flow, bytes, host),
         }
     }
 
-    fn connect(&self, flow: Flow, bytes: Bytes) {
-        let (opened, queue) = self.register(flow.local, flow.remote);
+    fn connect(&self, flow: Flow, bytes: Bytes, host: Option<String>) {
+        let (opened, queue) = self.register(flow.transport, flow.local, flow.remote, true, host.clone());
         self.send(opened, bytes);
         let connections = self.clone();
         tokio::spawn(async move {
             match timeout(CONNECT, TcpStream::connect(flow.remote)).await {
-                Ok(Ok(stream)) => connections.run(stream, opened, queue),
-                _ => {
-                    connections.close(&opened);
-                    let _ = connections.inbound.send(Inbound::Closed { flow: opened }).await;
+                Ok(Ok(stream)) => {
+                    let host = host.unwrap_or_else(|| flow.remote.ip().to_string());
+                    connections.begin(stream, opened, queue, |security, stream| security.connect(stream, &host));
                 }
+                Ok(Err(fault)) => connections.failed(opened, fault).await,
+                Err(_) => connections.failed(opened, io::Error::other("nobody answers")).await,
             }
         });
     }
 
-    fn close(&self, flow: &Flow) {
-        let Some(id) = flow.connection else { return };
+    fn close(&self, flow: &Flow) -> Option<Writer> {
+        let id = flow.connection?;
         let mut shared = self.shared();
-        let Some(writer) = shared.writers.remove(&id) else { return };
+        let writer = shared.writers.remove(&id)?;
         let ip = writer.remote.ip();
         if let Some(count) = shared.per_address.get_mut(&ip) {
             *count -= 1;
@@ -209,6 +271,7 @@ impl Connections {
                 shared.per_address.remove(&ip);
             }
         }
+        Some(writer)
     }
 
     pub(super) fn forget(&self, flow: &Flow) {
@@ -216,7 +279,7 @@ impl Connections {
     }
 }
 
-async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>) {
+async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Bytes>) {
     while let Some(bytes) = queue.recv().await {
         if writer.write_all(&bytes).await.is_err() {
             return;

@@ -108,13 +108,7 @@ impl Authority {
         validity(&mut params, Duration::days(365));
         let certificate: CertificateDer = params.signed_by(&key, &self.issuer)?.der().clone();
         let key = PrivateKeyDer::try_from(key.serialize_der()).map_err(|text| rustls::Error::General(text.into()))?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], key)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        let config = Arc::new(config);
+        let config = super::server_config(vec![certificate], key)?;
         if made.len() >= HOSTS {
             made.clear();
         }
