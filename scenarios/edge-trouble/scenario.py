@@ -13,10 +13,11 @@ import requests
 from lib.edges import child, listen_on, two_edges
 from lib.leg import Leg
 from lib.scenario import Scenario, wait_for
-from lib.server import ACCOUNT, AUTH_TOKEN, number, trunk
+from lib.server import ACCOUNT, AUTH_TOKEN, number, trunk, user
+from lib.sip import Phone
 
 ECHO = "+15556000000"
-NUMBERS = trunk("phones", **{"from": ["127.0.0.1"]}) + number(ECHO, "<Echo/>")
+NUMBERS = trunk("phones", **{"from": ["127.0.0.1"]}) + number(ECHO, "<Echo/>") + user("desk", "secret-of-desk")
 
 
 class Trouble:
@@ -77,9 +78,17 @@ class Trouble:
         except OSError:
             return False
 
+    def is_there(self, identity):
+        """Whether the right edge says that a client can be called."""
+        url = f"http://{self.right.http}/2010-04-01/Accounts/{ACCOUNT}/Clients/{identity}.json"
+        return requests.get(url, auth=(ACCOUNT, AUTH_TOKEN), timeout=5).json()["available"]
+
     def forgotten(self):
         """While the shared store is away calls go on and are made; when it comes back empty all is written there again."""
         callers = self.call(self.left, 5)
+        phone = Phone(self.left.sip, "desk", "secret-of-desk")
+        self.scenario.equal(phone.register().status, 200, "REGISTER")
+        wait_for(lambda: self.is_there("desk"), 3, "the other edge to hear of a phone")
         port = self.stores.redis.rsplit(":", 1)[1]
         self.stores.run("redis", "stop")
         time.sleep(1.2)
@@ -87,7 +96,12 @@ class Trouble:
         self.hang_up([callers.pop(0)], type("Nobody", (), {"live": lambda: False}))
         self.stores.run("redis", "start", port)
         wait_for(lambda: "written there again" in self.left.log() and "written there again" in self.right.log(), 5, "both edges to notice")
-        time.sleep(0.5)
+        # Who comes now knows nobody but by the store.
+        edge = child(self.right, "edge")
+        os.kill(edge, signal.SIGKILL)
+        wait_for(lambda: child(self.right, "edge") not in (None, edge) and self.is_ready(self.right), 6, "the other edge to be back")
+        wait_for(lambda: self.is_there("desk"), 3, "it to find the phone")
+        phone.close()
         self.left.kill()
         self.told_elsewhere(callers, self.right)
         listen_on(callers, 0.7)
