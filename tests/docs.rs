@@ -138,6 +138,12 @@ fn tls_of_the_docs_is_taken_with_its_application_and_key() {
         text.replace("/etc/letsencrypt/live/phone.example.com", folder.to_str().unwrap())
             .replace("file:/etc/dialtone/key", &format!("file:{}", secret.display()))
     };
+    let refuses = |text: &str, right: &str, wrong: &str, message: &str| {
+        assert!(text.contains(right), "{right}");
+        let error = Config::parse(&here(&text.replace(right, wrong)), "f.toml");
+        let error = error.err().unwrap_or_else(|| panic!("{wrong} is taken")).to_string();
+        assert!(error.starts_with(message), "{error}");
+    };
     let text = format!("{base}{block}\n{account}");
     let config = Config::parse(&here(&text), "f.toml").unwrap_or_else(|error| panic!("{error}"));
     assert!(matches!(config.http.tls, Some(Tls { certificate: Certificate::Files(_), plain: false })));
@@ -159,10 +165,7 @@ fn tls_of_the_docs_is_taken_with_its_application_and_key() {
         ),
         ("file:/etc/dialtone/key", "short", "f.toml:16: wrong value of `secret`: it has fewer than 32 characters"),
     ] {
-        assert!(text.contains(right), "{right}");
-        let error = Config::parse(&here(&text.replace(right, wrong)), "f.toml");
-        let error = error.err().unwrap_or_else(|| panic!("{wrong} is taken")).to_string();
-        assert!(error.starts_with(message), "{error}");
+        refuses(&text, right, wrong, message);
     }
     let block = blocks.iter().find(|block| block.contains("tls://")).expect("the example of SIP");
     let text = format!("{block}\n{account}");
@@ -180,10 +183,7 @@ fn tls_of_the_docs_is_taken_with_its_application_and_key() {
             "f.toml:2: wrong value of `tls_authorities`: /nowhere",
         ),
     ] {
-        assert!(text.contains(right), "{right}");
-        let error = Config::parse(&here(&text.replace(right, wrong)), "f.toml");
-        let error = error.err().unwrap_or_else(|| panic!("{wrong} is taken")).to_string();
-        assert!(error.starts_with(message), "{error}");
+        refuses(&text, right, wrong, message);
     }
     let shared = "[sip]\nlisten = [\"tls://127.0.0.1:5061\"]\n[http]\ntls = { own = true }\n";
     let shared = Config::parse(shared, "f.toml").unwrap().sip.tls.expect("that of HTTPS");

@@ -1,5 +1,6 @@
 //! Builds the server from its configuration, starts it, reloads it, drains it and stops it.
 
+mod certificates;
 mod cluster;
 mod credit;
 mod expiry;
@@ -13,6 +14,7 @@ mod restore;
 mod sinks;
 mod triggers;
 mod uploads;
+mod worker_plan;
 mod worker_process;
 
 use std::io;
@@ -24,7 +26,6 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
-use dialtone_media::worker;
 use dialtone_sip::stack;
 use dialtone_sip::transport::{Listen, Security, Transports};
 use hyper::header::{HeaderName, HeaderValue};
@@ -36,7 +37,7 @@ use crate::app::status::StatusCallbacks;
 use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard};
 use crate::clock;
 use crate::cluster::ClusterError;
-use crate::config::{self, Certificate, Config, ConfigError, Latching};
+use crate::config::{self, Config, ConfigError};
 use crate::edges::{About, EdgeId, Edges, kind};
 use crate::events::{Outbox, Shelves, Subscriber};
 use crate::hot::Bindings;
@@ -51,12 +52,14 @@ use crate::speech::Speech;
 use crate::store::{self, Gathering, Store, StoreError, Written};
 use crate::streams::Hub;
 use crate::telemetry::{self, CallLog, CallMetrics, LogLevel};
-use crate::tls::{self, Authority, AuthorityError, FilesError};
-use crate::workers::{Listening, Roster, Workers};
+use crate::tls::{self, AuthorityError, FilesError};
+use crate::workers::Roster;
 
+use certificates::Certificates;
 pub use cluster::Seat;
 use cluster::{Home, Membership, Neighbours, Papers, Shared};
 use sinks::Sinks;
+use worker_plan::WorkerPlan;
 pub use worker_process::{Join, machine_name, run as run_worker};
 
 /// Calls at once on one edge; RTP ports are the other bound.
@@ -73,8 +76,6 @@ const ROOM_QUESTIONS: usize = 16_384;
 const SINK_TESTS: usize = 100;
 /// Other edges that link at once.
 const DIALLING: usize = 64;
-/// A token for the workers of this machine is never written down, and holds as long as their keeper lives.
-const FOR_EVER: u64 = u64::MAX;
 
 /// Why the server does not start. Each says what to do.
 #[derive(Debug)]
@@ -154,8 +155,7 @@ pub struct Server {
     log_level: Option<LogLevel>,
     listening: Vec<Listen>,
     http: SocketAddr,
-    /// As whom HTTPS and SIP over TLS are served.
-    identities: Vec<tls::Identity>,
+    certificates: Certificates,
 }
 
 impl Server {
@@ -307,28 +307,11 @@ impl Server {
         let mut listeners = Listeners::receive().await.map_err(StartError::Keeper)?;
         let keeper = listeners.keeper().map_err(StartError::Keeper)?;
         let http = bind_http(config.http.listen, &mut listeners).await?;
-        let needs_authority = config.http.sdk_proxy.is_some() || config.has_own_certificate();
-        let authority = needs_authority.then(|| Authority::load_or_make(&config.store.folder)).transpose();
-        let authority = authority.map_err(StartError::Authority)?.map(Arc::new);
-        let sdk_proxy = match (config.http.sdk_proxy, &authority) {
+        let certificates = Certificates::get(&config)?;
+        let sdk_proxy = match (config.http.sdk_proxy, &certificates.authority) {
             (Some(address), Some(authority)) => Some((bind_http(address, &mut listeners).await?, authority.clone())),
             _ => None,
         };
-        let identity = |certificate: Option<&Certificate>| match (certificate, &authority) {
-            (Some(Certificate::Files(files)), _) => tls::Identity::of_files(files.clone()).map(Some),
-            (Some(Certificate::Own), Some(authority)) => Ok(Some(tls::Identity::Own(authority.clone()))),
-            _ => Ok(None),
-        };
-        let tls = identity(config.http.tls.as_ref().map(|tls| &tls.certificate)).map_err(StartError::Tls)?;
-        let sip_identity = identity(config.sip.tls.as_ref().map(|tls| &tls.certificate)).map_err(StartError::Tls)?;
-        let security = match (&sip_identity, &config.sip.tls) {
-            (Some(identity), Some(settings)) => {
-                let roots = tls::authorities(settings.authorities.as_deref()).map_err(StartError::Tls)?;
-                Some(Arc::new(tls::SipSecurity::new(identity.clone(), roots)) as Arc<dyn Security>)
-            }
-            _ => None,
-        };
-        let identities: Vec<tls::Identity> = tls.iter().chain(&sip_identity).cloned().collect();
         let metrics_http = match config.http.metrics_listen {
             Some(address) => Some(bind_http(address, &mut listeners).await?),
             None => None,
@@ -383,9 +366,9 @@ impl Server {
         };
         let (dialling, dialled) = tokio::sync::mpsc::channel(DIALLING);
         let plan = WorkerPlan::of(&config, &listeners, papers, &node, wall_ms, shared.is_some().then_some(dialling))?;
+        let entrance = Entrance { listeners, security: certificates.security.clone() };
         let (shard, listening, roster) =
-            start_shard(&config, plan, settings, letters, mail.clone(), outside, Entrance { listeners, security })
-                .await?;
+            start_shard(&config, plan, settings, letters, mail.clone(), outside, entrance).await?;
 
         let draining = Arc::new(AtomicBool::new(false));
         let view = api::View {
@@ -494,7 +477,7 @@ impl Server {
             let tunnels = config.http.sdk_proxy_tunnels;
             tokio::spawn(proxy::serve(listener, proxy::Settings { authority, router: router.clone(), tunnels }));
         }
-        match (&tls, &config.http.tls) {
+        match (&certificates.http, &config.http.tls) {
             (Some(identity), Some(settings)) => {
                 let listening = tls::Listener::new(http, identity.clone(), settings.plain);
                 let what = config.http.listen.to_string();
@@ -553,7 +536,7 @@ impl Server {
             log_level,
             listening,
             http: http_address,
-            identities,
+            certificates,
         })
     }
 
@@ -591,9 +574,7 @@ impl Server {
         {
             tracing::warn!("listeners, name servers and the store change only with a restart");
         }
-        for error in self.identities.iter().filter_map(|identity| identity.reload().err()) {
-            tracing::error!(%error, "the certificate stays that was");
-        }
+        self.certificates.reload();
         let level = log_level.unwrap_or(&fresh.server.log_level);
         if let Some(Err(error)) = self.log_level.as_ref().map(|handle| handle.set(level)) {
             tracing::error!(%error, "the log level stays");
@@ -691,25 +672,6 @@ async fn bind_http(address: SocketAddr, listeners: &mut Listeners) -> Result<Tcp
     Ok(listener)
 }
 
-fn worker_config(config: &Config) -> worker::Config {
-    worker::Config {
-        address: config.media.address,
-        advertise: config.media.advertise,
-        ports: config.media.ports.clone(),
-        kept_sockets: keeper::raise_open_files() / 4,
-        latching: match config.media.latching {
-            Latching::Off => worker::Latching::Off,
-            Latching::Nat => worker::Latching::Nat,
-        },
-        clip_cache_bytes: CLIP_BYTES,
-        max_sessions: MAX_CALLS,
-        recordings: config.recordings.folder.clone(),
-        memory: None,
-        frames: None,
-        seed: u64::from_be_bytes(random_seed()[..8].try_into().expect("eight of thirty-two bytes")),
-    }
-}
-
 /// What a shard listens with.
 struct Entrance {
     listeners: Listeners,
@@ -759,73 +721,6 @@ async fn start_shard(
         Ok(Ok((listening, roster))) => Ok((thread, listening, roster)),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(StartError::Runtime(io::Error::other("the shard's thread ended"))),
-    }
-}
-
-/// Where an edge's media is moved.
-enum WorkerPlan {
-    Here(worker::Config),
-    Linked(Box<LinkedPlan>),
-}
-
-struct LinkedPlan {
-    socket: std::net::UdpSocket,
-    papers: Papers,
-    node: String,
-    epoch: u64,
-    edges: Option<tokio::sync::mpsc::Sender<(String, quinn::Connection)>>,
-    patience: Duration,
-    keeper: Option<keeper::Sender>,
-}
-
-impl WorkerPlan {
-    /// `edges`: where other edges that link to this one are handed on.
-    fn of(
-        config: &Config,
-        listeners: &Listeners,
-        papers: Option<Papers>,
-        node: &str,
-        epoch: u64,
-        edges: Option<tokio::sync::mpsc::Sender<(String, quinn::Connection)>>,
-    ) -> Result<WorkerPlan, StartError> {
-        let Some(papers) = papers else { return Ok(WorkerPlan::Here(worker_config(config))) };
-        let any_port = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
-        let address = config.cluster.as_ref().map_or(any_port, |cluster| cluster.listen);
-        let socket = std::net::UdpSocket::bind(address)
-            .map_err(|error| StartError::Listen { what: format!("[cluster] {address}"), error })?;
-        let keeper = listeners.keeper().map_err(StartError::Keeper)?;
-        let patience = config.media.worker_timeout;
-        let node = node.to_owned();
-        Ok(WorkerPlan::Linked(Box::new(LinkedPlan { socket, papers, node, epoch, edges, patience, keeper })))
-    }
-
-    /// Call inside the shard's runtime.
-    async fn start(self) -> Result<Workers, StartError> {
-        match self {
-            WorkerPlan::Here(media) => Workers::here(media).map_err(StartError::Worker),
-            WorkerPlan::Linked(plan) => plan.start().await,
-        }
-    }
-}
-
-impl LinkedPlan {
-    async fn start(self) -> Result<Workers, StartError> {
-        let LinkedPlan { socket, papers, node, epoch, edges, patience, keeper } = self;
-        let (identity, admission) = papers.admission()?;
-        let token = admission.worker_token(FOR_EVER);
-        let listening = Listening { socket, identity, node, epoch, admission, edges, patience };
-        let mut workers = Workers::linked(listening, random_seed()).map_err(StartError::Cluster)?;
-        let address = workers.address();
-        if let (Some(keeper), Some(mut address)) = (keeper, address) {
-            if address.ip().is_unspecified() {
-                address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-            }
-            worker_process::announce(&keeper, address, &token).map_err(StartError::Keeper)?;
-            if !workers.settled(PATIENCE).await {
-                return Err(StartError::NoWorker);
-            }
-        }
-        Ok(workers)
     }
 }
 

@@ -14,7 +14,7 @@ use dialtone_media::worker::link::{About, Driver, Node, endpoint, transport};
 use quinn::Endpoint;
 use quinn::crypto::rustls::QuicClientConfig;
 
-use super::worker_config;
+use super::worker_plan::worker_config;
 use crate::cluster::{ClusterError, EDGE_NAME, Identity, JoinToken, Role, join_cluster};
 use crate::config::Config;
 use crate::keeper::{Channel, FromChild, KeptSockets, Sender, ToChild};
