@@ -26,8 +26,8 @@ class Collector(threading.Thread):
                 self.faults.append((fault, packet))
 
     def of(self, call_id):
-        """Where each message of a call went, and its first line, in order."""
-        return [told(message) for message in list(self.messages) if f"Call-ID: {call_id}\r\n".encode() in message[PAYLOAD]]
+        """Where each message of a call went, its first line and CSeq, in order; what was sent again counts once."""
+        return list(dict.fromkeys(told(message) for message in list(self.messages) if f"Call-ID: {call_id}\r\n".encode() in message[PAYLOAD]))
 
 
 def chunks(packet):
@@ -43,4 +43,6 @@ def chunks(packet):
 
 def told(message):
     address = lambda ip, port: (socket.inet_ntoa(message[ip]), struct.unpack("!H", message[port])[0])
-    return address(SOURCE, SOURCE_PORT), address(DESTINATION, DESTINATION_PORT), message[PAYLOAD].split(b"\r\n")[0].decode()
+    lines = message[PAYLOAD].decode().split("\r\n")
+    cseq = next(line.split(":")[1].strip() for line in lines if line.startswith("CSeq:"))
+    return address(SOURCE, SOURCE_PORT), address(DESTINATION, DESTINATION_PORT), f"{lines[0]}, {cseq}"

@@ -183,7 +183,7 @@ class Operations:
         return f"{sum(not line.startswith('#') for line in page.splitlines() if line)} series"
 
     def capture(self):
-        """A collector has each message of a call, once, with where it came from and where it went."""
+        """A collector has each message of a call with where it came from and where it went."""
         equal = self.scenario.equal
         call = self.phone.invite("+15553000", sdp("127.0.0.1", 14300)).accepted()
         equal(call.bye().status, 200, "BYE")
