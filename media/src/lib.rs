@@ -27,6 +27,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod sdp;
 pub mod session;
+pub mod srtp;
 pub mod text;
 pub mod time;
 pub mod timeline;
