@@ -51,9 +51,8 @@ fn main() -> io::Result<()> {
             );
             let rtp = RtpLeg {
                 remote_sdp: Bytes::from(sdp),
-                local_sdp: Bytes::new(),
                 signalled_from: LOCAL.to_string(),
-                is_offer: false,
+                ..RtpLeg::default()
             };
             let hears = Some(Source { from: Some(Hears::Leg(3 - leg_id)) });
             (port, LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears, ..LegSpec::default() })

@@ -79,6 +79,19 @@ pub struct RtpLeg {
     /// `local_sdp` was an offer: an answer to it may still come, or come again.
     #[prost(bool, tag = "4")]
     pub is_offer: bool,
+    #[prost(enumeration = "Encryption", tag = "5")]
+    pub encryption: i32,
+}
+
+/// What is asked of a leg's media.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, prost::Enumeration, Serialize, Deserialize)]
+pub enum Encryption {
+    /// Encrypted where the peer offers that; we offer none.
+    AsOffered = 0,
+    /// SRTP by keys in the SDP (RFC 4568), or no media: offered so, and other offers and answers are refused.
+    Sdes = 1,
+    /// As browsers have it: ICE, and SRTP by keys of DTLS (RFC 5764).
+    Dtls = 2,
 }
 
 /// A leg whose media is another session's: 20 ms frames between workers, a loopback inside one.
@@ -458,6 +471,9 @@ pub struct Negotiated {
     /// The peer holds: its SDP lets us send nothing, or says address 0.0.0.0.
     #[prost(bool, tag = "5")]
     pub held: bool,
+    /// By what it is encrypted, as in `a=crypto` (`AES_CM_128_HMAC_SHA1_80`); empty where it is not, or not yet.
+    #[prost(string, tag = "6")]
+    pub encryption: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]

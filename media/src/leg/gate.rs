@@ -99,23 +99,27 @@ impl Gate {
 
     /// Whether an RTP packet from there is the peer's. About 2 ns.
     pub fn admit_rtp(&mut self, from: SocketAddr) -> bool {
-        let admitted = match self.source {
-            Source::Locked(peer) => from == peer,
-            Source::Confirmed => Some(from) == self.expected,
-            Source::Unheard if Some(from) == self.expected => {
-                self.source = Source::Confirmed;
-                true
-            }
-            Source::Unheard if self.may_latch(from.ip()) => {
-                self.source = Source::Locked(from);
-                true
-            }
-            Source::Unheard => false,
-        };
-        if !admitted {
-            self.last_stranger = Some(from);
+        let admitted = self.may_be_peer(from);
+        match self.source {
+            _ if !admitted => self.note_stranger(from),
+            Source::Unheard if Some(from) == self.expected => self.source = Source::Confirmed,
+            Source::Unheard => self.source = Source::Locked(from),
+            Source::Confirmed | Source::Locked(_) => {}
         }
         admitted
+    }
+
+    /// Whether a packet from there may settle who the peer is, or is from whom that is settled to be.
+    pub fn may_be_peer(&self, from: SocketAddr) -> bool {
+        match self.source {
+            Source::Locked(peer) => from == peer,
+            Source::Confirmed => Some(from) == self.expected,
+            Source::Unheard => Some(from) == self.expected || self.may_latch(from.ip()),
+        }
+    }
+
+    pub fn note_stranger(&mut self, from: SocketAddr) {
+        self.last_stranger = Some(from);
     }
 
     /// Whether packets from there would be the peer's, as far as is known; settles nothing.

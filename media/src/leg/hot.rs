@@ -6,10 +6,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use crate::srtp::{MasterKey, Profile};
 use crate::time::Mono;
 
 /// A leg's numbers, as words that are written one by one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hot {
     /// 0 where nothing was ever written.
     pub ssrc: u32,
@@ -35,10 +36,24 @@ pub struct Hot {
     /// The player that it hears, and how much that has played.
     pub player: u32,
     pub played_ms: u64,
+    /// Where it is encrypted.
+    pub srtp: Option<HotSrtp>,
+}
+
+/// The state of SRTP (RFC 3711 s3.2.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HotSrtp {
+    pub ours: MasterKey,
+    pub theirs: MasterKey,
+    /// The highest packet index that we have used, and that of SRTCP.
+    pub sent: Option<u64>,
+    pub sent_rtcp: u32,
+    /// Of the stream that was heard last: its SSRC, its highest index, and that of its SRTCP.
+    pub heard: Option<(u32, u64, u32)>,
 }
 
 impl Hot {
-    pub const WORDS: usize = 18;
+    pub const WORDS: usize = OWN + HotSrtp::WORDS;
 
     pub fn to_words(&self) -> [u64; Hot::WORDS] {
         let (ip, port) = match self.locked {
@@ -50,7 +65,7 @@ impl Hot {
             IpAddr::V6(ip) => (1, u128::from(ip)),
         };
         let flags = u64::from(self.is_confirmed) | is_v6 << 1;
-        [
+        let own: [u64; OWN] = [
             u64::from(self.ssrc),
             u64::from(self.next),
             u64::from(self.last),
@@ -69,7 +84,13 @@ impl Hot {
             self.cname,
             u64::from(self.player),
             self.played_ms,
-        ]
+        ];
+        let mut words = [0; Hot::WORDS];
+        words[..OWN].copy_from_slice(&own);
+        if let Some(srtp) = &self.srtp {
+            words[OWN..].copy_from_slice(&srtp.to_words());
+        }
+        words
     }
 
     pub fn from_words(words: &[u64; Hot::WORDS]) -> Hot {
@@ -96,13 +117,78 @@ impl Hot {
             cname: words[15],
             player: words[16] as u32,
             played_ms: words[17],
+            srtp: words.last_chunk().and_then(HotSrtp::from_words),
         }
     }
 }
 
+impl HotSrtp {
+    const WORDS: usize = 4 + 2 * KEY_WORDS;
+
+    fn to_words(&self) -> [u64; HotSrtp::WORDS] {
+        let mut words = [0; HotSrtp::WORDS];
+        let (ssrc, index, rtcp_index) = self.heard.unwrap_or_default();
+        let profile = 1 + u64::from(self.ours.profile() == Profile::AeadAes128Gcm);
+        let flags = u64::from(self.sent.is_some()) | u64::from(self.heard.is_some()) << 1;
+        words[0] = profile | flags << 8 | u64::from(ssrc) << 32;
+        words[1] = self.sent.unwrap_or_default();
+        words[2] = index;
+        words[3] = u64::from(self.sent_rtcp) | u64::from(rtcp_index) << 32;
+        for (key, words) in [&self.ours, &self.theirs].into_iter().zip(words[4..].chunks_mut(KEY_WORDS)) {
+            for (bytes, word) in key.to_bytes().chunks(8).zip(words) {
+                let mut whole = [0; 8];
+                whole[..bytes.len()].copy_from_slice(bytes);
+                *word = u64::from_be_bytes(whole);
+            }
+        }
+        words
+    }
+
+    fn from_words(words: &[u64; HotSrtp::WORDS]) -> Option<HotSrtp> {
+        let profile = match words[0] & 0xFF {
+            1 => Profile::AesCm128HmacSha1_80,
+            2 => Profile::AeadAes128Gcm,
+            _ => return None,
+        };
+        let key = |words: &[u64]| {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+            MasterKey::new(profile, &bytes[..profile.key_len()])
+        };
+        let flag = |number: u64| words[0] >> 8 & number != 0;
+        Some(HotSrtp {
+            ours: key(&words[4..4 + KEY_WORDS])?,
+            theirs: key(&words[4 + KEY_WORDS..])?,
+            sent: flag(1).then_some(words[1]),
+            sent_rtcp: words[3] as u32,
+            heard: flag(2).then_some(((words[0] >> 32) as u32, words[2], (words[3] >> 32) as u32)),
+        })
+    }
+}
+
+/// Words of a leg that is not encrypted.
+const OWN: usize = 18;
+/// 30 bytes.
+const KEY_WORDS: usize = 4;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_and_indices_read_back_as_they_were() {
+        for (profile, heard) in [
+            (Profile::AesCm128HmacSha1_80, None),
+            (Profile::AeadAes128Gcm, Some((u32::MAX, 1 << 47, (1 << 31) - 1))),
+        ] {
+            let key = |first: u8| {
+                let bytes: Vec<u8> = (first..).take(profile.key_len()).collect();
+                MasterKey::new(profile, &bytes).unwrap()
+            };
+            let srtp = HotSrtp { ours: key(1), theirs: key(101), sent: heard.map(|_| 7), sent_rtcp: 9, heard };
+            let hot = Hot { ssrc: 3, srtp: Some(srtp), ..Hot::default() };
+            assert_eq!(Hot::from_words(&hot.to_words()), hot);
+        }
+    }
 
     #[test]
     fn words_read_back_as_they_were() {
@@ -125,6 +211,7 @@ mod tests {
                 cname: u64::MAX,
                 player: 16,
                 played_ms: 17,
+                srtp: None,
             };
             assert_eq!(Hot::from_words(&hot.to_words()), hot);
         }

@@ -11,6 +11,7 @@ mod outgoing;
 mod packetise;
 mod receive;
 mod report;
+mod secure;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -23,7 +24,7 @@ use crate::dtmf::{Detector, EventReceiver, Key, KeyEvent, KeySender};
 use crate::ids::LegId;
 use crate::proto;
 use crate::random::Random;
-use crate::sdp::{MediaPlan, Negotiation, SdpError};
+use crate::sdp::{MediaPlan, Negotiation, Protection, SdpError};
 use crate::time::{Mono, sooner};
 
 pub use bridge::Forwarded;
@@ -36,6 +37,7 @@ use gate::Gate;
 use packetise::Packetiser;
 use receive::Incoming;
 use report::Reports;
+use secure::Secure;
 
 /// One RTP leg.
 pub struct Leg {
@@ -44,6 +46,7 @@ pub struct Leg {
     /// What the negotiation says, worked out once per step.
     plan: Option<MediaPlan>,
     gate: Gate,
+    secure: Secure,
     incoming: Incoming,
     events: EventReceiver,
     /// Only where the peer has no telephone-event: digits are then tones in its audio.
@@ -83,6 +86,7 @@ pub struct LegSetup<'a> {
     pub goes_on: Option<Hot>,
     pub latching: Latching,
     pub rtp: &'a proto::RtpLeg,
+    pub protection: Protection,
     /// The codec to offer first: another leg's, so that nothing has to be transcoded.
     pub preferred: Option<Codec>,
 }
@@ -97,13 +101,10 @@ impl Leg {
         let session_id = random.next_u64() >> 2;
         let mut leg = Leg {
             id: setup.id,
-            negotiation: Negotiation::restore(
-                setup.endpoint,
-                session_id,
-                rtp.local_sdp.clone(),
-                rtp.remote_sdp.clone(),
-            )?,
+            negotiation: Negotiation::protected(setup.endpoint, session_id, setup.protection)
+                .restored(rtp.local_sdp.clone(), rtp.remote_sdp.clone())?,
             plan: None,
+            secure: Secure::Plain,
             gate: Gate::new(setup.latching, rtp.signalled_from.parse::<IpAddr>().ok()),
             incoming: Incoming::new(setup.id),
             events: EventReceiver::default(),
@@ -141,6 +142,7 @@ impl Leg {
     pub fn hot(&self) -> Hot {
         let mut hot = Hot { cname: self.reports.cname(), ..Hot::default() };
         self.outgoing.write_down(&mut hot);
+        hot.srtp = self.secure.write_down();
         self.gate.write_down(&mut hot);
         let received = self.incoming.totals();
         Hot {
@@ -159,6 +161,9 @@ impl Leg {
             return;
         }
         self.outgoing.take_up(hot);
+        if let Some(srtp) = &hot.srtp {
+            self.secure.take_up(srtp);
+        }
         self.gate.take_up(hot);
         self.incoming.take_up(hot);
         self.reports.take_up(hot.cname);
@@ -197,6 +202,10 @@ impl Leg {
 
     fn replan(&mut self, now: Mono) {
         let plan = self.negotiation.plan();
+        if let Some(plan) = &plan {
+            // A worker that was given both descriptions has not heard what came before.
+            self.secure.agree(&plan.protected, !self.opened_as.remote_sdp.is_empty());
+        }
         let moved = self.gate.expect(plan.as_ref());
         if moved {
             // Another address is another sender: its SSRC need not wait for the old one to fall silent.
@@ -234,7 +243,7 @@ impl Leg {
 
     /// Whether packets may go out: agreed, not held, and with somewhere to go.
     pub fn can_send(&self) -> bool {
-        self.plan.as_ref().is_some_and(|plan| plan.may_send) && self.gate.rtp_target().is_some()
+        self.plan.as_ref().is_some_and(|plan| plan.may_send) && self.secure.is_ready() && self.gate.rtp_target().is_some()
     }
 
     /// Where our RTP goes.

@@ -58,10 +58,14 @@ pub enum Dropped {
     Ssrc,
     /// Far outside the sequence.
     Sequence,
+    /// Not encrypted as agreed, by a stranger or damaged (RFC 3711 s3.3).
+    Forged,
+    /// An encrypted packet that was taken already.
+    Replayed,
 }
 
 impl Dropped {
-    pub const ALL: [Dropped; 8] = [
+    pub const ALL: [Dropped; 10] = [
         Dropped::NotAgreed,
         Dropped::Source,
         Dropped::Junk,
@@ -70,6 +74,8 @@ impl Dropped {
         Dropped::PayloadType,
         Dropped::Ssrc,
         Dropped::Sequence,
+        Dropped::Forged,
+        Dropped::Replayed,
     ];
 
     /// The value of the `reason` label.
@@ -83,6 +89,8 @@ impl Dropped {
             Dropped::PayloadType => "payload_type",
             Dropped::Ssrc => "ssrc",
             Dropped::Sequence => "sequence",
+            Dropped::Forged => "forged",
+            Dropped::Replayed => "replayed",
         }
     }
 }
@@ -190,8 +198,8 @@ impl Incoming {
 }
 
 impl Leg {
-    /// Takes a datagram that arrived on the RTP port. Its payload is not touched; never allocates in a steady state.
-    pub fn receive(&mut self, from: SocketAddr, datagram: &[u8], now: Mono) -> Result<Received, Dropped> {
+    /// Takes a datagram that arrived on the RTP port, which is decrypted in place; never allocates in a steady state.
+    pub fn receive(&mut self, from: SocketAddr, datagram: &mut [u8], now: Mono) -> Result<Received, Dropped> {
         let received = self.admit(from, datagram, now);
         match &received {
             Ok(received) => self.note(received, datagram, now),
@@ -200,9 +208,14 @@ impl Leg {
         received
     }
 
-    fn admit(&mut self, from: SocketAddr, datagram: &[u8], now: Mono) -> Result<Received, Dropped> {
+    fn admit(&mut self, from: SocketAddr, datagram: &mut [u8], now: Mono) -> Result<Received, Dropped> {
         let plan = self.plan.as_ref().ok_or(Dropped::NotAgreed)?;
-        let packet = Packet::parse(datagram);
+        if !self.gate.may_be_peer(from) {
+            self.gate.note_stranger(from);
+            return Err(Dropped::Source);
+        }
+        let len = self.secure.open_rtp(datagram)?;
+        let packet = Packet::parse(&datagram[..len]);
         let carries = packet.as_ref().ok().and_then(|packet| plan.meaning_of(packet.header.payload_type));
         // Only RTP of an agreed kind may settle who the peer is.
         let admitted = if carries.is_some() { self.gate.admit_rtp(from) } else { self.gate.is_peer(from) };

@@ -146,9 +146,11 @@ impl Reports {
 
 impl Leg {
     /// Takes RTCP; from elsewhere than the peer it is dropped. True if it was the peer's and in order.
-    pub fn handle_rtcp(&mut self, from: std::net::SocketAddr, datagram: &[u8], now: Mono) -> bool {
-        let admitted = self.plan.is_some() && self.gate.admit_rtcp(from);
-        let taken = admitted && self.reports.handle(datagram, &self.outgoing, now).is_ok();
+    pub fn handle_rtcp(&mut self, from: std::net::SocketAddr, datagram: &mut [u8], now: Mono) -> bool {
+        let opened = if self.plan.is_some() { self.secure.open_rtcp(datagram).ok() } else { None };
+        let taken = opened.is_some_and(|len| {
+            self.gate.admit_rtcp(from) && self.reports.handle(&datagram[..len], &self.outgoing, now).is_ok()
+        });
         if !taken {
             self.incoming.count_dropped();
         }

@@ -1,12 +1,13 @@
 //! SDP, as far as offer and answer of one audio stream need it: a model, its parser and its writer.
 //!
-//! The only place in Dialtone that reads or writes SDP (RFC 4566, with `rtcp` of RFC 3605 and `rtcp-mux` of
-//! RFC 5761). Lines that we do not use are read over and not kept. [`Negotiation`] is RFC 3264 on top of it, and
+//! The only place in Dialtone that reads or writes SDP (RFC 4566, with `rtcp` of RFC 3605, `rtcp-mux` of RFC 5761, and
+//! what protects media). Lines that we do not use are read over and not kept. [`Negotiation`] is RFC 3264 on top of it, and
 //! [`MediaPlan`] is what an agreed pair of descriptions means for a leg.
 
 mod offer_answer;
 mod parse;
 mod plan;
+mod security;
 mod write;
 
 #[cfg(test)]
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use offer_answer::{Negotiation, SdpError};
 pub use parse::{Malformed, parse};
 pub use plan::{MediaPlan, Payload};
+pub use security::{Crypto, Demand, Fingerprint, Protected, Protection, Security, Setup, Transport};
 
 /// Where a description of ours says that we receive.
 pub fn endpoint_of(sdp: &[u8]) -> Option<SocketAddr> {
@@ -81,6 +83,9 @@ pub struct Media {
     pub maxptime_ms: Option<u8>,
     pub rtcp: Option<RtcpAddress>,
     pub rtcp_mux: bool,
+    pub security: Security,
+    /// `a=mid`, by which a browser's bundle names it (RFC 5888).
+    pub mid: Option<String>,
     /// `fmtp` of telephone-event: payload type and the events that its sender understands.
     pub events: Option<(u8, String)>,
 }
@@ -147,6 +152,26 @@ impl Direction {
 }
 
 impl Media {
+    /// A line of which nothing is said.
+    fn new(kind: &str, port: u16, protocol: &str, formats: String) -> Media {
+        Media {
+            kind: kind.to_owned(),
+            port,
+            protocol: protocol.to_owned(),
+            formats,
+            connections: Vec::new(),
+            direction: None,
+            rtpmaps: Vec::new(),
+            ptime_ms: None,
+            maxptime_ms: None,
+            rtcp: None,
+            rtcp_mux: false,
+            security: Security::default(),
+            mid: None,
+            events: None,
+        }
+    }
+
     /// The payload types of the line, in order; other formats are left out.
     pub fn payload_types(&self) -> impl Iterator<Item = u8> + '_ {
         self.formats.split_ascii_whitespace().filter_map(|format| format.parse().ok()).filter(|pt| *pt < 128)

@@ -11,7 +11,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Formats, MediaPlan, address_of, audio_index, check_stream, first_common, packet_time_ms};
-use super::{Address, Direction, Malformed, Media, Origin, RtpMap, SessionDescription, parse};
+use super::security::{Demand, Kind, Protection};
+use super::{Address, Direction, Malformed, Media, Origin, RtpMap, Security, SessionDescription, Setup, parse};
 use crate::codec::Codec;
 use crate::proto::Refusal;
 
@@ -22,6 +23,7 @@ pub struct Negotiation {
     endpoint: SocketAddr,
     /// The session id of our `o=` line.
     session_id: u64,
+    protection: Protection,
     agreed: Option<Exchange>,
     /// Our last description, agreed or not: `o=` counts on from it.
     last_sent: Bytes,
@@ -66,8 +68,14 @@ pub enum SdpError {
     NoAudio,
     /// The audio line has port 0.
     Rejected,
-    /// Another transport than RTP/AVP and RTP/AVPF.
+    /// A transport that we do not speak, or not to such a peer.
     Protocol,
+    /// Plain RTP where the media is to be encrypted.
+    Unencrypted,
+    /// No key or fingerprint of a kind that we have too.
+    NoKey,
+    /// The peer wants us to open the DTLS connection.
+    Setup,
     /// No codec in common; telephone-event alone is not enough.
     NoCodec,
     /// No unicast address of our family, or our own.
@@ -91,7 +99,12 @@ impl fmt::Display for SdpError {
             SdpError::Malformed(fault) => return fault.fmt(f),
             SdpError::NoAudio => "no audio line",
             SdpError::Rejected => "audio line with port 0",
-            SdpError::Protocol => "transport is neither rtp/avp nor rtp/avpf",
+            SdpError::Protocol => "transport is none that is spoken here",
+            SdpError::Unencrypted => "media must be encrypted: rtp/savp with a=crypto",
+            SdpError::NoKey => {
+                "no key in common: AES_CM_128_HMAC_SHA1_80 and AEAD_AES_128_GCM are spoken, and sha-256 fingerprints"
+            }
+            SdpError::Setup => "setup:passive: the peer must open the dtls connection",
             SdpError::NoCodec => "no codec in common: pcmu and pcma are spoken",
             SdpError::Address => "no unicast address of our family",
             SdpError::NoOffer => "answer without an offer",
@@ -118,6 +131,7 @@ impl Negotiation {
         Negotiation {
             endpoint,
             session_id,
+            protection: Protection::default(),
             agreed: None,
             last_sent: Bytes::new(),
             step: Step::Stable,
@@ -126,22 +140,25 @@ impl Negotiation {
         }
     }
 
+    /// The same, for media that is protected so.
+    pub fn protected(endpoint: SocketAddr, session_id: u64, protection: Protection) -> Negotiation {
+        Negotiation { protection, ..Negotiation::new(endpoint, session_id) }
+    }
+
     /// Goes on from the last descriptions of both sides, either of which may be empty.
     ///
-    /// `endpoint` may differ from the one in `local`: then the next offer says so.
-    pub fn restore(
-        endpoint: SocketAddr,
-        session_id: u64,
-        local: Bytes,
-        remote: Bytes,
-    ) -> Result<Negotiation, SdpError> {
-        let mut negotiation = Negotiation::new(endpoint, session_id);
+    /// `self` is where nothing was said yet. Its endpoint may differ from the one in `local`: then the next offer says so.
+    pub fn restored(self, local: Bytes, remote: Bytes) -> Result<Negotiation, SdpError> {
+        let mut negotiation = self;
         if local.is_empty() {
             return Ok(negotiation);
         }
         let ours = parse(&local).map_err(SdpError::Malformed)?;
         if let Some(origin) = &ours.origin {
             negotiation.session_id = origin.session_id;
+        }
+        if let Some(media) = ours.media.iter().find(|media| media.port != 0) {
+            negotiation.protection.keep(&media.security);
         }
         if !remote.is_empty() {
             MediaPlan::of(&ours, &parse(&remote).map_err(SdpError::Malformed)?)?;
@@ -237,15 +254,18 @@ impl Negotiation {
 
     fn answer_to(&self, offer: &SessionDescription) -> Result<SessionDescription, SdpError> {
         let mut fault = SdpError::NoAudio;
-        let accepted = offer.media.iter().position(|media| match self.acceptable(offer, media) {
-            Ok(()) => true,
-            // What is wrong with the audio says more than that there is a video.
-            Err(found) => {
-                fault = if found == SdpError::NoAudio { fault } else { found };
-                false
+        let mut accepted = None;
+        for (index, media) in offer.media.iter().enumerate() {
+            match (self.acceptable(offer, media), accepted) {
+                // Of two ways to carry the same the one that others cannot hear.
+                (Ok(Kind::Sdes), Some((_, Kind::Nothing))) => accepted = Some((index, Kind::Sdes)),
+                (Ok(kind), None) => accepted = Some((index, kind)),
+                (Ok(_), Some(_)) => {}
+                // What is wrong with the audio says more than that there is a video.
+                (Err(found), _) => fault = if found == SdpError::NoAudio { fault } else { found },
             }
-        });
-        let accepted = accepted.ok_or(fault)?;
+        }
+        let (accepted, _) = accepted.ok_or(fault)?;
         let media = offer
             .media
             .iter()
@@ -254,11 +274,23 @@ impl Negotiation {
         Ok(self.description(media.collect()))
     }
 
-    fn acceptable(&self, offer: &SessionDescription, media: &Media) -> Result<(), SdpError> {
+    /// By what the stream is protected, if we can carry it.
+    fn acceptable(&self, offer: &SessionDescription, media: &Media) -> Result<Kind, SdpError> {
         check_stream(media)?;
-        let ip = address_of(offer, media, self.endpoint.is_ipv4())?;
-        self.check_not_ourselves(Some(SocketAddr::new(ip, media.port)))?;
-        first_common(&Formats::of(media), &everything()).map(|_| ()).ok_or(SdpError::NoCodec)
+        let kind = media.protected_by()?;
+        match (kind, self.protection.demand) {
+            (Kind::Dtls, Demand::Dtls) => {}
+            (Kind::Nothing, Demand::AsOffered) | (Kind::Sdes, Demand::AsOffered | Demand::Sdes) => {
+                let ip = address_of(offer, media, self.endpoint.is_ipv4())?;
+                self.check_not_ourselves(Some(SocketAddr::new(ip, media.port)))?;
+            }
+            (Kind::Nothing, Demand::Sdes) => return Err(SdpError::Unencrypted),
+            _ => return Err(SdpError::Protocol),
+        }
+        if kind == Kind::Sdes && self.protection.answering(&media.security.crypto).is_none() {
+            return Err(SdpError::NoKey);
+        }
+        first_common(&Formats::of(media), &everything()).map(|_| kind).ok_or(SdpError::NoCodec)
     }
 
     /// A leg that is its own peer would send to itself for ever.
@@ -271,13 +303,35 @@ impl Negotiation {
         let theirs = Formats::of(media);
         let codec = first_common(&theirs, &everything());
         let direction = offer.direction_of(media);
-        let unspecified = address_of(offer, media, self.endpoint.is_ipv4()).is_ok_and(|ip| ip.is_unspecified());
+        let is_ice = media.protected_by() == Ok(Kind::Dtls);
+        let unspecified =
+            !is_ice && address_of(offer, media, self.endpoint.is_ipv4()).is_ok_and(|ip| ip.is_unspecified());
         let mut audio = audio_line(self.endpoint.port(), &media.protocol, codec.as_slice(), theirs.event);
         // A peer without an address can hear nothing, whatever it says (RFC 3264 s8.4).
         audio.direction = Some(Direction::new(direction.sends(), direction.receives() && !unspecified).reversed());
         audio.ptime_ms = Some(packet_time_ms(media));
-        audio.rtcp_mux = media.rtcp_mux;
+        audio.rtcp_mux = media.rtcp_mux || is_ice;
+        audio.mid = media.mid.clone();
+        audio.security = match is_ice {
+            true => self.transport(Setup::Passive),
+            false => {
+                let crypto = self.protection.answering(&media.security.crypto).into_iter().collect();
+                Security { crypto, ..Security::default() }
+            }
+        };
         audio
+    }
+
+    /// What a browser is told of our end.
+    fn transport(&self, setup: Setup) -> Security {
+        let Some(own) = &self.protection.transport else { return Security::default() };
+        Security {
+            ice_ufrag: Some(own.ufrag.clone()),
+            ice_pwd: Some(own.pwd.clone()),
+            fingerprint: Some(own.fingerprint),
+            setup: Some(setup),
+            ..Security::default()
+        }
     }
 
     fn offer(&self, preferred: Option<Codec>) -> SessionDescription {
@@ -288,13 +342,30 @@ impl Negotiation {
             .and_then(|exchange| Some((parse(&exchange.local).ok()?, parse(&exchange.remote).ok()?)));
         let Some((local, remote)) = agreed else {
             prefer(&mut codecs, preferred);
-            return self.description(vec![audio_line(self.endpoint.port(), "RTP/AVP", &codecs, Some(EVENT))]);
+            return self.description(vec![self.first_offered(&codecs)]);
         };
         let index = audio_index(&local).unwrap_or(0);
         let media = local.media.iter().zip(&remote.media).enumerate().map(|(at, (ours, theirs))| {
             if at == index { self.offered_again(ours, theirs, &codecs) } else { refused(ours) }
         });
         self.description(media.collect())
+    }
+
+    fn first_offered(&self, codecs: &[(Codec, u8)]) -> Media {
+        let line = |protocol| audio_line(self.endpoint.port(), protocol, codecs, Some(EVENT));
+        match self.protection.demand {
+            Demand::AsOffered => line("RTP/AVP"),
+            Demand::Sdes => {
+                let security = Security { crypto: self.protection.offering(), ..Security::default() };
+                Media { security, ..line("RTP/SAVP") }
+            }
+            Demand::Dtls => Media {
+                security: self.transport(Setup::ActPass),
+                mid: Some("0".into()),
+                rtcp_mux: true,
+                ..line("UDP/TLS/RTP/SAVPF")
+            },
+        }
     }
 
     /// The numbers of a payload type do not change their meaning within a session (RFC 3264 s8.3.2).
@@ -309,6 +380,11 @@ impl Negotiation {
         let mut audio = audio_line(self.endpoint.port(), &ours.protocol, &codecs, event);
         audio.ptime_ms = ours.ptime_ms;
         audio.rtcp_mux = ours.rtcp_mux;
+        audio.mid = ours.mid.clone();
+        audio.security = match ours.security.ice_ufrag {
+            Some(_) => self.transport(Setup::ActPass),
+            None => ours.security.clone(),
+        };
         audio
     }
 
@@ -345,41 +421,23 @@ fn prefer(codecs: &mut [(Codec, u8)], first: Option<Codec>) {
 fn audio_line(port: u16, protocol: &str, codecs: &[(Codec, u8)], event: Option<u8>) -> Media {
     let maps = codecs.iter().map(|(codec, number)| (*number, codec.name()));
     let maps: Vec<_> = maps.chain(event.map(|number| (number, "telephone-event"))).collect();
+    let formats = maps.iter().map(|(number, _)| number.to_string()).collect::<Vec<_>>().join(" ");
     Media {
-        kind: "audio".into(),
-        port,
-        protocol: protocol.into(),
-        formats: maps.iter().map(|(number, _)| number.to_string()).collect::<Vec<_>>().join(" "),
-        connections: Vec::new(),
         direction: Some(Direction::SendRecv),
         rtpmaps: maps
             .iter()
             .map(|(number, name)| RtpMap { payload_type: *number, encoding: (*name).into(), rate_hz: 8000 })
             .collect(),
         ptime_ms: Some(20),
-        maxptime_ms: None,
-        rtcp: None,
-        rtcp_mux: false,
         events: event.map(|number| (number, "0-15".into())),
+        ..Media::new("audio", port, protocol, formats)
     }
 }
 
 /// The line with port 0 and nothing else (RFC 3264 s6).
 fn refused(media: &Media) -> Media {
-    Media {
-        kind: media.kind.clone(),
-        port: 0,
-        protocol: media.protocol.clone(),
-        formats: if media.formats.is_empty() { "0".into() } else { media.formats.clone() },
-        connections: Vec::new(),
-        direction: None,
-        rtpmaps: Vec::new(),
-        ptime_ms: None,
-        maxptime_ms: None,
-        rtcp: None,
-        rtcp_mux: false,
-        events: None,
-    }
+    let formats = if media.formats.is_empty() { "0".into() } else { media.formats.clone() };
+    Media { mid: media.mid.clone(), ..Media::new(&media.kind, 0, &media.protocol, formats) }
 }
 
 /// Our payload type for telephone-event, which is everybody's.

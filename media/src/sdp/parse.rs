@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::{Address, Direction, Media, Origin, RtcpAddress, RtpMap, SessionDescription};
+use super::{Address, Direction, Media, Origin, RtcpAddress, RtpMap, Security, SessionDescription};
 
 /// Why bytes are no session description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +44,21 @@ pub fn parse(bytes: &[u8]) -> Result<SessionDescription, Malformed> {
         return Err(Malformed::Version);
     }
     let mut sdp = SessionDescription { origin: None, connection: None, direction: None, media: Vec::new() };
+    let mut common = Security::default();
     for (line, number) in lines {
-        take_line(&mut sdp, line).map_err(|fault| fault.unwrap_or(Malformed::Line(number)))?;
+        take_line(&mut sdp, &mut common, line).map_err(|fault| fault.unwrap_or(Malformed::Line(number)))?;
+    }
+    for Security { ice_ufrag, ice_pwd, fingerprint, setup, .. } in sdp.media.iter_mut().map(|media| &mut media.security) {
+        *ice_ufrag = ice_ufrag.take().or_else(|| common.ice_ufrag.clone());
+        *ice_pwd = ice_pwd.take().or_else(|| common.ice_pwd.clone());
+        *fingerprint = fingerprint.or(common.fingerprint);
+        *setup = setup.or(common.setup);
     }
     Ok(sdp)
 }
 
 /// `Err(None)` is a line that cannot be read.
-fn take_line(sdp: &mut SessionDescription, line: &str) -> Result<(), Option<Malformed>> {
+fn take_line(sdp: &mut SessionDescription, common: &mut Security, line: &str) -> Result<(), Option<Malformed>> {
     let (&[kind, b'=', ..], Some(value)) = (line.as_bytes(), line.get(2..)) else {
         return Err(None);
     };
@@ -72,7 +79,12 @@ fn take_line(sdp: &mut SessionDescription, line: &str) -> Result<(), Option<Malf
                 media.connections.push(address);
             }
         }
-        (b'a', None) => sdp.direction = direction(value).or(sdp.direction),
+        (b'a', None) => {
+            let (name, rest) = attribute(value);
+            if !common.take(name, rest) {
+                sdp.direction = direction(value).or(sdp.direction);
+            }
+        }
         (b'a', Some(media)) => take_attribute(media, value),
         (b'a'..=b'z', _) => {}
         _ => return Err(None),
@@ -80,18 +92,24 @@ fn take_line(sdp: &mut SessionDescription, line: &str) -> Result<(), Option<Malf
     Ok(())
 }
 
-fn take_attribute(media: &mut Media, attribute: &str) {
-    let colon = attribute.bytes().position(|byte| byte == b':');
-    let (name, value) = colon.map_or((attribute, ""), |at| (&attribute[..at], &attribute[at + 1..]));
-    let value = value.trim_ascii();
-    match name.trim_ascii() {
+/// Its name and value.
+fn attribute(attribute: &str) -> (&str, &str) {
+    let (name, value) = attribute.split_once(':').unwrap_or((attribute, ""));
+    (name.trim_ascii(), value.trim_ascii())
+}
+
+fn take_attribute(media: &mut Media, line: &str) {
+    let (name, value) = attribute(line);
+    match name {
         "rtpmap" if media.rtpmaps.len() < MAX_RTPMAPS => media.rtpmaps.extend(rtpmap(value)),
         "fmtp" => take_format(media, value),
         "ptime" => media.ptime_ms = milliseconds(value).or(media.ptime_ms),
         "maxptime" => media.maxptime_ms = milliseconds(value).or(media.maxptime_ms),
         "rtcp" => media.rtcp = rtcp(value).or(media.rtcp.take()),
         "rtcp-mux" => media.rtcp_mux = true,
-        _ => media.direction = direction(attribute).or(media.direction),
+        "mid" if is_token(value) => media.mid = Some(value.to_owned()),
+        _ if media.security.take(name, value) => {}
+        _ => media.direction = direction(line).or(media.direction),
     }
 }
 
@@ -101,20 +119,12 @@ fn media(value: &str) -> Option<Media> {
     let (port, rest) = word(rest)?;
     let (protocol, formats) = word(rest)?;
     let (port, _count) = port.split_once('/').unwrap_or((port, "1"));
-    Some(Media {
-        kind: kind.to_owned(),
-        port: port.parse().ok()?,
-        protocol: protocol.to_owned(),
-        formats: formats.split_ascii_whitespace().collect::<Vec<_>>().join(" "),
-        connections: Vec::new(),
-        direction: None,
-        rtpmaps: Vec::new(),
-        ptime_ms: None,
-        maxptime_ms: None,
-        rtcp: None,
-        rtcp_mux: false,
-        events: None,
-    })
+    let formats = formats.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    Some(Media::new(kind, port.parse().ok()?, protocol, formats))
+}
+
+fn is_token(value: &str) -> bool {
+    (1..=MAX_TOKEN).contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 /// `- 3724394400 3724394405 IN IP4 198.51.100.1`
@@ -200,6 +210,8 @@ pub const MAX_BYTES: usize = 64 * 1024;
 pub const MAX_MEDIA: usize = 16;
 const MAX_CONNECTIONS: usize = 4;
 const MAX_RTPMAPS: usize = 64;
+/// Of a `mid`; browsers write one digit.
+const MAX_TOKEN: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Direction, Media, SdpError, SessionDescription};
+use super::{Address, Direction, Media, Protected, SdpError, SessionDescription};
 use crate::codec::Codec;
 
 /// The media of a leg as both sides agreed on it.
@@ -30,6 +30,7 @@ pub struct MediaPlan {
     pub may_receive: bool,
     /// The peer lets us send nothing.
     pub held: bool,
+    pub protected: Protected,
     ours: Formats,
     theirs: Formats,
 }
@@ -93,15 +94,19 @@ impl MediaPlan {
         let index = audio_index(local).ok_or(SdpError::NoAudio)?;
         let (ours, theirs) = (&local.media[index], remote.media.get(index).ok_or(SdpError::NoAudio)?);
         check_stream(theirs)?;
-        let ip = address_of(remote, theirs, family_of(local, ours))?;
+        let protected = Protected::of(ours, theirs)?;
+        // Where ICE finds the peer its description need not say, and mostly does not.
+        let is_ice = matches!(protected, Protected::Dtls { .. });
+        let ip = if is_ice { None } else { Some(address_of(remote, theirs, family_of(local, ours))?) };
         let (local_formats, remote_formats) = (Formats::of(ours), Formats::of(theirs));
         let (codec, payload_type) = first_common(&remote_formats, &local_formats).ok_or(SdpError::NoCodec)?;
         let (we, they) = (local.direction_of(ours), remote.direction_of(theirs));
-        let rtcp_mux = ours.rtcp_mux && theirs.rtcp_mux;
-        let held = !they.receives() || ip.is_unspecified();
+        let rtcp_mux = is_ice || ours.rtcp_mux && theirs.rtcp_mux;
+        let held = !they.receives() || ip.is_some_and(|ip| ip.is_unspecified());
+        let ip = ip.filter(|ip| !ip.is_unspecified());
         Ok(MediaPlan {
-            remote: (!ip.is_unspecified()).then(|| SocketAddr::new(ip, theirs.port)),
-            remote_rtcp: rtcp_of(theirs, ip, rtcp_mux),
+            remote: ip.map(|ip| SocketAddr::new(ip, theirs.port)),
+            remote_rtcp: ip.and_then(|ip| rtcp_of(theirs, ip, rtcp_mux)),
             rtcp_mux,
             codec,
             payload_type,
@@ -110,6 +115,7 @@ impl MediaPlan {
             may_send: we.sends() && !held,
             may_receive: we.receives() && they.sends(),
             held,
+            protected,
             ours: local_formats,
             theirs: remote_formats,
         })
@@ -153,10 +159,7 @@ pub(super) fn check_stream(media: &Media) -> Result<(), SdpError> {
     if media.port == 0 {
         return Err(SdpError::Rejected);
     }
-    match media.protocol.to_ascii_uppercase().as_str() {
-        "RTP/AVP" | "RTP/AVPF" => Ok(()),
-        _ => Err(SdpError::Protocol),
-    }
+    media.protected_by().map(|_| ())
 }
 
 /// The address of a peer's stream: the first of our family, its own lines before the session's.
@@ -192,9 +195,6 @@ fn family_of(local: &SessionDescription, ours: &Media) -> bool {
 }
 
 fn rtcp_of(media: &Media, ip: IpAddr, rtcp_mux: bool) -> Option<SocketAddr> {
-    if ip.is_unspecified() {
-        return None;
-    }
     if rtcp_mux {
         return Some(SocketAddr::new(ip, media.port));
     }

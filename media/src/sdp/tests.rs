@@ -72,7 +72,7 @@ fn threat_04_what_cannot_be_accepted_is_refused_with_its_reason() {
         ("m=audio 5000 RTP/AVP 101\r\na=rtpmap:101 telephone-event/8000\r\n", SdpError::NoCodec),
         ("m=audio 5000 RTP/AVP 96\r\na=rtpmap:96 PCMU/16000\r\n", SdpError::NoCodec),
         ("m=audio 5000 RTP/AVP 0\r\na=rtpmap:0 G729/8000\r\n", SdpError::NoCodec),
-        ("m=audio 5000 RTP/SAVP 0\r\n", SdpError::Protocol),
+        ("m=audio 5000 RTP/SAVP 0\r\n", SdpError::NoKey),
         ("m=audio 5000 UDP/TLS/RTP/SAVPF 0\r\n", SdpError::Protocol),
         ("m=audio 0 RTP/AVP 0\r\n", SdpError::Rejected),
         ("m=video 5000 RTP/AVP 31\r\n", SdpError::NoAudio),
@@ -292,14 +292,14 @@ fn session_goes_on_elsewhere_from_its_two_descriptions() {
     here.handle_offer(&remote).unwrap();
     let local = here.local_sdp().clone();
     let elsewhere = SocketAddr::from(([198, 51, 100, 2], 50_000));
-    let mut there = Negotiation::restore(elsewhere, 99, local.clone(), remote.clone()).unwrap();
+    let mut there = Negotiation::new(elsewhere, 99).restored(local.clone(), remote.clone()).unwrap();
     assert_eq!(there.plan(), here.plan());
     let moved = there.make_offer(None);
     assert!(text(&moved).contains("o=- 7 2 IN IP4 198.51.100.2\r\n"), "{}", text(&moved));
     assert!(text(&moved).contains("m=audio 50000 RTP/AVP 8 0 96\r\n"), "{}", text(&moved));
     let serialised = serde_json::to_string(&here).unwrap();
     assert_eq!(serde_json::from_str::<Negotiation>(&serialised).unwrap(), here);
-    assert!(Negotiation::restore(elsewhere, 99, local, Bytes::from_static(b"junk")).is_err());
+    assert!(Negotiation::new(elsewhere, 99).restored(local, Bytes::from_static(b"junk")).is_err());
 }
 
 proptest! {

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 
-use super::{Address, Media, SessionDescription};
+use super::{Address, Media, Security, SessionDescription};
 
 /// What one audio line and its maps take.
 const USUAL_BYTES: usize = 320;
@@ -25,7 +25,21 @@ impl SessionDescription {
         if let Some(direction) = self.direction {
             text.put("a=").put(direction.name()).put("\r\n");
         }
-        self.media.iter().for_each(|media| text.media(media));
+        // What a browser bundles is what its transport carries (RFC 8843); ours is the lite side of ICE (RFC 8445 s2.5).
+        let bundled: Vec<&str> = self.media.iter().filter(|media| media.has_transport()).filter_map(|m| m.mid.as_deref()).collect();
+        if self.media.iter().any(Media::has_transport) {
+            text.put("a=ice-lite\r\n");
+        }
+        if !bundled.is_empty() {
+            text.put("a=group:BUNDLE ").put(&bundled.join(" ")).put("\r\n");
+        }
+        for media in &self.media {
+            let address = media.connections.first().or(self.connection.as_ref());
+            text.media(media);
+            if let Some(Address::Ip(address)) = address.filter(|_| media.has_transport()) {
+                text.candidate(*address, media.port);
+            }
+        }
         text.0
     }
 }
@@ -94,8 +108,47 @@ impl Text {
         if let Some(direction) = media.direction {
             self.put("a=").put(direction.name()).put("\r\n");
         }
+        if let Some(mid) = &media.mid {
+            self.put("a=mid:").put(mid).put("\r\n");
+        }
+        self.security(&media.security);
+    }
+
+    fn security(&mut self, security: &Security) {
+        for crypto in &security.crypto {
+            self.put("a=crypto:").number(crypto.tag).put(" ").put(crypto.key.profile().name());
+            self.put(" inline:").put(&crypto.inline()).put("\r\n");
+        }
+        let setup = security.setup.map(|setup| setup.name().to_owned());
+        let fingerprint = security.fingerprint.map(|fingerprint| format!("sha-256 {fingerprint}"));
+        for (name, value) in [
+            ("ice-ufrag", &security.ice_ufrag),
+            ("ice-pwd", &security.ice_pwd),
+            ("fingerprint", &fingerprint),
+            ("setup", &setup),
+        ] {
+            if let Some(value) = value {
+                self.put("a=").put(name).put(":").put(value).put("\r\n");
+            }
+        }
+    }
+
+    /// Our one candidate: a browser learns of no other, and we learn of its own by its checks.
+    fn candidate(&mut self, address: IpAddr, port: u16) {
+        self.put("a=candidate:1 1 udp ").number(HOST_PRIORITY).put(" ").put(&address.to_string()).put(" ").number(port);
+        self.put(" typ host\r\na=end-of-candidates\r\n");
     }
 }
+
+impl Media {
+    /// Whether it has a browser's transport, and a port.
+    fn has_transport(&self) -> bool {
+        self.port != 0 && self.security.ice_ufrag.is_some()
+    }
+}
+
+/// Of the only host candidate of a component (RFC 8445 s5.1.2).
+const HOST_PRIORITY: u32 = (126 << 24) | (65_535 << 8) | 255;
 
 #[cfg(test)]
 mod tests {

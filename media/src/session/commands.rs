@@ -13,9 +13,10 @@ use crate::ids::{LegId, LinkKey, PlayerId};
 use crate::leg::{Hot, Leg, LegSetup};
 use crate::player::Player;
 use crate::proto::{
-    self, Command, CommandKind, LegKind, LegSpec, MediaEvent, MediaEventKind, Refusal, SdpStep, SessionSpec,
+    self, Command, CommandKind, Encryption, LegKind, LegSpec, MediaEvent, MediaEventKind, Refusal, SdpStep, SessionSpec,
 };
-use crate::sdp::SdpError;
+use crate::sdp::{Demand, Protection, SdpError};
+use crate::srtp::{MasterKey, Profile};
 use crate::time::Mono;
 
 /// Whoever owns the ports: asked for one for each RTP leg that is made, in the order in which legs are made.
@@ -25,6 +26,9 @@ use crate::time::Mono;
 pub trait Ports {
     /// The RTP port for a leg, `None` where none is left.
     fn open(&mut self, leg: LegId) -> Option<u16>;
+
+    /// Fills with bytes that nobody can guess: keys are made of them.
+    fn fill_secret(&mut self, secret: &mut [u8]);
 
     /// That very port for a leg that another worker of this machine had there, with what that has written down of it;
     /// `None` where it is not to be had.
@@ -170,6 +174,7 @@ impl Session {
             goes_on: hot,
             latching: self.settings.latching,
             rtp,
+            protection: protection(rtp, ports),
             preferred: self.codec_beside(id),
         };
         Leg::open(setup, &mut self.random, self.now).map_err(|fault| (fault.refusal(), fault.to_string()))
@@ -365,6 +370,24 @@ impl Slot {
     }
 }
 
+/// What is asked of a leg, with keys of its own.
+fn protection(rtp: &proto::RtpLeg, ports: &mut dyn Ports) -> Protection {
+    let demand = match Encryption::try_from(rtp.encryption) {
+        Ok(Encryption::Sdes) => Demand::Sdes,
+        Ok(Encryption::Dtls) => Demand::Dtls,
+        Ok(Encryption::AsOffered) | Err(_) => Demand::AsOffered,
+    };
+    // Most peers offer nothing, and need no key.
+    let is_plain = demand == Demand::AsOffered && !rtp.remote_sdp.windows(8).any(|part| part == b"a=crypto");
+    let keys = Profile::ALL.into_iter().filter(|_| !is_plain).filter_map(|profile| {
+        let mut key = [0; 32];
+        let key = &mut key[..profile.key_len()];
+        ports.fill_secret(key);
+        MasterKey::new(profile, key)
+    });
+    Protection { demand, keys: keys.collect(), transport: None }
+}
+
 /// One step of offer and answer: the SDP to send, empty where there is none.
 fn take_step(
     leg: &mut Leg,
@@ -393,6 +416,7 @@ fn negotiated(command_id: u64, leg: Option<&Leg>, sdp: Bytes) -> Option<MediaEve
         sdp,
         codec: plan.map_or(String::new(), |plan| plan.codec.name().to_owned()),
         held: plan.is_some_and(|plan| plan.held),
+        encryption: leg.encryption().to_owned(),
     }))
 }
 

@@ -174,19 +174,22 @@ impl Session {
 
     /// Takes a datagram that arrived on a leg's RTP port.
     ///
-    /// A packet that is relayed as it is comes back at once, rewritten in place in `packet`; anything else that it
-    /// leads to is in [`Session::poll_transmit`]. Under 200 ns, without allocation, for a relayed packet.
+    /// It is the first `len` bytes of `buffer`, which needs room for [`crate::srtp::MAX_OVERHEAD`] more. A packet that is
+    /// relayed as it is comes back at once, rewritten in place; anything else that it leads to is in
+    /// [`Session::poll_transmit`]. Under 200 ns, without allocation, for a relayed packet that is not encrypted.
     pub fn handle_rtp(
         &mut self,
         leg: LegId,
         from: SocketAddr,
-        packet: &mut [u8],
+        buffer: &mut [u8],
+        len: usize,
         now: Mono,
     ) -> Result<Option<Transmit>, Dropped> {
         self.now = now;
         let index = self.index_of(leg).ok_or(Dropped::NotAgreed)?;
         let source = self.slots[index].kind.leg_mut().ok_or(Dropped::NotAgreed)?;
-        let received = source.receive(from, packet, now)?;
+        let received = source.receive(from, &mut buffer[..len], now)?;
+        let packet = &buffer[..len];
         if source.has_events() || received.carries == Payload::Event {
             self.deadline = None;
             self.drain(index);
@@ -209,7 +212,7 @@ impl Session {
                 self.hand_copy(index, &received, packet);
             }
         }
-        Ok(self.hand_on(last, &received, packet))
+        Ok(self.hand_on(last, &received, buffer))
     }
 
     /// What the leg says is for the mix, when its time comes.
@@ -222,13 +225,13 @@ impl Session {
     }
 
     /// The only, or the last, leg to hear a packet gets the packet itself.
-    fn hand_on(&mut self, index: usize, received: &Received, packet: &mut [u8]) -> Option<Transmit> {
+    fn hand_on(&mut self, index: usize, received: &Received, buffer: &mut [u8]) -> Option<Transmit> {
         let Kind::Rtp(leg) = &mut self.slots[index].kind else {
-            self.hand_copy(index, received, packet);
+            self.hand_copy(index, received, buffer);
             return None;
         };
-        match leg.forward(received, packet, self.now) {
-            Forwarded::Packet(range) => rtp(leg, range),
+        match leg.forward(received, buffer, self.now) {
+            Forwarded::Packet(range) => rtp(leg, range, buffer),
             Forwarded::Buffered => {
                 self.pending = true;
                 None
@@ -259,7 +262,7 @@ impl Session {
     }
 
     /// Takes a datagram of RTCP, from a leg's RTCP port or its RTP port; false where it was dropped.
-    pub fn handle_rtcp(&mut self, leg: LegId, from: SocketAddr, datagram: &[u8], now: Mono) -> bool {
+    pub fn handle_rtcp(&mut self, leg: LegId, from: SocketAddr, datagram: &mut [u8], now: Mono) -> bool {
         self.now = now;
         self.deadline = None;
         let leg = self.slots.iter_mut().find(|slot| slot.id == leg).and_then(|slot| slot.kind.leg_mut());
@@ -378,9 +381,11 @@ impl Session {
 
     fn next_transmit(&mut self, buffer: &mut [u8]) -> Option<Transmit> {
         while let Some(mut leg) = self.leaving.pop() {
-            let target = leg.rtcp_target();
-            if let (Some(target), Some(len)) = (target, leg.farewell(buffer, self.now)) {
-                return Some(rtcp(leg.id(), target, len));
+            if let Some(len) = leg.farewell(buffer, self.now) {
+                let last = rtcp(&mut leg, len, buffer);
+                if last.is_some() {
+                    return last;
+                }
             }
         }
         while self.room.is_due(self.now) {
@@ -395,13 +400,17 @@ impl Session {
                 }
             }
             let Kind::Rtp(leg) = &mut self.slots[index].kind else { continue };
-            if let Some(target) = leg.rtcp_target()
+            if leg.rtcp_target().is_some()
                 && let Some(len) = leg.poll_report(buffer, self.now)
+                && let Some(report) = rtcp(leg, len, buffer)
             {
-                return Some(rtcp(leg.id(), target, len));
+                return Some(report);
             }
-            if let Some(range) = leg.poll_cut(buffer, self.now) {
-                return rtp(leg, range);
+            while let Some(range) = leg.poll_cut(buffer, self.now) {
+                let packet = rtp(leg, range, buffer);
+                if packet.is_some() {
+                    return packet;
+                }
             }
         }
         None
@@ -417,7 +426,7 @@ impl Session {
         {
             push_frame(&mut self.frames, max_frames, link, frame);
         }
-        let sent = ticked.packet.and_then(|range| slot.kind.leg().and_then(|leg| rtp(leg, range)));
+        let sent = ticked.packet.and_then(|range| slot.kind.leg_mut().and_then(|leg| rtp(leg, range, buffer)));
         if let Some(ended) = ticked.ended {
             self.tell(MediaEventKind::PlayerEnded(ended));
         }
@@ -520,12 +529,17 @@ impl Session {
     }
 }
 
-fn rtp(leg: &Leg, packet: Range<usize>) -> Option<Transmit> {
-    Some(Transmit { leg: leg.id(), from: Port::Rtp, to: leg.rtp_target()?, packet })
+/// A packet that a leg has made, as it leaves.
+fn rtp(leg: &mut Leg, packet: Range<usize>, buffer: &mut [u8]) -> Option<Transmit> {
+    let to = leg.rtp_target()?;
+    let packet = leg.seal_rtp(buffer, packet)?;
+    Some(Transmit { leg: leg.id(), from: Port::Rtp, to, packet })
 }
 
-fn rtcp(leg: LegId, (to, mux): (SocketAddr, bool), len: usize) -> Transmit {
-    Transmit { leg, from: if mux { Port::Rtp } else { Port::Rtcp }, to, packet: 0..len }
+fn rtcp(leg: &mut Leg, len: usize, buffer: &mut [u8]) -> Option<Transmit> {
+    let (to, mux) = leg.rtcp_target()?;
+    let len = leg.seal_rtcp(buffer, len)?;
+    Some(Transmit { leg: leg.id(), from: if mux { Port::Rtp } else { Port::Rtcp }, to, packet: 0..len })
 }
 
 /// What a link does not take in time is lost, as on a network.
@@ -536,7 +550,7 @@ fn push_frame(frames: &mut VecDeque<(LinkKey, Frame)>, max_frames: usize, link: 
 }
 
 /// What [`Session::poll_transmit`] needs to write a packet of 60 ms, or a report.
-pub const MIN_BUFFER: usize = 512;
+pub const MIN_BUFFER: usize = 544;
 /// How long an edge that is back may take to take its sessions up.
 const TAKEN_UP_IN: Duration = Duration::from_secs(3);
 const ORPHAN_TIME: Duration = Duration::from_secs(60);

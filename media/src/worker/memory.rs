@@ -2,8 +2,8 @@
 //! to whoever takes the worker's place.
 //!
 //! A page for the worker itself, then a kilobyte for each pair: a count of writes, and two copies that are written in turn,
-//! so that a worker that dies in the midst of one leaves the other whole. Each copy has 60 words, of which 20 are in use: the
-//! rest is for what encrypted legs will need, their keys and the state of their transport.
+//! so that a worker that dies in the midst of one leaves the other whole. Each copy has 60 words, of which half are in use. There
+//! are keys of encrypted legs among them: the memory has no name, and only the keeper and its workers have it.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -23,7 +23,7 @@ const SLOT: usize = 1024 / WORD;
 const COPIES: usize = 8;
 const COPY: usize = (SLOT - COPIES) / 2;
 /// What the memory is: another layout is not read.
-const MAGIC: u64 = 0x4449_414C_544F_4E01;
+const MAGIC: u64 = 0x4449_414C_544F_4E02;
 
 /// The memory of a worker. Clones are the same.
 #[derive(Clone)]

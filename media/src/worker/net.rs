@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
+use ring::rand::{SecureRandom, SystemRandom};
 
 use super::memory::Memory;
 use super::ports::PortPool;
@@ -258,6 +259,11 @@ impl Ports for Opener<'_> {
         let (port, index) = self.net.open(self.session, leg, self.now)?;
         self.opened.push((leg, index));
         Some(port)
+    }
+
+    fn fill_secret(&mut self, secret: &mut [u8]) {
+        // Without entropy there is nothing that could be kept secret: better no call than one that everybody hears.
+        SystemRandom::new().fill(secret).expect("the system has random numbers");
     }
 
     fn reopen(&mut self, leg: LegId, port: u16) -> Option<Hot> {

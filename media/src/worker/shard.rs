@@ -34,6 +34,7 @@ use crate::leg::Dropped;
 use crate::proto::{self, MediaEventKind};
 use crate::rtp::is_rtcp;
 use crate::session::{Frame, Port, Session, Transmit};
+use crate::srtp::MAX_OVERHEAD;
 use crate::time::Mono;
 
 /// One shard, owned by its thread.
@@ -246,7 +247,7 @@ impl Shard {
             // Its leg may have ended while the event was on the way.
             let Some(endpoint) = self.net.endpoint(index) else { return self.net.close_kept(index) };
             let Some(socket) = endpoint.socket(port) else { return };
-            match socket.recv_from(&mut self.buffer[..]) {
+            match socket.recv_from(&mut self.buffer[..BUFFER - MAX_OVERHEAD]) {
                 Ok((len, from)) => {
                     let (session, leg) = (endpoint.session, endpoint.leg);
                     self.tally.packets_in += 1;
@@ -267,15 +268,14 @@ impl Shard {
         self.is_stale = true;
         let session = &mut entry.session;
         mark(self.config.memory.as_ref(), session.id().0);
-        let packet = &mut self.buffer[..len];
-        if port == Port::Rtcp || is_rtcp(packet) {
-            match guarded(|| session.handle_rtcp(leg, from, packet, now)) {
+        if port == Port::Rtcp || is_rtcp(&self.buffer[..len]) {
+            match guarded(|| session.handle_rtcp(leg, from, &mut self.buffer[..len], now)) {
                 Ok(taken) => self.tally.dropped_rtcp += u64::from(!taken),
                 Err(Panicked) => self.bury(index, now),
             }
             return;
         }
-        match guarded(|| session.handle_rtp(leg, from, packet, now)) {
+        match guarded(|| session.handle_rtp(leg, from, &mut self.buffer[..], len, now)) {
             Ok(Ok(transmit)) => {
                 if let Some(transmit) = transmit {
                     self.send(index, &transmit);

@@ -39,6 +39,10 @@ impl Ports for Counter {
         self.0 += 2;
         Some(self.0)
     }
+
+    fn fill_secret(&mut self, secret: &mut [u8]) {
+        secret.fill(7);
+    }
 }
 
 /// The conference for so long; how many packets, or frames, its members were sent.
@@ -108,7 +112,7 @@ fn say(session: &mut Session, member: u32, tick: u64, buffer: &mut [u8; MIN_BUFF
     buffer[..12].copy_from_slice(&header.to_bytes());
     buffer[12..172].fill(0x55);
     let from = SocketAddr::from(([203, 0, 113, 5], 4998 + member as u16 * 2));
-    session.handle_rtp(LegId(member), from, &mut buffer[..172], now).expect("taken");
+    session.handle_rtp(LegId(member), from, &mut buffer[..], 172, now).expect("taken");
 }
 
 /// As a worker does after every input.

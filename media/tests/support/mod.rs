@@ -125,9 +125,8 @@ impl Drop for Worker {
 pub fn leg(leg_id: u32, offer: String, hears: Hears) -> LegSpec {
     let rtp = RtpLeg {
         remote_sdp: Bytes::from(offer),
-        local_sdp: Bytes::new(),
         signalled_from: LOCAL.to_string(),
-        is_offer: false,
+        ..RtpLeg::default()
     };
     LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears: Some(Source { from: Some(hears) }), ..LegSpec::default() }
 }

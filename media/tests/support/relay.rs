@@ -27,6 +27,10 @@ impl Ports for Counter {
         self.0 += 2;
         Some(self.0)
     }
+
+    fn fill_secret(&mut self, secret: &mut [u8]) {
+        secret.fill(7);
+    }
 }
 
 /// A bridged session, and packets of `samples` from leg 1 for as long as `seconds`; the packets that came out.
@@ -63,7 +67,7 @@ pub fn relay(formats: [&str; 2], samples: usize, seconds: u64) -> usize {
         };
         let mut buffer = [0x55; MIN_BUFFER];
         buffer[..12].copy_from_slice(&header.to_bytes());
-        let sent = session.handle_rtp(LegId(1), from, &mut buffer[..12 + samples], now).expect("taken");
+        let sent = session.handle_rtp(LegId(1), from, &mut buffer[..], 12 + samples, now).expect("taken");
         out += usize::from(sent.is_some());
         if session.next_deadline().is_some_and(|at| at <= now) {
             session.handle_timeout(now);

@@ -80,8 +80,7 @@ fn commands_whose_effect_holds_answer_as_they_did() {
     now.kind = Some(LegKind::Rtp(RtpLeg {
         local_sdp,
         remote_sdp: Bytes::from(offer(1, PCMU)),
-        signalled_from: String::new(),
-        is_offer: false,
+        ..RtpLeg::default()
     }));
     assert_eq!(sdp_of(world.command(CommandKind::PutLeg(now))), first);
     let closed = world.command(CommandKind::DropLeg(1));

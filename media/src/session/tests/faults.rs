@@ -175,13 +175,13 @@ fn reports_measure_loss_and_stay_with_the_peer() {
     let rtcp_from: SocketAddr = "203.0.113.5:5001".parse().unwrap();
     let report = [0x80, 201, 0, 1, 0, 0, 0, 1];
     let now = world.now;
-    assert!(world.sessions[0].handle_rtcp(LegId(1), rtcp_from, &report, now));
+    assert!(world.sessions[0].handle_rtcp(LegId(1), rtcp_from, &mut report.clone(), now));
     assert!(
-        !world.sessions[0].handle_rtcp(LegId(1), phone.from, &report, now),
+        !world.sessions[0].handle_rtcp(LegId(1), phone.from, &mut report.clone(), now),
         "rtcp on the rtp port without rtcp-mux"
     );
-    assert!(!world.sessions[0].handle_rtcp(LegId(1), rtcp_from, b"junk", now));
-    assert!(!world.sessions[0].handle_rtcp(LegId(7), rtcp_from, &report, now), "no such leg");
+    assert!(!world.sessions[0].handle_rtcp(LegId(1), rtcp_from, &mut *b"junk".to_vec(), now));
+    assert!(!world.sessions[0].handle_rtcp(LegId(7), rtcp_from, &mut report.clone(), now), "no such leg");
 }
 
 proptest! {
@@ -216,7 +216,7 @@ proptest! {
             let _ = world.arrive(1, phone.from, &packet);
             let _ = world.arrive(1, phone.from, &payload);
             let now = world.now;
-            world.sessions[0].handle_rtcp(LegId(1), "203.0.113.5:5001".parse().unwrap(), &payload, now);
+            world.sessions[0].handle_rtcp(LegId(1), "203.0.113.5:5001".parse().unwrap(), &mut payload.clone(), now);
             world.run_for(wait_ms);
         }
         world.run_for(1000);

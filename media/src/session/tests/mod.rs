@@ -6,6 +6,7 @@ mod digits;
 mod faults;
 mod mix;
 mod recording;
+mod secure;
 mod sound;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::clips::{Clip, ClipHash, Clips};
 use crate::proto::*;
 use crate::recorder::{FileLength, FileOutcome, FileStep};
 use crate::rtp::{Header, Packet, RtpTime, Seq, Ssrc};
+use crate::srtp::{MAX_OVERHEAD, Receiver};
 use crate::time::Mono;
 
 /// Some sessions of one worker, the time, and what came out.
@@ -27,9 +29,13 @@ pub(super) struct World {
     pub clips: Clips,
     pub now: Mono,
     next_port: u16,
+    secrets: u8,
+    pub hot: Option<Hot>,
     /// RTP that was sent since it was last taken.
     pub sent: Vec<Sent>,
     pub reports: usize,
+    /// The keys of those who are sent encrypted media.
+    pub keys: BTreeMap<SocketAddr, Receiver>,
     pub events: Vec<MediaEventKind>,
     /// Frames for links whose other end is nowhere here.
     pub frames: Vec<(LinkKey, Frame)>,
@@ -67,13 +73,30 @@ impl File {
     }
 }
 
-impl Ports for u16 {
+/// The ports of a worker.
+struct WorldPorts<'a> {
+    next: &'a mut u16,
+    secrets: &'a mut u8,
+    /// What the worker before has written down.
+    hot: &'a Option<Hot>,
+}
+
+impl Ports for WorldPorts<'_> {
     fn open(&mut self, _: LegId) -> Option<u16> {
-        if *self >= 65_000 {
+        if *self.next >= 65_000 {
             return None;
         }
-        *self += 2;
-        Some(*self)
+        *self.next += 2;
+        Some(*self.next)
+    }
+
+    fn reopen(&mut self, _: LegId, _: u16) -> Option<Hot> {
+        self.hot.clone()
+    }
+
+    fn fill_secret(&mut self, secret: &mut [u8]) {
+        *self.secrets += 1;
+        secret.fill(*self.secrets);
     }
 }
 
@@ -89,8 +112,11 @@ impl World {
             clips: Clips::new(1 << 20),
             now: Mono(1_000_000),
             next_port: 40_000,
+            secrets: 100,
+            hot: None,
             sent: Vec::new(),
             reports: 0,
+            keys: BTreeMap::new(),
             events: Vec::new(),
             frames: Vec::new(),
             files: BTreeMap::new(),
@@ -109,7 +135,8 @@ impl World {
         let command =
             Command { command_id: self.commands, session_id: session as u64 + 1, owner_epoch, kind: Some(kind) };
         let before = self.events.len();
-        self.sessions[session].handle_command(&command, &mut self.next_port, &mut self.clips, self.now);
+        let mut ports = WorldPorts { next: &mut self.next_port, secrets: &mut self.secrets, hot: &self.hot };
+        self.sessions[session].handle_command(&command, &mut ports, &mut self.clips, self.now);
         self.flush();
         self.events.split_off(before)
     }
@@ -156,7 +183,8 @@ impl World {
     /// A packet arrives at a leg of session 0.
     pub fn arrive(&mut self, leg: u32, from: SocketAddr, packet: &[u8]) -> Result<(), Dropped> {
         let mut buffer = packet.to_vec();
-        let sent = self.sessions[0].handle_rtp(LegId(leg), from, &mut buffer, self.now)?;
+        buffer.resize(packet.len() + MAX_OVERHEAD, 0);
+        let sent = self.sessions[0].handle_rtp(LegId(leg), from, &mut buffer, packet.len(), self.now)?;
         if let Some(transmit) = sent {
             self.note(&transmit, &buffer);
         }
@@ -223,13 +251,20 @@ impl World {
     }
 
     fn note(&mut self, transmit: &Transmit, buffer: &[u8]) {
-        let bytes = &buffer[transmit.packet.clone()];
-        if crate::rtp::is_rtcp(bytes) {
-            assert!(crate::rtcp::parse(bytes).is_ok());
+        let mut bytes = buffer[transmit.packet.clone()].to_vec();
+        let is_rtcp = crate::rtp::is_rtcp(&bytes);
+        // Reports go to the port above.
+        let media = SocketAddr::new(transmit.to.ip(), transmit.to.port() - u16::from(is_rtcp));
+        if let Some(keys) = self.keys.get_mut(&media) {
+            let opened = if is_rtcp { keys.open_rtcp(&mut bytes) } else { keys.open_rtp(&mut bytes) };
+            bytes.truncate(opened.expect("sealed with the key of our description, and never twice"));
+        }
+        if is_rtcp {
+            assert!(crate::rtcp::parse(&bytes).is_ok());
             self.reports += 1;
             return;
         }
-        let packet = Packet::parse(bytes).expect("rtp");
+        let packet = Packet::parse(&bytes).expect("rtp");
         let payload = bytes[packet.payload].to_vec();
         self.sent.push(Sent { at_ms: self.now.0 / 1000, to: transmit.to, header: packet.header, payload });
     }
@@ -330,9 +365,8 @@ pub(super) fn offer(leg: u32, formats: &str) -> String {
 pub(super) fn rtp_leg(leg_id: u32, sdp: &str, hears: Hears) -> LegSpec {
     let rtp = RtpLeg {
         remote_sdp: Bytes::from(sdp.to_owned()),
-        local_sdp: Bytes::new(),
         signalled_from: "203.0.113.5".into(),
-        is_offer: false,
+        ..RtpLeg::default()
     };
     let hears = Some(Source { from: Some(hears) });
     LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears, ..LegSpec::default() }
