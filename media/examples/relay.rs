@@ -49,11 +49,7 @@ fn main() -> io::Result<()> {
             let sdp = format!(
                 "v=0\r\nc=IN IP4 {LOCAL}\r\nm=audio {port} RTP/AVP 0 101\r\na=rtpmap:101 telephone-event/8000\r\n"
             );
-            let rtp = RtpLeg {
-                remote_sdp: Bytes::from(sdp),
-                signalled_from: LOCAL.to_string(),
-                ..RtpLeg::default()
-            };
+            let rtp = RtpLeg { remote_sdp: Bytes::from(sdp), signalled_from: LOCAL.to_string(), ..RtpLeg::default() };
             let hears = Some(Source { from: Some(Hears::Leg(3 - leg_id)) });
             (port, LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears, ..LegSpec::default() })
         };

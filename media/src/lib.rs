@@ -33,5 +33,6 @@ pub mod time;
 pub mod timeline;
 pub mod tone;
 pub mod wav;
+pub mod webrtc;
 #[cfg(feature = "daemon")]
 pub mod worker;

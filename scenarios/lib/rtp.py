@@ -119,7 +119,8 @@ class Rtp:
             except OSError:
                 return
             # The reports (RTCP) of a call whose port happens to be one below ours come here too: RFC 5761 s4 tells them apart.
-            if len(data) > 12 and data[0] >> 6 == 2 and not 192 <= data[1] <= 223:
+            data = self.open(data) if len(data) > 12 and data[0] >> 6 == 2 else None
+            if data and not 192 <= data[1] <= 223:
                 packet = Packet(data, source)
                 packet.number = self._number(packet)
                 self._latest[packet.ssrc] = packet
@@ -135,10 +136,18 @@ class Rtp:
     def send(self, payload, payload_type=0, marker=False, step=FRAME, timestamp=None):
         stamp = self._timestamp if timestamp is None else timestamp
         head = struct.pack("!BBHII", 0x80, payload_type | (0x80 if marker else 0), self._sequence & 0xFFFF, stamp & 0xFFFFFFFF, self._ssrc)
-        self.socket.sendto(head + payload, self.remote)
+        self.socket.sendto(self.seal(head + payload), self.remote)
         self.sent += 1
         self._sequence += 1
         self._timestamp += step
+
+    def seal(self, packet):
+        """What goes over the network for it."""
+        return packet
+
+    def open(self, data):
+        """What it was before that; `None` if it is to be passed over."""
+        return data
 
     def play(self, audio, payload_type=0, wait=True):
         """Sends G.711 bytes at the pace of a phone."""

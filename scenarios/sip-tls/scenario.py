@@ -1,6 +1,8 @@
-"""SIP over TLS: phones that register and are called by their connection, and a carrier that must prove who it is."""
+"""SIP over TLS with encrypted media: phones that register and are called by their connection, and a carrier that must prove who it is."""
 
+import os
 import pathlib
+import signal
 import socket
 import ssl
 import sys
@@ -16,10 +18,12 @@ from lib.rtp import Rtp, correlation, noise, ulaw_encode
 from lib.scenario import Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config, number, trunk, user
 from lib.sip import Phone, sdp
+from lib.srtp import PROFILES, SecureRtp, keys_of
 
 SIP, TLS, HTTP, RTP = ("127.0.0.1", 20300), ("127.0.0.1", 20301), "127.0.0.1:20302", "20310-20339"
 CARRIER, IMPOSTOR = 20303, 20304
 SOFTPHONE, CONSOLE, SOFTPHONE_RTP = 20305, 20307, (20340, 20347)
+WITH_WORKERS = ("127.0.0.1", 20350)
 ECHO, OURS, SECRET = "+15552000", "+15553000", "secret-of-the-user"
 ENOUGH = 0.9
 
@@ -88,27 +92,94 @@ class SipTls:
         wait_for(ask, 6, f"{name} to be {'there' if wanted else 'gone'}")
 
     def calls(self):
-        """It calls and hears itself; and it is called by the connection that it has opened."""
-        equal, phone, rtp, sent = self.scenario.equal, self.phone_for("desk"), Rtp(), noise(1.5, 7)
+        """It calls and hears itself, by each suite; and it is called by the connection that it has opened."""
+        equal, phone = self.scenario.equal, self.phone_for("desk")
         phone.register()
-        call = phone.invite(ECHO, sdp(rtp.host, rtp.port)).accepted()
-        equal((call.answer.headers("via")[0].split()[0], "transport=tls" in call.answer.header("contact")), ("SIP/2.0/TLS", True), "Via, and Contact")
+        for suite in PROFILES:
+            rtp, sent = SecureRtp(suite), noise(1.5, 7)
+            call = phone.invite(ECHO, rtp.sdp(tag=3)).accepted()
+            equal((call.answer.headers("via")[0].split()[0], "transport=tls" in call.answer.header("contact")), ("SIP/2.0/TLS", True), "Via, and Contact")
+            answer = call.answer.body.decode()
+            equal((rtp.agree(answer), len(keys_of(answer)), " RTP/SAVP " in answer), (3, 1, True), f"the answer {answer}")
+            self.echo(rtp, call, sent)
+            equal(rtp.refused, 0, "packets that could not be opened")
+            call.bye(), rtp.close()
+        status = self.order("client:desk", OURS)
+        incoming, rtp = phone.wait_invite(), SecureRtp("AEAD_AES_128_GCM")
+        offer = incoming.invite.body.decode()
+        equal(incoming.invite.headers("via")[0].split()[0], "SIP/2.0/TLS", "the INVITE's Via")
+        equal((" RTP/SAVP " in offer, [suite for suite, _ in keys_of(offer).values()]), (True, list(PROFILES)), "what is offered")
+        incoming.accept(rtp.sdp(tag=rtp.agree(offer))).bye()
+        wait_for(lambda: status() == "completed", 3, "the call to be over")
+        phone.close(), rtp.close()
+
+    def echo(self, rtp, call, sent):
         rtp.remote = call.answer.media()
         rtp.play(ulaw_encode(sent))
         wait_for(lambda: correlation(sent, rtp.heard()) >= ENOUGH, 4, "the echo", every=0.2)
-        call.bye()
-        status = self.order("client:desk", OURS)
-        incoming = phone.wait_invite()
-        equal(incoming.invite.headers("via")[0].split()[0], "SIP/2.0/TLS", "the INVITE's Via")
-        incoming.accept(sdp("127.0.0.1", 20349)).bye()
-        wait_for(lambda: status() == "completed", 3, "the call to be over")
-        phone.close(), rtp.close()
+
+    def no_downgrade(self):
+        """By TLS nothing is heard in the clear: such an offer is refused, such an answer ends the call, and a packet is dropped.
+        By UDP who offers encryption has it, and who does not has none."""
+        equal, phone, plain = self.scenario.equal, self.phone_for("desk"), sdp("127.0.0.1", 20349)
+        phone.register()
+        equal(phone.invite(ECHO, plain).final().status, 488, "a plain offer by TLS")
+        rtp = SecureRtp()
+        equal(phone.invite(ECHO, rtp.sdp().replace("_80", "_32")).final().status, 488, "a suite that is not spoken")
+        self.order("client:desk", OURS)
+        equal(phone.wait_invite().accept(plain).wait_bye(5).header("reason"), "SIP;cause=488", "why a plain answer ends the call")
+        call = phone.invite(ECHO, rtp.sdp()).accepted()
+        rtp.agree(call.answer.body.decode())
+        before = self.server.metric("dialtone_rtp_dropped_packets_total", reason="forged")
+        rtp.seal = lambda packet: packet
+        rtp.remote = call.answer.media()
+        rtp.play(ulaw_encode(noise(0.4, 3)))
+        wait_for(lambda: self.server.metric("dialtone_rtp_dropped_packets_total", reason="forged") >= before + 20, 7, "plain packets to be counted", every=0.2)
+        equal(rtp.packets, [], "what came back")
+        del rtp.seal
+        self.echo(rtp, call, noise(1, 4))
+        call.bye(), rtp.close(), phone.close()
+        phone = Phone(SIP, "desk", SECRET, algorithm="MD5")
+        equal(phone.register().status, 200, "REGISTER")
+        for rtp in (SecureRtp(), Rtp()):
+            call = phone.invite(ECHO, rtp.sdp() if isinstance(rtp, SecureRtp) else sdp(rtp.host, rtp.port)).accepted()
+            answer = call.answer.body.decode()
+            equal(len(keys_of(answer)), int(isinstance(rtp, SecureRtp)), "keys in the answer by UDP")
+            if isinstance(rtp, SecureRtp):
+                rtp.agree(answer)
+            self.echo(rtp, call, noise(0.6, 5))
+            call.bye(), rtp.close()
+        phone.close()
+
+    def killed_worker(self):
+        """The worker dies under an encrypted call: the next one goes on under its keys, no number comes twice, and nobody is told."""
+        more = number(ECHO, "<Echo/>") + user("desk", SECRET)
+        config = base_config([f"udp://{WITH_WORKERS[0]}:{WITH_WORKERS[1]}"], "127.0.0.1:20351", "20360-20399", sip_more='digest = ["MD5"]\n', more=more)
+        server, equal, rtp = Server(self.scenario, config, name="workers").start(), self.scenario.equal, SecureRtp()
+        wait_for(lambda: server.workers("active") and server.workers("standby"), 5, "a worker and a standby")
+        phone = Phone(WITH_WORKERS, "desk", SECRET, algorithm="MD5")
+        equal(phone.register().status, 200, "REGISTER")
+        call = phone.invite(ECHO, rtp.sdp()).accepted()
+        rtp.agree(call.answer.body.decode())
+        rtp.remote, sent = call.answer.media(), noise(4, 9)
+        rtp.play(ulaw_encode(sent), wait=False)
+        wait_for(lambda: len(rtp.packets) > 50, 4, "the echo to begin")
+        worker = server.workers("active")[0]
+        os.kill(worker["pid"], signal.SIGKILL)
+        wait_for(lambda: correlation(sent[-8000:], rtp.heard()) >= ENOUGH, 6, "the echo to go on", every=0.2)
+        gap = max(later.at - earlier.at for earlier, later in zip(rtp.packets, rtp.packets[1:]))
+        numbers = [packet.sequence for packet in rtp.packets]
+        equal((len(set(numbers)), rtp.refused, len({packet.ssrc for packet in rtp.packets})), (len(numbers), 0, 1), "numbers, refused packets and sources")
+        self.scenario.check(correlation(sent[:8000], rtp.heard()) >= ENOUGH, "the echo before")
+        call.bye(), rtp.close(), phone.close()
+        equal(server.stop(), 0, "exit code")
+        return f"largest gap {gap * 1000:.0f} ms"
 
     def softphone(self):
         """baresip, which checks our certificate, registers, calls and hears itself."""
         sent = noise(3, 8)
-        settings = f"sip_cafile {self.own[0]}\nsip_verify_server yes\n"
-        phone = Baresip(self.scenario, "baresip", f"{TLS[0]}:{TLS[1]};transport=tls", "soft", SECRET, SOFTPHONE, CONSOLE, SOFTPHONE_RTP, sent, settings=settings)
+        settings = f"module srtp.so\nsip_cafile {self.own[0]}\nsip_verify_server yes\n"
+        phone = Baresip(self.scenario, "baresip", f"{TLS[0]}:{TLS[1]};transport=tls", "soft", SECRET, SOFTPHONE, CONSOLE, SOFTPHONE_RTP, sent, settings=settings, account=";mediaenc=srtp-mand")
         self.is_there("soft", True)
         phone.command(f"/dial {ECHO}\n")
         wait_for(lambda: correlation(sent[:8000], phone.heard()) >= ENOUGH, 8, "the echo", every=0.25)
@@ -129,7 +200,9 @@ class SipTls:
             wait_for(lambda: carrier.phone, 5, "the carrier to be connected to")
             call = carrier.phone.wait_invite()
             self.scenario.equal(call.invite.headers("via")[0].split()[0], "SIP/2.0/TLS", "the INVITE's Via")
-            call.accept(sdp("127.0.0.1", 20349))
+            rtp = SecureRtp()
+            call.accept(rtp.sdp(tag=rtp.agree(call.invite.body.decode())))
+            rtp.close()
             wait_for(lambda: status() == "in-progress", 3, "the call to be answered")
             call.bye()
             wait_for(lambda: status() == "completed", 3, "the call to be over")
@@ -153,9 +226,9 @@ class SipTls:
 def main():
     with Scenario(__file__) as scenario:
         tls = SipTls(scenario)
-        for part in (tls.start, tls.registers, tls.calls, tls.softphone, tls.carrier, tls.impostor, tls.stop):
+        for part in (tls.start, tls.registers, tls.calls, tls.no_downgrade, tls.softphone, tls.carrier, tls.impostor, tls.stop, tls.killed_worker):
             scenario.step(part.__name__, part)
-        scenario.summary = "a phone, baresip and a carrier by TLS; an impostor is told nothing"
+        scenario.summary = "a phone, baresip and a carrier by TLS and SRTP; an impostor is told nothing, and nothing is heard in the clear"
 
 
 main()

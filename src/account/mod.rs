@@ -359,7 +359,19 @@ pub struct Trunk {
     pub calls_per_second: Option<u32>,
     /// Calls by it at once, whichever way; `None` is any number.
     pub calls: Option<u32>,
+    /// Instead of what all have.
+    pub srtp: Option<Srtp>,
     pub application: Option<Application>,
+}
+
+/// Whether the media of calls by TLS is encrypted (SRTP by keys in the SDP, RFC 4568).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Srtp {
+    /// Always: an offer or answer without keys is refused.
+    #[default]
+    Required,
+    /// Where the peer offers it.
+    Offered,
 }
 
 /// Where a trunk's calls come from.

@@ -1,7 +1,7 @@
 //! What goes into a call and what comes out: all that it can learn of the world and do to it.
 
 use bytes::Bytes;
-use dialtone_media::proto::{CommandKind, MediaEventKind};
+use dialtone_media::proto::{CommandKind, Encryption, MediaEventKind};
 use serde::{Deserialize, Serialize};
 
 use super::{ChildLeg, Update};
@@ -27,6 +27,7 @@ pub enum CallInput {
     Begin {
         offer: Bytes,
         signalled_from: String,
+        encryption: Encryption,
     },
     Sip {
         attempt: AttemptId,

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use dialtone_media::proto::{
-    self, CommandKind, LegKind, LegSpec, Negotiate, Negotiated, Refusal, Refused, SdpStep, SessionSpec,
+    self, CommandKind, Encryption, LegKind, LegSpec, Negotiate, Negotiated, Refusal, Refused, SdpStep, SessionSpec,
 };
 use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,9 @@ pub(super) struct Leg {
     is_moving: bool,
     /// The party was asked whether it is there.
     is_refreshing: bool,
+    /// A worker of a version before this one does not know how: then there is no media, rather than some that others hear.
+    #[serde(default)]
+    must_be_encrypted: bool,
     pub(super) has_rung: bool,
     pub(super) sip_call_id: String,
 }
@@ -114,6 +117,7 @@ impl Leg {
             held: false,
             is_moving: false,
             is_refreshing: false,
+            must_be_encrypted: false,
             has_rung: false,
             sip_call_id: String::new(),
         }
@@ -145,7 +149,15 @@ impl Leg {
 
 impl Call {
     /// Asks the worker for the leg: a session for a call of its own, a leg in the parent's for a dialled one.
-    pub(super) fn open_media(&mut self, offer: Bytes, signalled_from: String, now: Now, effects: &mut Vec<Effect>) {
+    pub(super) fn open_media(
+        &mut self,
+        offer: Bytes,
+        signalled_from: String,
+        encryption: Encryption,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.leg.must_be_encrypted = encryption != Encryption::AsOffered;
         let kind = match self.opening.link {
             Some(key) => {
                 LegKind::Remote(proto::RemoteLeg { worker: String::new(), session_id: self.opening.session_id, key })
@@ -155,6 +167,7 @@ impl Call {
                 local_sdp: Bytes::new(),
                 signalled_from,
                 is_offer: false,
+                encryption: encryption as i32,
             }),
         };
         let leg = LegSpec { leg_id: self.opening.leg_id, kind: Some(kind), ..LegSpec::default() };
@@ -192,6 +205,11 @@ impl Call {
 
     /// The worker did a step of offer and answer.
     pub(super) fn negotiated(&mut self, negotiated: Negotiated, now: Now, effects: &mut Vec<Effect>) {
+        let is_agreed = !negotiated.codec.is_empty();
+        if is_agreed && negotiated.encryption.is_empty() && self.leg.must_be_encrypted {
+            let refused = Refused { reason: Refusal::NoCapacity.into(), ..Refused::default() };
+            return self.media_refused(&refused, now, effects);
+        }
         let Some(step) = self.next_step() else { return };
         if self.leg.signalling == Signalling::Ended {
             return;

@@ -27,7 +27,7 @@ mod tones;
 
 use std::time::Duration;
 
-use dialtone_media::proto::{self, MediaEventKind};
+use dialtone_media::proto::{self, Encryption, MediaEventKind};
 use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
@@ -306,7 +306,9 @@ impl Call {
     /// Takes an input; what it brings about is appended to `effects`, in order. The last is [`Effect::Finished`].
     pub fn handle(&mut self, input: CallInput, now: Now, effects: &mut Vec<Effect>) {
         match input {
-            CallInput::Begin { offer, signalled_from } => self.begin(offer, signalled_from, now, effects),
+            CallInput::Begin { offer, signalled_from, encryption } => {
+                self.begin(offer, signalled_from, encryption, now, effects);
+            }
             CallInput::Sip { attempt, event } => self.sip_event(attempt, event, now, effects),
             CallInput::Media(event) => self.media_event(event, now, effects),
             CallInput::MediaLost => self.media_lost(now, effects),
@@ -337,7 +339,14 @@ impl Call {
         self.finish_if_over(effects);
     }
 
-    fn begin(&mut self, offer: bytes::Bytes, signalled_from: String, now: Now, effects: &mut Vec<Effect>) {
+    fn begin(
+        &mut self,
+        offer: bytes::Bytes,
+        signalled_from: String,
+        encryption: Encryption,
+        now: Now,
+        effects: &mut Vec<Effect>,
+    ) {
         let initiated = Initiated {
             direction: self.opening.direction,
             from: self.opening.from.clone(),
@@ -351,7 +360,7 @@ impl Call {
             status_callback: self.opening.status_callback.clone(),
         };
         self.publish(EventKind::Initiated(Box::new(initiated)), effects);
-        self.open_media(offer, signalled_from, now, effects);
+        self.open_media(offer, signalled_from, encryption, now, effects);
         if let Some(placing) = &self.placing {
             self.ring_until = Some(now.mono + placing.ring_for);
         }

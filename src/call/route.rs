@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use dialtone_sip::msg::{Address, HeaderName, Message, SipUri, Uri, decode, unfold};
 
-use crate::account::{Application, Directory, Domain, DomainAnswer, Number, Origin, Trunk, User};
+use crate::account::{Application, Directory, Domain, DomainAnswer, Number, Origin, Srtp, Trunk, User};
 use crate::ids::AccountSid;
 use crate::twiml::{SipTarget, Target, parse};
 
@@ -21,6 +21,8 @@ pub struct Inbound {
     /// What the carrier says of the caller's number: `verstat` of 3GPP TS 24.229.
     pub stir_verstat: Option<String>,
     pub application: Application,
+    /// Of the trunk that it comes by, if that has its own.
+    pub srtp: Option<Srtp>,
 }
 
 /// Why an incoming call is refused.
@@ -69,7 +71,8 @@ pub fn inbound(origin: &Origin, invite: &Message, directory: &Directory) -> Resu
         (None, Origin::User(user)) => format!("sip:{called}@{}", user.domain),
         (None, Origin::Domain(domain)) => format!("sip:{called}@{}", domain.name),
     };
-    Ok(Inbound { account: origin.account(), from, to, via, params, stir_verstat, application })
+    let srtp = if let Origin::Trunk(trunk) = origin { trunk.srtp } else { None };
+    Ok(Inbound { account: origin.account(), from, to, via, params, stir_verstat, application, srtp })
 }
 
 /// From a trunk: the account's number, else the trunk's own application. From a user: the account's number, else the

@@ -11,7 +11,7 @@ use super::file::{self, File};
 use super::read::{Reader, duration, fits_quotes};
 use crate::account::{
     Account, ApiKey, Application, Directory, DirectoryError, KeySecret, Limits, Messaging, Number, Password, Source,
-    Trunk, User, WhenFull,
+    Srtp, Trunk, User, WhenFull,
 };
 use crate::ids::AccountSid;
 use crate::twiml::{
@@ -278,6 +278,7 @@ impl Reader<'_> {
             priority: trunk.priority,
             calls_per_second: self.rate(&trunk.cps)?,
             calls: trunk.calls,
+            srtp: trunk.srtp.as_ref().map(|written| self.srtp(written)).transpose()?,
             application: self.application(&keys)?,
         })
     }
@@ -324,6 +325,17 @@ impl Reader<'_> {
                 Err(self.fault(cps, message))
             }
             cps => Ok(cps.as_ref().map(|cps| *cps.get_ref())),
+        }
+    }
+
+    pub(super) fn srtp(&self, written: &Spanned<String>) -> Result<Srtp, ConfigError> {
+        match written.get_ref().as_str() {
+            "required" => Ok(Srtp::Required),
+            "offered" => Ok(Srtp::Offered),
+            other => {
+                let message = format!("wrong value of `srtp`: \"{other}\" is neither \"required\" nor \"offered\"");
+                Err(self.fault(written, message))
+            }
         }
     }
 

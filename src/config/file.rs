@@ -116,6 +116,7 @@ pub(super) struct Media {
     pub(super) advertise: Option<Spanned<String>>,
     pub(super) ports: Option<Spanned<String>>,
     pub(super) latching: Option<Spanned<String>>,
+    pub(super) srtp: Option<Spanned<String>>,
     pub(super) workers: Option<Spanned<u16>>,
     pub(super) worker_timeout: Option<Spanned<toml::Value>>,
 }
@@ -313,6 +314,7 @@ pub(super) struct Trunk {
     pub(super) priority: u32,
     pub(super) cps: Option<Spanned<u32>>,
     pub(super) calls: Option<u32>,
+    pub(super) srtp: Option<Spanned<String>>,
     pub(super) voice_url: Option<Spanned<String>>,
     pub(super) twiml: Option<Spanned<String>>,
     pub(super) answer: Option<Spanned<String>>,

@@ -20,7 +20,7 @@ use std::time::Duration;
 use dialtone_sip::digest::Algorithm;
 use dialtone_sip::transport::Listen;
 
-use crate::account::Directory;
+use crate::account::{Directory, Srtp};
 use crate::concurrency::OnLoss;
 use crate::recordings::BucketSettings;
 use crate::secret::Secret;
@@ -128,6 +128,7 @@ pub struct Media {
     pub advertise: IpAddr,
     pub ports: RangeInclusive<u16>,
     pub latching: Latching,
+    pub srtp: Srtp,
     /// Worker processes of this machine; none: the edge moves media itself.
     pub workers: u16,
     /// A worker that says nothing for so long is lost.

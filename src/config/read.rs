@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use super::file::{self, File};
 use super::{Cluster, Config, ConfigError, Hep, Latching, Media, Server, Sip, SipTls, Store};
+use crate::account::Srtp;
 use crate::concurrency::OnLoss;
 use crate::secret::Secret;
 
@@ -208,6 +209,7 @@ impl Reader<'_> {
                 }
             },
         };
+        let srtp = media.srtp.as_ref().map_or(Ok(Srtp::default()), |written| self.srtp(written))?;
         let workers = match &media.workers {
             None => DEFAULT_WORKERS,
             Some(written) if *written.get_ref() <= MAX_WORKERS => *written.get_ref(),
@@ -234,7 +236,7 @@ impl Reader<'_> {
                 })?
             }
         };
-        Ok(Media { address, advertise, ports, latching, workers, worker_timeout })
+        Ok(Media { address, advertise, ports, latching, srtp, workers, worker_timeout })
     }
 
     fn cluster(&self, cluster: &file::Cluster) -> Result<Cluster, ConfigError> {

@@ -355,6 +355,7 @@ impl Server {
             listening: Vec::new(),
             public_url: config.http.public_url.clone(),
             outbound: guard,
+            srtp: config.media.srtp,
             max_calls: MAX_CALLS,
             all_calls: config.server.calls,
             shares_limits: sharing.as_ref().map(|sharing| sharing.on_loss),

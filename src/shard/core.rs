@@ -27,7 +27,7 @@ use super::queues::Queues;
 use super::replies::Asking;
 use super::rooms::Rooms;
 use super::watchers::Watchers;
-use crate::account::Directory;
+use crate::account::{Directory, Srtp};
 use crate::app::Guard;
 use crate::call::route;
 use crate::call::{AttemptId, Call, CallInput, ConferenceInput, FetchOutcome, Now, SipEvent};
@@ -57,6 +57,8 @@ pub struct Settings {
     pub public_url: String,
     /// Where `<Dial><Sip>` may go.
     pub outbound: Guard,
+    /// Of calls by TLS, but for trunks that have their own.
+    pub srtp: Srtp,
     /// Calls at once; one more is refused with 503.
     pub max_calls: usize,
     /// Calls at once of all accounts, at all edges; `None` is any number.
@@ -166,6 +168,8 @@ pub(super) struct Slot {
     pub(super) peer: Option<CallSid>,
     /// What the peer is to be when it is made.
     pub(super) inside: Option<Box<super::outbound::Inside>>,
+    /// Of the trunk that it goes by, if that has its own.
+    pub(super) srtp: Option<Srtp>,
     /// What it has asked for and has no answer to.
     pub(super) waits: super::checkpoint::Waits,
     /// Whether it has been written down.
@@ -569,6 +573,7 @@ impl Core {
             invitations,
             peer: None,
             inside: None,
+            srtp: None,
             waits: Default::default(),
             is_written: false,
             armed: None,

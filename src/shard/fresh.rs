@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use dialtone_sip::flow::Flow;
+use dialtone_media::proto::Encryption;
+use dialtone_sip::flow::{Flow, Transport};
 use dialtone_sip::msg::{Address, HeaderName, Message, Method, Text, Uri};
 use dialtone_sip::registrar::{MIN_EXPIRES_S, Refusal};
 use dialtone_sip::stack::{ALLOW, Reply};
@@ -11,7 +12,7 @@ use super::admission::{Admitted, Arrived};
 use super::core::{Core, Output, Settings};
 use super::credit::Leg;
 use super::gate::Verdict;
-use crate::account::{Aor, Origin, User};
+use crate::account::{Aor, Origin, Srtp, User};
 use crate::call::route::{self, Inbound};
 use crate::call::{Call, CallInput, Now, Opening};
 use crate::events::{Direction, is_passed};
@@ -185,6 +186,7 @@ impl Core {
     pub(super) fn begin_inbound(&mut self, sid: CallSid, arrived: Arrived) {
         let Arrived { inbound, dialog, offer, sip_call_id, flow } = arrived;
         let signalled_from = flow.remote.ip().to_string();
+        let encryption = self.settings.encryption([flow], inbound.srtp);
         let mut params = inbound.params;
         params.push(("SipSourceIp".to_owned(), signalled_from.clone()));
         if inbound.stir_verstat.as_deref().is_some_and(is_passed) {
@@ -210,7 +212,7 @@ impl Core {
             answer_at_once: inbound.application.answer_at_once,
         };
         let sid = self.insert(Call::incoming(opening, offer.is_empty()), vec![Some(dialog)], Vec::new());
-        self.inputs.push_back((sid, CallInput::Begin { offer, signalled_from }));
+        self.inputs.push_back((sid, CallInput::Begin { offer, signalled_from, encryption }));
     }
 
     pub(super) fn unavailable(&mut self) -> Reply {
@@ -238,6 +240,17 @@ impl Core {
 }
 
 impl Settings {
+    /// What is asked of the media of whom we reach, or who has reached us, by these flows: where what is said is encrypted, what
+    /// is heard is too. `of_trunk` is what a trunk has instead of what all have.
+    pub(super) fn encryption(&self, flows: impl IntoIterator<Item = Flow>, of_trunk: Option<Srtp>) -> Encryption {
+        let mut flows = flows.into_iter().peekable();
+        let is_secure = flows.peek().is_some() && flows.all(|flow| flow.transport == Transport::Tls);
+        match of_trunk.unwrap_or(self.srtp) {
+            Srtp::Required if is_secure => Encryption::Sdes,
+            Srtp::Required | Srtp::Offered => Encryption::AsOffered,
+        }
+    }
+
     /// Our Contact on a flow.
     pub(super) fn contact(&self, flow: Flow) -> String {
         let mut contact = Text::with_capacity(64);

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use dialtone_media::proto::Encryption;
 use dialtone_sip::digest::{self, Credentials};
 use dialtone_sip::flow::{Flow, Transport};
 use dialtone_sip::msg::{Message, SipUri};
@@ -12,7 +13,7 @@ use dialtone_sip::stack::{Hop, Invitation};
 use super::admission::{Admitted, call_slot};
 use super::core::{Core, Output, Slot};
 use super::credit::Leg;
-use crate::account::{Aor, Application, Trunk, User};
+use crate::account::{Aor, Application, Srtp, Trunk, User};
 use crate::call::route::{self, Reach, Unreachable};
 use crate::call::{AttemptId, BranchOrder, Call, CallInput, ChildLeg, Now, Opening, SipEvent};
 use crate::credit::Terms;
@@ -103,6 +104,8 @@ pub(super) struct Plan {
     /// Before the INVITE can be sent.
     search: Option<Search>,
     inside: Option<Inside>,
+    /// Of the trunk that it goes by, if that has its own.
+    srtp: Option<Srtp>,
 }
 
 impl Plan {
@@ -210,6 +213,7 @@ impl Core {
         let sid = self.insert(call(attempts as u8), vec![None; attempts], plan.invitations);
         if let Some(slot) = self.calls.get_mut(&sid) {
             slot.inside = plan.inside.map(Box::new);
+            slot.srtp = plan.srtp;
         }
         match admitted {
             Admitted::Later(terms) => self.hold_outgoing(sid, plan.search, terms),
@@ -229,14 +233,12 @@ impl Core {
     }
 
     pub(super) fn begin_child(&mut self, sid: CallSid) {
+        let Some(slot) = self.calls.get(&sid) else { return };
         // The address that will signal: NAT latching compares the media's source with it.
-        let address = self
-            .calls
-            .get(&sid)
-            .and_then(|slot| slot.invitations.first())
-            .map(|invitation| invitation.flow.remote.ip().to_string());
-        self.inputs
-            .push_back((sid, CallInput::Begin { offer: Bytes::new(), signalled_from: address.unwrap_or_default() }));
+        let address = slot.invitations.first().map(|invitation| invitation.flow.remote.ip().to_string());
+        let encryption = self.settings.encryption(slot.invitations.iter().map(|invitation| invitation.flow), slot.srtp);
+        let signalled_from = address.unwrap_or_default();
+        self.inputs.push_back((sid, CallInput::Begin { offer: Bytes::new(), signalled_from, encryption }));
     }
 
     /// The servers of an INVITE were looked up; the first is the first to try.
@@ -316,6 +318,7 @@ impl Core {
                     invitations: vec![invitation],
                     search,
                     inside: None,
+                    srtp: None,
                 })
             }
         }
@@ -331,6 +334,7 @@ impl Core {
             invitations: Vec::new(),
             search: None,
             inside: Some(inside),
+            srtp: None,
         }
     }
 
@@ -370,7 +374,15 @@ impl Core {
             Target::Client { identity, .. } => format!("client:{identity}"),
             Target::Application { sid, .. } => format!("app:{sid}"),
         };
-        Ok(Plan { from, to, via: trunk.name.clone(), invitations: vec![invitation], search, inside: None })
+        Ok(Plan {
+            from,
+            to,
+            via: trunk.name.clone(),
+            invitations: vec![invitation],
+            search,
+            inside: None,
+            srtp: trunk.srtp,
+        })
     }
 
     /// One INVITE for each of the user's devices.
@@ -427,7 +439,7 @@ impl Core {
             }
         });
         let invitations = invitations.collect();
-        Ok(Plan { from, to, via: user.username.clone(), invitations, search: None, inside: None })
+        Ok(Plan { from, to, via: user.username.clone(), invitations, search: None, inside: None, srtp: None })
     }
 
     /// An INVITE to a URI, and the search for its servers where that takes the name service.
@@ -521,7 +533,8 @@ impl Core {
                 slot.peer = Some(other);
             }
         }
-        self.inputs.push_back((sid, CallInput::Begin { offer: Bytes::new(), signalled_from: String::new() }));
+        let (offer, signalled_from, encryption) = (Bytes::new(), String::new(), Encryption::AsOffered);
+        self.inputs.push_back((sid, CallInput::Begin { offer, signalled_from, encryption }));
     }
 
     /// Tells the customer where a refused INVITE was challenged for another realm than its credentials are for.

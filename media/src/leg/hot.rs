@@ -176,10 +176,9 @@ mod tests {
 
     #[test]
     fn keys_and_indices_read_back_as_they_were() {
-        for (profile, heard) in [
-            (Profile::AesCm128HmacSha1_80, None),
-            (Profile::AeadAes128Gcm, Some((u32::MAX, 1 << 47, (1 << 31) - 1))),
-        ] {
+        for (profile, heard) in
+            [(Profile::AesCm128HmacSha1_80, None), (Profile::AeadAes128Gcm, Some((u32::MAX, 1 << 47, (1 << 31) - 1)))]
+        {
             let key = |first: u8| {
                 let bytes: Vec<u8> = (first..).take(profile.key_len()).collect();
                 MasterKey::new(profile, &bytes).unwrap()

@@ -243,7 +243,9 @@ impl Leg {
 
     /// Whether packets may go out: agreed, not held, and with somewhere to go.
     pub fn can_send(&self) -> bool {
-        self.plan.as_ref().is_some_and(|plan| plan.may_send) && self.secure.is_ready() && self.gate.rtp_target().is_some()
+        self.plan.as_ref().is_some_and(|plan| plan.may_send)
+            && self.secure.is_ready()
+            && self.gate.rtp_target().is_some()
     }
 
     /// Where our RTP goes.

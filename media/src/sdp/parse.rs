@@ -48,7 +48,8 @@ pub fn parse(bytes: &[u8]) -> Result<SessionDescription, Malformed> {
     for (line, number) in lines {
         take_line(&mut sdp, &mut common, line).map_err(|fault| fault.unwrap_or(Malformed::Line(number)))?;
     }
-    for Security { ice_ufrag, ice_pwd, fingerprint, setup, .. } in sdp.media.iter_mut().map(|media| &mut media.security) {
+    for Security { ice_ufrag, ice_pwd, fingerprint, setup, .. } in sdp.media.iter_mut().map(|media| &mut media.security)
+    {
         *ice_ufrag = ice_ufrag.take().or_else(|| common.ice_ufrag.clone());
         *ice_pwd = ice_pwd.take().or_else(|| common.ice_pwd.clone());
         *fingerprint = fingerprint.or(common.fingerprint);

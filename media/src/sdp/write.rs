@@ -26,7 +26,8 @@ impl SessionDescription {
             text.put("a=").put(direction.name()).put("\r\n");
         }
         // What a browser bundles is what its transport carries (RFC 8843); ours is the lite side of ICE (RFC 8445 s2.5).
-        let bundled: Vec<&str> = self.media.iter().filter(|media| media.has_transport()).filter_map(|m| m.mid.as_deref()).collect();
+        let bundled: Vec<&str> =
+            self.media.iter().filter(|media| media.has_transport()).filter_map(|m| m.mid.as_deref()).collect();
         if self.media.iter().any(Media::has_transport) {
             text.put("a=ice-lite\r\n");
         }

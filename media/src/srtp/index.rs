@@ -56,4 +56,3 @@ fn nearest_to(reference: u64, seq: u16) -> u64 {
     let guess = reference.cast_signed() + ahead;
     if guess < 0 { u64::from(seq) } else { guess.cast_unsigned() }
 }
-

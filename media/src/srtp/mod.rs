@@ -78,7 +78,8 @@ pub struct MasterKey {
 impl MasterKey {
     /// Of the key followed by its salt, [`Profile::key_len`] bytes.
     pub fn new(profile: Profile, key_and_salt: &[u8]) -> Option<MasterKey> {
-        let (key, given) = key_and_salt.split_first_chunk::<KEY_LEN>().filter(|_| key_and_salt.len() == profile.key_len())?;
+        let (key, given) =
+            key_and_salt.split_first_chunk::<KEY_LEN>().filter(|_| key_and_salt.len() == profile.key_len())?;
         let mut salt = [0; MAX_SALT];
         salt[..given.len()].copy_from_slice(given);
         Some(MasterKey { profile, key: *key, salt })
@@ -223,7 +224,8 @@ impl Receiver {
     /// Opens a packet; its length without the tag.
     pub fn open_rtp(&mut self, packet: &mut [u8]) -> Result<usize, Fault> {
         let header_len = header_len(packet).ok_or(Fault::Form)?;
-        let len = packet.len().checked_sub(self.profile.tag_len()).filter(|len| *len >= header_len).ok_or(Fault::Form)?;
+        let len =
+            packet.len().checked_sub(self.profile.tag_len()).filter(|len| *len >= header_len).ok_or(Fault::Form)?;
         let (seq, ssrc) = (u16::from_be_bytes([packet[2], packet[3]]), ssrc_at(packet, 8).ok_or(Fault::Form)?);
         let known = self.sources.iter().position(|source| source.ssrc.0 == ssrc && source.rtp.highest().is_some());
         let index = match known {

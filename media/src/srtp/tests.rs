@@ -42,9 +42,7 @@ fn session_keys_are_those_of_rfc_3711_b3() {
     // They are private; this packet, which other implementations make of that key, is not.
     let (mut sender, _) = pair(Profile::AesCm128HmacSha1_80);
     let plain = bytes("800f1234 decafbad cafebabe abababababababababababababababab");
-    let expected = bytes(
-        "800f1234 decafbad cafebabe 4e55dc4ce79978d88ca4d215949d2402 b78d6acc99ea179b8dbb",
-    );
+    let expected = bytes("800f1234 decafbad cafebabe 4e55dc4ce79978d88ca4d215949d2402 b78d6acc99ea179b8dbb");
     assert_eq!(sealed(&mut sender, &plain), Some(expected));
 }
 

@@ -123,11 +123,7 @@ impl Drop for Worker {
 }
 
 pub fn leg(leg_id: u32, offer: String, hears: Hears) -> LegSpec {
-    let rtp = RtpLeg {
-        remote_sdp: Bytes::from(offer),
-        signalled_from: LOCAL.to_string(),
-        ..RtpLeg::default()
-    };
+    let rtp = RtpLeg { remote_sdp: Bytes::from(offer), signalled_from: LOCAL.to_string(), ..RtpLeg::default() };
     LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears: Some(Source { from: Some(hears) }), ..LegSpec::default() }
 }
 

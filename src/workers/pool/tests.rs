@@ -31,6 +31,10 @@ struct Range {
 }
 
 impl Ports for Range {
+    fn fill_secret(&mut self, secret: &mut [u8]) {
+        secret.fill(7);
+    }
+
     fn open(&mut self, _: LegId) -> Option<u16> {
         self.next += 2;
         Some(self.next)

@@ -89,6 +89,7 @@ pub(super) fn settings(
         listening: vec![Listen { transport: Transport::Udp, bind: address, advertise: address }],
         public_url: "https://api.example.com".into(),
         outbound: Guard::default(),
+        srtp: config.media.srtp,
         max_calls,
         all_calls: config.server.calls,
         shares_limits: None,

@@ -77,11 +77,7 @@ fn commands_whose_effect_holds_answer_as_they_did() {
     // As it stands now is as good as how it was made.
     let mut now = spec.legs[0].clone();
     let local_sdp = first[0].clone();
-    now.kind = Some(LegKind::Rtp(RtpLeg {
-        local_sdp,
-        remote_sdp: Bytes::from(offer(1, PCMU)),
-        ..RtpLeg::default()
-    }));
+    now.kind = Some(LegKind::Rtp(RtpLeg { local_sdp, remote_sdp: Bytes::from(offer(1, PCMU)), ..RtpLeg::default() }));
     assert_eq!(sdp_of(world.command(CommandKind::PutLeg(now))), first);
     let closed = world.command(CommandKind::DropLeg(1));
     assert!(matches!(&closed[..], [MediaEventKind::LegClosed(LegClosed { leg_id: 1, statistics: Some(_) })]));

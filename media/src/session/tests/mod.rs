@@ -363,11 +363,8 @@ pub(super) fn offer(leg: u32, formats: &str) -> String {
 }
 
 pub(super) fn rtp_leg(leg_id: u32, sdp: &str, hears: Hears) -> LegSpec {
-    let rtp = RtpLeg {
-        remote_sdp: Bytes::from(sdp.to_owned()),
-        signalled_from: "203.0.113.5".into(),
-        ..RtpLeg::default()
-    };
+    let rtp =
+        RtpLeg { remote_sdp: Bytes::from(sdp.to_owned()), signalled_from: "203.0.113.5".into(), ..RtpLeg::default() };
     let hears = Some(Source { from: Some(hears) });
     LegSpec { leg_id, kind: Some(LegKind::Rtp(rtp)), hears, ..LegSpec::default() }
 }

@@ -103,16 +103,19 @@ fn threat_08_what_must_be_encrypted_is_refused_in_the_clear() {
     let mut world = World::new();
     let plain = offer(1, "0");
     let told = open(&mut world, demanding(Encryption::Sdes, &plain));
-    assert!(matches!(&told[..], [MediaEventKind::Refused(refused)]
-        if refused.reason() == Refusal::NotAcceptable && refused.text.contains("encrypted")), "{told:?}");
+    assert!(
+        matches!(&told[..], [MediaEventKind::Refused(refused)]
+        if refused.reason() == Refusal::NotAcceptable && refused.text.contains("encrypted")),
+        "{told:?}"
+    );
     // Our own offer has keys, and an answer without one is none.
     let told = negotiated(open(&mut world, demanding(Encryption::Sdes, "")).remove(0));
     assert!(told.sdp.windows(8).any(|part| part == b"RTP/SAVP"));
     let ours = crypto_of(&told.sdp);
-    assert_eq!(ours.iter().map(|one| (one.tag, one.key.profile())).collect::<Vec<_>>(), [
-        (1, Profile::AesCm128HmacSha1_80),
-        (2, Profile::AeadAes128Gcm),
-    ]);
+    assert_eq!(
+        ours.iter().map(|one| (one.tag, one.key.profile())).collect::<Vec<_>>(),
+        [(1, Profile::AesCm128HmacSha1_80), (2, Profile::AeadAes128Gcm),]
+    );
     let answer = |sdp: &str, world: &mut World| world.negotiate(1, SdpStep::RemoteAnswer, sdp);
     assert_eq!(refused(answer(&plain, &mut world)), Refusal::NotAcceptable);
     let savp = plain.replace("RTP/AVP", "RTP/SAVP");

@@ -1,0 +1,203 @@
+//! The transport of a browser's leg: the lite side of ICE (RFC 8445) and DTLS for the keys of its media (RFC 5764).
+//!
+//! One datagram in, some out, and at its end two keys: of RTP it knows nothing. A browser finds us by the one candidate of our
+//! description, and we find it by its checks: an address is the browser's once a check from there has shown that whoever sends
+//! knows our password, and nothing else is answered. We never send a check, and open no connection.
+
+mod dtls;
+mod stun;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::sdp::{Fingerprint, Transport};
+use crate::srtp::MasterKey;
+use crate::time::{Mono, sooner};
+
+use dtls::Association;
+pub use dtls::Identity;
+pub use stun::ufrag_of;
+
+/// The transport of one leg.
+pub struct Browser {
+    identity: Arc<Identity>,
+    /// What the browser knows us by, and before that: until it has nominated anew, its media goes by the old one.
+    ours: Option<Transport>,
+    before: Option<Transport>,
+    peer_ufrag: String,
+    /// Of the certificate that it must show.
+    theirs: Option<Fingerprint>,
+    association: Option<Association>,
+    /// Where it has nominated us to send.
+    selected: Option<SocketAddr>,
+    /// When it last said that it wants to be sent to (RFC 7675).
+    consented_at: Mono,
+    out: VecDeque<(SocketAddr, Bytes)>,
+}
+
+/// What became of a transport.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// It is to be sent to there, and was elsewhere, or nowhere.
+    Selected(SocketAddr),
+    /// Keys for both directions.
+    Keys { ours: MasterKey, theirs: MasterKey },
+    /// There will be no media any more; why, for a person.
+    Failed(String),
+}
+
+/// What a datagram is, by its first byte (RFC 7983).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    Stun,
+    Dtls,
+    Media,
+    Unknown,
+}
+
+impl Sort {
+    pub fn of(datagram: &[u8]) -> Sort {
+        match datagram.first() {
+            Some(0..=3) => Sort::Stun,
+            Some(20..=63) => Sort::Dtls,
+            Some(128..=191) => Sort::Media,
+            _ => Sort::Unknown,
+        }
+    }
+}
+
+impl Browser {
+    pub fn new(identity: Arc<Identity>) -> Browser {
+        Browser {
+            identity,
+            ours: None,
+            before: None,
+            peer_ufrag: String::new(),
+            theirs: None,
+            association: None,
+            selected: None,
+            consented_at: Mono(0),
+            out: VecDeque::new(),
+        }
+    }
+
+    /// What both descriptions say. Another certificate, of either side, is another association: its keys come with its
+    /// handshake, and those of the one before are good until then.
+    pub fn agree(&mut self, ours: &Transport, theirs: Fingerprint, peer_ufrag: &str, now: Mono) {
+        if self.ours.as_ref().is_none_or(|known| known.ufrag != ours.ufrag) {
+            self.before = self.ours.replace(ours.clone());
+        }
+        peer_ufrag.clone_into(&mut self.peer_ufrag);
+        self.consented_at = now;
+        let is_ours = ours.fingerprint == self.identity.fingerprint();
+        if self.theirs != Some(theirs) || (is_ours && self.association.is_none()) {
+            self.theirs = Some(theirs);
+            // One that another worker has shown a certificate for is that worker's: its keys are all that we have of it.
+            self.association = is_ours.then(|| Association::new(&self.identity, theirs)).flatten();
+        }
+    }
+
+    /// Goes on where another worker was.
+    pub fn take_up(&mut self, selected: Option<SocketAddr>, now: Mono) {
+        self.selected = selected;
+        self.consented_at = now;
+    }
+
+    /// Takes a check. True where whoever sent it knows our password: what else comes from there is the browser's.
+    pub fn handle_stun(
+        &mut self,
+        from: SocketAddr,
+        datagram: &[u8],
+        now: Mono,
+        happened: impl FnMut(Happened),
+    ) -> bool {
+        let mut happened = happened;
+        let Some(check) = stun::Check::parse(datagram) else { return false };
+        let known = [&self.ours, &self.before].into_iter().flatten().find(|ours| ours.ufrag == check.ours);
+        let Some(known) = known.filter(|_| check.theirs == self.peer_ufrag || self.before.is_some()) else {
+            return false;
+        };
+        if !check.is_by(&known.pwd) {
+            return false;
+        }
+        self.consented_at = now;
+        let is_current = self.ours.as_ref().is_some_and(|ours| ours.ufrag == check.ours);
+        let answer = check.answer(from, &known.pwd);
+        self.send(from, answer.into());
+        if is_current && (check.nominates || self.selected.is_none()) && self.selected != Some(from) {
+            self.selected = Some(from);
+            happened(Happened::Selected(from));
+        }
+        true
+    }
+
+    /// Takes a datagram of DTLS, which is to be from an address that a check came from.
+    pub fn handle_dtls(&mut self, from: SocketAddr, datagram: &[u8], now: Mono, happened: impl FnMut(Happened)) {
+        let mut happened = happened;
+        let Some(association) = &mut self.association else { return };
+        let outcome = association.handle(datagram, now);
+        let to = self.selected.unwrap_or(from);
+        self.flush(to);
+        match outcome {
+            Ok(Some(keys)) => happened(Happened::Keys { ours: keys.ours, theirs: keys.theirs }),
+            Ok(None) => {}
+            Err(why) => happened(Happened::Failed(why)),
+        }
+    }
+
+    /// When to call [`Browser::handle_timeout`].
+    pub fn next_deadline(&self) -> Option<Mono> {
+        let expires = self.selected.map(|_| self.consented_at + CONSENT);
+        sooner(self.association.as_ref().and_then(Association::next_deadline), expires)
+    }
+
+    pub fn handle_timeout(&mut self, now: Mono, happened: impl FnMut(Happened)) {
+        let mut happened = happened;
+        if let (Some(association), Some(to)) = (&mut self.association, self.selected) {
+            association.handle_timeout(now);
+            self.flush(to);
+        }
+        if self.selected.is_some() && now.since(self.consented_at) >= CONSENT {
+            self.selected = None;
+            happened(Happened::Failed("the browser has said nothing for 30 s: it is gone, or its network is".into()));
+        }
+    }
+
+    /// The next datagram to send, and where to.
+    pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Bytes)> {
+        self.out.pop_front()
+    }
+
+    /// Tells the browser that this is the end.
+    pub fn close(&mut self, now: Mono) {
+        if let (Some(association), Some(to)) = (&mut self.association, self.selected) {
+            association.close(now);
+            self.flush(to);
+        }
+    }
+
+    fn flush(&mut self, to: SocketAddr) {
+        while let Some(datagram) = self.association.as_mut().and_then(Association::poll_transmit) {
+            self.send(to, datagram);
+        }
+    }
+
+    /// What is not sent in time is sent again by who wants an answer.
+    fn send(&mut self, to: SocketAddr, datagram: Bytes) {
+        if self.out.len() < MAX_OUT {
+            self.out.push_back((to, datagram));
+        }
+    }
+}
+
+/// RFC 7675 s5.1.
+const CONSENT: Duration = Duration::from_secs(30);
+/// A flight has five datagrams.
+const MAX_OUT: usize = 16;
