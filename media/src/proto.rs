@@ -423,7 +423,7 @@ pub struct Release {}
 pub struct MediaEvent {
     #[prost(uint64, tag = "1")]
     pub session_id: u64,
-    #[prost(oneof = "MediaEventKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21")]
+    #[prost(oneof = "MediaEventKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22")]
     pub kind: Option<MediaEventKind>,
 }
 
@@ -454,6 +454,19 @@ pub enum MediaEventKind {
     RecorderStarted(RecorderStarted),
     #[prost(message, tag = "21")]
     RecorderEnded(RecorderEnded),
+    #[prost(message, tag = "22")]
+    LegFailed(LegFailed),
+}
+
+/// There will be no media on a browser's leg any more: it has shown another certificate than its SDP has, has closed the
+/// connection, or is gone. It may still begin anew, by an offer.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct LegFailed {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    /// For a person.
+    #[prost(string, tag = "2")]
+    pub why: String,
 }
 
 /// A step of offer and answer succeeded; `sdp` is ours to send, empty after `RemoteAnswer` and `Rollback`.

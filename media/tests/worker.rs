@@ -174,7 +174,7 @@ fn link_joins_two_sessions_of_one_worker() {
 
 #[test]
 fn threat_19_ports_that_run_out_are_a_refusal_and_come_back() {
-    let worker = Worker::start_with(|config| config.ports = *config.ports.start()..=config.ports.start() + 3);
+    let worker = Worker::start_with(|config| config.ports = *config.ports.start()..=config.ports.start() + 5);
     let refusal = |kind: &MediaEventKind| match kind {
         MediaEventKind::Refused(refused) => Some(refused.reason()),
         _ => None,
@@ -379,7 +379,7 @@ fn socket_is_kept_for_the_ports_next_leg_unless_something_comes_to_it() {
         let bound = std::sync::Arc::default();
         let first = next_range();
         let one_pair = |config: &mut dialtone_media::worker::Config| {
-            config.ports = first..=first + 1;
+            config.ports = first..=first + 3;
             config.kept_sockets = kept_sockets;
         };
         let worker = Worker::start_on(Box::new(Counting(std::sync::Arc::clone(&bound))), one_pair, || {});

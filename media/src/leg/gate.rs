@@ -118,6 +118,16 @@ impl Gate {
         }
     }
 
+    /// ICE has found the peer there.
+    pub fn nominate(&mut self, at: SocketAddr) {
+        self.source = Source::Locked(at);
+    }
+
+    /// The peer is nowhere, until it is found again.
+    pub fn forget_peer(&mut self) {
+        self.source = Source::Unheard;
+    }
+
     pub fn note_stranger(&mut self, from: SocketAddr) {
         self.last_stranger = Some(from);
     }

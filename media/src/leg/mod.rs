@@ -15,6 +15,7 @@ mod secure;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,8 +25,9 @@ use crate::dtmf::{Detector, EventReceiver, Key, KeyEvent, KeySender};
 use crate::ids::LegId;
 use crate::proto;
 use crate::random::Random;
-use crate::sdp::{MediaPlan, Negotiation, Protection, SdpError};
+use crate::sdp::{MediaPlan, Negotiation, Protected, Protection, SdpError};
 use crate::time::{Mono, sooner};
+use crate::webrtc::{Browser, Happened, Identity, Sort};
 
 pub use bridge::Forwarded;
 pub use gate::Latching;
@@ -47,6 +49,8 @@ pub struct Leg {
     plan: Option<MediaPlan>,
     gate: Gate,
     secure: Secure,
+    /// Of a browser's leg.
+    browser: Option<Box<Browser>>,
     incoming: Incoming,
     events: EventReceiver,
     /// Only where the peer has no telephone-event: digits are then tones in its audio.
@@ -73,6 +77,8 @@ pub enum LegEvent {
     Heard,
     /// Nothing arrived for 2 s, though something was to be expected.
     Silent { expected: SocketAddr, stranger: Option<SocketAddr> },
+    /// There will be no media any more; why, for a person.
+    Failed(String),
     /// A digit has begun, or ended.
     Key { event: KeyEvent, in_band: bool },
 }
@@ -87,6 +93,8 @@ pub struct LegSetup<'a> {
     pub latching: Latching,
     pub rtp: &'a proto::RtpLeg,
     pub protection: Protection,
+    /// Who we are to a browser, where the leg is one's.
+    pub identity: Option<Arc<Identity>>,
     /// The codec to offer first: another leg's, so that nothing has to be transcoded.
     pub preferred: Option<Codec>,
 }
@@ -105,6 +113,7 @@ impl Leg {
                 .restored(rtp.local_sdp.clone(), rtp.remote_sdp.clone())?,
             plan: None,
             secure: Secure::Plain,
+            browser: setup.identity.map(|identity| Box::new(Browser::new(identity))),
             gate: Gate::new(setup.latching, rtp.signalled_from.parse::<IpAddr>().ok()),
             incoming: Incoming::new(setup.id),
             events: EventReceiver::default(),
@@ -122,7 +131,7 @@ impl Leg {
         if let Some(hot) = &setup.goes_on {
             leg.negotiation.resume(rtp.is_offer);
             leg.replan(now);
-            leg.take_up(hot);
+            leg.take_up(hot, now);
             return Ok((leg, rtp.local_sdp.clone()));
         }
         let first_step = if rtp.local_sdp.is_empty() && !rtp.remote_sdp.is_empty() {
@@ -155,7 +164,10 @@ impl Leg {
         }
     }
 
-    fn take_up(&mut self, hot: &Hot) {
+    fn take_up(&mut self, hot: &Hot, now: Mono) {
+        if let Some(browser) = &mut self.browser {
+            browser.take_up(hot.locked, now);
+        }
         if hot.ssrc == 0 {
             // Nothing was written yet: nothing has left.
             return;
@@ -205,6 +217,10 @@ impl Leg {
         if let Some(plan) = &plan {
             // A worker that was given both descriptions has not heard what came before.
             self.secure.agree(&plan.protected, !self.opened_as.remote_sdp.is_empty());
+            if let (Some(browser), Protected::Dtls { ours, theirs, peer_ufrag }) = (&mut self.browser, &plan.protected)
+            {
+                browser.agree(ours, *theirs, peer_ufrag, now);
+            }
         }
         let moved = self.gate.expect(plan.as_ref());
         if moved {
@@ -266,7 +282,7 @@ impl Leg {
 
     /// The session expects to hear this leg from now on: from here, 2 s without a packet are news.
     pub fn expect_media(&mut self, now: Mono) {
-        let expects = self.plan.as_ref().is_some_and(|plan| plan.may_receive && plan.remote.is_some());
+        let expects = self.plan.as_ref().is_some_and(|plan| plan.may_receive) && self.gate.rtp_target().is_some();
         if expects && self.silent_at.is_none() && self.gate.settled().is_none() && !self.gate.told_silent() {
             self.silent_at = Some(now + SILENT_AFTER);
         }
@@ -300,7 +316,8 @@ impl Leg {
     }
 
     pub fn next_deadline(&self) -> Option<Mono> {
-        sooner(sooner(self.events.next_deadline(), self.silent_at), self.reports.next_deadline())
+        let own = sooner(sooner(self.events.next_deadline(), self.silent_at), self.reports.next_deadline());
+        sooner(own, self.browser.as_ref().and_then(|browser| browser.next_deadline()))
     }
 
     /// Takes the time; a report that became due is then in [`Leg::poll_report`].
@@ -310,12 +327,60 @@ impl Leg {
         if self.silent_at.is_some_and(|at| at <= now) {
             self.silent_at = None;
             self.gate.tell_silent();
-            if let Some(expected) = self.plan.as_ref().and_then(|plan| plan.remote) {
+            if let Some(expected) = self.plan.as_ref().and_then(|plan| plan.remote).or(self.gate.rtp_target()) {
                 happened.push_back(LegEvent::Silent { expected, stranger: self.gate.last_stranger() });
             }
         }
+        if let Some(browser) = &mut self.browser {
+            let mut transport = Vec::new();
+            browser.handle_timeout(now, |happened| transport.push(happened));
+            transport.into_iter().for_each(|happened| self.take(happened));
+        }
         let moved = self.outgoing.totals().packets + self.incoming.totals().packets;
         self.reports.handle_timeout(moved, now);
+    }
+
+    /// Takes a datagram of a browser's transport, STUN or DTLS; true where it proves that what comes from there is the
+    /// browser's. What is to be sent is in [`Leg::poll_transport`].
+    pub fn handle_transport(&mut self, from: SocketAddr, datagram: &[u8], now: Mono) -> bool {
+        let Some(browser) = &mut self.browser else { return false };
+        let mut transport = Vec::new();
+        let is_proved = match Sort::of(datagram) {
+            Sort::Stun => browser.handle_stun(from, datagram, now, |happened| transport.push(happened)),
+            Sort::Dtls => {
+                browser.handle_dtls(from, datagram, now, |happened| transport.push(happened));
+                false
+            }
+            Sort::Media | Sort::Unknown => false,
+        };
+        transport.into_iter().for_each(|happened| self.take(happened));
+        is_proved
+    }
+
+    fn take(&mut self, happened: Happened) {
+        match happened {
+            Happened::Selected(at) => self.gate.nominate(at),
+            Happened::Keys { ours, theirs } => self.secure.set_keys(&ours, &theirs, false),
+            Happened::Lost => {
+                self.gate.forget_peer();
+                let why = "the browser has said nothing for 30 s: it is gone, or its network is";
+                self.happened.push_back(LegEvent::Failed(why.into()));
+            }
+            Happened::Failed(why) => {
+                self.secure.lock();
+                self.happened.push_back(LegEvent::Failed(why));
+            }
+        }
+    }
+
+    /// The next datagram of a browser's transport, and where it goes.
+    pub fn poll_transport(&mut self) -> Option<(SocketAddr, Bytes)> {
+        self.browser.as_mut()?.poll_transmit()
+    }
+
+    /// Whether a browser knows the leg by a name that begins so.
+    pub fn is_named(&self, name: &str) -> bool {
+        self.browser.is_some() && self.negotiation.ufrag().is_some_and(|ufrag| ufrag.starts_with(name))
     }
 
     pub fn poll_event(&mut self) -> Option<LegEvent> {

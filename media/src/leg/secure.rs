@@ -63,6 +63,11 @@ impl Secure {
         *self = Secure::Srtp(Box::new(Srtp { ours: ours.clone(), theirs: theirs.clone(), sender, receiver }));
     }
 
+    /// Nothing goes either way any more.
+    pub fn lock(&mut self) {
+        *self = Secure::Locked;
+    }
+
     /// Whether packets can go either way.
     pub fn is_ready(&self) -> bool {
         !matches!(self, Secure::Locked)

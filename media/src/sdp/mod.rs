@@ -35,6 +35,11 @@ pub fn endpoint_of(sdp: &[u8]) -> Option<SocketAddr> {
     }
 }
 
+/// By what name a description of ours has a browser's transport.
+pub fn ufrag_of(sdp: &[u8]) -> Option<String> {
+    parse(sdp).ok()?.media.into_iter().find(|media| media.port != 0)?.security.ice_ufrag
+}
+
 /// A session description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionDescription {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::plan::{Formats, MediaPlan, address_of, audio_index, check_stream, first_common, packet_time_ms};
-use super::security::{Demand, Kind, Protection};
+use super::security::{Demand, Kind, Protected, Protection};
 use super::{Address, Direction, Malformed, Media, Origin, RtpMap, Security, SessionDescription, Setup, parse};
 use crate::codec::Codec;
 use crate::proto::Refusal;
@@ -170,6 +170,7 @@ impl Negotiation {
 
     /// Goes on where another worker was: `is_offer` says that our last description was one, so that an answer to it may come.
     pub fn resume(&mut self, is_offer: bool) {
+        self.keep_transport();
         let offer = self.last_sent.clone();
         self.step = match (is_offer, &self.agreed) {
             (true, Some(_)) => Step::Accepted { offer },
@@ -181,7 +182,15 @@ impl Negotiation {
     /// The peer offers: our answer. The same offer again gives the same answer, and rolled back leaves it in force.
     pub fn handle_offer(&mut self, sdp: &Bytes) -> Result<Bytes, SdpError> {
         let offer = parse(sdp).map_err(SdpError::Malformed)?;
-        let answer = self.numbered(self.answer_to(&offer)?);
+        let transport = self.protection.transport.clone();
+        self.restart_if_asked(&offer);
+        let answer = match self.answer_to(&offer) {
+            Ok(answer) => self.numbered(answer),
+            Err(fault) => {
+                self.protection.transport = transport;
+                return Err(fault);
+            }
+        };
         let plan = MediaPlan::of(&answer, &offer)?;
         let exchange = Exchange { local: answer.text().into(), remote: sdp.clone() };
         let answer = exchange.local.clone();
@@ -189,6 +198,16 @@ impl Negotiation {
         self.last_sent = answer.clone();
         self.planned = Some(plan);
         Ok(answer)
+    }
+
+    /// A browser that has another name than before begins anew with ICE, and so do we (RFC 8839 s4.4.3.1.1).
+    fn restart_if_asked(&mut self, offer: &SessionDescription) {
+        let Some(MediaPlan { protected: Protected::Dtls { peer_ufrag, .. }, .. }) = self.plan() else { return };
+        let asks =
+            offer.media.iter().any(|media| media.security.ice_ufrag.as_ref().is_some_and(|new| *new != peer_ufrag));
+        if let (true, Some(transport), Some(identity)) = (asks, &self.protection.transport, self.protection.identity) {
+            self.protection.transport = Some(transport.restarted(identity));
+        }
     }
 
     /// The peer answers our offer, for the first time or anew.
@@ -225,6 +244,14 @@ impl Negotiation {
         if let Step::Answered { before } = std::mem::replace(&mut self.step, Step::Stable) {
             self.agreed = before;
             self.planned = None;
+            self.keep_transport();
+        }
+    }
+
+    /// A browser's transport is what was agreed on.
+    fn keep_transport(&mut self) {
+        if let Some(MediaPlan { protected: Protected::Dtls { ours, .. }, .. }) = self.plan() {
+            self.protection.transport = Some(ours);
         }
     }
 
@@ -233,8 +260,12 @@ impl Negotiation {
         if self.planned.is_some() {
             return self.planned.clone();
         }
-        let exchange = self.agreed.as_ref()?;
-        MediaPlan::of(&parse(&exchange.local).ok()?, &parse(&exchange.remote).ok()?).ok()
+        plan_of(self.agreed.as_ref()?).ok()
+    }
+
+    /// By what name a browser knows our transport.
+    pub fn ufrag(&self) -> Option<&str> {
+        self.protection.transport.as_ref().map(|transport| transport.ufrag.as_str())
     }
 
     /// Our last description; empty before the first.
@@ -408,6 +439,12 @@ impl Negotiation {
         }
         sdp
     }
+}
+
+/// May have to read both descriptions.
+fn plan_of(exchange: &Exchange) -> Result<MediaPlan, SdpError> {
+    let read = |sdp| parse(sdp).map_err(SdpError::Malformed);
+    MediaPlan::of(&read(&exchange.local)?, &read(&exchange.remote)?)
 }
 
 fn everything() -> Formats {

@@ -4,8 +4,10 @@
 use std::fmt;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::engine::general_purpose::{STANDARD as BASE64, STANDARD_NO_PAD as ICE_TEXT};
+use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
+use sha1::Sha1;
 
 use super::{Media, SdpError};
 use crate::srtp::{MasterKey, Profile};
@@ -56,6 +58,8 @@ pub struct Protection {
     pub keys: Vec<MasterKey>,
     /// What a browser is to know of us.
     pub transport: Option<Transport>,
+    /// Of the certificate of this process, for what begins anew.
+    pub identity: Option<Fingerprint>,
 }
 
 /// What is asked of a leg's media.
@@ -93,6 +97,28 @@ pub enum Protected {
         theirs: Fingerprint,
         peer_ufrag: String,
     },
+}
+
+impl Transport {
+    /// How many characters of the name stay for as long as the transport lives.
+    pub const NAME_CHARS: usize = 3;
+
+    /// A name that begins so, and a password, of 21 bytes that nobody can guess.
+    pub fn new(name: &str, secret: &[u8; 21], fingerprint: Fingerprint) -> Transport {
+        let text = ICE_TEXT.encode(secret);
+        let (ufrag, pwd) = text.split_at(4);
+        Transport { ufrag: format!("{name}{ufrag}"), pwd: pwd.to_owned(), fingerprint }
+    }
+
+    /// Another name and password, that whoever knows these can know and nobody else.
+    pub(super) fn restarted(&self, fingerprint: Fingerprint) -> Transport {
+        let mut hmac =
+            <Hmac<Sha1> as Mac>::new_from_slice(self.pwd.as_bytes()).expect("HMAC takes a key of any length");
+        hmac.update(self.ufrag.as_bytes());
+        let mut secret = [0; 21];
+        secret[..20].copy_from_slice(&hmac.finalize().into_bytes());
+        Transport::new(&self.ufrag[..Self::NAME_CHARS], &secret, fingerprint)
+    }
 }
 
 impl Security {

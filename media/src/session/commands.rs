@@ -15,7 +15,7 @@ use crate::player::Player;
 use crate::proto::{
     self, Command, CommandKind, Encryption, LegKind, LegSpec, MediaEvent, MediaEventKind, Refusal, SdpStep, SessionSpec,
 };
-use crate::sdp::{Demand, Protection, SdpError};
+use crate::sdp::{Demand, Protection, SdpError, Transport};
 use crate::srtp::{MasterKey, Profile};
 use crate::time::Mono;
 
@@ -26,6 +26,17 @@ use crate::time::Mono;
 pub trait Ports {
     /// The RTP port for a leg, `None` where none is left.
     fn open(&mut self, leg: LegId) -> Option<u16>;
+
+    /// A place for a browser's leg at the port that all of them share: the port, and by what the leg's name is to begin, so
+    /// that what comes for it is found.
+    fn open_shared(&mut self, _leg: LegId) -> Option<(u16, String)> {
+        None
+    }
+
+    /// That very place for a leg that another worker of this machine had there, found by its name.
+    fn reopen_shared(&mut self, _leg: LegId, _port: u16, _ufrag: &str) -> Option<Hot> {
+        None
+    }
 
     /// Fills with bytes that nobody can guess: keys are made of them.
     fn fill_secret(&mut self, secret: &mut [u8]);
@@ -162,19 +173,37 @@ impl Session {
         rtp: &proto::RtpLeg,
         ports: &mut dyn Ports,
     ) -> Result<(Leg, Bytes), (Refusal, String)> {
+        let no_port = || (Refusal::NoCapacity, "no port is left".to_owned());
+        let demand = demand(rtp);
+        let identity = self.settings.identity.clone().filter(|_| demand == Demand::Dtls);
         let before = crate::sdp::endpoint_of(&rtp.local_sdp).filter(|at| at.ip() == self.settings.advertise);
-        let kept = before.and_then(|at| Some((at.port(), ports.reopen(id, at.port())?)));
-        let (port, hot) = match kept {
-            Some((port, hot)) => (port, Some(hot)),
-            None => (ports.open(id).ok_or_else(|| (Refusal::NoCapacity, "no port is left".to_owned()))?, None),
+        let kept = before.and_then(|at| {
+            let hot = match &identity {
+                None => ports.reopen(id, at.port()),
+                Some(_) => ports.reopen_shared(id, at.port(), &crate::sdp::ufrag_of(&rtp.local_sdp)?),
+            };
+            Some((at.port(), hot?))
+        });
+        let (port, hot, name) = match (kept, &identity) {
+            (Some((port, hot)), _) => (port, Some(hot), String::new()),
+            (None, None) => (ports.open(id).ok_or_else(no_port)?, None, String::new()),
+            (None, Some(_)) => ports.open_shared(id).map(|(port, name)| (port, None, name)).ok_or_else(no_port)?,
         };
+        let mut protection = protection(demand, rtp, ports);
+        if let Some(identity) = &identity {
+            let mut secret = [0; 21];
+            ports.fill_secret(&mut secret);
+            protection.identity = Some(identity.fingerprint());
+            protection.transport = Some(Transport::new(&name, &secret, identity.fingerprint()));
+        }
         let setup = LegSetup {
             id,
             endpoint: SocketAddr::new(self.settings.advertise, port),
             goes_on: hot,
             latching: self.settings.latching,
             rtp,
-            protection: protection(rtp, ports),
+            protection,
+            identity,
             preferred: self.codec_beside(id),
         };
         Leg::open(setup, &mut self.random, self.now).map_err(|fault| (fault.refusal(), fault.to_string()))
@@ -360,7 +389,7 @@ impl Slot {
     }
 
     /// Something about the leg changed: what is made for it may begin, and silence may become news.
-    fn settle(&mut self, now: Mono) {
+    pub(super) fn settle(&mut self, now: Mono) {
         self.wake(now);
         if self.hears != Hearing::Silence
             && let Kind::Rtp(leg) = &mut self.kind
@@ -370,22 +399,25 @@ impl Slot {
     }
 }
 
-/// What is asked of a leg, with keys of its own.
-fn protection(rtp: &proto::RtpLeg, ports: &mut dyn Ports) -> Protection {
-    let demand = match Encryption::try_from(rtp.encryption) {
+fn demand(rtp: &proto::RtpLeg) -> Demand {
+    match Encryption::try_from(rtp.encryption) {
         Ok(Encryption::Sdes) => Demand::Sdes,
         Ok(Encryption::Dtls) => Demand::Dtls,
         Ok(Encryption::AsOffered) | Err(_) => Demand::AsOffered,
-    };
+    }
+}
+
+/// What is asked of a leg, with keys of its own.
+fn protection(demand: Demand, rtp: &proto::RtpLeg, ports: &mut dyn Ports) -> Protection {
     // Most peers offer nothing, and need no key.
-    let is_plain = demand == Demand::AsOffered && !rtp.remote_sdp.windows(8).any(|part| part == b"a=crypto");
+    let is_plain = demand != Demand::Sdes && !rtp.remote_sdp.windows(8).any(|part| part == b"a=crypto");
     let keys = Profile::ALL.into_iter().filter(|_| !is_plain).filter_map(|profile| {
         let mut key = [0; 32];
         let key = &mut key[..profile.key_len()];
         ports.fill_secret(key);
         MasterKey::new(profile, key)
     });
-    Protection { demand, keys: keys.collect(), transport: None }
+    Protection { demand, keys: keys.collect(), ..Protection::default() }
 }
 
 /// One step of offer and answer: the SDP to send, empty where there is none.

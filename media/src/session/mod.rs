@@ -16,6 +16,7 @@ mod slot;
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clips::{Clip, ClipHash};
@@ -29,6 +30,7 @@ use crate::random::Random;
 use crate::recorder::Recorder;
 use crate::sdp::Payload;
 use crate::time::{Mono, sooner};
+use crate::webrtc::Identity;
 
 pub use commands::{Ports, unknown};
 
@@ -37,13 +39,15 @@ use room::Room;
 use slot::{Hearing, Kind, Slot};
 
 /// What all sessions of a worker have in common.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// The address that our SDP names.
     pub advertise: IpAddr,
     pub latching: Latching,
     /// Of all numbers that must differ from session to session.
     pub seed: u64,
+    /// Who this process is to browsers; without one it has no legs of theirs.
+    pub identity: Option<Arc<Identity>>,
 }
 
 /// The media of one call.
@@ -106,8 +110,8 @@ impl Session {
         Session {
             id,
             owner_epoch,
-            settings,
             random: Random::new(settings.seed, id.0),
+            settings,
             slots: Vec::new(),
             places: Places::default(),
             room: Room::default(),
@@ -269,6 +273,21 @@ impl Session {
         leg.is_some_and(|leg| leg.handle_rtcp(from, datagram, now))
     }
 
+    /// Takes a datagram of a browser's transport, STUN or DTLS; true where it proves that what comes from there is the
+    /// browser's. Any other may be anybody's.
+    pub fn handle_transport(&mut self, leg: LegId, from: SocketAddr, datagram: &[u8], now: Mono) -> bool {
+        self.now = now;
+        self.deadline = None;
+        let Some(index) = self.index_of(leg) else { return false };
+        let Some(leg) = self.slots[index].kind.leg_mut() else { return false };
+        let is_proved = leg.handle_transport(from, datagram, now);
+        self.pending = true;
+        self.drain(index);
+        // Now there may be a way out for what waits to be said.
+        self.slots[index].settle(now);
+        is_proved
+    }
+
     /// Takes a frame from the other end of a link.
     pub fn handle_frame(&mut self, link: LinkKey, frame: &Frame, now: Mono) {
         self.now = now;
@@ -400,6 +419,10 @@ impl Session {
                 }
             }
             let Kind::Rtp(leg) = &mut self.slots[index].kind else { continue };
+            if let Some((to, datagram)) = leg.poll_transport() {
+                buffer[..datagram.len()].copy_from_slice(&datagram);
+                return Some(Transmit { leg: leg.id(), from: Port::Rtp, to, packet: 0..datagram.len() });
+            }
             if leg.rtcp_target().is_some()
                 && let Some(len) = leg.poll_report(buffer, self.now)
                 && let Some(report) = rtcp(leg, len, buffer)
@@ -451,6 +474,9 @@ impl Session {
         let leg_id = self.slots[index].id;
         while let Some(event) = self.slots[index].kind.leg_mut().and_then(Leg::poll_event) {
             match event {
+                LegEvent::Failed(why) => {
+                    self.tell(MediaEventKind::LegFailed(proto::LegFailed { leg_id: leg_id.0, why }));
+                }
                 LegEvent::Heard => self.tell(MediaEventKind::LegHeard(leg_id.0)),
                 LegEvent::Silent { expected, stranger } => self.tell(MediaEventKind::LegSilent(proto::LegSilent {
                     leg_id: leg_id.0,
@@ -549,8 +575,8 @@ fn push_frame(frames: &mut VecDeque<(LinkKey, Frame)>, max_frames: usize, link: 
     }
 }
 
-/// What [`Session::poll_transmit`] needs to write a packet of 60 ms, or a report.
-pub const MIN_BUFFER: usize = 544;
+/// What [`Session::poll_transmit`] needs to write a packet of 60 ms, a report, or a datagram of DTLS.
+pub const MIN_BUFFER: usize = 1536;
 /// How long an edge that is back may take to take its sessions up.
 const TAKEN_UP_IN: Duration = Duration::from_secs(3);
 const ORPHAN_TIME: Duration = Duration::from_secs(60);

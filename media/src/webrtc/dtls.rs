@@ -149,15 +149,6 @@ impl Association {
         self.out.pop_front()
     }
 
-    pub fn close(&mut self, now: Mono) {
-        if self.is_complete {
-            // What cannot be closed is over.
-            let _ = self.endpoint.close(self.instant(now));
-            self.take_flight(now);
-        }
-        self.stop_repeating();
-    }
-
     /// What the crate has to say now; while the handshake goes on, to be said again until it says something else.
     fn take_flight(&mut self, now: Mono) {
         let mut flight = Vec::new();

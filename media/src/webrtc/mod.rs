@@ -8,7 +8,7 @@ mod dtls;
 mod stun;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -28,10 +28,9 @@ pub use stun::ufrag_of;
 /// The transport of one leg.
 pub struct Browser {
     identity: Arc<Identity>,
-    /// What the browser knows us by, and before that: until it has nominated anew, its media goes by the old one.
-    ours: Option<Transport>,
-    before: Option<Transport>,
-    peer_ufrag: String,
+    /// What the browser knows us by and we it, and before that: until it has nominated anew, its media goes by the old one.
+    names: Option<Names>,
+    before: Option<Names>,
     /// Of the certificate that it must show.
     theirs: Option<Fingerprint>,
     association: Option<Association>,
@@ -42,6 +41,13 @@ pub struct Browser {
     out: VecDeque<(SocketAddr, Bytes)>,
 }
 
+/// By what the two ends know each other.
+#[derive(Clone, PartialEq)]
+struct Names {
+    ours: Transport,
+    theirs: String,
+}
+
 /// What became of a transport.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Happened {
@@ -49,8 +55,10 @@ pub enum Happened {
     Selected(SocketAddr),
     /// Keys for both directions.
     Keys { ours: MasterKey, theirs: MasterKey },
-    /// There will be no media any more; why, for a person.
+    /// There will be no media under these keys any more; why, for a person.
     Failed(String),
+    /// It is nowhere any more, and may come back.
+    Lost,
 }
 
 /// What a datagram is, by its first byte (RFC 7983).
@@ -77,9 +85,8 @@ impl Browser {
     pub fn new(identity: Arc<Identity>) -> Browser {
         Browser {
             identity,
-            ours: None,
+            names: None,
             before: None,
-            peer_ufrag: String::new(),
             theirs: None,
             association: None,
             selected: None,
@@ -91,10 +98,10 @@ impl Browser {
     /// What both descriptions say. Another certificate, of either side, is another association: its keys come with its
     /// handshake, and those of the one before are good until then.
     pub fn agree(&mut self, ours: &Transport, theirs: Fingerprint, peer_ufrag: &str, now: Mono) {
-        if self.ours.as_ref().is_none_or(|known| known.ufrag != ours.ufrag) {
-            self.before = self.ours.replace(ours.clone());
+        let names = Names { ours: ours.clone(), theirs: peer_ufrag.to_owned() };
+        if self.names.as_ref() != Some(&names) {
+            self.before = self.names.replace(names);
         }
-        peer_ufrag.clone_into(&mut self.peer_ufrag);
         self.consented_at = now;
         let is_ours = ours.fingerprint == self.identity.fingerprint();
         if self.theirs != Some(theirs) || (is_ours && self.association.is_none()) {
@@ -120,16 +127,14 @@ impl Browser {
     ) -> bool {
         let mut happened = happened;
         let Some(check) = stun::Check::parse(datagram) else { return false };
-        let known = [&self.ours, &self.before].into_iter().flatten().find(|ours| ours.ufrag == check.ours);
-        let Some(known) = known.filter(|_| check.theirs == self.peer_ufrag || self.before.is_some()) else {
-            return false;
-        };
-        if !check.is_by(&known.pwd) {
+        let is_for = |names: &&Names| (names.ours.ufrag.as_str(), names.theirs.as_str()) == (check.ours, check.theirs);
+        let is_current = self.names.as_ref().is_some_and(|names| is_for(&names));
+        let Some(names) = [&self.names, &self.before].into_iter().flatten().find(is_for) else { return false };
+        if !check.is_by(&names.ours.pwd) {
             return false;
         }
         self.consented_at = now;
-        let is_current = self.ours.as_ref().is_some_and(|ours| ours.ufrag == check.ours);
-        let answer = check.answer(from, &known.pwd);
+        let answer = check.answer(from, &names.ours.pwd);
         self.send(from, answer.into());
         if is_current && (check.nominates || self.selected.is_none()) && self.selected != Some(from) {
             self.selected = Some(from);
@@ -166,21 +171,13 @@ impl Browser {
         }
         if self.selected.is_some() && now.since(self.consented_at) >= CONSENT {
             self.selected = None;
-            happened(Happened::Failed("the browser has said nothing for 30 s: it is gone, or its network is".into()));
+            happened(Happened::Lost);
         }
     }
 
     /// The next datagram to send, and where to.
     pub fn poll_transmit(&mut self) -> Option<(SocketAddr, Bytes)> {
         self.out.pop_front()
-    }
-
-    /// Tells the browser that this is the end.
-    pub fn close(&mut self, now: Mono) {
-        if let (Some(association), Some(to)) = (&mut self.association, self.selected) {
-            association.close(now);
-            self.flush(to);
-        }
     }
 
     fn flush(&mut self, to: SocketAddr) {

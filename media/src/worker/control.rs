@@ -1,6 +1,7 @@
 //! What commands do to a shard: sessions come and go, and with them their sockets, links and places.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::net::Opener;
 use super::recordings::RecordingKey;
@@ -144,8 +145,12 @@ impl Shard {
     }
 
     fn insert(&mut self, id: SessionId, owner_epoch: u64, now: Mono) -> usize {
-        let settings =
-            Settings { advertise: self.config.advertise, latching: self.config.latching, seed: self.config.seed };
+        let settings = Settings {
+            advertise: self.config.advertise,
+            latching: self.config.latching,
+            seed: self.config.seed,
+            identity: Some(Arc::clone(&self.identity)),
+        };
         self.generations += 1;
         let index = self.sessions.insert(Entry {
             session: Session::new(id, owner_epoch, settings, now),
@@ -163,8 +168,7 @@ impl Shard {
         let Shard { sessions, net, links, far, .. } = self;
         let Some(Entry { session, endpoints, links: linked, .. }) = sessions.get_mut(index) else { return };
         endpoints.retain(|(leg, endpoint)| {
-            let port = net.endpoint(*endpoint).map(|endpoint| endpoint.port);
-            let kept = session.leg(*leg).is_some_and(|leg| Some(leg.negotiation().endpoint().port()) == port);
+            let kept = session.leg(*leg).is_some_and(|leg| net.has(*endpoint, leg));
             if !kept {
                 net.close(*endpoint, now);
             }

@@ -55,7 +55,7 @@ pub struct Config {
     pub address: IpAddr,
     /// The address that our SDP names, of the same family.
     pub advertise: IpAddr,
-    /// RTP takes the even ports, RTCP the ones above. Shards of one host have ranges that do not meet.
+    /// The first is for all browsers. RTP takes the even ports, RTCP the ones above. Shards of one host have ranges that do not meet.
     pub ports: RangeInclusive<u16>,
     /// Sockets of free ports that may stay open for the next leg.
     pub kept_sockets: usize,

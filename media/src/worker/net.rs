@@ -1,11 +1,11 @@
-//! The sockets of a shard: one or two for each RTP leg, by their port, which the poll tokens name.
+//! The sockets of a shard: one or two for each RTP leg, by their port, which the poll tokens name, and one for all browsers.
 //!
 //! The socket of a leg that is over stays open while its port rests, for the next leg that gets the port: a socket that is
 //! made, polled and closed costs as much as five packets. It is closed when something still comes to it, so that whoever
 //! sends is told by ICMP; after [`KEPT`], so that a quiet server holds none; and where [`super::Config::kept_sockets`]
 //! allows no more.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -19,7 +19,8 @@ use super::memory::Memory;
 use super::ports::PortPool;
 use super::socket::Sockets;
 use crate::ids::{LegId, SessionId};
-use crate::leg::Hot;
+use crate::leg::{Hot, Leg};
+use crate::sdp::Transport;
 use crate::session::{Port, Ports};
 use crate::time::Mono;
 
@@ -61,6 +62,24 @@ enum Pair {
     /// Free since then, with an open socket that nothing came to.
     Kept(UdpSocket, Mono),
     Taken(Box<Endpoint>),
+    /// A browser's leg, which needs the place and not its ports.
+    Shared(Box<Sharer>),
+}
+
+/// A leg that has its media by the port that all browsers share.
+pub(super) struct Sharer {
+    pub session: usize,
+    pub leg: LegId,
+    /// Where its browser has proved to be; the last ones.
+    addresses: VecDeque<SocketAddr>,
+}
+
+/// The socket of all browsers, made for the first of them.
+struct Shared {
+    port: u16,
+    socket: Option<UdpSocket>,
+    /// Whose what comes from there is.
+    by_address: HashMap<SocketAddr, usize>,
 }
 
 /// All sockets of a shard.
@@ -78,6 +97,8 @@ pub(super) struct Net {
     /// The kept ones, in the order in which they will be taken. What came to one has closed it before its turn.
     kept: VecDeque<(usize, Mono)>,
     max_kept: usize,
+    /// Of the first port of the range; `None` where the range has no pair.
+    shared: Option<Shared>,
 }
 
 impl Net {
@@ -92,8 +113,9 @@ impl Net {
         let (first_pair, last_pair) = (usize::from(*range.start()) / 2, usize::from(*range.end()) / 2);
         let pairs = (first_pair..=last_pair).map(|_| Pair::Closed).collect();
         let mut ports = PortPool::new(range);
+        let shared = ports.take_first().map(|port| Shared { port, socket: None, by_address: HashMap::new() });
         ports.reserve(|port| sockets.holds(port));
-        Net { address, sockets, ports, registry, pairs, first_pair, kept: VecDeque::new(), max_kept }
+        Net { address, sockets, ports, registry, pairs, first_pair, kept: VecDeque::new(), max_kept, shared }
     }
 
     pub fn free_legs(&self) -> usize {
@@ -126,6 +148,92 @@ impl Net {
         pairs[index] = Pair::Taken(Box::new(Endpoint { session, leg, port, rtp, rtcp: Rtcp::Unopened }));
         self.forget_taken();
         Some((port, index))
+    }
+
+    /// A place for a browser's leg, and the port that all of them share.
+    fn share(&mut self, session: usize, leg: LegId, now: Mono) -> Option<(u16, usize)> {
+        let port = self.open_shared()?;
+        let (pair, ()) = self.ports.take(now, |_| Some(()))?;
+        let index = usize::from(pair) / 2 - self.first_pair;
+        self.close_kept(index);
+        self.pairs[index] = Pair::Shared(Box::new(Sharer { session, leg, addresses: VecDeque::new() }));
+        self.forget_taken();
+        Some((port, index))
+    }
+
+    /// The place that this name has, for a leg of a worker that died.
+    fn reshare(&mut self, session: usize, leg: LegId, port: u16, ufrag: &str) -> Option<usize> {
+        let index = index_of_name(ufrag)?;
+        let pair = u16::try_from((self.first_pair + index) * 2).ok()?;
+        if self.shared.as_ref()?.port != port || index >= self.pairs.len() || !self.ports.take_this(pair) {
+            return None;
+        }
+        self.open_shared()?;
+        self.pairs[index] = Pair::Shared(Box::new(Sharer { session, leg, addresses: VecDeque::new() }));
+        Some(index)
+    }
+
+    /// Opens the shared port, if it is not.
+    fn open_shared(&mut self) -> Option<u16> {
+        let Net { address, sockets, registry, shared, .. } = self;
+        let shared = shared.as_mut()?;
+        if shared.socket.is_none() {
+            let at = SocketAddr::new(*address, shared.port);
+            match open(sockets.as_mut(), at, registry, SHARED) {
+                Ok(socket) => shared.socket = Some(socket),
+                Err(fault) => {
+                    tracing::error!(%at, %fault, "browsers have no media: their port is held by another program; give [media] ports to this server alone");
+                    return None;
+                }
+            }
+        }
+        Some(shared.port)
+    }
+
+    /// The next datagram of the shared port.
+    pub fn receive_shared(&self, buffer: &mut [u8]) -> Option<io::Result<(usize, SocketAddr)>> {
+        Some(self.shared.as_ref()?.socket.as_ref()?.recv_from(buffer))
+    }
+
+    /// The place of whom a check is for.
+    pub fn sharer_named(&self, ufrag: &str) -> Option<(usize, &Sharer)> {
+        let index = index_of_name(ufrag)?;
+        Some((index, self.sharer(index)?))
+    }
+
+    /// Whose is what comes from there.
+    pub fn sharer_at(&self, from: SocketAddr) -> Option<&Sharer> {
+        self.sharer(*self.shared.as_ref()?.by_address.get(&from)?)
+    }
+
+    fn sharer(&self, index: usize) -> Option<&Sharer> {
+        match self.pairs.get(index) {
+            Some(Pair::Shared(sharer)) => Some(sharer),
+            _ => None,
+        }
+    }
+
+    /// What comes from there is that leg's from now on.
+    pub fn learn(&mut self, index: usize, from: SocketAddr) {
+        let (Some(shared), Some(Pair::Shared(sharer))) = (&mut self.shared, self.pairs.get_mut(index)) else { return };
+        if shared.by_address.insert(from, index) == Some(index) {
+            return;
+        }
+        if sharer.addresses.len() == MAX_ADDRESSES
+            && let Some(oldest) = sharer.addresses.pop_front()
+        {
+            shared.by_address.remove(&oldest);
+        }
+        sharer.addresses.push_back(from);
+    }
+
+    /// Whether that place is still this leg's, whose media goes by that port.
+    pub fn has(&self, index: usize, leg: &Leg) -> bool {
+        match self.pairs.get(index) {
+            Some(Pair::Taken(endpoint)) => endpoint.port == leg.negotiation().endpoint().port(),
+            Some(Pair::Shared(_)) => leg.is_named(&name_of(index)),
+            _ => false,
+        }
     }
 
     /// Takes up the socket of that port, if it was inherited from a worker that died.
@@ -168,6 +276,9 @@ impl Net {
 
     /// Ends a leg's use of a pair; its port goes to rest.
     pub fn close(&mut self, index: usize, now: Mono) {
+        if self.sharer(index).is_some() {
+            return self.close_shared(index, now);
+        }
         let Some(pair @ Pair::Taken(_)) = self.pairs.get_mut(index) else { return };
         let Pair::Taken(endpoint) = std::mem::replace(pair, Pair::Closed) else { return };
         let Endpoint { port, rtp, rtcp, .. } = *endpoint;
@@ -181,6 +292,19 @@ impl Net {
         } else {
             close(self.sockets.as_mut(), &self.registry, rtp, port);
         }
+    }
+
+    fn close_shared(&mut self, index: usize, now: Mono) {
+        let Pair::Shared(sharer) = std::mem::replace(&mut self.pairs[index], Pair::Closed) else { return };
+        if let Some(shared) = &mut self.shared {
+            for address in sharer.addresses {
+                // Another leg may have it meanwhile.
+                if shared.by_address.get(&address) == Some(&index) {
+                    shared.by_address.remove(&address);
+                }
+            }
+        }
+        self.ports.give_back(((self.first_pair + index) * 2) as u16, now);
     }
 
     /// Something came to a socket that no leg has: it is closed, and the next leg gets another.
@@ -219,7 +343,11 @@ impl Net {
     /// Sends a packet; what the kernel does not take now is lost, as on a network.
     pub fn send(&mut self, index: usize, from: Port, to: SocketAddr, packet: &[u8]) -> bool {
         self.open_rtcp(index);
-        let socket = self.endpoint(index).and_then(|endpoint| endpoint.socket(from));
+        let socket = match self.pairs.get(index) {
+            Some(Pair::Taken(endpoint)) => endpoint.socket(from),
+            Some(Pair::Shared(_)) => self.shared.as_ref().and_then(|shared| shared.socket.as_ref()),
+            _ => None,
+        };
         socket.is_some_and(|socket| socket.send_to(packet, to).is_ok())
     }
 }
@@ -261,6 +389,22 @@ impl Ports for Opener<'_> {
         Some(port)
     }
 
+    fn open_shared(&mut self, leg: LegId) -> Option<(u16, String)> {
+        let (port, index) = self.net.share(self.session, leg, self.now)?;
+        self.opened.push((leg, index));
+        Some((port, name_of(index)))
+    }
+
+    fn reopen_shared(&mut self, leg: LegId, port: u16, ufrag: &str) -> Option<Hot> {
+        let index = self.net.reshare(self.session, leg, port, ufrag)?;
+        self.opened.push((leg, index));
+        let hot = self.written(index, leg);
+        if let Some(at) = hot.locked {
+            self.net.learn(index, at);
+        }
+        Some(hot)
+    }
+
     fn fill_secret(&mut self, secret: &mut [u8]) {
         // Without entropy there is nothing that could be kept secret: better no call than one that everybody hears.
         SystemRandom::new().fill(secret).expect("the system has random numbers");
@@ -269,10 +413,33 @@ impl Ports for Opener<'_> {
     fn reopen(&mut self, leg: LegId, port: u16) -> Option<Hot> {
         let index = self.net.reopen(self.session, leg, port)?;
         self.opened.push((leg, index));
-        let written = self.memory.as_ref().and_then(|memory| memory.read(index, self.id, leg));
-        Some(written.unwrap_or_default())
+        Some(self.written(index, leg))
     }
 }
+
+impl Opener<'_> {
+    /// What the worker before has written down.
+    fn written(&self, index: usize, leg: LegId) -> Hot {
+        self.memory.as_ref().and_then(|memory| memory.read(index, self.id, leg)).unwrap_or_default()
+    }
+}
+
+/// By what the name of a browser's leg begins that has that place.
+fn name_of(index: usize) -> String {
+    (0..Transport::NAME_CHARS).rev().map(|digit| char::from(ICE_CHARS[index >> (6 * digit) & 63])).collect()
+}
+
+fn index_of_name(ufrag: &str) -> Option<usize> {
+    let digits = ufrag.as_bytes().get(..Transport::NAME_CHARS)?;
+    digits
+        .iter()
+        .try_fold(0, |index, digit| Some(index << 6 | ICE_CHARS.iter().position(|character| character == digit)?))
+}
+
+const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+/// Of one browser at once: it has several networks, and changes them.
+const MAX_ADDRESSES: usize = 8;
+pub(super) const SHARED: Token = Token(usize::MAX - 2);
 
 /// The token of one socket of a pair.
 fn token(index: usize, port: Port) -> Token {

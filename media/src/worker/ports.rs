@@ -27,6 +27,11 @@ impl PortPool {
         PortPool { unused: ports.clone().filter(is_pair).collect(), freed: VecDeque::new(), reserved: Vec::new() }
     }
 
+    /// Takes the first port of the range, for good.
+    pub fn take_first(&mut self) -> Option<u16> {
+        self.unused.pop_front()
+    }
+
     /// How many legs still find a port, once it has rested.
     pub fn free(&self) -> usize {
         self.unused.len() + self.freed.len()

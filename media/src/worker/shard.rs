@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::{Events as Polled, Poll, Token, Waker};
 use slab::Slab;
@@ -22,7 +22,7 @@ use super::control::Control;
 use super::counters::{LATENESS_BOUNDS_US, Shared, Tally};
 use super::far::FarLinks;
 use super::memory::Memory;
-use super::net::{Net, of_token};
+use super::net::{Net, SHARED, of_token};
 use super::recordings::{RecordingKey, Recordings};
 use super::socket::Sockets;
 use super::timers::{Place, Timers};
@@ -36,6 +36,7 @@ use crate::rtp::is_rtcp;
 use crate::session::{Frame, Port, Session, Transmit};
 use crate::srtp::MAX_OVERHEAD;
 use crate::time::Mono;
+use crate::webrtc::{Identity, Sort, ufrag_of};
 
 /// One shard, owned by its thread.
 pub(super) struct Shard {
@@ -51,6 +52,8 @@ pub(super) struct Shard {
     pub links: HashMap<LinkKey, Vec<usize>>,
     /// And those whose other end is elsewhere.
     pub far: Option<FarLinks>,
+    /// Who we are to browsers.
+    pub identity: Arc<Identity>,
     pub clips: Clips,
     pub recordings: Recordings,
     /// How many sessions there have been: tells those apart that had one place.
@@ -130,6 +133,7 @@ impl Shard {
             by_id: HashMap::new(),
             links: HashMap::new(),
             far,
+            identity: Arc::new(Identity::new((Instant::now(), Clock.now())).map_err(io::Error::other)?),
             generations: 0,
             poll,
             clock: Clock,
@@ -200,6 +204,7 @@ impl Shard {
         for _ in 0..self.unread.len() {
             match self.unread.pop_front() {
                 Some(FRAMES) => self.read_frames(now),
+                Some(SHARED) => self.read_shared(now),
                 Some(token) => self.read(token, now),
                 None => {}
             }
@@ -208,6 +213,7 @@ impl Shard {
             match event.token() {
                 WAKER => woken = true,
                 FRAMES => self.read_frames(now),
+                SHARED => self.read_shared(now),
                 token => self.read(token, now),
             }
         }
@@ -261,6 +267,66 @@ impl Shard {
             }
         }
         self.unread.push_back(token);
+    }
+
+    /// Reads the port that browsers share. What a datagram is, and whose, says its first byte and, but for checks, where it
+    /// comes from.
+    fn read_shared(&mut self, now: Mono) {
+        for _ in 0..PACKETS_A_TURN * 16 {
+            let (len, from) = match self.net.receive_shared(&mut self.buffer[..BUFFER - MAX_OVERHEAD]) {
+                None => return,
+                Some(Ok(received)) => received,
+                Some(Err(fault)) if fault.kind() == io::ErrorKind::WouldBlock => return,
+                Some(Err(_)) => continue,
+            };
+            self.tally.packets_in += 1;
+            self.tally.bytes_in += len as u64;
+            let datagram = &self.buffer[..len];
+            let sort = Sort::of(datagram);
+            let (place, sharer) = match sort {
+                Sort::Stun => match ufrag_of(datagram).and_then(|ufrag| self.net.sharer_named(ufrag)) {
+                    Some((place, sharer)) => (Some(place), Some(sharer)),
+                    None => (None, None),
+                },
+                Sort::Dtls | Sort::Media => (None, self.net.sharer_at(from)),
+                Sort::Unknown => (None, None),
+            };
+            let Some((session, leg)) = sharer.map(|sharer| (sharer.session, sharer.leg)) else {
+                self.count_dropped(Dropped::Source);
+                continue;
+            };
+            match sort {
+                Sort::Media => self.take_packet(session, leg, Port::Rtp, from, len, now),
+                _ => self.take_transport(session, leg, place, from, len, now),
+            }
+        }
+        self.unread.push_back(SHARED);
+    }
+
+    /// `place` is whose a check says that it is.
+    fn take_transport(
+        &mut self,
+        index: usize,
+        leg: LegId,
+        place: Option<usize>,
+        from: SocketAddr,
+        len: usize,
+        now: Mono,
+    ) {
+        let Some(entry) = self.sessions.get_mut(index) else { return };
+        self.is_stale = true;
+        mark(self.config.memory.as_ref(), entry.session.id().0);
+        match guarded(|| entry.session.handle_transport(leg, from, &self.buffer[..len], now)) {
+            Ok(is_proved) => {
+                match place {
+                    Some(place) if is_proved => self.net.learn(place, from),
+                    Some(_) => self.count_dropped(Dropped::Source),
+                    None => {}
+                }
+                self.flush(index, now);
+            }
+            Err(Panicked) => self.bury(index, now),
+        }
     }
 
     fn take_packet(&mut self, index: usize, leg: LegId, port: Port, from: SocketAddr, len: usize, now: Mono) {

@@ -47,7 +47,7 @@ impl Ports for Counter {
 
 /// The conference for so long; how many packets, or frames, its members were sent.
 pub fn mix(case: &Case, seconds: u64) -> usize {
-    let settings = Settings { advertise: super::LOCAL, latching: Latching::Off, seed: 1 };
+    let settings = Settings { advertise: super::LOCAL, latching: Latching::Off, seed: 1, identity: None };
     let mut session = Session::new(SessionId(1), 1, settings, Mono(0));
     let command = Command { command_id: 1, session_id: 1, owner_epoch: 1, kind: Some(CommandKind::Open(spec(case))) };
     session.handle_command(&command, &mut Counter(20_000), &mut Clips::new(0), Mono(0));

@@ -35,7 +35,7 @@ impl Ports for Counter {
 
 /// A bridged session, and packets of `samples` from leg 1 for as long as `seconds`; the packets that came out.
 pub fn relay(formats: [&str; 2], samples: usize, seconds: u64) -> usize {
-    let settings = Settings { advertise: super::LOCAL, latching: Latching::Off, seed: 1 };
+    let settings = Settings { advertise: super::LOCAL, latching: Latching::Off, seed: 1, identity: None };
     let mut session = Session::new(SessionId(1), 1, settings, Mono(0));
     let leg = |leg_id: u32, formats: &str| {
         let port = 4998 + leg_id * 2;

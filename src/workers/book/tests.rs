@@ -31,7 +31,8 @@ impl Ports for Sockets {
 }
 
 fn session() -> Session {
-    let settings = Settings { advertise: Ipv4Addr::new(198, 51, 100, 1).into(), latching: Latching::Off, seed: 1 };
+    let settings =
+        Settings { advertise: Ipv4Addr::new(198, 51, 100, 1).into(), latching: Latching::Off, seed: 1, identity: None };
     Session::new(SessionId(1), 0, settings, Mono(0))
 }
 

@@ -67,7 +67,7 @@ impl Machine {
                 };
                 return vec![MediaEvent { session_id: id, kind: Some(MediaEventKind::Refused(refused)) }];
             }
-            let settings = Settings { advertise: self.ports.address, latching: Latching::Off, seed: 1 };
+            let settings = Settings { advertise: self.ports.address, latching: Latching::Off, seed: 1, identity: None };
             self.sessions.insert(id, Session::new(SessionId(id), command.owner_epoch, settings, now));
         }
         let Some(session) = self.sessions.get_mut(&id) else { return unknown(command) };

@@ -1,6 +1,7 @@
 //! Sessions in virtual time: commands and packets in, packets and events out, to the millisecond.
 
 mod audio;
+mod browser;
 mod control;
 mod digits;
 mod faults;
@@ -34,6 +35,8 @@ pub(super) struct World {
     /// RTP that was sent since it was last taken.
     pub sent: Vec<Sent>,
     pub reports: usize,
+    /// What goes to browsers besides.
+    pub transports: Vec<Vec<u8>>,
     /// The keys of those who are sent encrypted media.
     pub keys: BTreeMap<SocketAddr, Receiver>,
     pub events: Vec<MediaEventKind>,
@@ -90,6 +93,15 @@ impl Ports for WorldPorts<'_> {
         Some(*self.next)
     }
 
+    fn open_shared(&mut self, _: LegId) -> Option<(u16, String)> {
+        Some((50_000, "AAB".into()))
+    }
+
+    fn reopen_shared(&mut self, _: LegId, port: u16, ufrag: &str) -> Option<Hot> {
+        assert!(port == 50_000 && ufrag.starts_with("AAB"));
+        self.hot.clone()
+    }
+
     fn reopen(&mut self, _: LegId, _: u16) -> Option<Hot> {
         self.hot.clone()
     }
@@ -106,9 +118,9 @@ impl World {
     }
 
     pub fn with(latching: Latching, sessions: u64) -> World {
-        let settings = Settings { advertise: [198, 51, 100, 1].into(), latching, seed: 9 };
+        let settings = Settings { advertise: [198, 51, 100, 1].into(), latching, seed: 9, identity: None };
         World {
-            sessions: (1..=sessions).map(|id| Session::new(SessionId(id), 1, settings, Mono(0))).collect(),
+            sessions: (1..=sessions).map(|id| Session::new(SessionId(id), 1, settings.clone(), Mono(0))).collect(),
             clips: Clips::new(1 << 20),
             now: Mono(1_000_000),
             next_port: 40_000,
@@ -116,6 +128,7 @@ impl World {
             hot: None,
             sent: Vec::new(),
             reports: 0,
+            transports: Vec::new(),
             keys: BTreeMap::new(),
             events: Vec::new(),
             frames: Vec::new(),
@@ -192,6 +205,13 @@ impl World {
         Ok(())
     }
 
+    /// A datagram of a browser's transport arrives at leg 1 of session 0.
+    pub fn transport(&mut self, from: SocketAddr, datagram: &[u8]) -> bool {
+        let is_proved = self.sessions[0].handle_transport(LegId(1), from, datagram, self.now);
+        self.flush();
+        is_proved
+    }
+
     fn flush(&mut self) {
         for index in 0..self.sessions.len() {
             let mut buffer = [0; MIN_BUFFER];
@@ -252,9 +272,12 @@ impl World {
 
     fn note(&mut self, transmit: &Transmit, buffer: &[u8]) {
         let mut bytes = buffer[transmit.packet.clone()].to_vec();
+        if crate::webrtc::Sort::of(&bytes) != crate::webrtc::Sort::Media {
+            return self.transports.push(bytes);
+        }
         let is_rtcp = crate::rtp::is_rtcp(&bytes);
         // Reports go to the port above.
-        let media = SocketAddr::new(transmit.to.ip(), transmit.to.port() - u16::from(is_rtcp));
+        let media = SocketAddr::new(transmit.to.ip(), transmit.to.port() - u16::from(transmit.from == Port::Rtcp));
         if let Some(keys) = self.keys.get_mut(&media) {
             let opened = if is_rtcp { keys.open_rtcp(&mut bytes) } else { keys.open_rtp(&mut bytes) };
             bytes.truncate(opened.expect("sealed with the key of our description, and never twice"));

@@ -184,7 +184,7 @@ fn another_worker_goes_on_under_the_same_keys() {
     assert_eq!(sent[0].payload, [0x55; 160]);
     // Elsewhere, with nothing but the descriptions: the same keys, another SSRC, and the phone is still understood.
     let mut elsewhere = World::new();
-    let settings = Settings { advertise: [198, 51, 100, 1].into(), latching: Latching::Off, seed: 10 };
+    let settings = Settings { advertise: [198, 51, 100, 1].into(), latching: Latching::Off, seed: 10, identity: None };
     elsewhere.sessions = vec![Session::new(SessionId(1), 1, settings, Mono(0))];
     elsewhere.keys = std::mem::take(&mut next.keys);
     let told = negotiated(open(&mut elsewhere, spec).remove(0));
