@@ -26,6 +26,7 @@ pub mod recordings;
 pub mod secret;
 pub mod server;
 pub mod shard;
+pub mod signal;
 pub mod speech;
 pub mod store;
 pub mod streams;

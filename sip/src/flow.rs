@@ -12,6 +12,8 @@ pub enum Transport {
     Tcp,
     /// TLS over TCP (RFC 3261 s26.3.1).
     Tls,
+    /// A WebSocket, each message of which is one of SIP (RFC 7118). Only peers open one.
+    Ws,
 }
 
 impl Transport {
@@ -26,6 +28,7 @@ impl Transport {
             Transport::Udp => "UDP",
             Transport::Tcp => "TCP",
             Transport::Tls => "TLS",
+            Transport::Ws => "WS",
         }
     }
 
@@ -35,6 +38,7 @@ impl Transport {
             Transport::Udp => "udp",
             Transport::Tcp => "tcp",
             Transport::Tls => "tls",
+            Transport::Ws => "ws",
         }
     }
 
@@ -43,6 +47,7 @@ impl Transport {
         if self == Transport::Tls { 5061 } else { 5060 }
     }
 
+    /// One that we can open ourselves.
     pub fn from_uri_name(name: &str) -> Option<Transport> {
         let all = [Transport::Udp, Transport::Tcp, Transport::Tls];
         all.into_iter().find(|transport| transport.uri_name().eq_ignore_ascii_case(name))

@@ -262,6 +262,7 @@ impl Resolution {
             Transport::Udp => "SIP+D2U",
             Transport::Tcp => "SIP+D2T",
             Transport::Tls => "SIPS+D2T",
+            Transport::Ws => "SIPS+D2W",
         };
         self.transports().into_iter().find(|transport| service(*transport).eq_ignore_ascii_case(services))
     }

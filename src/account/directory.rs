@@ -47,6 +47,33 @@ pub enum Origin {
     User(Arc<User>),
     /// An address that a domain lets in without a user's credentials.
     Domain(Arc<Domain>),
+    /// A browser.
+    Client(Arc<Client>),
+}
+
+/// Who has shown an access token, on the connection that it was shown on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Client {
+    pub account: AccountSid,
+    pub identity: String,
+    /// Whether it may be called.
+    pub incoming: bool,
+    /// The application that answers what it calls.
+    pub application: Option<String>,
+    /// What the token gives along to that.
+    pub parameters: Vec<(String, String)>,
+}
+
+impl Client {
+    /// By what its browsers are found: a name that no SIP domain has.
+    pub fn aor(account: AccountSid, identity: &str) -> Aor {
+        Aor { username: identity.to_owned(), domain: account.to_string() }
+    }
+
+    /// Whose browsers are found by that, if it is one of these.
+    pub fn of_aor(aor: &Aor) -> Option<(AccountSid, &str)> {
+        Some((aor.domain.parse().ok()?, aor.username.as_str()))
+    }
 }
 
 impl Origin {
@@ -55,6 +82,7 @@ impl Origin {
             Origin::Trunk(trunk) => trunk.account,
             Origin::User(user) => user.account,
             Origin::Domain(domain) => domain.account,
+            Origin::Client(client) => client.account,
         }
     }
 }

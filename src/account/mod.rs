@@ -16,7 +16,7 @@ use crate::secret::Secret;
 use crate::twiml::{AtEnd, DocumentSource, Endpoint, NewDocument, StatusCallback};
 use crate::usage::Budget;
 
-pub use directory::{Directory, DirectoryError, Origin};
+pub use directory::{Client, Directory, DirectoryError, Origin};
 
 /// A customer.
 #[derive(Clone, Debug)]

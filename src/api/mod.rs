@@ -11,6 +11,8 @@ pub mod neighbours;
 mod operator;
 mod registration;
 mod rest;
+mod signal;
+mod telemetry;
 mod workers;
 
 use std::net::SocketAddr;
@@ -27,6 +29,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+
+pub use signal::Lines;
 
 pub use rest::{Param, RequestPlaces, Route, SinkTest};
 
@@ -52,6 +56,8 @@ const TAKES_NOTHING: Duration = Duration::from_secs(30);
 /// What the HTTP side sees of the server.
 #[derive(Clone)]
 pub struct View {
+    /// Browsers that are connected.
+    pub lines: Lines,
     pub store: Store,
     pub live: Live,
     pub recordings: LiveRecordings,
@@ -134,6 +140,8 @@ pub fn router(view: View) -> Router {
         .route("/dialtone/v1/Workers/{id}", post(workers::change))
         .route("/2010-04-01/Events", get(events::open))
         .route("/2010-04-01/Registration", get(registration::open))
+        .route("/signal", get(signal::open))
+        .route("/ev", post(telemetry::take).options(telemetry::preflight))
         .merge(rest::router(&view))
         .layer(from_fn_with_state(view.clone(), neighbours::hand_on))
         .merge(demo)

@@ -157,7 +157,7 @@ impl Call {
         now: Now,
         effects: &mut Vec<Effect>,
     ) {
-        self.leg.must_be_encrypted = encryption != Encryption::AsOffered;
+        self.leg.must_be_encrypted = encryption == Encryption::Sdes;
         let kind = match self.opening.link {
             Some(key) => {
                 LegKind::Remote(proto::RemoteLeg { worker: String::new(), session_id: self.opening.session_id, key })

@@ -13,6 +13,7 @@
 //! - `route`: who answers a call, and how a number is reached
 //! - `tones`: ringing as countries know it
 
+pub mod browser;
 mod children;
 mod conference;
 mod effect;
@@ -34,8 +35,8 @@ use serde::{Deserialize, Serialize};
 use crate::events::{CallStatus, Completed, Direction, EndedBy, EventKind, Initiated, LastRecording, Media};
 use crate::ids::{AccountSid, BranchId, CallSid};
 use crate::twiml::{
-    AtEnd, BranchEvent, BranchSpec, DocumentSource, Endpoint, FetchOrder, Interpreter, NewDocument, Precondition,
-    RecordingSpec, StatusCallback, VerbInput,
+    AtEnd, BranchEvent, BranchSpec, DocumentSource, Endpoint, FetchOrder, Interpreter, NewDocument, Notice,
+    Precondition, RecordingSpec, StatusCallback, VerbInput,
 };
 
 use children::Child;
@@ -184,6 +185,8 @@ const LONGEST: Duration = Duration::from_secs(4 * 3600);
 const NOTHING_MORE: &str = "<Response><Pause length=\"60\"/></Response>";
 /// A worker answers within this time, or is taken for lost.
 const MEDIA_PATIENCE: Duration = Duration::from_secs(2);
+/// Twilio's number for a browser whose media cannot be had, or is lost.
+const NO_MEDIA: u32 = 53_405;
 
 impl Call {
     /// A call that somebody makes to us. Begin it with [`CallInput::Begin`].
@@ -399,6 +402,10 @@ impl Call {
                     EventKind::Silent { expected_from: silent.expected_from, dropped_from: silent.dropped_from },
                     effects,
                 );
+            }
+            MediaEventKind::LegFailed(failed) => {
+                self.publish(EventKind::Noticed(Notice::warning(NO_MEDIA, failed.why)), effects);
+                self.hang_up(EndedBy::Server, 503, "SIP;cause=503;text=\"media lost\"", now, effects);
             }
             MediaEventKind::LegClosed(closed) => {
                 self.leg_closed(media_totals(closed.statistics.unwrap_or_default()), effects);

@@ -6,13 +6,16 @@ use std::sync::Arc;
 
 use dialtone_sip::msg::{Address, HeaderName, Message, SipUri, Uri, decode, unfold};
 
+use super::browser;
 use crate::account::{Application, Directory, Domain, DomainAnswer, Number, Origin, Srtp, Trunk, User};
-use crate::ids::AccountSid;
+use crate::ids::{AccountSid, CallSid};
 use crate::twiml::{SipTarget, Target, parse};
 
 /// An incoming call with its application.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inbound {
+    /// That it is to have, if that is settled.
+    pub sid: Option<CallSid>,
     pub account: AccountSid,
     pub from: String,
     pub to: String,
@@ -45,6 +48,9 @@ impl NoRoute {
 
 /// Finds the application of an INVITE from a known origin.
 pub fn inbound(origin: &Origin, invite: &Message, directory: &Directory) -> Result<Inbound, NoRoute> {
+    if let Origin::Client(client) = origin {
+        return browser::inbound(client, invite, directory);
+    }
     let called = called(invite);
     if called.is_empty() {
         return Err(NoRoute::Incomplete);
@@ -64,15 +70,16 @@ pub fn inbound(origin: &Origin, invite: &Message, directory: &Directory) -> Resu
             (format!("sip:{}@{}", user.username, user.domain), user.username.clone())
         }
         Origin::Domain(domain) => (caller(invite), domain.name.clone()),
+        Origin::Client(client) => (browser::address(&client.identity), client.identity.clone()),
     };
     let to = match (number, origin) {
         (Some(number), _) => number.number.clone(),
-        (None, Origin::Trunk(_)) => called,
+        (None, Origin::Trunk(_) | Origin::Client(_)) => called,
         (None, Origin::User(user)) => format!("sip:{called}@{}", user.domain),
         (None, Origin::Domain(domain)) => format!("sip:{called}@{}", domain.name),
     };
     let srtp = if let Origin::Trunk(trunk) = origin { trunk.srtp } else { None };
-    Ok(Inbound { account: origin.account(), from, to, via, params, stir_verstat, application, srtp })
+    Ok(Inbound { sid: None, account: origin.account(), from, to, via, params, stir_verstat, application, srtp })
 }
 
 /// From a trunk: the account's number, else the trunk's own application. From a user: the account's number, else the
@@ -83,7 +90,7 @@ fn application(origin: &Origin, called: &str, directory: &Directory) -> Option<(
     let domain = match origin {
         Origin::Domain(domain) => Some(domain),
         Origin::User(user) => user.sip_domain.as_ref(),
-        Origin::Trunk(_) => None,
+        Origin::Trunk(_) | Origin::Client(_) => None,
     };
     if let Some(domain) = domain {
         return of_domain(domain, called).map(|application| (application, None));
@@ -97,7 +104,7 @@ fn application(origin: &Origin, called: &str, directory: &Directory) -> Option<(
             let direct = || directory.client(account, called).map(|callee| (ring_directly(callee), None));
             user.application.clone().map(|application| (application, None)).or_else(direct)
         }
-        Origin::Domain(_) => None,
+        Origin::Domain(_) | Origin::Client(_) => None,
     }
 }
 
@@ -213,6 +220,8 @@ pub enum Reach {
     Application(Arc<Application>),
     /// Every device of a user.
     User(Arc<User>),
+    /// Every browser of an identity that is no user's.
+    Browsers(String),
     /// Any SIP host that the outbound guard allows.
     Uri(SipTarget),
 }
@@ -247,7 +256,7 @@ pub fn outbound(target: &Target, account: AccountSid, directory: &Directory) -> 
             None => to_trunk(number, account, directory),
         },
         Target::Client { identity, .. } => {
-            directory.client(account, identity).cloned().map(Reach::User).ok_or(Unreachable::NoUser)
+            Ok(directory.client(account, identity).cloned().map_or(Reach::Browsers(identity.clone()), Reach::User))
         }
         Target::Sip(target) => to_sip(target, account, directory),
         Target::Application { sid, .. } => {

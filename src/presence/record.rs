@@ -39,6 +39,8 @@ pub enum DeviceKind {
     Sip,
     /// By an access token and a connection.
     Token,
+    /// As `Token`, and it takes calls.
+    Browser,
 }
 
 impl DeviceKind {
@@ -46,6 +48,7 @@ impl DeviceKind {
         match self {
             DeviceKind::Sip => "sip",
             DeviceKind::Token => "token",
+            DeviceKind::Browser => "browser",
         }
     }
 }

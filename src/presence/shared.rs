@@ -68,7 +68,7 @@ impl Presence {
     pub fn has_sip_devices(&self, client: &ClientId, devices: Vec<Device>, gently: bool) {
         self.change(|book| {
             let mut part = Part::clone(&book.own(client));
-            part.devices.retain(|device| device.kind != DeviceKind::Sip);
+            part.devices.retain(|device| device.kind == DeviceKind::Token);
             part.devices.extend(devices);
             book.handle_own(client, part, gently);
         });

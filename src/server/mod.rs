@@ -27,7 +27,7 @@ use std::thread;
 use std::time::Duration;
 
 use dialtone_sip::stack;
-use dialtone_sip::transport::{Listen, Security, Transports};
+use dialtone_sip::transport::{Door, Listen, Security, Transports};
 use hyper::header::{HeaderName, HeaderValue};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -368,11 +368,13 @@ impl Server {
         let (dialling, dialled) = tokio::sync::mpsc::channel(DIALLING);
         let plan = WorkerPlan::of(&config, &listeners, papers, &node, wall_ms, shared.is_some().then_some(dialling))?;
         let entrance = Entrance { listeners, security: certificates.security.clone() };
-        let (shard, listening, roster) =
+        let (shard, listening, roster, door) =
             start_shard(&config, plan, settings, letters, mail.clone(), outside, entrance).await?;
 
         let draining = Arc::new(AtomicBool::new(false));
+        let lines = api::Lines::new(door, listening.first().map(|listen| listen.advertise), config.sip.realm.clone());
         let view = api::View {
+            lines,
             store: store.clone(),
             live: outbox.live(),
             recordings: shelves.recordings.clone(),
@@ -689,7 +691,7 @@ async fn start_shard(
     own: MailBox,
     outside: Outside,
     mut entrance: Entrance,
-) -> Result<(thread::JoinHandle<()>, Vec<Listen>, Roster), StartError> {
+) -> Result<(thread::JoinHandle<()>, Vec<Listen>, Roster, Door), StartError> {
     let (ready, bound) = oneshot::channel();
     let listen = config.sip.listen.clone();
     let address = config.media.advertise.to_string();
@@ -708,7 +710,8 @@ async fn start_shard(
             match started {
                 Ok((transports, workers)) => {
                     settings.listening = transports.listening().to_vec();
-                    let _ = ready.send(Ok((transports.listening().to_vec(), workers.roster(&address))));
+                    let door = transports.door();
+                    let _ = ready.send(Ok((transports.listening().to_vec(), workers.roster(&address), door)));
                     shard::run(core::Core::new(settings), transports, workers, letters, own, outside, directory).await;
                 }
                 Err(error) => {
@@ -719,7 +722,7 @@ async fn start_shard(
     };
     let thread = thread::Builder::new().name("shard".into()).spawn(body).map_err(StartError::Runtime)?;
     match bound.await {
-        Ok(Ok((listening, roster))) => Ok((thread, listening, roster)),
+        Ok(Ok((listening, roster, door))) => Ok((thread, listening, roster, door)),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(StartError::Runtime(io::Error::other("the shard's thread ended"))),
     }

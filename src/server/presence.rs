@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use dialtone_sip::flow::Transport;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::account::{Aor, Directory};
+use crate::account::{Aor, Client, Directory};
 use crate::clock::wall_ms;
 use crate::edges::{Edges, kind};
 use crate::hot::{Answer, Bindings, Command, EdgeId, Hot, Touch, versioned};
@@ -162,9 +163,16 @@ impl Keeper {
     fn touched(&self, touched: HashMap<Aor, Touch>) {
         let (directory, now_ms) = (self.directory.load(), wall_ms());
         for (aor, how) in touched {
-            let Some(user) = directory.user(&aor.username, &aor.domain) else { continue };
-            let client = ClientId { account: user.account, identity: directory.identity_of(user).into() };
-            let bindings = self.bindings.of(&aor, now_ms);
+            let client = match (directory.user(&aor.username, &aor.domain), Client::of_aor(&aor)) {
+                (Some(user), _) => ClientId { account: user.account, identity: directory.identity_of(user).into() },
+                (None, Some((account, identity))) => ClientId { account, identity: identity.into() },
+                (None, None) => continue,
+            };
+            // Its telephones, if it is a user's, and its browsers.
+            let user = directory.user_of(client.account, &client.identity);
+            let aors = user.map(|user| Aor { username: user.username.clone(), domain: user.domain.clone() });
+            let aors = aors.into_iter().chain([Client::aor(client.account, &client.identity)]);
+            let bindings: Vec<_> = aors.flat_map(|aor| self.bindings.of(&aor, now_ms)).collect();
             let before = self.presence.book().own(&client);
             let own = bindings.into_iter().filter(|binding| self.listening.contains(&binding.flow.local));
             let devices = own.map(|binding| {
@@ -174,13 +182,16 @@ impl Keeper {
                     before.devices.iter().find(|known| known.sid == sid).map_or(now_ms, |known| known.since_ms);
                 Device {
                     sid,
-                    kind: DeviceKind::Sip,
+                    kind: match binding.flow.transport {
+                        Transport::Ws => DeviceKind::Browser,
+                        Transport::Udp | Transport::Tcp | Transport::Tls => DeviceKind::Sip,
+                    },
                     user_agent: binding.user_agent,
                     contact: binding.contact,
                     since_ms,
                     expires_ms: binding.expires_at_ms,
                     is_closed: false,
-                    call_waiting: user.call_waiting,
+                    call_waiting: user.is_none_or(|user| user.call_waiting),
                 }
             });
             self.presence.has_sip_devices(&client, devices.collect(), how == Touch::Lost);

@@ -4,13 +4,14 @@
 //! `next_deadline` and `handle_timeout`.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use dialtone_media::proto::{CommandKind, MediaEvent, MediaEventKind};
 use dialtone_sip::dialog::DialogId;
-use dialtone_sip::flow::{ConnectionId, Flow};
+use dialtone_sip::flow::{ConnectionId, Flow, Transport};
 use dialtone_sip::msg::{HeaderName, Message, Method};
 use dialtone_sip::resolve::Resolution;
 use dialtone_sip::stack::{self, Event as StackEvent, Invitation, Received, Reply, Stack, Transmit};
@@ -27,7 +28,7 @@ use super::queues::Queues;
 use super::replies::Asking;
 use super::rooms::Rooms;
 use super::watchers::Watchers;
-use crate::account::{Directory, Srtp};
+use crate::account::{Client, Directory, Srtp};
 use crate::app::Guard;
 use crate::call::route;
 use crate::call::{AttemptId, Call, CallInput, ConferenceInput, FetchOutcome, Now, SipEvent};
@@ -197,6 +198,8 @@ pub struct Core {
     pub(super) admission: Admission,
     pub(super) escrow: Escrow,
     pub(super) watchers: Watchers,
+    /// Browsers, by the connections inside this process that they have.
+    clients: HashMap<(SocketAddr, ConnectionId), Arc<Client>>,
     /// Calls that were ordered and wait for their turn.
     pub(super) selection: Selection<Queued>,
     pub(super) old_orders_sought: Mono,
@@ -235,6 +238,7 @@ impl Core {
             queues: Queues::default(),
             neighbours: Neighbours::default(),
             watchers: Watchers::default(),
+            clients: HashMap::new(),
             selection: Selection::default(),
             old_orders_sought: Mono(0),
             deadlines: BinaryHeap::new(),
@@ -355,6 +359,18 @@ impl Core {
         dropped
     }
 
+    /// Requests of that connection are this client's, who has shown a token.
+    pub fn set_client(&mut self, flow: Flow, client: Arc<Client>) {
+        if let Some(connection) = flow.connection {
+            self.clients.insert((flow.local, connection), client);
+        }
+    }
+
+    /// Whose connection it is, if it is a browser's that has shown a token.
+    pub(super) fn client_of(&self, flow: Flow) -> Option<&Arc<Client>> {
+        self.clients.get(&(flow.local, flow.connection?)).filter(|_| flow.transport == Transport::Ws)
+    }
+
     pub fn handle_connection_closed(&mut self, flow: Flow, now: Now) {
         let closed: Option<ConnectionId> = flow.connection;
         self.stack.handle_flow_failed(
@@ -364,7 +380,8 @@ impl Core {
             },
             now.mono,
         );
-        if closed.is_some() {
+        if let Some(connection) = closed {
+            self.clients.remove(&(flow.local, connection));
             self.settings.bindings.connection_closed(flow);
         }
         self.work(now);
@@ -741,6 +758,7 @@ fn leg_of(kind: &MediaEventKind) -> u32 {
         MediaEventKind::PlayerEnded(event) => event.leg_id,
         MediaEventKind::LegSilent(event) => event.leg_id,
         MediaEventKind::LegClosed(event) => event.leg_id,
+        MediaEventKind::LegFailed(event) => event.leg_id,
         MediaEventKind::LegHeard(leg_id) => *leg_id,
         MediaEventKind::Speaking(event) => event.leg_id,
         MediaEventKind::RecorderStarted(event) => event.leg_id,

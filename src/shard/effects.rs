@@ -1,10 +1,12 @@
 //! Carries out what a call wants.
 
+use dialtone_sip::flow::Transport;
 use dialtone_sip::msg::HeaderName;
 use dialtone_sip::stack::Reply;
 
 use super::core::{Core, Output};
 use super::neighbours::What;
+use crate::call::browser;
 use crate::call::{AttemptId, CallInput, Effect, Now, QueueInput, SipCommand, SipEvent};
 use crate::events::{Event, EventKind, recording_url};
 use crate::ids::{AccountSid, CallSid, EventSid, RecordingSid};
@@ -118,6 +120,9 @@ impl Core {
         let invitation = self.calls.get(&sid).and_then(|slot| slot.invitations.get(usize::from(attempt.0))).cloned();
         let Some(mut invitation) = invitation else { return };
         invitation.sdp = sdp;
+        if invitation.flow.transport == Transport::Ws {
+            invitation.headers.push((browser::CALL.to_owned(), sid.to_string()));
+        }
         let dialog = self.stack.invite(invitation, now.mono);
         self.bind_dialog(sid, attempt, dialog);
     }

@@ -12,7 +12,7 @@ use super::admission::{Admitted, Arrived};
 use super::core::{Core, Output, Settings};
 use super::credit::Leg;
 use super::gate::Verdict;
-use crate::account::{Aor, Origin, Srtp, User};
+use crate::account::{Aor, Client, Origin, Srtp, User};
 use crate::call::route::{self, Inbound};
 use crate::call::{Call, CallInput, Now, Opening};
 use crate::events::{Direction, is_passed};
@@ -62,7 +62,9 @@ impl Core {
 
     fn authenticated(&mut self, flow: Flow, request: Message, now: Now) {
         let directory = self.settings.directory.clone();
-        let origin = match self.gate.judge(&request, flow, &directory, now) {
+        let client = self.client_of(flow).cloned();
+        let verdict = client.map(|client| Verdict::Known(Origin::Client(client)));
+        let origin = match verdict.unwrap_or_else(|| self.gate.judge(&request, flow, &directory, now)) {
             Verdict::Known(origin) => origin,
             Verdict::Refuse(reply, status) => {
                 return self.turn_away(flow, &request, reply, status, "not authenticated");
@@ -83,6 +85,10 @@ impl Core {
         }
         match (request.method(), &origin) {
             (Some(Method::Register), Origin::User(user)) => self.register(flow, &request, user, now),
+            (Some(Method::Register), Origin::Client(client)) => {
+                let aor = Client::aor(client.account, &client.identity);
+                self.register_at(aor, client.incoming, flow, &request, now);
+            }
             (Some(Method::Register), Origin::Trunk(_) | Origin::Domain(_)) => {
                 self.turn_away(flow, &request, Reply::new(403), 403, "trunks do not register")
             }
@@ -94,12 +100,18 @@ impl Core {
     }
 
     fn register(&mut self, flow: Flow, request: &Message, user: &User, now: Now) {
+        let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
+        self.register_at(aor, true, flow, request, now);
+    }
+
+    fn register_at(&mut self, aor: Aor, may_be_called: bool, flow: Flow, request: &Message, now: Now) {
         let transaction = self.stack.accept_request(flow, request);
         let own =
             request.to().ok().and_then(|to| to.parsed_uri().ok()).and_then(Uri::sip).and_then(|uri| uri.decoded_user());
-        let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
-        let reply = if own != Some(Cow::Borrowed(user.username.as_str())) {
+        let reply = if own != Some(Cow::Borrowed(aor.username.as_str())) {
             Reply::new(403).reason("Not Your Address Of Record")
+        } else if !may_be_called {
+            Reply::new(403).reason("The token does not allow incoming calls")
         } else {
             match self.settings.bindings.register(aor.clone(), request, flow, now.wall_ms) {
                 Ok(_) => self.registered(&aor, request, now),
@@ -144,7 +156,8 @@ impl Core {
 
     /// A call that may come in, if there is a place for it.
     fn admit_inbound(&mut self, flow: Flow, invite: Message, inbound: Inbound, now: Now) {
-        let sid = CallSid::at(now.wall_ms, self.tokens.next_u128());
+        let settled = inbound.sid.filter(|sid| !self.calls.contains_key(sid));
+        let sid = settled.unwrap_or_else(|| CallSid::at(now.wall_ms, self.tokens.next_u128()));
         let is_emergency = self.is_emergency(&inbound.to);
         let request = self.place_for(&[sid], inbound.account, &inbound.via, inbound.application.priority);
         let leg = Leg {
@@ -243,10 +256,11 @@ impl Settings {
     /// What is asked of the media of whom we reach, or who has reached us, by these flows: where what is said is encrypted, what
     /// is heard is too. `of_trunk` is what a trunk has instead of what all have.
     pub(super) fn encryption(&self, flows: impl IntoIterator<Item = Flow>, of_trunk: Option<Srtp>) -> Encryption {
-        let mut flows = flows.into_iter().peekable();
-        let is_secure = flows.peek().is_some() && flows.all(|flow| flow.transport == Transport::Tls);
+        let transports: Vec<Transport> = flows.into_iter().map(|flow| flow.transport).collect();
+        let all_by = |transport| !transports.is_empty() && transports.iter().all(|own| *own == transport);
         match of_trunk.unwrap_or(self.srtp) {
-            Srtp::Required if is_secure => Encryption::Sdes,
+            _ if all_by(Transport::Ws) => Encryption::Dtls,
+            Srtp::Required if all_by(Transport::Tls) => Encryption::Sdes,
             Srtp::Required | Srtp::Offered => Encryption::AsOffered,
         }
     }

@@ -14,7 +14,7 @@ use super::checkpoint::Checkpoint;
 use super::neighbours::{Letter, Wish};
 use super::orders::{PlaceOrder, Placement as OrderPlacement};
 use super::rooms::{ConferenceChange, ConferenceChanged};
-use crate::account::Directory;
+use crate::account::{Client, Directory};
 use crate::call::{FetchOutcome, Update};
 use crate::concurrency::{Answer, InUse};
 use crate::credit;
@@ -107,6 +107,8 @@ pub enum Mail {
     EdgeGone(EdgeId),
     /// The answered calls of that turn are kept elsewhere too, or are waited for no longer: what waited for that may leave.
     Kept(u64),
+    /// From now on requests of that connection are this client's; tell when that is so.
+    Client(Flow, Arc<Client>, oneshot::Sender<()>),
     /// All edges of the cluster, as workers are to know them.
     Edges(Edges),
     /// Ask a media worker to take no new sessions; tell whether there is one of that name.

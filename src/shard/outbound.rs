@@ -13,7 +13,8 @@ use dialtone_sip::stack::{Hop, Invitation};
 use super::admission::{Admitted, call_slot};
 use super::core::{Core, Output, Slot};
 use super::credit::Leg;
-use crate::account::{Aor, Application, Srtp, Trunk, User};
+use crate::account::{Aor, Application, Client, Srtp, Trunk, User};
+use crate::call::browser;
 use crate::call::route::{self, Reach, Unreachable};
 use crate::call::{AttemptId, BranchOrder, Call, CallInput, ChildLeg, Now, Opening, SipEvent};
 use crate::credit::Terms;
@@ -304,7 +305,12 @@ impl Core {
             }
             Reach::User(user) => {
                 let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
-                self.plan_user(&user, from, target, now)
+                let identity = directory.identity_of(&user);
+                self.plan_devices(account, &identity, Some(&user), from, target, now)
+            }
+            Reach::Browsers(identity) => {
+                let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
+                self.plan_devices(account, &identity, None, from, target, now)
             }
             Reach::Uri(target) => {
                 let from = caller_id.unwrap_or_else(|| (*parent_from).to_owned());
@@ -385,20 +391,28 @@ impl Core {
         })
     }
 
-    /// One INVITE for each of the user's devices.
-    fn plan_user(&mut self, user: &User, from: String, target: &Target, now: Now) -> Result<Plan, NoPlan> {
+    /// One INVITE for each of the devices of an identity: its telephones, if it is a user's, and its browsers.
+    fn plan_devices(
+        &mut self,
+        account: AccountSid,
+        identity: &str,
+        user: Option<&User>,
+        from: String,
+        target: &Target,
+        now: Now,
+    ) -> Result<Plan, NoPlan> {
         let no_one = |status, why: &str| {
-            let notice = Notice::warning(UNREACHABLE, format!("user {} {why}", user.username));
+            let notice = Notice::warning(UNREACHABLE, format!("{identity} {why}"));
             Err(NoPlan { notice, status })
         };
-        let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
-        let bindings = self.settings.bindings.of(&aor, now.wall_ms);
+        let aors = user.map(|user| Aor { username: user.username.clone(), domain: user.domain.clone() });
+        let aors = aors.into_iter().chain([Client::aor(account, identity)]);
+        let bindings: Vec<_> = aors.flat_map(|aor| self.settings.bindings.of(&aor, now.wall_ms)).collect();
         if bindings.is_empty() {
             return no_one(BranchFailure::NoAnswer, "has no registered device");
         }
         // Who does not want to be called is not; nor is a device that is in a call and knows no other.
-        let identity = self.settings.directory.identity_of(user);
-        let client = ClientId { account: user.account, identity: identity.into() };
+        let client = ClientId { account, identity: identity.into() };
         let record = self.settings.presence.record(&client);
         let is_busy = |contact: &str| {
             let is_it = |device: &&Device| device.contact == contact;
@@ -421,25 +435,32 @@ impl Core {
         };
         let to = match target {
             Target::Sip(target) => target.uri.clone(),
-            _ => format!("client:{}", user.username),
+            _ => browser::address(identity),
         };
+        let (name, domain) = match user {
+            Some(user) => (user.username.clone(), user.domain.clone()),
+            None => ("client".to_owned(), self.settings.gate.realm.clone()),
+        };
+        let told = told_browser(account, &from, &to, target);
         let invitations = bindings.iter().map(|binding| {
             let flow = binding.next_hop();
+            let is_browser = flow.transport == Transport::Ws;
             Invitation {
                 flow,
                 request_uri: binding.contact.clone(),
-                from: from_header(&from, &user.domain),
-                to: format!("<sip:{}@{}>", user.username, user.domain),
+                from: from_header(&from, &domain),
+                to: format!("<sip:{name}@{domain}>"),
                 contact: self.settings.contact(flow),
                 alternatives: Vec::new(),
                 routes: binding.path.clone(),
-                headers: headers.clone(),
+                headers: if is_browser { told.clone() } else { headers.clone() },
                 sdp: Bytes::new(),
                 credentials: None,
             }
         });
         let invitations = invitations.collect();
-        Ok(Plan { from, to, via: user.username.clone(), invitations, search: None, inside: None, srtp: None })
+        let via = user.map_or(identity, |user| &user.username).to_owned();
+        Ok(Plan { from, to, via, invitations, search: None, inside: None, srtp: None })
     }
 
     /// An INVITE to a URI, and the search for its servers where that takes the name service.
@@ -617,6 +638,19 @@ pub(super) fn from_header(caller_id: &str, host: &str) -> String {
         true => format!("\"Anonymous\" <sip:anonymous@{host}>"),
         false => format!("<sip:{user}@{host}>"),
     }
+}
+
+/// What a browser is told of who calls it.
+fn told_browser(account: AccountSid, from: &str, to: &str, target: &Target) -> Vec<(String, String)> {
+    let given = match target {
+        Target::Client { parameters, .. } => {
+            browser::encode(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+        }
+        Target::Sip(_) | Target::Number(_) | Target::Application { .. } => String::new(),
+    };
+    let sid = account.to_string();
+    let pairs = [("AccountSid", &*sid), ("ApiVersion", "2010-04-01"), ("From", from), ("To", to), ("Params", &*given)];
+    vec![(browser::PARAMETERS.to_owned(), browser::encode(pairs))]
 }
 
 /// A `<Parameter>` of a `<Client>` reaches a phone as `X-NAME`; a name that is no header name is left out.

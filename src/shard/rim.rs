@@ -336,6 +336,10 @@ impl Rim {
                 self.core.set_edges(edges.edges.len());
                 self.workers.tell_edges(edges);
             }
+            Mail::Client(flow, client, done) => {
+                self.core.set_client(flow, client);
+                let _ = done.send(());
+            }
             Mail::DrainWorker { name, done } => {
                 let _ = done.send(self.workers.drain(&name));
             }

@@ -1,5 +1,6 @@
 //! The store on databases of its own, of both kinds: each test runs with SQLite and with PostgreSQL.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -225,8 +226,8 @@ on_both! {
         assert_eq!(store.calls(None, 10).await.unwrap().len(), 1);
         assert_eq!(store.calls(Some(ACCOUNT), 10).await.unwrap().len(), 1);
         assert_eq!(store.find_calls(ACCOUNT, &CallFilter::default(), 10).await.unwrap().len(), 1);
-        assert_eq!(store.deleted_calls(ACCOUNT, CallSid::new(1)).await.unwrap(), [CallSid::new(1)].into());
-        assert_eq!(store.deleted_calls(ACCOUNT, CallSid::new(2)).await.unwrap(), [].into());
+        assert_eq!(store.deleted_calls(ACCOUNT, CallSid::new(1)).await.unwrap(), HashSet::from([CallSid::new(1)]));
+        assert_eq!(store.deleted_calls(ACCOUNT, CallSid::new(2)).await.unwrap(), HashSet::new());
         assert_eq!(store.ledger_lines().await.unwrap(), 2, "what was used was used");
         store.close().await;
         if let Some(path) = url.strip_prefix("sqlite://") {

@@ -20,6 +20,8 @@ pub struct Access {
     pub incoming: bool,
     /// The application that answers what its holder calls.
     pub application: Option<String>,
+    /// What the token gives along to that.
+    pub parameters: Vec<(String, String)>,
 }
 
 #[derive(Deserialize)]
@@ -52,6 +54,8 @@ struct Incoming {
 #[derive(Deserialize)]
 struct Outgoing {
     application_sid: Option<String>,
+    #[serde(default)]
+    params: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Longer identities are refused, as at Twilio.
@@ -73,6 +77,12 @@ pub fn read(token: &str, directory: &Directory, now_s: u64) -> Result<Access, To
         && grants.identity.len() <= LONGEST_IDENTITY
         && !grants.identity.chars().any(char::is_control);
     let voice = grants.voice.ok_or(TokenError::Scope)?;
+    let (application, params) =
+        voice.outgoing.map_or_else(Default::default, |outgoing| (outgoing.application_sid, outgoing.params));
+    let text = |value: serde_json::Value| match value {
+        serde_json::Value::String(text) => text,
+        other => other.to_string(),
+    };
     if !is_name {
         return Err(TokenError::Malformed);
     }
@@ -82,6 +92,7 @@ pub fn read(token: &str, directory: &Directory, now_s: u64) -> Result<Access, To
         expires_s,
         identity: grants.identity,
         incoming: voice.incoming.is_some_and(|incoming| incoming.allow),
-        application: voice.outgoing.and_then(|outgoing| outgoing.application_sid),
+        application,
+        parameters: params.into_iter().map(|(name, value)| (name, text(value))).collect(),
     })
 }

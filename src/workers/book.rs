@@ -135,6 +135,7 @@ impl Book {
             }
             MediaEventKind::Digit(_)
             | MediaEventKind::LegSilent(_)
+            | MediaEventKind::LegFailed(_)
             | MediaEventKind::LegHeard(_)
             | MediaEventKind::Speaking(_)
             | MediaEventKind::RecorderStarted(_)

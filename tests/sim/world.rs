@@ -469,7 +469,7 @@ impl World {
 
     fn datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
         let message = Message::parse(bytes).expect("both ends write well-formed messages");
-        if to == SERVER.parse().unwrap() {
+        if to.to_string() == SERVER {
             self.wire.push((self.now, from, message.clone()));
             let flow = Flow { transport: Transport::Udp, local: to, remote: from, connection: None };
             self.core.handle_message(flow, message, self.wall());
@@ -687,6 +687,7 @@ impl World {
                 advertise: std::net::Ipv4Addr::new(192, 0, 2, self.machine).into(),
                 latching: Latching::Nat,
                 seed: session_id,
+                identity: None,
             };
             self.sessions.entry(session_id).or_insert_with(|| Session::new(SessionId(session_id), 0, settings, now));
         }

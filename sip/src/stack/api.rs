@@ -468,6 +468,20 @@ impl Stack {
         self.open_client(flow, bytes, Key::Client { token, method: Method::Notify }, Owner::Nobody, now);
     }
 
+    /// Tells the peer of an answered dialog that a key was pressed, by INFO as phones do it. What it answers changes nothing.
+    pub fn info_digit(&mut self, dialog: DialogId, digit: char, now: Mono) {
+        let token = self.tokens.next_u64();
+        let Some(flow) = self.usages.get(&dialog).map(|usage| usage.dialog.flow) else { return };
+        let via = self.via(flow, token);
+        let Some(usage) = self.usages.get_mut(&dialog).filter(|usage| usage.phase == Phase::Confirmed) else { return };
+        let cseq = usage.dialog.next_cseq();
+        let mut writer = usage.dialog.request(Method::Info, cseq, &via);
+        writer.header(HeaderName::UserAgent, &self.config.product);
+        let body = format!("Signal={digit}\r\nDuration=160\r\n");
+        let bytes = writer.finish("application/dtmf-relay", body.as_bytes());
+        self.open_client(flow, bytes, Key::Client { token, method: Method::Info }, Owner::Nobody, now);
+    }
+
     /// Sends a MESSAGE outside any dialog (RFC 3428). Its end comes as [`Event::Responded`] with the number returned.
     pub fn message(&mut self, request: Request, now: Mono) -> u64 {
         let (token, number) = (self.tokens.next_u64(), self.tokens.next_u64());

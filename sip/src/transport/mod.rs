@@ -31,6 +31,7 @@ use crate::stack::Transmit;
 use datagrams::{Datagrams, PLACES};
 pub use security::{Duplex, Securing, Security};
 use streams::Connections;
+pub use streams::{Brought, Door};
 
 /// Where to listen, and the address to write into Via and Contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +139,7 @@ impl Transports {
                 self.udp.push(Udp { socket, local: bound.advertise });
                 Ok(bound)
             }
+            Transport::Ws => Err(io::Error::other("WebSockets come by HTTP")),
             Transport::Tcp | Transport::Tls => {
                 let listener = match inherited {
                     Some(listener) => TcpListener::from_std(listener.into())?,
@@ -202,7 +204,7 @@ impl Transports {
         let Transmit { flow, bytes } = transmit;
         match flow.transport {
             Transport::Udp => self.send_datagram(flow, &bytes),
-            Transport::Tcp | Transport::Tls => self.connections.send(flow, bytes),
+            Transport::Tcp | Transport::Tls | Transport::Ws => self.connections.send(flow, bytes),
         }
     }
 
@@ -213,6 +215,11 @@ impl Transports {
             // takes a new socket for a full one until it has looked.
             let _ = socket2::SockRef::from(&udp.socket).send_to(bytes, &flow.remote.into());
         }
+    }
+
+    /// The way in for connections that others have taken, as WebSockets are by HTTP.
+    pub fn door(&self) -> Door {
+        Door(self.connections.clone())
     }
 
     /// Open stream connections.

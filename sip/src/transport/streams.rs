@@ -16,6 +16,7 @@ use super::framing::{Frame, Framer};
 use super::security::{Securing, Security, receiver};
 use super::{Inbound, Writers};
 use crate::flow::{ConnectionId, Flow, Transport};
+use crate::msg::Message;
 
 /// Messages that may wait for a peer that reads slowly; with one more the connection is closed.
 pub const WRITE_QUEUE: usize = 256;
@@ -73,6 +74,55 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(1024)?;
     TcpListener::from_std(socket.into())
+}
+
+/// Where connections come in that are no sockets of ours.
+#[derive(Clone)]
+pub struct Door(pub(super) Connections);
+
+/// A connection that somebody else has taken, and whose messages come whole.
+pub struct Brought {
+    connections: Connections,
+    flow: Flow,
+    outgoing: mpsc::Receiver<Bytes>,
+}
+
+impl Door {
+    /// `local` names the listener that the connection is to belong to. `None` where there are too many.
+    pub fn bring(&self, local: SocketAddr, remote: SocketAddr) -> Option<Brought> {
+        let is_full = self.0.shared().writers.len() >= CONNECTIONS;
+        let (flow, outgoing) = (!is_full).then(|| self.0.register(Transport::Ws, local, remote, false, None))?;
+        Some(Brought { connections: self.0.clone(), flow, outgoing })
+    }
+}
+
+impl Brought {
+    pub fn flow(&self) -> Flow {
+        self.flow
+    }
+
+    /// A message has come; false once nobody takes any. Waits while the shard has enough.
+    pub async fn received(&self, message: Message) -> bool {
+        self.connections.inbound.send(Inbound::Message { flow: self.flow, message }).await.is_ok()
+    }
+
+    /// The next message to send; `None` where the connection is to be closed. Cancel-safe.
+    pub async fn to_send(&mut self) -> Option<Bytes> {
+        self.outgoing.recv().await
+    }
+}
+
+impl Drop for Brought {
+    fn drop(&mut self) {
+        self.connections.close(&self.flow);
+        let (inbound, flow) = (self.connections.inbound.clone(), self.flow);
+        let closed = Inbound::Closed { flow, fault: None };
+        if let Err(mpsc::error::TrySendError::Full(closed)) = inbound.try_send(closed)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move { inbound.send(closed).await });
+        }
+    }
 }
 
 impl Connections {
@@ -240,6 +290,8 @@ impl Connections {
         match existing {
             Some((_, true)) => {}
             Some((id, false)) => drop(self.close(&Flow { connection: Some(id), ..flow })),
+            // Nobody listens at a browser: what is gone is gone.
+            None if flow.transport == Transport::Ws => {}
             None => self.connect(flow, bytes, host),
         }
     }

@@ -1,0 +1,59 @@
+// Drives Chromium for a scenario: takes lines of JSON (`{ id, page, code }`), runs the code in that page, and answers in the same way.
+// Pages are served here, with the unmodified SDK; each says a tone of its own instead of a microphone's sound.
+const fs = require("fs");
+const http = require("http");
+const readline = require("readline");
+const { chromium } = require("playwright-core");
+
+const [port, hosts] = process.argv.slice(2);
+const sdk = fs.readFileSync(`${process.env.NODE_PATH}/@twilio/voice-sdk/dist/twilio.min.js`);
+const page = fs.readFileSync(`${__dirname}/page.html`);
+const asked = [];
+
+http
+  .createServer((request, response) => {
+    const isSdk = request.url === "/twilio.min.js";
+    response.setHeader("content-type", isSdk ? "text/javascript" : "text/html");
+    response.end(isSdk ? sdk : page);
+  })
+  .listen(Number(port), "127.0.0.1");
+
+async function main() {
+  const browser = await chromium.launch({
+    executablePath: "/usr/bin/chromium",
+    args: [
+      "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+      "--ignore-certificate-errors", "--autoplay-policy=no-user-gesture-required", "--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream",
+      "--disable-features=WebRtcHideLocalIpsWithMdns", `--host-resolver-rules=${hosts}`,
+    ],
+  });
+  const pages = new Map();
+  const open = async (name) => {
+    const context = await browser.newContext();
+    const opened = await context.newPage();
+    opened.on("request", (request) => asked.push(request.url()));
+    opened.on("websocket", (socket) => asked.push(socket.url()));
+    opened.on("console", (message) => process.stderr.write(`${name}: ${message.text()}\n`));
+    opened.on("pageerror", (error) => process.stderr.write(`${name}: ${error}\n`));
+    await opened.goto(`http://localhost:${port}/`);
+    pages.set(name, opened);
+    return opened;
+  };
+  const answer = (id, body) => process.stdout.write(JSON.stringify({ id, ...body }) + "\n");
+  answer(0, { value: browser.version() });
+  for await (const line of readline.createInterface({ input: process.stdin })) {
+    const { id, page: name, code, what } = JSON.parse(line);
+    const run = async () => {
+      if (what === "asked") return asked;
+      if (what === "close") return pages.get(name).context().close();
+      if (what === "offline") return pages.get(name).context().setOffline(code);
+      const at = pages.get(name) || (await open(name));
+      return what === "shot" ? at.screenshot({ path: code }) : at.evaluate(code);
+    };
+    run().then((value) => answer(id, { value: value === undefined ? null : value }), (error) => answer(id, { error: String(error) }));
+  }
+  await browser.close();
+  process.exit(0);
+}
+
+main();

@@ -1,0 +1,438 @@
+//! `/signal`: browsers by the official voice SDK, each by a WebSocket.
+//!
+//! What is said there is `signal`'s; here are the connections. A line outlives its connection for as long as the SDK asked for, if
+//! there are calls: another connection that knows a call's token goes on with it.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::extract::ws::{Message, WebSocket};
+use axum::extract::{ConnectInfo, State, WebSocketUpgrade};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+use dialtone_sip::msg;
+use dialtone_sip::time::Mono;
+use dialtone_sip::transport::{Brought, Door};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, interval, sleep_until, timeout};
+
+use super::View;
+use crate::account::{Client, Directory};
+use crate::call::Now;
+use crate::clock::{mono_us, wall_ms};
+use crate::shard::Mail;
+use crate::signal::frames::{self, HEARTBEAT, Said};
+use crate::signal::line::{Line, Output, Setup};
+use crate::tokens::{TokenError, access};
+
+/// Who has connected says who it is within this time.
+const LISTENS_WITHIN: Duration = Duration::from_secs(10);
+/// The SDK gives a connection up that is silent for 15 s, and so do we.
+const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
+const SILENT: Duration = Duration::from_secs(15);
+/// Whether a token is still good is looked at so often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// An SDP is a tenth of it.
+const MAX_FRAME: usize = 64 * 1024;
+/// Frames that wait for a browser. One that takes none is as one that is gone.
+const FRAMES: usize = 64;
+/// What may be said to a line before it has taken it.
+const SAID: usize = 64;
+/// A line without a connection says its goodbyes, and is over.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// A registration is as long as its connection; this is only the end that SIP wants.
+const REGISTERED_S: u64 = 3_600;
+
+/// The SDK's errors.
+const INVALID: u32 = 31_204;
+const EXPIRED: u32 = 31_205;
+const TOO_LONG: u32 = 31_207;
+const REFUSED: u32 = 31_201;
+const NOT_REATTACHED: u32 = 31_209;
+
+/// The lines of this process.
+#[derive(Clone)]
+pub struct Lines(Arc<Inner>);
+
+struct Inner {
+    door: Door,
+    /// The listener that their connections belong to.
+    local: Option<SocketAddr>,
+    realm: String,
+    /// Which line has the call of that token.
+    by_token: Mutex<HashMap<String, mpsc::Sender<ToLine>>>,
+}
+
+impl Lines {
+    pub fn new(door: Door, local: Option<SocketAddr>, realm: String) -> Lines {
+        Lines(Arc::new(Inner { door, local, realm, by_token: Mutex::default() }))
+    }
+
+    fn by_token(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<ToLine>>> {
+        self.0.by_token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a connection has for a line.
+enum ToLine {
+    Said(Said),
+    /// A call of it goes on by this connection, if it is the same client's; tells whether.
+    Reattach {
+        token: String,
+        client: Arc<Client>,
+        frames: mpsc::Sender<String>,
+        done: oneshot::Sender<bool>,
+    },
+    /// The connection is gone.
+    Lost,
+}
+
+pub(super) async fn open(
+    State(view): State<View>,
+    ConnectInfo(remote): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
+    upgrade.max_message_size(MAX_FRAME).on_upgrade(move |socket| serve(view, remote, host, socket))
+}
+
+/// A token, as the SDK knows what may be wrong with it.
+fn client_of(token: &str, directory: &Directory) -> Result<(Client, u64), (u32, String)> {
+    let access = access::read(token, directory, wall_ms() / 1000).map_err(|error| {
+        let code = match error {
+            TokenError::Expired => EXPIRED,
+            TokenError::TooLong => TOO_LONG,
+            TokenError::Inactive | TokenError::Scope => REFUSED,
+            TokenError::Malformed | TokenError::Signature | TokenError::NotYet => INVALID,
+        };
+        (code, error.to_string())
+    })?;
+    let client = Client {
+        account: access.account.sid,
+        identity: access.identity,
+        incoming: access.incoming,
+        application: access.application,
+        parameters: access.parameters,
+    };
+    Ok((client, access.expires_s))
+}
+
+/// One connection, from its first frame to its end.
+async fn serve(view: View, remote: SocketAddr, host: String, mut socket: WebSocket) {
+    let Some((token, patience_s)) = first_frame(&mut socket).await else { return };
+    let (client, expires_s) = match client_of(&token, &view.directory.load()) {
+        Ok(known) => known,
+        Err((code, why)) => return refuse(socket, code, &why).await,
+    };
+    let client = Arc::new(client);
+    let Some(line) = begin_line(&view, remote, &client, patience_s).await else {
+        return refuse(socket, REFUSED, "there is no room for another browser").await;
+    };
+    let connection = Connection {
+        told: connected(&client, expires_s, &host),
+        view,
+        host,
+        client,
+        token,
+        others: HashMap::new(),
+        heard_at: Instant::now(),
+        line,
+    };
+    connection.run(socket).await;
+}
+
+async fn first_frame(socket: &mut WebSocket) -> Option<(String, u64)> {
+    loop {
+        match timeout(LISTENS_WITHIN, socket.recv()).await {
+            Ok(Some(Ok(Message::Text(text)))) => match frames::read(&text) {
+                Some(Said::Listen { token, patience_s }) => return Some((token, patience_s)),
+                _ => continue,
+            },
+            Ok(Some(Ok(_))) => {}
+            Ok(Some(Err(_)) | None) | Err(_) => return None,
+        }
+    }
+}
+
+async fn refuse(mut socket: WebSocket, code: u32, why: &str) {
+    // Who does not take it is gone, and needs it no more.
+    let _ = socket.send(Message::Text(frames::error(code, why, "").into())).await;
+    let _ = socket.send(Message::Close(None)).await;
+}
+
+/// What the SDK measures it sends here, and not to its maker: to `eventgw.` before the host that the browser has come by.
+fn connected(client: &Client, expires_s: u64, host: &str) -> String {
+    let ttl_s = expires_s.saturating_sub(wall_ms() / 1000);
+    frames::connected(&client.account.to_string(), &client.identity, ttl_s, &format!("{host}/ev?h="))
+}
+
+struct Connection {
+    view: View,
+    host: String,
+    client: Arc<Client>,
+    token: String,
+    /// The first frame.
+    told: String,
+    line: (mpsc::Sender<ToLine>, mpsc::Sender<String>, mpsc::Receiver<String>),
+    /// Calls that other lines have, which have lost their connections.
+    others: HashMap<String, mpsc::Sender<ToLine>>,
+    heard_at: Instant,
+}
+
+impl Connection {
+    async fn run(mut self, mut socket: WebSocket) {
+        let (mut beat, mut look) = (interval(HEARTBEAT_EVERY), interval(LOOK_EVERY));
+        let told = std::mem::take(&mut self.told);
+        if socket.send(Message::Text(told.into())).await.is_err() {
+            return self.lost().await;
+        }
+        loop {
+            let sent = tokio::select! {
+                frame = self.line.2.recv() => match frame {
+                    Some(frame) => socket.send(Message::Text(frame.into())).await,
+                    None => break,
+                },
+                _ = beat.tick() => {
+                    if self.heard_at.elapsed() > SILENT {
+                        break;
+                    }
+                    socket.send(Message::Text(HEARTBEAT.into())).await
+                }
+                _ = look.tick() => {
+                    let Err((code, why)) = client_of(&self.token, &self.view.directory.load()) else { continue };
+                    refuse(socket, code, &why).await;
+                    return self.lost().await;
+                }
+                said = socket.recv() => match said {
+                    Some(Ok(Message::Text(text))) => {
+                        self.heard_at = Instant::now();
+                        match self.take(&text).await {
+                            Some(frame) => socket.send(Message::Text(frame.into())).await,
+                            None => continue,
+                        }
+                    }
+                    Some(Ok(Message::Close(_)) | Err(_)) | None => break,
+                    Some(Ok(_)) => continue,
+                },
+            };
+            if sent.is_err() {
+                break;
+            }
+        }
+        self.lost().await;
+    }
+
+    /// Takes a frame; what is said to it at once.
+    async fn take(&mut self, text: &str) -> Option<String> {
+        let said = frames::read(text)?;
+        let to = match &said {
+            Said::Listen { token, .. } => return Some(self.listen(token)),
+            Said::Reattach { call, token } => {
+                let (call, token) = (call.clone(), token.clone());
+                return self.reattach(call, token).await;
+            }
+            Said::Register { .. } | Said::Invite { .. } => &self.line.0,
+            Said::Answer { call, .. }
+            | Said::Reinvite { call, .. }
+            | Said::Hangup { call }
+            | Said::Reject { call }
+            | Said::Digits { call, .. }
+            | Said::Message { call, .. } => self.others.get(call).unwrap_or(&self.line.0),
+        };
+        // A line that is over has said so.
+        let _ = to.send(ToLine::Said(said)).await;
+        None
+    }
+
+    /// A newer token, of the same client.
+    fn listen(&mut self, token: &str) -> String {
+        match client_of(token, &self.view.directory.load()) {
+            Ok((client, expires_s))
+                if client.account == self.client.account && client.identity == self.client.identity =>
+            {
+                token.clone_into(&mut self.token);
+                connected(&client, expires_s, &self.host)
+            }
+            Ok(_) => frames::error(REFUSED, "the token is another client's", ""),
+            Err((code, why)) => frames::error(code, &why, ""),
+        }
+    }
+
+    async fn reattach(&mut self, call: String, token: String) -> Option<String> {
+        let owner = self.view.lines.by_token().get(&token).cloned();
+        let (done, is_done) = oneshot::channel();
+        let (client, frames) = (self.client.clone(), self.line.1.clone());
+        if let Some(owner) = owner
+            && owner.send(ToLine::Reattach { token, client, frames, done }).await.is_ok()
+            && is_done.await == Ok(true)
+        {
+            self.others.insert(call, owner);
+            return None;
+        }
+        Some(frames::hangup(&call, Some((NOT_REATTACHED, "the call is over, or is another client's"))))
+    }
+
+    async fn lost(self) {
+        for line in self.others.values().chain([&self.line.0]) {
+            let _ = line.send(ToLine::Lost).await;
+        }
+    }
+}
+
+/// What of a line is not its calls: its ways out.
+struct Running {
+    view: View,
+    line: Line,
+    client: Arc<Client>,
+    brought: Brought,
+    own: mpsc::Sender<ToLine>,
+    frames: Option<mpsc::Sender<String>>,
+    patience: Duration,
+    /// When it gives its calls up.
+    given_up_at: Option<Instant>,
+    tokens: Vec<String>,
+}
+
+async fn begin_line(
+    view: &View,
+    remote: SocketAddr,
+    client: &Arc<Client>,
+    patience_s: u64,
+) -> Option<(mpsc::Sender<ToLine>, mpsc::Sender<String>, mpsc::Receiver<String>)> {
+    let Lines(inner) = &view.lines;
+    let brought = inner.door.bring(inner.local?, remote)?;
+    let flow = brought.flow();
+    let (done, is_known) = oneshot::channel();
+    view.mail.send(Mail::Client(flow, client.clone(), done)).await.ok()?;
+    is_known.await.ok()?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).ok()?;
+    let line = Line::new(Setup { flow, identity: client.identity.clone(), realm: inner.realm.clone(), seed });
+    let (own, said) = mpsc::channel(SAID);
+    let (frames, told) = mpsc::channel(FRAMES);
+    let running = Running {
+        view: view.clone(),
+        line,
+        client: client.clone(),
+        brought,
+        own: own.clone(),
+        frames: Some(frames.clone()),
+        patience: Duration::from_secs(patience_s),
+        given_up_at: None,
+        tokens: Vec::new(),
+    };
+    tokio::spawn(running.run(said));
+    Some((own, frames, told))
+}
+
+fn now() -> Now {
+    Now { mono: Mono(mono_us()), wall_ms: wall_ms() }
+}
+
+impl Running {
+    async fn run(mut self, mut said: mpsc::Receiver<ToLine>) {
+        loop {
+            self.tell().await;
+            if self.frames.is_none() && self.line.is_idle() {
+                break;
+            }
+            let due = self
+                .line
+                .next_deadline()
+                .map(|at| Instant::now() + Duration::from_micros(at.0.saturating_sub(mono_us())));
+            let wake = [due, self.given_up_at].into_iter().flatten().min();
+            tokio::select! {
+                said = said.recv() => match said {
+                    Some(said) => self.take(said),
+                    None => break,
+                },
+                bytes = self.brought.to_send() => match bytes {
+                    Some(bytes) => {
+                        if let Ok(message) = msg::Message::parse(bytes) {
+                            self.line.handle_message(message, now());
+                        }
+                    }
+                    // The shard takes nothing of it any more.
+                    None => break,
+                },
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
+                    self.line.handle_timeout(now());
+                    if self.given_up_at.is_some_and(|at| at <= Instant::now()) {
+                        match self.line.has_calls() {
+                            true => {
+                                self.line.hang_up(now());
+                                self.given_up_at = Some(Instant::now() + GOODBYE);
+                            }
+                            false => break,
+                        }
+                    }
+                }
+            }
+        }
+        self.know_tokens(Vec::new());
+    }
+
+    fn take(&mut self, said: ToLine) {
+        match said {
+            ToLine::Said(Said::Register { is_there }) => {
+                self.line.register(if is_there { REGISTERED_S } else { 0 });
+            }
+            ToLine::Said(said) => self.line.handle_said(said, now()),
+            ToLine::Reattach { token, client, frames, done } => {
+                let is_same = (client.account, &client.identity) == (self.client.account, &self.client.identity);
+                let told = if is_same { self.line.reattach(&token) } else { None };
+                let is_done = told.is_some();
+                if let Some(told) = told {
+                    (self.frames, self.given_up_at) = (Some(frames), None);
+                    self.send(told);
+                }
+                let _ = done.send(is_done);
+            }
+            ToLine::Lost => {
+                self.frames = None;
+                self.line.register(0);
+                let patience = if self.line.has_calls() { self.patience } else { GOODBYE };
+                self.given_up_at = Some(Instant::now() + patience);
+            }
+        }
+    }
+
+    /// Carries out what the line wants.
+    async fn tell(&mut self) {
+        while let Some(output) = self.line.poll_output() {
+            match output {
+                Output::Frame(frame) => self.send(frame),
+                Output::Sip(bytes) => {
+                    if let Ok(message) = msg::Message::parse(bytes) {
+                        self.brought.received(message).await;
+                    }
+                }
+            }
+        }
+        let tokens: Vec<String> = self.line.tokens().map(str::to_owned).collect();
+        if tokens != self.tokens {
+            self.know_tokens(tokens);
+        }
+    }
+
+    fn send(&mut self, frame: String) {
+        if let Some(frames) = &self.frames
+            && frames.try_send(frame).is_err()
+        {
+            self.take(ToLine::Lost);
+        }
+    }
+
+    fn know_tokens(&mut self, tokens: Vec<String>) {
+        let mut known = self.view.lines.by_token();
+        for token in self.tokens.drain(..) {
+            known.remove(&token);
+        }
+        known.extend(tokens.iter().map(|token| (token.clone(), self.own.clone())));
+        drop(known);
+        self.tokens = tokens;
+    }
+}

@@ -1,0 +1,432 @@
+//! One browser: its frames on one side, SIP on the other, and the calls between them. A plain state machine.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use dialtone_sip::dialog::DialogId;
+use dialtone_sip::flow::Flow;
+use dialtone_sip::msg::{HeaderName, Message, Method};
+use dialtone_sip::stack::{self, Event, Invitation, Received, Reply, Stack};
+use dialtone_sip::tokens::Tokens;
+
+use super::frames::{self, Said};
+use crate::call::Now;
+use crate::call::browser::{CALL, PARAMETERS, decode, encode};
+use crate::ids::CallSid;
+
+/// Who the browser is, and how it is spoken of in SIP.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    pub flow: Flow,
+    pub identity: String,
+    pub realm: String,
+    pub seed: [u8; 32],
+}
+
+pub struct Line {
+    setup: Setup,
+    stack: Stack,
+    tokens: Tokens,
+    calls: Vec<Call>,
+    /// Of its REGISTER requests.
+    registrations: u32,
+    call_id: String,
+    out: VecDeque<Output>,
+}
+
+/// What leaves a line, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    Frame(String),
+    Sip(Bytes),
+}
+
+struct Call {
+    sid: CallSid,
+    /// What the SDK calls it before it knows the sid; empty of a call that came to it.
+    name: String,
+    dialog: DialogId,
+    stage: Stage,
+    /// By this it is found again by another connection.
+    token: String,
+    /// What each side has said last.
+    ours: Bytes,
+    theirs: Bytes,
+    has_told_sdp: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The browser calls.
+    Calling,
+    /// It is called.
+    Called,
+    Up,
+    /// The browser has left; what is to be said of that in SIP is under way.
+    Leaving,
+}
+
+impl Line {
+    pub fn new(setup: Setup) -> Line {
+        let mut tokens = Tokens::new(setup.seed);
+        let product = format!("Dialtone/{}", env!("CARGO_PKG_VERSION"));
+        let stack = Stack::new(stack::Config { product, slot: 0, seed: tokens.next_seed() });
+        let call_id = format!("{:032x}", tokens.next_u128());
+        Line { setup, stack, tokens, calls: Vec::new(), registrations: 0, call_id, out: VecDeque::new() }
+    }
+
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    pub fn next_deadline(&mut self) -> Option<dialtone_sip::time::Mono> {
+        self.stack.next_deadline()
+    }
+
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.stack.handle_timeout(now.mono);
+        self.work(now);
+    }
+
+    /// Whether it has calls that are not over.
+    pub fn has_calls(&self) -> bool {
+        self.calls.iter().any(|call| call.stage != Stage::Leaving)
+    }
+
+    /// Whether nothing is left to be said or heard in SIP.
+    pub fn is_idle(&self) -> bool {
+        self.calls.is_empty() && self.stack.is_idle()
+    }
+
+    /// By what other connections find the calls of this one.
+    pub fn tokens(&self) -> impl Iterator<Item = &str> {
+        self.calls.iter().map(|call| call.token.as_str())
+    }
+
+    /// Can be called for so long from now on; 0: no more. The answer is a frame.
+    pub fn register(&mut self, expires_s: u64) {
+        self.registrations += 1;
+        let (user, host, realm) = (escaped(&self.setup.identity), &self.call_id, &self.setup.realm);
+        let branch = self.tokens.next_u64();
+        let text = format!(
+            "REGISTER sip:{realm} SIP/2.0\r\nVia: SIP/2.0/WS {host}.invalid;branch=z9hG4bK{branch:016x}\r\nMax-Forwards: 70\r\n\
+             From: <sip:{user}@{realm}>;tag={host}\r\nTo: <sip:{user}@{realm}>\r\nCall-ID: {host}\r\nCSeq: {} REGISTER\r\n\
+             Contact: <sip:{user}@{host}.invalid;transport=ws>;expires={expires_s}\r\nContent-Length: 0\r\n\r\n",
+            self.registrations
+        );
+        self.out.push_back(Output::Sip(text.into()));
+    }
+
+    /// Takes a frame about a call. Those about the connection are its owner's.
+    pub fn handle_said(&mut self, said: Said, now: Now) {
+        match said {
+            Said::Invite { call, sdp, parameters } => self.invite(call, sdp, &parameters, now),
+            Said::Answer { call, sdp } => {
+                if let Some(call) = self.find(&call).filter(|call| call.stage == Stage::Called) {
+                    (call.stage, call.ours) = (Stage::Up, sdp.into());
+                    let (dialog, sdp) = (call.dialog, call.ours.clone());
+                    let told = frames::answer(&call.sid.to_string(), None, &call.token);
+                    self.stack.answer(dialog, sdp, now.mono);
+                    self.out.push_back(Output::Frame(told));
+                }
+            }
+            Said::Reinvite { call, sdp } => {
+                if let Some(call) = self.find(&call).filter(|call| call.stage == Stage::Up) {
+                    call.ours = sdp.into();
+                    let (dialog, sdp) = (call.dialog, call.ours.clone());
+                    self.stack.reinvite(dialog, sdp, now.mono);
+                }
+            }
+            Said::Hangup { call } | Said::Reject { call } => self.leave(&call, now),
+            Said::Digits { call, digits } => {
+                if let Some(call) = self.find(&call).filter(|call| call.stage == Stage::Up) {
+                    let dialog = call.dialog;
+                    for digit in digits.chars().filter(|digit| digit.is_ascii_digit() || "*#ABCD".contains(*digit)) {
+                        self.stack.info_digit(dialog, digit, now.mono);
+                    }
+                }
+            }
+            // Nobody here takes them: the page is told so, rather than that they have arrived.
+            Said::Message { call, id } => {
+                let told = frames::message_error(NO_MESSAGES, "this server takes no messages of calls", &call, &id);
+                self.out.push_back(Output::Frame(told));
+            }
+            Said::Listen { .. } | Said::Register { .. } | Said::Reattach { .. } => {}
+        }
+        self.work(now);
+    }
+
+    /// A call goes on by another connection, which knows its token: the frame that says so.
+    pub fn reattach(&mut self, token: &str) -> Option<String> {
+        let call = self.calls.iter().find(|call| call.token == token && call.stage == Stage::Up)?;
+        Some(frames::answer(&call.sid.to_string(), None, &call.token))
+    }
+
+    /// Nobody comes back for its calls.
+    pub fn hang_up(&mut self, now: Now) {
+        let all: Vec<String> = self.calls.iter().map(|call| call.sid.to_string()).collect();
+        all.iter().for_each(|call| self.leave(call, now));
+        self.work(now);
+    }
+
+    /// Takes a SIP message.
+    pub fn handle_message(&mut self, message: Message, now: Now) {
+        if !message.is_request() && message.cseq().is_some_and(|(_, method)| method == Method::Register.as_str()) {
+            return self.registered(&message);
+        }
+        if let Received::Fresh(request) = self.stack.receive(self.setup.flow, message, now.mono) {
+            match request.method() {
+                Some(Method::Invite) => self.called(request, now),
+                _ => self.stack.refuse(&request, self.setup.flow, &Reply::new(405)),
+            }
+        }
+        self.work(now);
+    }
+
+    fn registered(&mut self, response: &Message) {
+        let is_last = response.cseq().is_some_and(|(number, _)| number == self.registrations);
+        let is_there = response.headers(HeaderName::Contact).any(|contact| contact.contains(&self.call_id));
+        match response.status() {
+            200 if is_last && is_there => self.out.push_back(Output::Frame(frames::ready())),
+            200 if is_last => self.out.push_back(Output::Frame(frames::offline())),
+            300.. if is_last => {
+                let why = response.reason_phrase().to_owned();
+                self.out.push_back(Output::Frame(frames::error(NOT_REGISTERED, &why, "")));
+            }
+            _ => {}
+        }
+    }
+
+    fn invite(&mut self, name: String, sdp: String, parameters: &[(String, String)], now: Now) {
+        if self.calls.len() >= MAX_CALLS || self.find(&name).is_some() {
+            return self
+                .out
+                .push_back(Output::Frame(frames::hangup(&name, Some((BUSY, "too many calls of one browser")))));
+        }
+        let sid = CallSid::at(now.wall_ms, self.tokens.next_u128());
+        let (user, realm) = (escaped(&self.setup.identity), &self.setup.realm);
+        let form = encode(parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let sdp = Bytes::from(sdp);
+        let invitation = Invitation {
+            flow: self.setup.flow,
+            request_uri: format!("sip:call@{realm}"),
+            from: format!("<sip:{user}@{realm}>"),
+            to: format!("<sip:call@{realm}>"),
+            contact: self.contact(),
+            alternatives: Vec::new(),
+            routes: Vec::new(),
+            headers: vec![(CALL.to_owned(), sid.to_string()), (PARAMETERS.to_owned(), form)],
+            sdp: sdp.clone(),
+            credentials: None,
+        };
+        let dialog = self.stack.invite(invitation, now.mono);
+        let token = format!("{:032x}", self.tokens.next_u128());
+        let (stage, theirs) = (Stage::Calling, Bytes::new());
+        self.calls.push(Call { sid, name, dialog, stage, token, ours: sdp, theirs, has_told_sdp: false });
+    }
+
+    /// Somebody calls the browser.
+    fn called(&mut self, invite: Message, now: Now) {
+        let sid = invite.other_header(CALL).and_then(|sid| sid.parse::<CallSid>().ok());
+        let Some(sid) = sid.filter(|_| self.calls.len() < MAX_CALLS) else {
+            return self.stack.refuse(&invite, self.setup.flow, &Reply::new(486));
+        };
+        let parameters = decode(invite.other_header(PARAMETERS).unwrap_or_default());
+        let sdp = invite.body();
+        let dialog = self.stack.accept_invite(self.setup.flow, invite, self.contact());
+        self.stack.progress(dialog, 180, Bytes::new(), now.mono);
+        let token = format!("{:032x}", self.tokens.next_u128());
+        let mut told = parameters;
+        told.push(("CallSid".to_owned(), sid.to_string()));
+        self.out.push_back(Output::Frame(frames::invite(
+            &sid.to_string(),
+            &String::from_utf8_lossy(&sdp),
+            &told,
+            &token,
+        )));
+        let (name, ours) = (String::new(), Bytes::new());
+        self.calls.push(Call { sid, name, dialog, stage: Stage::Called, token, ours, theirs: sdp, has_told_sdp: true });
+    }
+
+    /// The browser wants a call to end, in whatever state it is.
+    fn leave(&mut self, name: &str, now: Now) {
+        let Some(call) = self.find(name) else { return };
+        let (dialog, stage) = (call.dialog, std::mem::replace(&mut call.stage, Stage::Leaving));
+        match stage {
+            // What comes of it is told by the stack.
+            Stage::Calling => self.stack.cancel(dialog, "", now.mono),
+            Stage::Called => self.stack.decline(dialog, &Reply::new(603), now.mono),
+            Stage::Up => self.stack.bye(dialog, "", now.mono),
+            Stage::Leaving => {}
+        }
+        if matches!(stage, Stage::Called | Stage::Up) {
+            self.forget(dialog);
+        }
+    }
+
+    fn work(&mut self, now: Now) {
+        while let Some(output) = self.stack.poll_output() {
+            match output {
+                stack::Output::Transmit(transmit) => self.out.push_back(Output::Sip(transmit.bytes)),
+                stack::Output::Event(event) => self.take(event, now),
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Progress { dialog, response } => {
+                let Some(call) = self.of(dialog).filter(|call| call.stage == Stage::Calling) else { return };
+                let sdp = call.hear(&response);
+                let told = frames::ringing(&call.sid.to_string(), sdp.as_deref());
+                self.out.push_back(Output::Frame(told));
+            }
+            Event::Answered { dialog, response } => match self.of(dialog) {
+                Some(call) if call.stage == Stage::Calling => {
+                    call.stage = Stage::Up;
+                    let sdp = call.hear(&response);
+                    let told = frames::answer(&call.sid.to_string(), sdp.as_deref(), &call.token);
+                    self.out.push_back(Output::Frame(told));
+                }
+                // The answer was faster than what the browser wanted.
+                _ => {
+                    self.stack.bye(dialog, "", now.mono);
+                    self.forget(dialog);
+                }
+            },
+            Event::Refused { dialog, status, .. } => {
+                if let Some(call) = self.forget(dialog).filter(|call| call.stage == Stage::Calling) {
+                    self.out.push_back(Output::Frame(frames::hangup(call.told_name(), error_of(status))));
+                }
+            }
+            Event::Canceled { dialog, .. } => {
+                if let Some(call) = self.forget(dialog) {
+                    self.out.push_back(Output::Frame(frames::cancel(&call.sid.to_string())));
+                }
+            }
+            Event::Ended { dialog, .. } => {
+                if let Some(call) = self.forget(dialog).filter(|call| call.stage != Stage::Leaving) {
+                    self.out.push_back(Output::Frame(frames::hangup(&call.sid.to_string(), None)));
+                }
+            }
+            Event::Reoffered { dialog, invite } => self.reoffered(dialog, &invite, now),
+            Event::Reanswered { dialog, status: 200..=299, response: Some(response) } => {
+                let Some(call) = self.of(dialog) else { return };
+                call.theirs = response.body();
+                let told = frames::answer(&call.sid.to_string(), Some(&call.told_sdp()), &call.token);
+                self.out.push_back(Output::Frame(told));
+            }
+            Event::Reanswered { dialog, status, .. } => {
+                let Some(call) = self.of(dialog) else { return };
+                let (code, text) = error_of(status).unwrap_or((GENERAL, "refused"));
+                let told = frames::error(code, text, &call.sid.to_string());
+                self.out.push_back(Output::Frame(told));
+            }
+            Event::InDialog { transaction, request, .. } => {
+                let status = if request.method() == Some(Method::Options) { 200 } else { 405 };
+                self.stack.reply(transaction, &request, &Reply::new(status), now.mono);
+            }
+            Event::Resubscribed { transaction, request, .. } => {
+                self.stack.reply(transaction, &request, &Reply::new(489), now.mono);
+            }
+            Event::Acked { .. }
+            | Event::AckMissing { .. }
+            | Event::Diverted { .. }
+            | Event::ReofferCanceled { .. }
+            | Event::Responded { .. }
+            | Event::ReferAnswered { .. } => {}
+        }
+    }
+
+    /// The server asks whether the browser is there: it is, as it was. What changes where its media goes it could only be told by
+    /// asking it to begin anew, for which the SDK has no frame.
+    fn reoffered(&mut self, dialog: DialogId, invite: &Message, now: Now) {
+        let Some(call) = self.of(dialog) else { return };
+        let offered = invite.body();
+        let is_as_before = offered.is_empty() || ufrag_of(&offered) == ufrag_of(&call.theirs);
+        match is_as_before {
+            true => {
+                let sdp = call.ours.clone();
+                self.stack.answer(dialog, sdp, now.mono);
+            }
+            false => self.stack.decline(dialog, &Reply::new(488), now.mono),
+        }
+    }
+
+    fn contact(&self) -> String {
+        format!("<sip:{}@{}.invalid;transport=ws>", escaped(&self.setup.identity), self.call_id)
+    }
+
+    /// By its sid, or what the SDK calls it.
+    fn find(&mut self, name: &str) -> Option<&mut Call> {
+        let sid = name.parse::<CallSid>().ok();
+        self.calls.iter_mut().find(|call| Some(call.sid) == sid || (!call.name.is_empty() && call.name == name))
+    }
+
+    fn of(&mut self, dialog: DialogId) -> Option<&mut Call> {
+        self.calls.iter_mut().find(|call| call.dialog == dialog)
+    }
+
+    fn forget(&mut self, dialog: DialogId) -> Option<Call> {
+        let at = self.calls.iter().position(|call| call.dialog == dialog)?;
+        Some(self.calls.swap_remove(at))
+    }
+}
+
+impl Call {
+    /// Takes the SDP of a response to its INVITE; what the browser is to be told of it.
+    fn hear(&mut self, response: &Message) -> Option<String> {
+        let sdp = response.body();
+        if sdp.is_empty() || std::mem::replace(&mut self.has_told_sdp, true) {
+            return None;
+        }
+        self.theirs = sdp;
+        Some(self.told_sdp())
+    }
+
+    fn told_sdp(&self) -> String {
+        String::from_utf8_lossy(&self.theirs).into_owned()
+    }
+
+    /// What the SDK knows it by as long as it was told of no ringing.
+    fn told_name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The SDK's number for a final status (its list has those of SIP that it knows).
+fn error_of(status: u16) -> Option<(u32, &'static str)> {
+    Some(match status {
+        // The browser itself took it back.
+        487 => return None,
+        400 | 415 | 420 | 488 => (31_400, "Bad Request"),
+        404 | 484 => (31_404, "Not Found"),
+        408 | 480 => (31_480, "Temporarily Unavailable"),
+        486 | 600 => (BUSY, "Busy Here"),
+        603 => (31_603, "Decline"),
+        _ => (GENERAL, "The call could not be made"),
+    })
+}
+
+fn ufrag_of(sdp: &[u8]) -> Option<&[u8]> {
+    let mut lines = sdp.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    lines.find_map(|line| line.strip_prefix(b"a=ice-ufrag:"))
+}
+
+/// An identity as the user part of a URI (RFC 3261 s25.1).
+fn escaped(identity: &str) -> String {
+    identity.bytes().fold(String::with_capacity(identity.len()), |mut text, byte| {
+        match byte.is_ascii_alphanumeric() || b"-_.!~*'()".contains(&byte) {
+            true => text.push(char::from(byte)),
+            false => text.push_str(&format!("%{byte:02X}")),
+        }
+        text
+    })
+}
+
+const GENERAL: u32 = 31_000;
+const BUSY: u32 = 31_486;
+const NOT_REGISTERED: u32 = 31_201;
+const NO_MESSAGES: u32 = 31_210;
+/// A page has one, and one that waits.
+const MAX_CALLS: usize = 16;
