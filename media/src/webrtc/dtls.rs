@@ -118,7 +118,7 @@ impl Association {
                             self.stop_repeating();
                             keys = Some(self.keys()?);
                         }
-                        EndpointEvent::PeerClosed => return Err("the browser has closed the connection".into()),
+                        // The signalling tells what that means; where it tells nothing, consent runs out.
                         _ => {}
                     }
                 }
