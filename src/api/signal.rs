@@ -40,6 +40,8 @@ const MAX_FRAME: usize = 64 * 1024;
 const FRAMES: usize = 64;
 /// What may be said to a line before it has taken it.
 const SAID: usize = 64;
+/// However little patience the SDK asks for: it tries to come back all the same.
+const LEAST_PATIENCE_S: u64 = 10;
 /// A line without a connection says its goodbyes, and is over.
 const GOODBYE: Duration = Duration::from_secs(5);
 /// A registration is as long as its connection; this is only the end that SIP wants.
@@ -320,7 +322,7 @@ async fn begin_line(
         brought,
         own: own.clone(),
         frames: Some(frames.clone()),
-        patience: Duration::from_secs(patience_s),
+        patience: Duration::from_secs(patience_s.max(LEAST_PATIENCE_S)),
         given_up_at: None,
         tokens: Vec::new(),
     };

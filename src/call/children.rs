@@ -59,6 +59,14 @@ impl Call {
         }
     }
 
+    /// Another device of it has answered than the one whose leg was known.
+    pub(super) fn child_moved(&mut self, branch: BranchId, leg_id: u32) {
+        let child = self.children.iter_mut().find(|child| child.branch == branch);
+        if let Some(leg) = child.and_then(|child| child.leg.as_mut()) {
+            leg.leg_id = leg_id;
+        }
+    }
+
     /// A child tells what became of it.
     pub(super) fn branch_event(&mut self, branch: BranchId, event: BranchEvent, now: Now, effects: &mut Vec<Effect>) {
         let Some(at) = self.children.iter().position(|child| child.branch == branch) else { return };

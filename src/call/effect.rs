@@ -20,6 +20,14 @@ impl AttemptId {
     pub const FIRST: AttemptId = AttemptId(0);
 }
 
+/// Media that some of the attempts are offered, by a leg of their own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Offered {
+    pub leg_id: u32,
+    pub encryption: Encryption,
+    pub attempts: Vec<AttemptId>,
+}
+
 /// What happens to a call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum CallInput {
@@ -28,6 +36,8 @@ pub enum CallInput {
         offer: Bytes,
         signalled_from: String,
         encryption: Encryption,
+        /// Attempts whose media is of another kind than that, or a browser's, each of which wants its own.
+        others: Vec<Offered>,
     },
     Sip {
         attempt: AttemptId,
@@ -77,6 +87,11 @@ pub enum CallInput {
     Waiting(Waiting),
     /// What a queue tells who takes from it.
     Taking(Taking),
+    /// The child has another leg in the session of both: that of the device that has answered.
+    ChildMoved {
+        branch: BranchId,
+        leg_id: u32,
+    },
     /// A parent tells its child.
     Parent(ParentInput),
     /// The child of a branch exists.

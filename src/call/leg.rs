@@ -9,7 +9,7 @@ use dialtone_media::proto::{
 use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
-use super::effect::{AttemptId, Effect, SipCommand, SipEvent};
+use super::effect::{AttemptId, Effect, Offered, SipCommand, SipEvent};
 use super::{Call, MEDIA_PATIENCE, Now};
 use crate::events::{CallStatus, EndedBy, EventKind};
 use crate::twiml::{BranchEvent, Precondition, VerbInput};
@@ -37,6 +37,9 @@ pub(super) struct Leg {
     /// A worker of a version before this one does not know how: then there is no media, rather than some that others hear.
     #[serde(default)]
     must_be_encrypted: bool,
+    /// What is offered to attempts that want other media than the leg itself, until one is answered.
+    #[serde(default)]
+    others: Vec<Other>,
     pub(super) has_rung: bool,
     pub(super) sip_call_id: String,
 }
@@ -96,6 +99,20 @@ enum Step {
     Refresh,
 }
 
+/// A leg beside the call's own, and what it offers once that is known.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Other {
+    offered: Offered,
+    #[serde(with = "dialtone_media::text")]
+    sdp: Bytes,
+}
+
+impl Other {
+    fn is_for(&self, attempt: AttemptId) -> bool {
+        self.offered.attempts.contains(&attempt)
+    }
+}
+
 impl Leg {
     pub(super) fn incoming(late_offer: bool) -> Leg {
         Leg::new(Signalling::Incoming, late_offer)
@@ -118,6 +135,7 @@ impl Leg {
             is_moving: false,
             is_refreshing: false,
             must_be_encrypted: false,
+            others: Vec::new(),
             has_rung: false,
             sip_call_id: String::new(),
         }
@@ -135,6 +153,11 @@ impl Leg {
     /// The callee has answered, and the worker is still to take its description: only then it is told.
     pub(super) fn answer_is_untold(&self) -> bool {
         self.is_answered() && self.pending.contains(&Step::Answer)
+    }
+
+    /// Some attempts want other media than the rest.
+    pub(super) fn offer_besides(&mut self, offered: Vec<Offered>) {
+        self.others = offered.into_iter().map(|offered| Other { offered, sdp: Bytes::new() }).collect();
     }
 
     /// Our INVITEs wait for an answer.
@@ -171,13 +194,19 @@ impl Call {
             }),
         };
         let leg = LegSpec { leg_id: self.opening.leg_id, kind: Some(kind), ..LegSpec::default() };
-        let command = if self.parent.is_some() {
-            CommandKind::PutLeg(leg)
+        let others = self.leg.others.iter().map(|Other { offered, .. }| {
+            let rtp = proto::RtpLeg { encryption: offered.encryption.into(), ..proto::RtpLeg::default() };
+            LegSpec { leg_id: offered.leg_id, kind: Some(LegKind::Rtp(rtp)), ..LegSpec::default() }
+        });
+        let legs: Vec<LegSpec> = [leg].into_iter().chain(others).collect();
+        // Each is answered, in order.
+        self.leg.pending.extend(legs.iter().skip(1).map(|_| Step::Open));
+        if self.parent.is_some() {
+            effects.extend(legs.into_iter().map(|leg| Effect::Media(CommandKind::PutLeg(leg))));
         } else {
             let session_id = self.opening.session_id;
-            CommandKind::Open(SessionSpec { session_id, legs: vec![leg], ..SessionSpec::default() })
-        };
-        effects.push(Effect::Media(command));
+            effects.push(Effect::Media(CommandKind::Open(SessionSpec { session_id, legs, ..SessionSpec::default() })));
+        }
         if self.opening.link.is_some() {
             // A link needs no negotiation.
             self.leg.media = MediaState::Ready;
@@ -217,10 +246,14 @@ impl Call {
         if step == Step::Withdrawn {
             return self.negotiate(SdpStep::Rollback, Bytes::new(), Step::Rollback, now, effects);
         }
-        if !negotiated.sdp.is_empty() {
+        if let Some(other) = self.leg.others.iter_mut().find(|other| other.offered.leg_id == negotiated.leg_id) {
+            other.sdp = negotiated.sdp;
+        } else if !negotiated.sdp.is_empty() {
             self.leg.local_sdp = negotiated.sdp;
         }
         match step {
+            // All devices ring at once.
+            Step::Open if self.leg.pending.contains(&Step::Open) => return,
             Step::Open => {
                 self.leg.media = MediaState::Ready;
                 self.send_invites(effects);
@@ -380,7 +413,7 @@ impl Call {
             SipEvent::Canceled => self.leg_ended(CallStatus::Canceled, EndedBy::Peer, 487, now, effects),
             SipEvent::Acked { sdp } => self.acked(sdp, now, effects),
             SipEvent::AckMissing => self.hang_up(EndedBy::Server, 408, "SIP;cause=408;text=\"no ACK\"", now, effects),
-            SipEvent::Progress { status, sdp } => self.callee_progress(status, sdp, now, effects),
+            SipEvent::Progress { status, sdp } => self.callee_progress(attempt, status, sdp, now, effects),
             SipEvent::Answered { sdp, sip_call_id } => self.callee_accepts(attempt, sdp, sip_call_id, now, effects),
             SipEvent::Refused { status, sip_call_id } => {
                 self.attempt_refused(attempt, status, sip_call_id, now, effects)
@@ -461,18 +494,18 @@ impl Call {
     }
 
     fn send_invites(&mut self, effects: &mut Vec<Effect>) {
-        let sdp = self.leg.local_sdp.clone();
-        let Signalling::Outgoing { attempts, .. } = &mut self.leg.signalling else { return };
-        for (number, attempt) in attempts.iter_mut().enumerate().filter(|(_, attempt)| **attempt == Attempt::Unsent) {
-            *attempt = Attempt::Sent;
-            effects.push(Effect::Sip {
-                attempt: AttemptId(number as u8),
-                command: SipCommand::Invite { sdp: sdp.clone() },
-            });
+        let Leg { signalling, local_sdp, others, .. } = &mut self.leg;
+        let Signalling::Outgoing { attempts, .. } = signalling else { return };
+        for (number, state) in attempts.iter_mut().enumerate().filter(|(_, attempt)| **attempt == Attempt::Unsent) {
+            *state = Attempt::Sent;
+            let attempt = AttemptId(number as u8);
+            let sdp = others.iter().find(|other| other.is_for(attempt)).map_or(&*local_sdp, |other| &other.sdp).clone();
+            effects.push(Effect::Sip { attempt, command: SipCommand::Invite { sdp } });
         }
     }
 
-    fn callee_progress(&mut self, status: u16, sdp: Bytes, now: Now, effects: &mut Vec<Effect>) {
+    /// Before it answers only a device is heard that has the call's own leg: one of several browsers is not.
+    fn callee_progress(&mut self, attempt: AttemptId, status: u16, sdp: Bytes, now: Now, effects: &mut Vec<Effect>) {
         if !matches!(self.leg.signalling, Signalling::Outgoing { .. }) {
             return;
         }
@@ -481,7 +514,7 @@ impl Call {
             self.publish(EventKind::Ringing, effects);
             self.tell_parent(BranchEvent::Ringing, effects);
         }
-        if !sdp.is_empty() {
+        if !sdp.is_empty() && !self.leg.others.iter().any(|other| other.is_for(attempt)) {
             self.negotiate(SdpStep::RemoteAnswer, sdp, Step::EarlyAnswer, now, effects);
         }
     }
@@ -500,6 +533,7 @@ impl Call {
             return;
         }
         self.cancel_attempts(Some(attempt), ELSEWHERE, effects);
+        self.settle_on(attempt, effects);
         self.leg.signalling = Signalling::Answered { attempt };
         self.leg.sip_call_id = sip_call_id;
         self.note_answer(now);
@@ -509,6 +543,24 @@ impl Call {
         } else {
             self.negotiate(SdpStep::RemoteAnswer, sdp, Step::Answer, now, effects);
         }
+    }
+
+    /// The leg of the device that has answered is the call's from now on, and the others are over.
+    fn settle_on(&mut self, attempt: AttemptId, effects: &mut Vec<Effect>) {
+        if let Some(at) = self.leg.others.iter().position(|other| other.is_for(attempt)) {
+            let Other { offered, sdp } = self.leg.others.swap_remove(at);
+            effects.push(Effect::Media(CommandKind::DropLeg(self.opening.leg_id)));
+            self.opening.leg_id = offered.leg_id;
+            self.leg.local_sdp = sdp;
+            self.leg.must_be_encrypted = offered.encryption == Encryption::Sdes;
+            self.leg.media = MediaState::Ready;
+        }
+        self.drop_other_offers(effects);
+    }
+
+    pub(super) fn drop_other_offers(&mut self, effects: &mut Vec<Effect>) {
+        let others = self.leg.others.drain(..);
+        effects.extend(others.map(|other| Effect::Media(CommandKind::DropLeg(other.offered.leg_id))));
     }
 
     fn attempt_refused(

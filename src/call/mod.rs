@@ -43,7 +43,7 @@ use children::Child;
 pub use children::ChildLeg;
 pub use conference::{Conference, ConferenceEffect, ConferenceInput, ConferenceRecord, ParticipantChange, actor};
 pub use effect::{
-    AttemptId, BranchOrder, CallInput, CancelCause, Effect, FetchOutcome, ParentInput, SipCommand, SipEvent,
+    AttemptId, BranchOrder, CallInput, CancelCause, Effect, FetchOutcome, Offered, ParentInput, SipCommand, SipEvent,
 };
 use leg::{Leg, MediaState, Signalling};
 use program::RUNS_OUT_PLAYER;
@@ -181,6 +181,18 @@ struct Ending {
 
 /// The longest that an answered leg may last, as at Twilio.
 const LONGEST: Duration = Duration::from_secs(4 * 3600);
+/// The leg that an event is of, where it is none of offer and answer.
+fn told_of(event: &MediaEventKind) -> Option<u32> {
+    match event {
+        MediaEventKind::Digit(digit) => Some(digit.leg_id),
+        MediaEventKind::PlayerEnded(ended) => Some(ended.leg_id),
+        MediaEventKind::LegSilent(silent) => Some(silent.leg_id),
+        MediaEventKind::LegFailed(failed) => Some(failed.leg_id),
+        MediaEventKind::LegClosed(closed) => Some(closed.leg_id),
+        _ => None,
+    }
+}
+
 /// What a leg goes on with that is about to be ended.
 const NOTHING_MORE: &str = "<Response><Pause length=\"60\"/></Response>";
 /// A worker answers within this time, or is taken for lost.
@@ -309,9 +321,11 @@ impl Call {
     /// Takes an input; what it brings about is appended to `effects`, in order. The last is [`Effect::Finished`].
     pub fn handle(&mut self, input: CallInput, now: Now, effects: &mut Vec<Effect>) {
         match input {
-            CallInput::Begin { offer, signalled_from, encryption } => {
+            CallInput::Begin { offer, signalled_from, encryption, others } => {
+                self.leg.offer_besides(others);
                 self.begin(offer, signalled_from, encryption, now, effects);
             }
+            CallInput::ChildMoved { branch, leg_id } => self.child_moved(branch, leg_id),
             CallInput::Sip { attempt, event } => self.sip_event(attempt, event, now, effects),
             CallInput::Media(event) => self.media_event(event, now, effects),
             CallInput::MediaLost => self.media_lost(now, effects),
@@ -387,6 +401,10 @@ impl Call {
     }
 
     fn media_event(&mut self, event: MediaEventKind, now: Now, effects: &mut Vec<Effect>) {
+        if told_of(&event).is_some_and(|leg_id| leg_id != self.opening.leg_id) {
+            // Of what was offered to a device that has not answered.
+            return;
+        }
         match event {
             MediaEventKind::Negotiated(negotiated) => self.negotiated(negotiated, now, effects),
             MediaEventKind::Refused(refused) => self.media_refused(&refused, now, effects),
@@ -559,6 +577,7 @@ impl Call {
         } else {
             effects.push(Effect::Media(proto::CommandKind::DropLeg(self.opening.leg_id)));
         }
+        self.drop_other_offers(effects);
         self.run(VerbInput::HungUp, now, effects);
     }
 

@@ -494,8 +494,12 @@ impl Core {
         let mut effects = Vec::new();
         slot.waits.answered(&input);
         let digit = digit_of(&input);
-        let deadline = slot.call.next_deadline();
+        let (deadline, leg_id) = (slot.call.next_deadline(), slot.call.leg_id());
         slot.call.handle(input, now, &mut effects);
+        if let Some((parent, branch)) = slot.call.parent().filter(|_| slot.call.leg_id() != leg_id) {
+            let moved = CallInput::ChildMoved { branch, leg_id: slot.call.leg_id() };
+            self.inputs.push_back((parent, moved));
+        }
         let account = slot.call.account();
         // What it no longer waits for must not be waited for by whoever takes it up.
         let has_got_on = digit.is_some() || !effects.is_empty() || slot.call.next_deadline() != deadline;

@@ -225,7 +225,7 @@ impl Core {
             answer_at_once: inbound.application.answer_at_once,
         };
         let sid = self.insert(Call::incoming(opening, offer.is_empty()), vec![Some(dialog)], Vec::new());
-        self.inputs.push_back((sid, CallInput::Begin { offer, signalled_from, encryption }));
+        self.inputs.push_back((sid, CallInput::Begin { offer, signalled_from, encryption, others: Vec::new() }));
     }
 
     pub(super) fn unavailable(&mut self) -> Reply {

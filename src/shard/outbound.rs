@@ -16,7 +16,7 @@ use super::credit::Leg;
 use crate::account::{Aor, Application, Client, Srtp, Trunk, User};
 use crate::call::browser;
 use crate::call::route::{self, Reach, Unreachable};
-use crate::call::{AttemptId, BranchOrder, Call, CallInput, ChildLeg, Now, Opening, SipEvent};
+use crate::call::{AttemptId, BranchOrder, Call, CallInput, ChildLeg, Now, Offered, Opening, SipEvent};
 use crate::credit::Terms;
 use crate::events::Direction;
 use crate::ids::{AccountSid, CallSid};
@@ -237,9 +237,37 @@ impl Core {
         let Some(slot) = self.calls.get(&sid) else { return };
         // The address that will signal: NAT latching compares the media's source with it.
         let address = slot.invitations.first().map(|invitation| invitation.flow.remote.ip().to_string());
-        let encryption = self.settings.encryption(slot.invitations.iter().map(|invitation| invitation.flow), slot.srtp);
-        let signalled_from = address.unwrap_or_default();
-        self.inputs.push_back((sid, CallInput::Begin { offer: Bytes::new(), signalled_from, encryption }));
+        let flows: Vec<Flow> = slot.invitations.iter().map(|invitation| invitation.flow).collect();
+        let (encryption, mut others) = self.offers(&flows, slot.srtp);
+        let (signalled_from, session_id) = (address.unwrap_or_default(), slot.call.session_id());
+        let session = self.sessions.entry(session_id).or_default();
+        for other in &mut others {
+            other.leg_id = session.given;
+            session.given += 1;
+            session.legs.push((other.leg_id, sid));
+        }
+        let offer = Bytes::new();
+        self.inputs.push_back((sid, CallInput::Begin { offer, signalled_from, encryption, others }));
+    }
+
+    /// What the first attempt's media is to be, which it shares with those that want the same, and what others want: each browser has a
+    /// transport of its own.
+    fn offers(&self, flows: &[Flow], srtp: Option<Srtp>) -> (Encryption, Vec<Offered>) {
+        let mut offers: Vec<Offered> = Vec::new();
+        for (number, flow) in flows.iter().enumerate() {
+            let (attempt, encryption) = (AttemptId(number as u8), self.settings.encryption([*flow], srtp));
+            let shared =
+                offers.iter_mut().find(|offer| offer.encryption == encryption && encryption != Encryption::Dtls);
+            match shared {
+                Some(offer) => offer.attempts.push(attempt),
+                None => offers.push(Offered { leg_id: 0, encryption, attempts: vec![attempt] }),
+            }
+        }
+        if offers.is_empty() {
+            return (Encryption::AsOffered, Vec::new());
+        }
+        let first = offers.remove(0);
+        (first.encryption, offers)
     }
 
     /// The servers of an INVITE were looked up; the first is the first to try.
@@ -555,7 +583,7 @@ impl Core {
             }
         }
         let (offer, signalled_from, encryption) = (Bytes::new(), String::new(), Encryption::AsOffered);
-        self.inputs.push_back((sid, CallInput::Begin { offer, signalled_from, encryption }));
+        self.inputs.push_back((sid, CallInput::Begin { offer, signalled_from, encryption, others: Vec::new() }));
     }
 
     /// Tells the customer where a refused INVITE was challenged for another realm than its credentials are for.

@@ -88,6 +88,8 @@ pub(super) struct Association {
     sent_again: u32,
     again_at: Option<Mono>,
     is_complete: bool,
+    /// The browser has said that it is done.
+    pub is_closed: bool,
 }
 
 impl Association {
@@ -101,6 +103,7 @@ impl Association {
             sent_again: 0,
             again_at: None,
             is_complete: false,
+            is_closed: false,
         })
     }
 
@@ -118,7 +121,7 @@ impl Association {
                             self.stop_repeating();
                             keys = Some(self.keys()?);
                         }
-                        // The signalling tells what that means; where it tells nothing, consent runs out.
+                        EndpointEvent::PeerClosed => self.is_closed = true,
                         _ => {}
                     }
                 }

@@ -148,6 +148,10 @@ impl Browser {
         let mut happened = happened;
         let Some(association) = &mut self.association else { return };
         let outcome = association.handle(datagram, now);
+        if std::mem::take(&mut association.is_closed) {
+            // The signalling tells what that means. Where it tells nothing the page is gone.
+            self.consented_at = Mono(now.0.saturating_sub((CONSENT - CLOSED).as_micros() as u64));
+        }
         let to = self.selected.unwrap_or(from);
         self.flush(to);
         match outcome {
@@ -194,6 +198,8 @@ impl Browser {
     }
 }
 
+/// How long a browser that has closed its transport is waited for.
+const CLOSED: Duration = Duration::from_secs(2);
 /// RFC 7675 s5.1.
 const CONSENT: Duration = Duration::from_secs(30);
 /// A flight has five datagrams.
