@@ -8,15 +8,28 @@ const { chromium } = require("playwright-core");
 const [port, hosts] = process.argv.slice(2);
 const sdk = fs.readFileSync(`${process.env.NODE_PATH}/@twilio/voice-sdk/dist/twilio.min.js`);
 const page = fs.readFileSync(`${__dirname}/page.html`);
+// Without sounds of its own the SDK asks its maker's host for them, and waits.
+const silence = Buffer.concat([wavHead(1600), Buffer.alloc(1600)]);
 const asked = [];
 
 http
   .createServer((request, response) => {
-    const isSdk = request.url === "/twilio.min.js";
-    response.setHeader("content-type", isSdk ? "text/javascript" : "text/html");
-    response.end(isSdk ? sdk : page);
+    const [kind, body] = { "/twilio.min.js": ["text/javascript", sdk], "/silence.wav": ["audio/wav", silence] }[request.url.split("?")[0]] || ["text/html", page];
+    response.setHeader("content-type", kind);
+    response.end(body);
   })
   .listen(Number(port), "127.0.0.1");
+
+function wavHead(bytes) {
+  const head = Buffer.alloc(44);
+  head.write("RIFF", 0);
+  head.writeUInt32LE(36 + bytes, 4);
+  head.write("WAVEfmt ", 8);
+  [16, 1 | (1 << 16), 8000, 16000, 2 | (16 << 16)].forEach((word, at) => head.writeUInt32LE(word, 16 + 4 * at));
+  head.write("data", 36);
+  head.writeUInt32LE(bytes, 40);
+  return head;
+}
 
 async function main() {
   const browser = await chromium.launch({

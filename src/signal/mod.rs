@@ -6,3 +6,6 @@
 
 pub mod frames;
 pub mod line;
+
+#[cfg(test)]
+mod tests;

@@ -89,12 +89,11 @@ fn install_metrics() -> Result<PrometheusHandle, String> {
                 .set_buckets_for_metric(Matcher::Full("dialtone_document_effect_delay_seconds".to_owned()), &own_delays)
         })
         .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_rtt_seconds".to_owned()), &own_delays))
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_jitter_seconds".to_owned()), &own_delays))
         .and_then(|builder| {
             builder.set_buckets_for_metric(Matcher::Suffix("_operation_duration_seconds".to_owned()), &own_delays)
         })
-        .and_then(|builder| {
-            builder.set_buckets_for_metric(Matcher::Full("dialtone_call_mos_score".to_owned()), &scores)
-        })
+        .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix("_mos_score".to_owned()), &scores))
         .and_then(|builder| builder.set_buckets_for_metric(Matcher::Full("dialtone_rtp_gap_seconds".to_owned()), &gaps))
         .and_then(|builder| builder.set_buckets(&seconds))
         .map_err(|error| error.to_string())?
@@ -123,6 +122,7 @@ fn describe() {
 }
 
 const COUNTERS: &[(&str, &str)] = &[
+    ("dialtone_client_warnings_total", "Warnings of browsers about their calls, by name."),
     ("dialtone_sip_requests_total", "SIP requests seen on the wire."),
     ("dialtone_sip_responses_total", "Final and provisional SIP responses by method and status code."),
     ("dialtone_sip_retransmissions_total", "SIP messages retransmitted by transaction timers."),
@@ -197,6 +197,9 @@ const HISTOGRAMS: &[(&str, &str)] = &[
     ("dialtone_call_duration_seconds", "Answered duration of ended calls."),
     ("dialtone_call_queue_wait_seconds", "How long calls that the API ordered waited for their turn."),
     ("dialtone_post_dial_delay_seconds", "INVITE to first 180, 183 or 2xx on outbound legs."),
+    ("dialtone_client_mos_score", "Estimated MOS of browsers' calls, as they measure it, one each second."),
+    ("dialtone_client_rtt_seconds", "Round trips of browsers' media, as they measure them, one each second."),
+    ("dialtone_client_jitter_seconds", "Jitter of what browsers receive, as they measure it, one each second."),
     ("dialtone_call_mos_score", "Estimated listening MOS (E-model) per ended leg."),
     ("dialtone_store_operation_duration_seconds", "Latency of shared store operations."),
     ("dialtone_control_rtt_seconds", "Round trip between edge and worker."),

@@ -1,0 +1,135 @@
+"""What happens to browsers: several devices of one identity, connections that break, networks that change, workers that die, tokens that are wrong."""
+
+import os
+import pathlib
+import signal
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from lib.browsers import USER_SECRET, Browsers, application, tone
+from lib.rtp import Rtp, tone_level, ulaw_encode
+from lib.scenario import Scenario, wait_for
+from lib.server import user
+from lib.sip import sdp
+
+ECHO, DESK = ("AP" + digit * 32 for digit in "12")
+OTHER = "AC" + "7" * 32
+
+
+class Devices(Browsers):
+    def __init__(self, scenario):
+        more = application(ECHO, "<Echo/>") + application(DESK, "<Dial timeout='10'><Client>desk</Client></Dial>") + user("desk", USER_SECRET)
+        super().__init__(scenario, 20460, ECHO, more, workers=1)
+
+    def start(self):
+        super().start()
+        wait_for(lambda: self.server.workers("active") and self.server.workers("standby"), 5, "a worker and a standby")
+        self.desk = self.telephone()
+
+    def several_devices(self):
+        """A telephone and two browsers of one identity ring at once, each offered what it speaks; the first that answers has the call."""
+        equal, alice = self.scenario.equal, self.page("alice3", 950, application=DESK)
+        desks = [self.page(f"desk{number}", 1500 + 100 * number, identity="desk") for number in (1, 2)]
+        [page.register() for page in desks]
+        for answers in ("browser", "telephone"):
+            call = alice.connect()
+            incoming = self.desk.wait_invite()
+            incoming.respond(180)
+            ringing = [page.wait("incoming")["call"] for page in desks]
+            offer = incoming.invite.body.decode()
+            self.scenario.check(" RTP/AVP " in offer and "ice-ufrag" not in offer, f"what the telephone is offered: {offer}")
+            if answers == "browser":
+                desks[1].run(f"phone.calls[{ringing[1]}].accept()")
+                alice.wait("accept")
+                desks[0].wait("cancel")
+                self.scenario.check("completed elsewhere" in incoming.wait_cancel().header("reason"), "why the telephone stops ringing")
+                desks[1].hears(ringing[1], 950)
+                alice.hears(call, 1700)
+            else:
+                rtp = Rtp()
+                rtp.remote = incoming.invite.media()
+                incoming.accept(sdp(rtp.host, rtp.port))
+                [page.wait("cancel") for page in desks]
+                rtp.play(ulaw_encode(tone(770, 5)), wait=False)
+                alice.hears(call, 770)
+                wait_for(lambda: tone_level(rtp.heard()[-4000:], 950) > 1500, 5, "the telephone to hear the browser", every=0.2)
+                rtp.close()
+            sid = alice.state(call)["sid"]
+            alice.run(f"phone.calls[{call}].disconnect()")
+            alice.wait("disconnect")
+            if answers == "telephone":
+                incoming.wait_bye()
+            child = self.server.ended(lambda one: one.get("parent") == sid)
+            equal(child["status"], "completed", "the one call to all devices")
+        [page.run("phone.device.destroy()") for page in desks]
+
+    def comes_back(self):
+        """The connection breaks: the call goes on, and another connection takes it up. Then the network changes: ICE begins anew."""
+        page = self.page("alice5", 1150)
+        call = page.connect()
+        page.wait("accept")
+        page.hears(call, 1150)
+        page.run("phone.device._stream.transport._socket.close()")
+        page.wait("reconnected", call=call)
+        page.hears(call, 1150)
+        ufrag = "/ice-ufrag:(\\S+)/.exec(phone.calls[0]._mediaHandler.version.pc.remoteDescription.sdp)[1]"
+        before = page.run(ufrag)
+        page.run(f"phone.calls[{call}]._mediaHandler.iceRestart()")
+        wait_for(lambda: page.run(ufrag) != before, 5, "another name of ours")
+        page.hears(call, 1150)
+        sid = page.state(call)["sid"]
+        page.run(f"phone.calls[{call}].disconnect()")
+        self.server.ended(lambda one: one["sid"] == sid)
+
+    def killed_worker(self):
+        """The worker dies under a browser's call: the next one has its port, its keys and its numbers, and the page notices nothing."""
+        page = self.page("frank", 1250)
+        call = page.connect()
+        page.wait("accept")
+        page.hears(call, 1250)
+        before = page.run(f"phone.stats({call})")
+        os.kill(self.server.workers("active")[0]["pid"], signal.SIGKILL)
+        more = lambda: page.run(f"phone.stats({call})")["in"]["packets"] > before["in"]["packets"] + 100
+        wait_for(more, 6, "packets of the next worker", every=0.2)
+        page.hears(call, 1250)
+        after = page.run(f"phone.stats({call})")
+        self.scenario.equal((after["transport"]["ice"], after["transport"]["dtls"]), ("connected", "connected"), "the transport")
+        self.scenario.equal([event for event in page.events() if event["name"] in ("error", "call-error", "reconnecting")], [], "what the page has noticed")
+        lost = after["in"]["lost"] - before["in"]["lost"]
+        self.scenario.check(lost <= 5, f"{lost} packets lost")
+        page.run(f"phone.calls[{call}].disconnect()")
+        return f"{lost} packets lost"
+
+    def tokens(self):
+        """What is wrong with a token is told by the SDK's own errors."""
+        cases = {
+            "signature": (self.token("eve", secret="another"), 20101),
+            "key": (self.token("eve", key="SK" + "6" * 32), 20101),
+            "expired": (self.token("eve", ttl=-5), 20104),
+            "account": (self.token("eve", account=OTHER), 20101),
+        }
+        page = self.browser.page("eve", 500)
+        for name, (made, code) in cases.items():
+            page.open(made, chunderw=self.host)
+            page.run("void phone.device.register().catch(() => {})")
+            self.scenario.equal(page.wait("error")["code"], code, name)
+            page.run("phone.device.destroy()")
+        page.open(self.token("mute", incoming=False), chunderw=self.host)
+        page.run("void phone.device.register().catch(() => {})")
+        page.wait("error")
+        page.run("phone.device.destroy()")
+        page.open(self.token("lost", application="AP" + "9" * 32), chunderw=self.host, enableImprovedSignalingErrorPrecision=True)
+        page.connect()
+        self.scenario.equal(page.wait("call-error")["code"], 31404, "no such application")
+
+
+def main():
+    with Scenario(__file__) as scenario:
+        devices = Devices(scenario)
+        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.tokens, devices.stop):
+            scenario.step(part.__name__.replace("_", " "), part)
+        scenario.summary = "the first device that answers has the call; it outlives its connection, its network and its worker"
+
+
+main()

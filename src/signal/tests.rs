@@ -1,0 +1,333 @@
+//! A browser's line against a server's SIP stack, in virtual time.
+
+use std::collections::VecDeque;
+
+use dialtone_sip::dialog::DialogId;
+use dialtone_sip::flow::{ConnectionId, Flow, Transport};
+use dialtone_sip::msg::{HeaderName, Message, Method};
+use dialtone_sip::stack::{self, Event, Invitation, Received, Reply, Stack};
+use dialtone_sip::time::Mono;
+use serde_json::{Value, json};
+
+use super::frames::{self, Said};
+use super::line::{Line, Output, Setup};
+use crate::call::Now;
+use crate::call::browser::{CALL, PARAMETERS, decode, encode};
+use crate::ids::CallSid;
+
+const NOW: Now = Now { mono: Mono(1_000_000), wall_ms: 1_790_000_000_000 };
+
+fn flow() -> Flow {
+    Flow {
+        transport: Transport::Ws,
+        local: "192.0.2.1:5060".parse().unwrap(),
+        remote: "203.0.113.5:40000".parse().unwrap(),
+        connection: Some(ConnectionId(7)),
+    }
+}
+
+/// A line, the server that it speaks to, and what each has heard.
+struct World {
+    line: Line,
+    server: Stack,
+    frames: Vec<Value>,
+    fresh: VecDeque<Message>,
+    events: Vec<Event>,
+    responses: Vec<Message>,
+}
+
+impl World {
+    fn new() -> World {
+        let identity = "anna@example.com (é)".to_owned();
+        let line = Line::new(Setup { flow: flow(), identity, realm: "dialtone".into(), seed: [1; 32] });
+        let server = Stack::new(stack::Config { product: "test".into(), slot: 0, seed: [2; 32] });
+        World { line, server, frames: Vec::new(), fresh: VecDeque::new(), events: Vec::new(), responses: Vec::new() }
+    }
+
+    fn say(&mut self, said: Said) {
+        self.line.handle_said(said, NOW);
+        self.settle();
+    }
+
+    /// Lets everything reach the other side.
+    fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            while let Some(output) = self.line.poll_output() {
+                moved = true;
+                match output {
+                    Output::Frame(frame) => self.frames.push(serde_json::from_str(&frame).unwrap()),
+                    Output::Sip(bytes) => {
+                        let message = Message::parse(bytes).expect("sip");
+                        if let Received::Fresh(request) = self.server.receive(flow(), message, NOW.mono) {
+                            self.fresh.push_back(request);
+                        }
+                    }
+                }
+            }
+            while let Some(output) = self.server.poll_output() {
+                moved = true;
+                match output {
+                    stack::Output::Transmit(transmit) => {
+                        let message = Message::parse(transmit.bytes).expect("sip");
+                        if !message.is_request() {
+                            self.responses.push(message.clone());
+                        }
+                        self.line.handle_message(message, NOW);
+                    }
+                    stack::Output::Event(event) => self.events.push(event),
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn take_frames(&mut self) -> Vec<(String, Value)> {
+        let frames = std::mem::take(&mut self.frames).into_iter();
+        frames.map(|frame| (frame["type"].as_str().unwrap().to_owned(), frame["payload"].clone())).collect()
+    }
+
+    /// The browser calls; its dialog at the server, and the sid.
+    fn outgoing(&mut self) -> (DialogId, String) {
+        let parameters = vec![("To".to_owned(), "+1 555".to_owned()), ("Farbe".to_owned(), "grün & blau".to_owned())];
+        self.say(Said::Invite { call: "TJSone".into(), sdp: "v=0 browser".into(), parameters });
+        let invite = self.fresh.pop_front().expect("an INVITE");
+        assert_eq!(invite.body(), "v=0 browser");
+        let given = decode(invite.other_header(PARAMETERS).unwrap());
+        assert_eq!(given, [("To".into(), "+1 555".into()), ("Farbe".into(), "grün & blau".into())]);
+        let from = invite.from().unwrap().parsed_uri().unwrap().sip().unwrap().decoded_user().unwrap().into_owned();
+        assert_eq!(from, "anna@example.com (é)");
+        let sid = invite.other_header(CALL).unwrap().to_owned();
+        (self.server.accept_invite(flow(), invite, "<sip:us@192.0.2.1>".into()), sid)
+    }
+
+    /// The browser is called; the server's dialog, and the token of the call.
+    fn incoming(&mut self, sid: CallSid) -> (DialogId, String) {
+        let told = encode([("From", "client:bob"), ("Params", "a=b%20c")]);
+        let dialog = self.server.invite(
+            Invitation {
+                flow: flow(),
+                request_uri: "sip:anna@x.invalid;transport=ws".into(),
+                from: "<sip:bob@dialtone>".into(),
+                to: "<sip:anna@dialtone>".into(),
+                contact: "<sip:us@192.0.2.1>".into(),
+                alternatives: Vec::new(),
+                routes: Vec::new(),
+                headers: vec![(CALL.into(), sid.to_string()), (PARAMETERS.into(), told)],
+                sdp: "v=0 server".into(),
+                credentials: None,
+            },
+            NOW.mono,
+        );
+        self.settle();
+        let frames = self.take_frames();
+        let [(kind, invite)] = &frames[..] else { panic!("{frames:?}") };
+        assert_eq!(
+            (kind.as_str(), &invite["callsid"], &invite["sdp"]),
+            ("invite", &json!(sid.to_string()), &json!("v=0 server"))
+        );
+        assert_eq!(invite["parameters"]["From"], "client:bob");
+        assert_eq!(invite["parameters"]["Params"], "a=b%20c");
+        assert_eq!(invite["parameters"]["CallSid"], json!(sid.to_string()));
+        (dialog, invite["reconnect"].as_str().unwrap().to_owned())
+    }
+}
+
+#[test]
+fn frames_are_read_as_the_sdk_writes_them_and_others_mean_nothing() {
+    let read = |kind: &str, payload: Value| {
+        frames::read(&json!({"type": kind, "payload": payload, "version": "1.6"}).to_string())
+    };
+    let token = || "a.b.c".to_owned();
+    assert_eq!(
+        read("listen", json!({"token": "a.b.c", "reconnectTimeout": 5, "browserinfo": {}})),
+        Some(Said::Listen { token: token(), patience_s: 5 })
+    );
+    assert_eq!(
+        read("listen", json!({"token": "a.b.c", "reconnectTimeout": 1e9})),
+        Some(Said::Listen { token: token(), patience_s: 30 })
+    );
+    assert_eq!(read("register", json!({"media": {"audio": true}})), Some(Said::Register { is_there: true }));
+    assert_eq!(read("register", json!({})), Some(Said::Register { is_there: false }));
+    let invite = json!({"callsid": "TJS1", "sdp": "v=0", "twilio": {"params": "To=%2B1&a=b%26c"}});
+    let parameters = vec![("To".to_owned(), "+1".to_owned()), ("a".to_owned(), "b&c".to_owned())];
+    assert_eq!(read("invite", invite), Some(Said::Invite { call: "TJS1".into(), sdp: "v=0".into(), parameters }));
+    let again = json!({"callsid": "CA1", "sdp": "v=0", "reconnect": "t", "twilio": {}});
+    assert_eq!(read("invite", again), Some(Said::Reattach { call: "CA1".into(), token: "t".into() }));
+    assert_eq!(
+        read("dtmf", json!({"callsid": "CA1", "dtmf": "5#"})),
+        Some(Said::Digits { call: "CA1".into(), digits: "5#".into() })
+    );
+    for (kind, payload) in [
+        ("hangup", json!({})),
+        ("hangup", json!({"callsid": "a\r\nb"})),
+        ("other", json!({"callsid": "CA1"})),
+        ("invite", json!([])),
+    ] {
+        assert_eq!(read(kind, payload), None, "{kind}");
+    }
+    assert_eq!(frames::read("\n"), None);
+}
+
+#[test]
+fn call_of_a_browser_rings_is_answered_and_hung_up() {
+    let mut world = World::new();
+    let (dialog, sid) = world.outgoing();
+    world.server.progress(dialog, 180, "".into(), NOW.mono);
+    world.settle();
+    assert_eq!(world.take_frames(), [("ringing".to_owned(), json!({"callsid": sid}))]);
+    world.server.answer(dialog, "v=0 server".into(), NOW.mono);
+    world.settle();
+    let frames = world.take_frames();
+    assert_eq!((frames[0].0.as_str(), &frames[0].1["sdp"]), ("answer", &json!("v=0 server")));
+    let token = frames[0].1["reconnect"].as_str().unwrap().to_owned();
+    assert_eq!(world.line.tokens().collect::<Vec<_>>(), [token.as_str()]);
+    // Another connection that knows the token has it from now on, and no other.
+    assert!(world.line.reattach("wrong").is_none());
+    assert!(world.line.reattach(&token).unwrap().contains(&sid));
+    world.say(Said::Digits { call: sid.clone(), digits: "5w#".into() });
+    let digits = world
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::InDialog { request, .. } if request.method() == Some(Method::Info)));
+    assert_eq!(digits.count(), 2);
+    world.say(Said::Hangup { call: sid });
+    assert!(world.events.iter().any(|event| matches!(event, Event::Ended { bye: Some(_), .. })));
+    assert!(!world.line.has_calls());
+}
+
+#[test]
+fn early_media_is_told_once() {
+    let mut world = World::new();
+    let (dialog, _) = world.outgoing();
+    world.server.progress(dialog, 183, "v=0 early".into(), NOW.mono);
+    world.server.answer(dialog, "v=0 early".into(), NOW.mono);
+    world.settle();
+    let frames = world.take_frames();
+    assert_eq!(frames[0].1["sdp"], "v=0 early");
+    assert_eq!((frames[1].0.as_str(), frames[1].1.get("sdp")), ("answer", None));
+}
+
+#[test]
+fn refusal_is_told_by_the_number_that_the_sdk_has_for_it() {
+    for (status, code) in
+        [(486, Some(31_486)), (404, Some(31_404)), (603, Some(31_603)), (503, Some(31_000)), (480, Some(31_480))]
+    {
+        let mut world = World::new();
+        let (dialog, _) = world.outgoing();
+        world.server.decline(dialog, &Reply::new(status), NOW.mono);
+        world.settle();
+        let frames = world.take_frames();
+        assert_eq!(frames.len(), 1);
+        assert_eq!((frames[0].0.as_str(), frames[0].1["callsid"].as_str()), ("hangup", Some("TJSone")));
+        assert_eq!(frames[0].1["error"]["code"].as_u64(), code);
+    }
+}
+
+#[test]
+fn call_that_is_withdrawn_before_its_answer_is_cancelled_or_hung_up_if_that_was_faster() {
+    let mut world = World::new();
+    let (dialog, _) = world.outgoing();
+    world.server.progress(dialog, 180, "".into(), NOW.mono);
+    world.settle();
+    world.say(Said::Hangup { call: "TJSone".into() });
+    assert!(world.events.iter().any(|event| matches!(event, Event::Canceled { .. })));
+    assert!(!world.line.has_calls());
+    // The 200 and the CANCEL cross.
+    let mut world = World::new();
+    let (dialog, _) = world.outgoing();
+    world.server.progress(dialog, 180, "".into(), NOW.mono);
+    world.settle();
+    world.server.answer(dialog, "v=0 server".into(), NOW.mono);
+    world.line.handle_said(Said::Hangup { call: "TJSone".into() }, NOW);
+    world.settle();
+    assert!(world.events.iter().any(|event| matches!(event, Event::Ended { bye: Some(_), .. })), "{:?}", world.events);
+}
+
+#[test]
+fn browser_that_is_called_answers_rejects_or_is_spared() {
+    let sid = CallSid::new(9);
+    let mut world = World::new();
+    let (dialog, _) = world.incoming(sid);
+    world.say(Said::Answer { call: sid.to_string(), sdp: "v=0 browser".into() });
+    assert!(
+        world
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Answered { response, .. } if response.body() == "v=0 browser"))
+    );
+    world.take_frames();
+    world.server.bye(dialog, "", NOW.mono);
+    world.settle();
+    assert_eq!(world.take_frames(), [("hangup".to_owned(), json!({"callsid": sid.to_string()}))]);
+
+    let mut world = World::new();
+    world.incoming(sid);
+    world.say(Said::Reject { call: sid.to_string() });
+    assert!(world.events.iter().any(|event| matches!(event, Event::Refused { status: 603, .. })));
+
+    let mut world = World::new();
+    let (dialog, _) = world.incoming(sid);
+    world.server.cancel(dialog, "", NOW.mono);
+    world.settle();
+    assert_eq!(world.take_frames(), [("cancel".to_owned(), json!({"callsid": sid.to_string()}))]);
+    // What is said of a call that is over changes nothing.
+    world.say(Said::Answer { call: sid.to_string(), sdp: "v=0".into() });
+    assert!(world.take_frames().is_empty());
+}
+
+#[test]
+fn ice_restart_of_the_browser_is_a_new_offer_and_the_servers_question_is_answered_as_before() {
+    let sid = CallSid::new(9);
+    let mut world = World::new();
+    let (dialog, _) = world.incoming(sid);
+    world.say(Said::Answer { call: sid.to_string(), sdp: "v=0 browser".into() });
+    world.take_frames();
+    world.say(Said::Reinvite { call: sid.to_string(), sdp: "v=0 restarted".into() });
+    assert!(
+        world
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Reoffered { invite, .. } if invite.body() == "v=0 restarted"))
+    );
+    world.server.answer(dialog, "v=0 restarted too".into(), NOW.mono);
+    world.settle();
+    assert_eq!(world.take_frames()[0].1["sdp"], "v=0 restarted too");
+    // Is it there still?
+    world.server.reinvite(dialog, "v=0 restarted too".into(), NOW.mono);
+    world.settle();
+    let answered = |event: &Event| matches!(event, Event::Reanswered { status: 200, response: Some(response), .. } if response.body() == "v=0 restarted");
+    assert!(world.events.iter().any(answered), "{:?}", world.events);
+    // Its media is to be elsewhere: for that the SDK has no frame.
+    world.server.reinvite(dialog, "v=0\r\na=ice-ufrag:elsewhere\r\n".into(), NOW.mono);
+    world.settle();
+    assert!(world.events.iter().any(|event| matches!(event, Event::Reanswered { status: 488, .. })));
+}
+
+#[test]
+fn registration_is_told_as_the_server_answers_it() {
+    let mut world = World::new();
+    for (expires, wanted) in [(3600, "ready"), (0, "offline")] {
+        world.line.register(expires);
+        world.settle();
+        let register = world.fresh.pop_front().unwrap();
+        let contact = register.header(HeaderName::Contact).unwrap().to_owned();
+        assert!(contact.ends_with(&format!(";expires={expires}")) && contact.contains("transport=ws"));
+        let mut reply = Reply::new(200);
+        if expires > 0 {
+            reply = reply.header(HeaderName::Contact, contact);
+        }
+        world.server.refuse(&register, flow(), &reply);
+        world.settle();
+        assert_eq!(world.take_frames()[0].0, wanted);
+    }
+    world.line.register(3600);
+    world.settle();
+    let register = world.fresh.pop_front().unwrap();
+    world.server.refuse(&register, flow(), &Reply::new(403).reason("Too Many Contacts"));
+    world.settle();
+    let frames = world.take_frames();
+    assert_eq!((frames[0].0.as_str(), frames[0].1["error"]["message"].as_str()), ("error", Some("Too Many Contacts")));
+}
