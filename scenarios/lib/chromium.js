@@ -8,13 +8,25 @@ const { chromium } = require("playwright-core");
 const [port, hosts] = process.argv.slice(2);
 const sdk = fs.readFileSync(`${process.env.NODE_PATH}/@twilio/voice-sdk/dist/twilio.min.js`);
 const page = fs.readFileSync(`${__dirname}/page.html`);
+const ear = fs.readFileSync(`${__dirname}/ear.js`);
+const sipPage = fs.readFileSync(`${__dirname}/sip.html`);
 // Without sounds of its own the SDK asks its maker's host for them, and waits.
 const silence = Buffer.concat([wavHead(1600), Buffer.alloc(1600)]);
+// JsSIP and SIP.js come as modules.
+const modules = 'window.JsSIP = require("jssip"); window.SIP = require("sip.js");';
+const bundled = require("esbuild").buildSync({ stdin: { contents: modules, resolveDir: __dirname }, nodePaths: [process.env.NODE_PATH], bundle: true, write: false });
 const asked = [];
 
 http
   .createServer((request, response) => {
-    const [kind, body] = { "/twilio.min.js": ["text/javascript", sdk], "/silence.wav": ["audio/wav", silence] }[request.url.split("?")[0]] || ["text/html", page];
+    const found = {
+      "/sip": ["text/html", sipPage],
+      "/sip.js": ["text/javascript", bundled.outputFiles[0].text],
+      "/twilio.min.js": ["text/javascript", sdk],
+      "/ear.js": ["text/javascript", ear],
+      "/silence.wav": ["audio/wav", silence],
+    };
+    const [kind, body] = found[request.url.split("?")[0]] || ["text/html", page];
     response.setHeader("content-type", kind);
     response.end(body);
   })
@@ -41,14 +53,14 @@ async function main() {
     ],
   });
   const pages = new Map();
-  const open = async (name) => {
+  const open = async (name, path = "") => {
     const context = await browser.newContext();
     const opened = await context.newPage();
     opened.on("request", (request) => asked.push(request.url()));
     opened.on("websocket", (socket) => asked.push(socket.url()));
     opened.on("console", (message) => process.stderr.write(`${name}: ${message.text()}\n`));
     opened.on("pageerror", (error) => process.stderr.write(`${name}: ${error}\n`));
-    await opened.goto(`http://localhost:${port}/`);
+    await opened.goto(`http://localhost:${port}/${path}`);
     pages.set(name, opened);
     return opened;
   };
@@ -60,6 +72,7 @@ async function main() {
       if (what === "asked") return asked;
       if (what === "close") return pages.get(name).context().close();
       if (what === "offline") return pages.get(name).context().setOffline(code);
+      if (what === "open") return void (await open(name, code));
       const at = pages.get(name) || (await open(name));
       return what === "shot" ? at.screenshot({ path: code }) : at.evaluate(code);
     };

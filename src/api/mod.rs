@@ -12,6 +12,7 @@ mod operator;
 mod registration;
 mod rest;
 mod signal;
+mod sip_ws;
 mod telemetry;
 mod workers;
 
@@ -141,6 +142,7 @@ pub fn router(view: View) -> Router {
         .route("/2010-04-01/Events", get(events::open))
         .route("/2010-04-01/Registration", get(registration::open))
         .route("/signal", get(signal::open))
+        .route("/sip", get(sip_ws::open))
         .route("/ev", post(telemetry::take).options(telemetry::preflight))
         .merge(rest::router(&view))
         .layer(from_fn_with_state(view.clone(), neighbours::hand_on))

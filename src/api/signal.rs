@@ -63,13 +63,26 @@ struct Inner {
     /// The listener that their connections belong to.
     local: Option<SocketAddr>,
     realm: String,
+    /// Whose pages may speak SIP; `None`: everybody's.
+    origins: Option<Vec<String>>,
     /// Which line has the call of that token.
     by_token: Mutex<HashMap<String, mpsc::Sender<ToLine>>>,
 }
 
 impl Lines {
-    pub fn new(door: Door, local: Option<SocketAddr>, realm: String) -> Lines {
-        Lines(Arc::new(Inner { door, local, realm, by_token: Mutex::default() }))
+    pub fn new(door: Door, local: Option<SocketAddr>, realm: String, origins: Option<Vec<String>>) -> Lines {
+        Lines(Arc::new(Inner { door, local, realm, origins, by_token: Mutex::default() }))
+    }
+
+    /// A connection of a browser; `None` where there are too many.
+    pub(super) fn bring(&self, remote: SocketAddr) -> Option<Brought> {
+        self.0.door.bring(self.0.local?, remote)
+    }
+
+    /// Whether pages of that origin may speak SIP. What is no page says none, and could say any.
+    pub(super) fn lets_in(&self, origin: Option<&[u8]>) -> bool {
+        let (Some(origins), Some(origin)) = (&self.0.origins, origin) else { return true };
+        origins.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(origin))
     }
 
     fn by_token(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<ToLine>>> {
@@ -305,7 +318,7 @@ async fn begin_line(
     patience_s: u64,
 ) -> Option<(mpsc::Sender<ToLine>, mpsc::Sender<String>, mpsc::Receiver<String>)> {
     let Lines(inner) = &view.lines;
-    let brought = inner.door.bring(inner.local?, remote)?;
+    let brought = view.lines.bring(remote)?;
     let flow = brought.flow();
     let (done, is_known) = oneshot::channel();
     view.mail.send(Mail::Client(flow, client.clone(), done)).await.ok()?;

@@ -241,7 +241,7 @@ impl Unreachable {
             Unreachable::NoTrunk => {
                 "no trunk of the account reaches this number: add a [[trunk]] with a uri and matching prefixes"
             }
-            Unreachable::NoUser => "the account has no such user",
+            Unreachable::NoUser => "the account has no such user, and no browser of that name is connected",
             Unreachable::NoApplication => "the account has no such application with a VoiceUrl",
             Unreachable::BadUri => "the sip uri cannot be read",
         }

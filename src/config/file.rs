@@ -54,6 +54,7 @@ pub(super) struct Sip {
     pub(super) tls: Option<Spanned<Tls>>,
     /// PEM: authorities that peers are trusted by, beside those that everybody trusts.
     pub(super) tls_authorities: Option<Spanned<String>>,
+    pub(super) origins: Option<Vec<Spanned<String>>>,
     pub(super) public_address: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) domains: Vec<String>,

@@ -57,6 +57,8 @@ pub struct Sip {
     pub emergency_numbers: Vec<String>,
     /// Who is sent a copy of each SIP message.
     pub hep: Option<Hep>,
+    /// Whose pages may speak SIP by WebSocket; `None`: everybody's.
+    pub origins: Option<Vec<String>>,
 }
 
 /// A collector of traces.

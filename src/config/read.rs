@@ -125,8 +125,22 @@ impl Reader<'_> {
         let emergency_numbers =
             emergency_numbers.unwrap_or_else(|| EMERGENCY_NUMBERS.iter().map(|number| (*number).to_owned()).collect());
         let hep = sip.hep.as_ref().map(|hep| self.hep(hep)).transpose()?;
-        let realm = realm.to_owned();
-        Ok(Sip { listen, tls, realm, digest, name_servers, emergency_numbers, hep })
+        let origins = sip.origins.as_ref().map(|origins| origins.iter().map(|origin| self.origin(origin)).collect());
+        let (realm, origins) = (realm.to_owned(), origins.transpose()?);
+        Ok(Sip { listen, tls, realm, digest, name_servers, emergency_numbers, hep, origins })
+    }
+
+    /// As browsers write it: scheme, host, and a port that is not the usual one.
+    fn origin(&self, written: &Spanned<String>) -> Result<String, ConfigError> {
+        let text = written.get_ref();
+        let parsed = url::Url::parse(text).ok().map(|url| url.origin().ascii_serialization());
+        match parsed.filter(|origin| origin.eq_ignore_ascii_case(text)) {
+            Some(origin) => Ok(origin),
+            None => Err(self.fault(
+                written,
+                format!("wrong value of `origins`: \"{text}\" is no origin, such as https://app.example.com (no path, no slash at the end)"),
+            )),
+        }
     }
 
     /// The certificate of SIP's listeners: that of HTTPS where it has none of its own.

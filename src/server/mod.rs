@@ -372,7 +372,8 @@ impl Server {
             start_shard(&config, plan, settings, letters, mail.clone(), outside, entrance).await?;
 
         let draining = Arc::new(AtomicBool::new(false));
-        let lines = api::Lines::new(door, listening.first().map(|listen| listen.advertise), config.sip.realm.clone());
+        let local = listening.first().map(|listen| listen.advertise);
+        let lines = api::Lines::new(door, local, config.sip.realm.clone(), config.sip.origins.clone());
         let view = api::View {
             lines,
             store: store.clone(),

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dialtone_sip::digest::{self, Algorithm, Denied, Guard};
-use dialtone_sip::flow::Flow;
+use dialtone_sip::flow::{Flow, Transport};
 use dialtone_sip::msg::{AuthParams, HeaderName, Message, Method};
 use dialtone_sip::stack::Reply;
 use dialtone_sip::time::Mono;
@@ -66,8 +66,9 @@ impl Gate {
 
     /// Whether the source of a request may send it.
     pub(super) fn judge(&mut self, request: &Message, flow: Flow, directory: &Directory, now: Now) -> Verdict {
-        // Trunks place calls; they do not register.
-        let may_be_trunk = request.method() != Some(Method::Register);
+        let is_register = request.method() == Some(Method::Register);
+        // Trunks place calls; they do not register. A page is none, wherever it is.
+        let may_be_trunk = !is_register && flow.transport != Transport::Ws;
         let called = route::called(request);
         if may_be_trunk && let Some(trunk) = directory.trunk_from(flow.remote, &called, false) {
             return Verdict::Known(Origin::Trunk(trunk.clone()));
@@ -75,7 +76,7 @@ impl Gate {
         if self.is_silenced(flow.remote.ip(), now.mono) {
             return Verdict::Silence;
         }
-        let domain = directory.sip_domain(host_called(request)).filter(|_| may_be_trunk);
+        let domain = directory.sip_domain(host_called(request)).filter(|_| !is_register);
         if let Some(domain) = domain {
             if !domain.lets_in(flow.remote.ip()) {
                 return self.forbid(flow, "Source Not Allowed", now);
@@ -89,7 +90,7 @@ impl Gate {
         }
         let host = if domain.is_some() { host_called(request) } else { host_of(request) };
         match self.credentials(request, directory.domain_of(host), directory, now) {
-            Some(Ok(user)) if !(if may_be_trunk { user.may_call } else { user.may_register }) => {
+            Some(Ok(user)) if !(if is_register { user.may_register } else { user.may_call }) => {
                 return self.forbid(flow, "Not For This User", now);
             }
             Some(Ok(user)) => return Verdict::Known(Origin::User(user)),

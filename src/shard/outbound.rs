@@ -436,6 +436,10 @@ impl Core {
         let aors = user.map(|user| Aor { username: user.username.clone(), domain: user.domain.clone() });
         let aors = aors.into_iter().chain([Client::aor(account, identity)]);
         let bindings: Vec<_> = aors.flat_map(|aor| self.settings.bindings.of(&aor, now.wall_ms)).collect();
+        if bindings.is_empty() && user.is_none() {
+            let notice = unreachable(Unreachable::NoUser, target);
+            return Err(NoPlan { notice, status: BranchFailure::NoAnswer });
+        }
         if bindings.is_empty() {
             return no_one(BranchFailure::NoAnswer, "has no registered device");
         }
@@ -481,7 +485,7 @@ impl Core {
                 contact: self.settings.contact(flow),
                 alternatives: Vec::new(),
                 routes: binding.path.clone(),
-                headers: if is_browser { told.clone() } else { headers.clone() },
+                headers: if is_browser { [&headers[..], &told[..]].concat() } else { headers.clone() },
                 sdp: Bytes::new(),
                 credentials: None,
             }

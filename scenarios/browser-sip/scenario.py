@@ -1,0 +1,119 @@
+"""Pages with JsSIP and SIP.js in a real Chromium: users of this server by SIP over WebSocket."""
+
+import pathlib
+import socket
+import ssl
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from lib.browsers import USER_SECRET, Browsers, tone
+from lib.rtp import Rtp, tone_level, ulaw_encode
+from lib.scenario import Scenario, wait_for
+from lib.server import number, user
+from lib.sip import sdp
+
+ECHO, RING, ASK = "+15554000", "+15554001", "+15554002"
+HANDSHAKE = "GET /sip HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MTIzNDU2Nzg5MDEyMzQ1Ng==\r\n"
+
+
+class Sip(Browsers):
+    def __init__(self, scenario):
+        more = number(ECHO, "<Echo/>") + number(RING, "<Dial><Client>page</Client></Dial>") + user("desk", USER_SECRET) + user("page", USER_SECRET) + user("other", USER_SECRET)
+        more += number(ASK, "<Gather numDigits='3' timeout='8'><Pause length='8'/></Gather>")
+        super().__init__(scenario, 20510, "", more, sip_more='digest = ["MD5"]\norigins = ["http://localhost:20512"]')
+
+    def start(self):
+        super().start()
+        self.url = f"wss://{self.host}/sip"
+        self.page = self.sip_page("page", 1350)
+        self.page.run(f"phone.openJsSip('{self.url}', 'sip:page@dialtone', '{USER_SECRET}')")
+        self.page.wait("registered")
+
+    def sip_page(self, name, hertz):
+        self.browser.ask(name, "sip", what="open")
+        return self.browser.page(name, hertz)
+
+    def jssip_calls(self):
+        """JsSIP calls an echo and hears itself, holds and goes on, and hangs up."""
+        page = self.page
+        page.run(f"phone.call('sip:{ECHO}@dialtone')")
+        call = page.wait("confirmed")["call"]
+        page.hears(call, 1350)
+        page.run(f"void phone.calls[{call}].hold()")
+        page.wait("hold")
+        page.run(f"void phone.calls[{call}].unhold()")
+        page.wait("unhold")
+        page.hears(call, 1350)
+        transport = next(one for one in page.run(f"phone.stats({call})") if one["type"] == "transport")
+        self.scenario.equal(transport["dtlsState"], "connected", "DTLS")
+        page.run(f"phone.calls[{call}].terminate()")
+        page.wait("ended")
+        ended = self.server.ended(lambda one: one["to"] == ECHO)
+        self.scenario.equal((ended["from"], ended["status"]), ("sip:page@dialtone", "completed"), "the record")
+
+    def jssip_is_called(self):
+        """A telephone rings the page of a user: both hear each other, and the telephone hangs up."""
+        page, rtp, desk = self.page, Rtp(), self.telephone()
+        call = desk.invite(RING, sdp(rtp.host, rtp.port)).accepted()
+        incoming = page.wait("incoming")
+        self.scenario.equal(incoming["from"], "desk", "who calls")
+        page.run(f"phone.answer({incoming['call']})")
+        page.wait("confirmed")
+        rtp.remote = call.answer.media()
+        rtp.play(ulaw_encode(tone(660, 5)), wait=False)
+        page.hears(incoming["call"], 660)
+        wait_for(lambda: tone_level(rtp.heard()[-4000:], 1350) > 1500, 5, "the telephone to hear the page", every=0.2)
+        page.run(f"phone.calls[{incoming['call']}].sendDTMF('7', {{ transportType: 'RFC2833' }})")
+        wait_for(lambda: rtp.digits() == "7", 3, "the digit", every=0.1)
+        call.bye()
+        page.wait("ended")
+        rtp.close(), desk.close()
+
+    def sipjs(self):
+        """SIP.js calls the page of JsSIP, and they hear each other; its keys come by INFO."""
+        page, other = self.page, self.sip_page("other", 1450)
+        other.run(f"phone.openSipJs('{self.url}', 'sip:other@dialtone', 'other', '{USER_SECRET}')")
+        other.wait("registered")
+        other.run("phone.user.call('sip:page@dialtone')")
+        mine = other.wait("created")["call"]
+        theirs = page.wait("incoming")["call"]
+        page.run(f"phone.answer({theirs})")
+        other.wait("confirmed")
+        other.hears(mine, 1350)
+        page.hears(theirs, 1450)
+        other.run("phone.user.hold()")
+        other.wait("hold")
+        other.run("phone.user.unhold()")
+        other.wait("unhold")
+        page.hears(theirs, 1450)
+        page.run(f"phone.calls[{theirs}].terminate()")
+        other.wait("ended")
+        other.run(f"phone.user.call('sip:{ASK}@dialtone')")
+        other.wait("confirmed")
+        for key in "48#":
+            other.run(f"phone.user.sendDTMF('{key}')")
+        other.wait("ended")
+
+    def refusals(self):
+        """Without the subprotocol, from elsewhere, and with a wrong password."""
+        for more, wanted in [("", 400), ("Sec-WebSocket-Protocol: sip\r\nOrigin: https://elsewhere.example\r\n", 403), ("Sec-WebSocket-Protocol: chat, sip\r\n", 101)]:
+            with ssl._create_unverified_context().wrap_socket(socket.create_connection(("127.0.0.1", 20511)), server_hostname="localhost") as connection:
+                connection.sendall((HANDSHAKE + more + "\r\n").encode())
+                answer = connection.recv(4000).decode()
+            self.scenario.equal(int(answer.split()[1]), wanted, f"the answer to {more!r}: {answer}")
+            self.scenario.equal("sec-websocket-protocol: sip\r\n" in answer.lower(), wanted == 101, "the subprotocol")
+        page = self.sip_page("stranger", 500)
+        page.run(f"phone.openJsSip('{self.url}', 'sip:page@dialtone', 'wrong')")
+        page.wait("registrationFailed")
+
+
+def main():
+    with Scenario(__file__) as scenario:
+        sip = Sip(scenario)
+        for part in (sip.start, sip.jssip_calls, sip.jssip_is_called, sip.sipjs, sip.refusals, sip.stop):
+            scenario.step(part.__name__.replace("_", " "), part)
+        scenario.summary = "pages with JsSIP and SIP.js call and are called"
+
+
+main()
