@@ -3,7 +3,10 @@
 import os
 import pathlib
 import signal
+import socket
 import sys
+import threading
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -124,10 +127,45 @@ class Devices(Browsers):
         self.scenario.equal(page.wait("call-error")["code"], 31404, "no such application")
 
 
+    def sprayed(self):
+        """50 calls are set up while a stranger sprays the browsers' port with DTLS and with checks that prove nothing; and how long each takes until something is heard."""
+        page, times, sent = self.page("grace", 1550), [], 0
+        call = page.connect()
+        page.wait("accept")
+        port = page.run("/candidate:1 1 udp \\d+ \\S+ (\\d+)/.exec(phone.calls[0]._mediaHandler.version.pc.remoteDescription.sdp)[1]")
+        page.run(f"phone.calls[{call}].disconnect()")
+        stop, hello = threading.Event(), bytes([22, 254, 253] + [0] * 8 + [0, 60, 1] + [7] * 59)
+        check = bytes([0, 1, 0, 0, 0x21, 0x12, 0xA4, 0x42]) + bytes(12)
+
+        def spray():
+            nonlocal sent
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+                stranger.settimeout(0)
+                while not stop.is_set():
+                    for datagram in (hello, check, os.urandom(200)):
+                        stranger.sendto(datagram, ("127.0.0.1", int(port)))
+                        sent += 1
+                    try:
+                        self.answered = stranger.recv(2000)
+                    except OSError:
+                        pass
+                    time.sleep(0.001)
+
+        self.answered, thread = None, threading.Thread(target=spray, daemon=True)
+        thread.start()
+        for _ in range(50):
+            times.append(page.run("phone.timed()"))
+        stop.set()
+        thread.join(2)
+        self.scenario.equal(self.answered, None, "what the stranger was answered")
+        self.scenario.check(all(times), f"calls without sound: {times}")
+        return f"{sent} datagrams of a stranger; heard after {sorted(times)[25]:.0f} ms (p50), {max(times):.0f} ms at most"
+
+
 def main():
     with Scenario(__file__) as scenario:
         devices = Devices(scenario)
-        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.tokens, devices.stop):
+        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.tokens, *([devices.sprayed] if scenario.long else []), devices.stop):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = "the first device that answers has the call; it outlives its connection, its network and its worker"
 

@@ -206,10 +206,9 @@ impl Connection {
         }
         loop {
             let sent = tokio::select! {
-                frame = self.line.2.recv() => match frame {
-                    Some(frame) => socket.send(Message::Text(frame.into())).await,
-                    None => break,
-                },
+                Some(frame) = self.line.2.recv() => socket.send(Message::Text(frame.into())).await,
+                // The line is over: the SDK comes back for another.
+                () = self.line.0.closed() => break,
                 _ = beat.tick() => {
                     if self.heard_at.elapsed() > SILENT {
                         break;

@@ -291,10 +291,15 @@ impl Rim {
             Mail::Restore(calls) => self.restore(calls, now),
             Mail::Resume(orders) => self.core.resume(orders, now),
             Mail::Update { call, account, change, done } => {
-                let _ = done.send(self.core.update(call, account, change, now));
+                let is_done = self.core.update(call, account, change, now);
+                // Whoever waits for this looks at what came of it.
+                self.flush(now);
+                let _ = done.send(is_done);
             }
             Mail::Conference { conference, account, change, done } => {
-                let _ = done.send(self.core.change_conference(account, conference, change, now));
+                let changed = self.core.change_conference(account, conference, change, now);
+                self.flush(now);
+                let _ = done.send(changed);
             }
             Mail::Directory(directory, taken) => {
                 self.directory = directory.clone();
