@@ -10,7 +10,10 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import many
+
 from lib.browsers import USER_SECRET, Browsers, application, tone
+from lib.edges import child
 from lib.rtp import Rtp, tone_level, ulaw_encode
 from lib.scenario import Scenario, wait_for
 from lib.server import user
@@ -162,10 +165,18 @@ class Devices(Browsers):
         return f"{sent} datagrams of a stranger; heard after {sorted(times)[25]:.0f} ms (p50), {max(times):.0f} ms at most"
 
 
+    def quiet(self):
+        """Registered browsers that say nothing."""
+        registered = lambda: int(self.server.metric("dialtone_presence_identities", status="available")) - 1
+        kilobytes, share = many.measure(20461, self.token, [child(self.server, "edge")], registered)
+        self.scenario.check(kilobytes < 40 and share < 0.02, f"{kilobytes:.1f} kB each, and {share:.1%} of a processor")
+        return f"{many.COUNT} browsers: {kilobytes:.1f} kB each, {share:.2%} of a processor"
+
+
 def main():
     with Scenario(__file__) as scenario:
         devices = Devices(scenario)
-        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.tokens, *([devices.sprayed] if scenario.long else []), devices.stop):
+        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.tokens, *([devices.sprayed, devices.quiet] if scenario.long else []), devices.stop):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = "the first device that answers has the call; it outlives its connection, its network and its worker"
 

@@ -59,6 +59,8 @@ const TAKES_NOTHING: Duration = Duration::from_secs(30);
 pub struct View {
     /// Browsers that are connected.
     pub lines: Lines,
+    /// Servers that help browsers to reach us: their addresses, and what credentials for them are made of.
+    pub turn: Option<Arc<(Vec<String>, Option<Secret>)>>,
     pub store: Store,
     pub live: Live,
     pub recordings: LiveRecordings,

@@ -110,6 +110,13 @@ pub(super) struct Tls {
     pub(super) plain: bool,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Turn {
+    pub(super) urls: Vec<Spanned<String>>,
+    pub(super) secret: Option<Spanned<String>>,
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Media {
@@ -117,6 +124,7 @@ pub(super) struct Media {
     pub(super) advertise: Option<Spanned<String>>,
     pub(super) ports: Option<Spanned<String>>,
     pub(super) latching: Option<Spanned<String>>,
+    pub(super) turn: Option<Turn>,
     pub(super) srtp: Option<Spanned<String>>,
     pub(super) workers: Option<Spanned<u16>>,
     pub(super) worker_timeout: Option<Spanned<toml::Value>>,

@@ -131,10 +131,20 @@ pub struct Media {
     pub ports: RangeInclusive<u16>,
     pub latching: Latching,
     pub srtp: Srtp,
+    pub turn: Option<Turn>,
     /// Worker processes of this machine; none: the edge moves media itself.
     pub workers: u16,
     /// A worker that says nothing for so long is lost.
     pub worker_timeout: Duration,
+}
+
+/// Servers of others that help browsers to reach us (RFC 8656), with what opens them.
+#[derive(Clone, Debug)]
+pub struct Turn {
+    /// `turn:HOST:PORT?transport=udp`, `turns:...`, `stun:...`
+    pub urls: Vec<String>,
+    /// What they share with us: credentials are made of it that hold for a while. `None` where all are `stun:`.
+    pub secret: Option<Secret>,
 }
 
 /// What an edge is to nodes of other machines.

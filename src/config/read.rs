@@ -11,7 +11,7 @@ use dialtone_sip::transport::Listen;
 use toml::Spanned;
 
 use super::file::{self, File};
-use super::{Cluster, Config, ConfigError, Hep, Latching, Media, Server, Sip, SipTls, Store};
+use super::{Cluster, Config, ConfigError, Hep, Latching, Media, Server, Sip, SipTls, Store, Turn};
 use crate::account::Srtp;
 use crate::concurrency::OnLoss;
 use crate::secret::Secret;
@@ -130,6 +130,27 @@ impl Reader<'_> {
         Ok(Sip { listen, tls, realm, digest, name_servers, emergency_numbers, hep, origins })
     }
 
+    fn turn(&self, turn: &file::Turn) -> Result<Turn, ConfigError> {
+        for written in &turn.urls {
+            let (scheme, rest) = written.get_ref().split_once(':').unwrap_or_default();
+            let is_turn = matches!(scheme, "turn" | "turns");
+            if !(is_turn || scheme == "stun") || rest.is_empty() || rest.starts_with('/') {
+                let message = format!(
+                    "wrong value of `urls`: \"{}\" is not turn:HOST:PORT, turns:HOST:PORT or stun:HOST:PORT",
+                    written.get_ref()
+                );
+                return Err(self.fault(written, message));
+            }
+            if is_turn && turn.secret.is_none() {
+                let message =
+                    "`secret` is missing: what [media] turn shares with the server (coturn: static-auth-secret)";
+                return Err(self.fault(written, message));
+            }
+        }
+        let secret = turn.secret.as_ref().map(|secret| self.secret(secret, "secret")).transpose()?;
+        Ok(Turn { urls: turn.urls.iter().map(|url| url.get_ref().clone()).collect(), secret })
+    }
+
     /// As browsers write it: scheme, host, and a port that is not the usual one.
     fn origin(&self, written: &Spanned<String>) -> Result<String, ConfigError> {
         let text = written.get_ref();
@@ -224,6 +245,7 @@ impl Reader<'_> {
             },
         };
         let srtp = media.srtp.as_ref().map_or(Ok(Srtp::default()), |written| self.srtp(written))?;
+        let turn = media.turn.as_ref().map(|turn| self.turn(turn)).transpose()?;
         let workers = match &media.workers {
             None => DEFAULT_WORKERS,
             Some(written) if *written.get_ref() <= MAX_WORKERS => *written.get_ref(),
@@ -250,7 +272,7 @@ impl Reader<'_> {
                 })?
             }
         };
-        Ok(Media { address, advertise, ports, latching, srtp, workers, worker_timeout })
+        Ok(Media { address, advertise, ports, latching, srtp, turn, workers, worker_timeout })
     }
 
     fn cluster(&self, cluster: &file::Cluster) -> Result<Cluster, ConfigError> {

@@ -4,7 +4,11 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, Mac};
 use serde_json::{Map, Value, json};
+use sha1::Sha1;
 
 use super::auth::Acting;
 use super::fault::Fault;
@@ -15,7 +19,8 @@ use crate::account::SecretHash;
 use crate::api::View;
 use crate::clock::wall_ms;
 use crate::events::rfc_2822;
-use crate::ids::fresh_sid;
+use crate::ids::{AccountSid, fresh_sid};
+use crate::secret::Secret;
 use crate::store::{Kind, Resource};
 
 pub static KEYS: Spec = Spec {
@@ -72,18 +77,39 @@ pub(super) async fn create(State(view): State<View>, Acting(account): Acting, fo
     Ok((StatusCode::CREATED, Json(made)).into_response())
 }
 
-/// There is no TURN server: the list of servers is empty, and the credentials open nothing.
-pub(super) async fn token(Acting(account): Acting, form: Form) -> Result<Response, Fault> {
+/// The servers of `[media] turn`, with credentials that hold for the time that is asked for. Without any there are no servers, and the
+/// credentials open nothing.
+pub(super) async fn token(State(view): State<View>, Acting(account): Acting, form: Form) -> Result<Response, Fault> {
     let ttl = form.number("Ttl", 1..=86_400)?.unwrap_or(86_400);
     let now = rfc_2822(wall_ms());
+    let (urls, secret) = view.turn.as_deref().map_or((&[][..], None), |(urls, secret)| (urls, secret.as_ref()));
+    let (username, password) = match secret {
+        Some(secret) => turn_credentials(secret, wall_ms() / 1000 + u64::from(ttl), account.sid),
+        None => (format!("{:032x}", super::random()), format!("{:032x}", super::random())),
+    };
+    let servers = urls.iter().map(|url| match url.starts_with("stun:") {
+        true => json!({ "url": url, "urls": url }),
+        false => json!({ "url": url, "urls": url, "username": username, "credential": password }),
+    });
     let token = json!({
         "account_sid": account.sid.to_string(),
         "date_created": now,
         "date_updated": now,
-        "ice_servers": [],
-        "username": format!("{:032x}", super::random()),
-        "password": format!("{:032x}", super::random()),
+        "ice_servers": servers.collect::<Vec<Value>>(),
+        "username": username,
+        "password": password,
         "ttl": ttl.to_string(),
     });
     Ok((StatusCode::CREATED, Json(token)).into_response())
+}
+
+/// What a TURN server takes that shares a secret with us: a name that says until when, and what only who has the secret can make of it
+/// (draft-uberti-behave-turn-rest, as coturn has it).
+fn turn_credentials(secret: &Secret, until_s: u64, account: AccountSid) -> (String, String) {
+    let username = format!("{until_s}:{account}");
+    let mut hmac =
+        <Hmac<Sha1> as Mac>::new_from_slice(secret.expose().as_bytes()).expect("HMAC takes a key of any length");
+    hmac.update(username.as_bytes());
+    let password = BASE64.encode(hmac.finalize().into_bytes());
+    (username, password)
 }

@@ -180,7 +180,7 @@ fn reports_measure_loss_and_stay_with_the_peer() {
         !world.sessions[0].handle_rtcp(LegId(1), phone.from, &mut report.clone(), now),
         "rtcp on the rtp port without rtcp-mux"
     );
-    assert!(!world.sessions[0].handle_rtcp(LegId(1), rtcp_from, &mut *b"junk".to_vec(), now));
+    assert!(!world.sessions[0].handle_rtcp(LegId(1), rtcp_from, &mut b"junk".to_vec(), now));
     assert!(!world.sessions[0].handle_rtcp(LegId(7), rtcp_from, &mut report.clone(), now), "no such leg");
 }
 

@@ -129,7 +129,7 @@ fn threat_08_what_must_be_encrypted_is_refused_in_the_clear() {
 fn offer_of_both_is_taken_encrypted_and_one_that_we_cannot_read_is_refused() {
     let mut world = World::new();
     let phone = SecurePhone::new(Profile::AesCm128HmacSha1_80);
-    let both = offer(1, "0") + &phone.offer("RTP/SAVP").split_once("t=0 0\r\n").unwrap().1;
+    let both = offer(1, "0") + phone.offer("RTP/SAVP").split_once("t=0 0\r\n").unwrap().1;
     let told = negotiated(open(&mut world, demanding(Encryption::AsOffered, &both)).remove(0));
     let answer = parse(&told.sdp).unwrap();
     assert_eq!(answer.media.iter().map(|media| media.port != 0).collect::<Vec<_>>(), [false, true]);
@@ -166,7 +166,7 @@ fn another_worker_goes_on_under_the_same_keys() {
     phone.seq = 64_000;
     for _ in 0..3_000 {
         phone.say(&mut world).unwrap();
-        world.now = world.now + Duration::from_millis(20);
+        world.now += Duration::from_millis(20);
     }
     let last = world.take_sent().last().cloned().unwrap();
     let hot = world.sessions[0].hot(LegId(1)).unwrap();
