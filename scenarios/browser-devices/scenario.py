@@ -11,22 +11,25 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import many
+import requests
 
 from lib.browsers import USER_SECRET, Browsers, application, tone
 from lib.edges import child
 from lib.rtp import Rtp, tone_level, ulaw_encode
 from lib.scenario import Scenario, wait_for
-from lib.server import user
+from lib.server import ACCOUNT, AUTH_TOKEN, user
 from lib.sip import sdp
 
 ECHO, DESK = ("AP" + digit * 32 for digit in "12")
 OTHER = "AC" + "7" * 32
+TURN, TURN_SECRET = 20464, "secret-of-the-relay"
 
 
 class Devices(Browsers):
     def __init__(self, scenario):
         more = application(ECHO, "<Echo/>") + application(DESK, "<Dial timeout='10'><Client>desk</Client></Dial>") + user("desk", USER_SECRET)
-        super().__init__(scenario, 20460, ECHO, more, workers=1)
+        turn = f'turn = {{ urls = ["turn:127.0.0.1:{TURN}?transport=udp"], secret = "{TURN_SECRET}" }}'
+        super().__init__(scenario, 20460, ECHO, more, workers=1, media_more=turn)
 
     def start(self):
         super().start()
@@ -107,6 +110,29 @@ class Devices(Browsers):
         page.run(f"phone.calls[{call}].disconnect()")
         return f"{lost} packets lost"
 
+    def relayed(self):
+        """A page that reaches nothing but a TURN server, by the credentials that its application was given: it hears itself; with others it does not connect."""
+        settings = ["--use-auth-secret", f"--static-auth-secret={TURN_SECRET}", "--realm=dialtone", "--allow-loopback-peers", "--no-tls", "--no-dtls", "--no-cli", "--log-file=stdout", "--simple-log"]
+        ports = [f"--listening-port={TURN}", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", f"--min-port={TURN + 1}", f"--max-port={TURN + 5}", f"--pidfile={self.scenario.folder}/turn.pid"]
+        relay = self.scenario.start(["turnserver", "-n", *settings, *ports, f"--userdb={self.scenario.folder}/turn.db"], log="turn.log")
+        url = f"http://127.0.0.1:20461/2010-04-01/Accounts/{ACCOUNT}/Tokens.json"
+        servers = requests.post(url, {"Ttl": "60"}, auth=(ACCOUNT, AUTH_TOKEN), timeout=5).json()["ice_servers"]
+        self.scenario.equal([server["urls"] for server in servers], [f"turn:127.0.0.1:{TURN}?transport=udp"], "the servers that the page is told of")
+        page = self.page("heidi", 1650)
+        only = {"iceServers": servers, "iceTransportPolicy": "relay"}
+        call = page.connect(rtcConfiguration=only)
+        page.wait("accept")
+        page.hears(call, 1650)
+        page.run(f"phone.calls[{call}].disconnect()")
+        # The way was the relay's: one that it does not let in hears nothing.
+        only["iceServers"] = [servers[0] | {"credential": "another"}]
+        call = page.connect(rtcConfiguration=only)
+        page.wait("accept")
+        time.sleep(1)
+        self.scenario.equal(page.run(f"phone.stats({call})").get("in", {}).get("packets", 0), 0, "packets without credentials")
+        page.run(f"phone.calls[{call}].disconnect()")
+        self.scenario.end(relay)
+
     def tokens(self):
         """What is wrong with a token is told by the SDK's own errors."""
         cases = {
@@ -176,7 +202,7 @@ class Devices(Browsers):
 def main():
     with Scenario(__file__) as scenario:
         devices = Devices(scenario)
-        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.tokens, *([devices.sprayed, devices.quiet] if scenario.long else []), devices.stop):
+        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.relayed, devices.tokens, *([devices.sprayed, devices.quiet] if scenario.long else []), devices.stop):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = "the first device that answers has the call; it outlives its connection, its network and its worker"
 

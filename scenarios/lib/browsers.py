@@ -30,12 +30,12 @@ def tone(hertz, seconds):
 class Browsers:
     """Ports from `first` on: SIP, HTTPS, the pages, and 40 of media from 10 above. `echo` is the application that pages call unless they say otherwise."""
 
-    def __init__(self, scenario, first, echo, more, workers=0, sip_more='digest = ["MD5"]'):
+    def __init__(self, scenario, first, echo, more, workers=0, sip_more='digest = ["MD5"]', media_more=""):
         self.scenario, self.echo_application = scenario, echo
         self.sip, http, self.pages, rtp = ("127.0.0.1", first), f"127.0.0.1:{first + 1}", first + 2, f"{first + 10}-{first + 49}"
         self.host = f"localhost:{first + 1}"
         more = f'[[key]]\nsid = "{KEY}"\naccount = "{ACCOUNT}"\nsecret = "{SECRET}"\n' + more
-        self.config = base_config(f"{self.sip[0]}:{first}", http, rtp, http_more="tls = { own = true }", sip_more=sip_more, more=more, workers=workers)
+        self.config = base_config(f"{self.sip[0]}:{first}", http, rtp, http_more="tls = { own = true }", sip_more=sip_more, media_more=media_more, more=more, workers=workers)
 
     def start(self):
         self.server = Server(self.scenario, self.config).start()

@@ -23,7 +23,7 @@ def twiml(verbs):
     return json.dumps(f"<Response>{verbs}</Response>")
 
 
-def base_config(sip, http, rtp, private=True, sip_more="", http_more="", more="", drain=5, workers=1):
+def base_config(sip, http, rtp, private=True, sip_more="", http_more="", media_more="", more="", drain=5, workers=1):
     """The part that every configuration has; `sip` is one address or a list of listeners."""
     listen = sip if isinstance(sip, list) else [f"udp://{sip}", f"tcp://{sip}"]
     return f"""
@@ -39,6 +39,7 @@ operator_token = "{OPERATOR_TOKEN}"
 [media]
 ports = "{rtp}"
 workers = {workers}
+{media_more}
 
 [store]
 url = "sqlite://data/dialtone.db"
