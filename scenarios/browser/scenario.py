@@ -6,12 +6,14 @@ import sys
 import threading
 import time
 
+import requests
+
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from lib.browsers import USER_SECRET, Browsers, application, tone
 from lib.rtp import Rtp, tone_level, ulaw_encode
 from lib.scenario import Scenario, wait_for
-from lib.server import ACCOUNT, number, user
+from lib.server import ACCOUNT, AUTH_TOKEN, number, user
 from lib.sip import sdp
 
 ECHO, DIAL, ROOM = ("AP" + digit * 32 for digit in "123")
@@ -43,6 +45,9 @@ class Calls(Browsers):
         equal, bob = self.scenario.equal, self.page("bob", 1300)
         bob.register()
         self.bob = bob
+        url = f"http://127.0.0.1:20401/2010-04-01/Accounts/{ACCOUNT}/Clients/bob/Devices.json"
+        devices = lambda: requests.get(url, auth=(ACCOUNT, AUTH_TOKEN), timeout=5).json()["devices"]
+        wait_for(lambda: [device["kind"] for device in devices()] == ["browser"], 3, "the device to be shown")
         self.desk = self.telephone()
         rtp = Rtp()
         call = self.desk.invite(OURS, sdp(rtp.host, rtp.port))

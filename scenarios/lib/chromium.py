@@ -62,6 +62,7 @@ class Page:
 
     def open(self, token, **options):
         self.run(f"phone.open({json.dumps(token)}, {json.dumps(options)})")
+        self.seen = self.run("phone.events.length")
 
     def events(self, name=None):
         return [event for event in self.run("phone.events") if name in (None, event["name"])]

@@ -35,13 +35,13 @@ pub use signal::Lines;
 
 pub use rest::{Param, RequestPlaces, Route, SinkTest};
 
-use crate::account::{Aor, Directory};
+use crate::account::{Aor, Client, Directory};
 use crate::concurrency::Ledger;
 use crate::edges::Edges;
 use crate::events::{Live, LiveConferences, LiveMessages, LiveQueues, LiveRecordings, Publisher};
 use crate::hot::Bindings;
 use crate::ids::CallSid;
-use crate::presence::{ClientId, Presence};
+use crate::presence::{ClientId, DeviceKind, Presence};
 use crate::provision::Provisioning;
 use crate::recordings::Archive;
 use crate::secret::Secret;
@@ -113,8 +113,12 @@ impl View {
         let own = self.presence.book().own(client);
         let Some(device) = own.devices.iter().find(|device| device.sid == sid) else { return };
         let user = self.directory.load().user_of(client.account, &client.identity).cloned();
-        if let Some(user) = user.filter(|_| !device.contact.is_empty()) {
-            let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
+        let aor = match device.kind {
+            DeviceKind::Sip => user.map(|user| Aor { username: user.username.clone(), domain: user.domain.clone() }),
+            DeviceKind::Browser => Some(Client::aor(client.account, &client.identity)),
+            DeviceKind::Token => None,
+        };
+        if let Some(aor) = aor {
             self.bindings.remove(aor, &device.contact);
         }
         self.presence.remove(client, sid);

@@ -156,7 +156,7 @@ impl Observed {
         }
         let now_ms = crate::clock::wall_ms();
         let mut endpoints = HashMap::<(AccountSid, Status), u64>::new();
-        let mut tokens = HashMap::<AccountSid, u64>::new();
+        let mut others = HashMap::<(AccountSid, DeviceKind), u64>::new();
         let mut identities = HashMap::<Status, u64>::new();
         let book = self.presence.book();
         for (client, record) in book.records() {
@@ -165,8 +165,10 @@ impl Observed {
             let status = record.status(now_ms);
             *identities.entry(status).or_default() += u64::from(!own.is_empty());
             *endpoints.entry((client.account, status)).or_default() += own.len() as u64;
-            let by_token = own.iter().filter(|device| device.kind == DeviceKind::Token).count();
-            *tokens.entry(client.account).or_default() += by_token as u64;
+            // Telephones, and pages that log in as they do, are counted above.
+            for device in own.iter().filter(|device| device.kind != DeviceKind::Sip) {
+                *others.entry((client.account, device.kind)).or_default() += 1;
+            }
         }
         drop(book);
         for status in [Status::Available, Status::Busy, Status::Away] {
@@ -177,12 +179,13 @@ impl Observed {
         let told = told
             .map(|((account, status), count)| (account, accounts::Series::PresenceEndpoints(status.as_str()), count));
         accounts::set_all(told, |series| matches!(series, accounts::Series::PresenceEndpoints(_)));
-        let by_token = tokens.into_iter().filter(|(_, count)| *count > 0);
-        let by_token = by_token.map(|(account, count)| (account, accounts::Series::Registrations("token"), count));
+        let others = others
+            .into_iter()
+            .map(|((account, kind), count)| (account, accounts::Series::Registrations(kind.as_str()), count));
         let told = registrations
             .into_iter()
             .map(|(account, count)| (account, accounts::Series::Registrations("sip"), count))
-            .chain(by_token);
+            .chain(others);
         accounts::set_all(told, |series| matches!(series, accounts::Series::Registrations(_)));
     }
 }

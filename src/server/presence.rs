@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use dialtone_sip::flow::Transport;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -168,24 +167,24 @@ impl Keeper {
                 (None, Some((account, identity))) => ClientId { account, identity: identity.into() },
                 (None, None) => continue,
             };
-            // Its telephones, if it is a user's, and its browsers.
             let user = directory.user_of(client.account, &client.identity);
-            let aors = user.map(|user| Aor { username: user.username.clone(), domain: user.domain.clone() });
-            let aors = aors.into_iter().chain([Client::aor(client.account, &client.identity)]);
-            let bindings: Vec<_> = aors.flat_map(|aor| self.bindings.of(&aor, now_ms)).collect();
+            let telephones = user.map(|user| Aor { username: user.username.clone(), domain: user.domain.clone() });
+            let telephones = telephones.map_or_else(Vec::new, |aor| self.bindings.of(&aor, now_ms));
+            let browsers = self.bindings.of(&Client::aor(client.account, &client.identity), now_ms);
+            let bindings = telephones
+                .into_iter()
+                .map(|binding| (DeviceKind::Sip, binding))
+                .chain(browsers.into_iter().map(|binding| (DeviceKind::Browser, binding)));
             let before = self.presence.book().own(&client);
-            let own = bindings.into_iter().filter(|binding| self.listening.contains(&binding.flow.local));
-            let devices = own.map(|binding| {
+            let own = bindings.filter(|(_, binding)| self.listening.contains(&binding.flow.local));
+            let devices = own.map(|(kind, binding)| {
                 let instance = binding.instance.as_deref().unwrap_or(&binding.contact);
                 let sid = device_sid(&client, instance);
                 let since_ms =
                     before.devices.iter().find(|known| known.sid == sid).map_or(now_ms, |known| known.since_ms);
                 Device {
                     sid,
-                    kind: match binding.flow.transport {
-                        Transport::Ws => DeviceKind::Browser,
-                        Transport::Udp | Transport::Tcp | Transport::Tls => DeviceKind::Sip,
-                    },
+                    kind,
                     user_agent: binding.user_agent,
                     contact: binding.contact,
                     since_ms,

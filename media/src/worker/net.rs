@@ -450,3 +450,20 @@ fn token(index: usize, port: Port) -> Token {
 pub(super) fn of_token(token: Token) -> (usize, Port) {
     (token.0 / 2, if token.0.is_multiple_of(2) { Port::Rtp } else { Port::Rtcp })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_of_a_place_leads_back_to_it() {
+        for index in [0, 1, 63, 64, 4_095, 4_096, 32_767] {
+            let name = name_of(index);
+            assert_eq!(name.len(), Transport::NAME_CHARS);
+            assert_eq!(index_of_name(&format!("{name}rest")), Some(index));
+        }
+        for other in ["", "AA", "A A1", "AÄA"] {
+            assert_eq!(index_of_name(other), None, "{other}");
+        }
+    }
+}
