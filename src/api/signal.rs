@@ -32,10 +32,10 @@ const LISTENS_WITHIN: Duration = Duration::from_secs(10);
 /// The SDK gives a connection up that is silent for 15 s, and so do we.
 const HEARTBEAT_EVERY: Duration = Duration::from_secs(5);
 const SILENT: Duration = Duration::from_secs(15);
-/// Whether a token is still good is looked at so often.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// An SDP is a tenth of it.
 const MAX_FRAME: usize = 64 * 1024;
+/// Of each connection, whether anything comes or not: what is longer is read in pieces.
+const READ_BUFFER: usize = 4 * 1024;
 /// Frames that wait for a browser. One that takes none is as one that is gone.
 const FRAMES: usize = 64;
 /// What may be said to a line before it has taken it.
@@ -111,7 +111,10 @@ pub(super) async fn open(
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
-    upgrade.max_message_size(MAX_FRAME).on_upgrade(move |socket| serve(view, remote, host, socket))
+    upgrade
+        .read_buffer_size(READ_BUFFER)
+        .max_message_size(MAX_FRAME)
+        .on_upgrade(move |socket| serve(view, remote, host, socket))
 }
 
 /// A token, as the SDK knows what may be wrong with it.
@@ -138,7 +141,8 @@ fn client_of(token: &str, directory: &Directory) -> Result<(Client, u64), (u32, 
 /// One connection, from its first frame to its end.
 async fn serve(view: View, remote: SocketAddr, host: String, mut socket: WebSocket) {
     let Some((token, patience_s)) = first_frame(&mut socket).await else { return };
-    let (client, expires_s) = match client_of(&token, &view.directory.load()) {
+    let looked_at = view.directory.load_full();
+    let (client, expires_s) = match client_of(&token, &looked_at) {
         Ok(known) => known,
         Err((code, why)) => return refuse(socket, code, &why).await,
     };
@@ -152,6 +156,8 @@ async fn serve(view: View, remote: SocketAddr, host: String, mut socket: WebSock
         host,
         client,
         token,
+        expires_s,
+        looked_at,
         others: HashMap::new(),
         heard_at: Instant::now(),
         line,
@@ -189,6 +195,9 @@ struct Connection {
     host: String,
     client: Arc<Client>,
     token: String,
+    expires_s: u64,
+    /// The directory that the token was good by.
+    looked_at: Arc<Directory>,
     /// The first frame.
     told: String,
     line: (mpsc::Sender<ToLine>, mpsc::Sender<String>, mpsc::Receiver<String>),
@@ -199,7 +208,7 @@ struct Connection {
 
 impl Connection {
     async fn run(mut self, mut socket: WebSocket) {
-        let (mut beat, mut look) = (interval(HEARTBEAT_EVERY), interval(LOOK_EVERY));
+        let mut beat = interval(HEARTBEAT_EVERY);
         let told = std::mem::take(&mut self.told);
         if socket.send(Message::Text(told.into())).await.is_err() {
             return self.lost().await;
@@ -213,12 +222,11 @@ impl Connection {
                     if self.heard_at.elapsed() > SILENT {
                         break;
                     }
+                    if let Err((code, why)) = self.look() {
+                        refuse(socket, code, &why).await;
+                        return self.lost().await;
+                    }
                     socket.send(Message::Text(HEARTBEAT.into())).await
-                }
-                _ = look.tick() => {
-                    let Err((code, why)) = client_of(&self.token, &self.view.directory.load()) else { continue };
-                    refuse(socket, code, &why).await;
-                    return self.lost().await;
                 }
                 said = socket.recv() => match said {
                     Some(Ok(Message::Text(text))) => {
@@ -237,6 +245,16 @@ impl Connection {
             }
         }
         self.lost().await;
+    }
+
+    /// Whether the token is still good: only its time, where no key and no account is another than before.
+    fn look(&mut self) -> Result<(), (u32, String)> {
+        let directory = self.view.directory.load_full();
+        if !Arc::ptr_eq(&directory, &self.looked_at) || self.expires_s <= wall_ms() / 1000 {
+            client_of(&self.token, &directory)?;
+            self.looked_at = directory;
+        }
+        Ok(())
     }
 
     /// Takes a frame; what is said to it at once.
@@ -268,6 +286,7 @@ impl Connection {
                 if client.account == self.client.account && client.identity == self.client.identity =>
             {
                 token.clone_into(&mut self.token);
+                self.expires_s = expires_s;
                 connected(&client, expires_s, &self.host)
             }
             Ok(_) => frames::error(REFUSED, "the token is another client's", ""),

@@ -19,6 +19,8 @@ use super::View;
 const PROTOCOL: &str = "sip";
 /// As long as SIP by streams may have it.
 const MAX_MESSAGE: usize = 64 * 1024;
+/// Of each connection, whether anything comes or not: what is longer is read in pieces.
+const READ_BUFFER: usize = 4 * 1024;
 /// So that what stands between knows the connection to be in use, and we know whether the page is there.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const SILENT: Duration = Duration::from_secs(60);
@@ -32,7 +34,7 @@ pub(super) async fn open(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let upgrade = upgrade.protocols([PROTOCOL]).max_message_size(MAX_MESSAGE);
+    let upgrade = upgrade.protocols([PROTOCOL]).read_buffer_size(READ_BUFFER).max_message_size(MAX_MESSAGE);
     if upgrade.selected_protocol().is_none() {
         return (StatusCode::BAD_REQUEST, "ask for the subprotocol sip (RFC 7118)\n").into_response();
     }
