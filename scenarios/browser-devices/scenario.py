@@ -90,6 +90,19 @@ class Devices(Browsers):
         sid = page.state(call)["sid"]
         page.run(f"phone.calls[{call}].disconnect()")
         self.server.ended(lambda one: one["sid"] == sid)
+        # The old connection is found to be gone only when there is a new one: that one has the call, and is told of its end.
+        call = page.connect()
+        page.wait("accept")
+        page.run("window.old = phone.device._stream.transport._socket; window.close_ = WebSocket.prototype.close; WebSocket.prototype.close = () => {}")
+        page.run("phone.device._stream.transport._closeSocket()")
+        page.wait("reconnected", call=call)
+        page.run("WebSocket.prototype.close = close_; old.close()")
+        time.sleep(0.5)
+        page.hears(call, 1150)
+        sid = page.state(call)["sid"]
+        url = f"http://127.0.0.1:20461/2010-04-01/Accounts/{ACCOUNT}/Calls/{sid}.json"
+        requests.post(url, {"Status": "completed"}, auth=(ACCOUNT, AUTH_TOKEN), timeout=5).raise_for_status()
+        page.wait("disconnect", call=call)
 
     def killed_worker(self):
         """The worker dies under a browser's call: the next one has its port, its keys and its numbers, and the page notices nothing."""

@@ -16,7 +16,7 @@ use dialtone_sip::msg;
 use dialtone_sip::time::Mono;
 use dialtone_sip::transport::{Brought, Door};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, interval, sleep_until, timeout};
+use tokio::time::{Instant, interval, sleep_until, timeout_at};
 
 use super::View;
 use crate::account::{Client, Directory};
@@ -100,8 +100,8 @@ enum ToLine {
         frames: mpsc::Sender<String>,
         done: oneshot::Sender<bool>,
     },
-    /// The connection is gone.
-    Lost,
+    /// The connection is gone that takes these frames.
+    Lost(mpsc::Sender<String>),
 }
 
 pub(super) async fn open(
@@ -166,8 +166,9 @@ async fn serve(view: View, remote: SocketAddr, host: String, mut socket: WebSock
 }
 
 async fn first_frame(socket: &mut WebSocket) -> Option<(String, u64)> {
+    let until = Instant::now() + LISTENS_WITHIN;
     loop {
-        match timeout(LISTENS_WITHIN, socket.recv()).await {
+        match timeout_at(until, socket.recv()).await {
             Ok(Some(Ok(Message::Text(text)))) => match frames::read(&text) {
                 Some(Said::Listen { token, patience_s }) => return Some((token, patience_s)),
                 _ => continue,
@@ -310,7 +311,7 @@ impl Connection {
 
     async fn lost(self) {
         for line in self.others.values().chain([&self.line.0]) {
-            let _ = line.send(ToLine::Lost).await;
+            let _ = line.send(ToLine::Lost(self.line.1.clone())).await;
         }
     }
 }
@@ -419,18 +420,24 @@ impl Running {
                 let told = if is_same { self.line.reattach(&token) } else { None };
                 let is_done = told.is_some();
                 if let Some(told) = told {
+                    // The page has another line by now, and is found by that.
+                    self.line.leave();
                     (self.frames, self.given_up_at) = (Some(frames), None);
                     self.send(told);
                 }
                 let _ = done.send(is_done);
             }
-            ToLine::Lost => {
-                self.frames = None;
-                self.line.register(0);
-                let patience = if self.line.has_calls() { self.patience } else { GOODBYE };
-                self.given_up_at = Some(Instant::now() + patience);
-            }
+            // It may go on by another already: that a connection is gone is often found out later than that there is a new one.
+            ToLine::Lost(of) if self.frames.as_ref().is_some_and(|frames| frames.same_channel(&of)) => self.lost(),
+            ToLine::Lost(_) => {}
         }
+    }
+
+    fn lost(&mut self) {
+        self.frames = None;
+        self.line.leave();
+        let patience = if self.line.has_calls() { self.patience } else { GOODBYE };
+        self.given_up_at = Some(Instant::now() + patience);
     }
 
     /// Carries out what the line wants.
@@ -455,7 +462,7 @@ impl Running {
         if let Some(frames) = &self.frames
             && frames.try_send(frame).is_err()
         {
-            self.take(ToLine::Lost);
+            self.lost();
         }
     }
 

@@ -522,7 +522,7 @@ impl Core {
     pub fn end_failed_call(&mut self, now: Now) -> Option<CallSid> {
         let sid = self.current.take()?;
         let slot = self.calls.get(&sid)?;
-        let (account, session_id, leg_id) = (slot.call.account(), slot.call.session_id(), slot.call.leg_id());
+        let (account, session_id) = (slot.call.account(), slot.call.session_id());
         let (dialogs, parent, peer, sequence) =
             (slot.dialogs.clone(), slot.call.parent(), slot.peer, slot.call.next_sequence());
         for dialog in dialogs.into_iter().flatten() {
@@ -530,7 +530,10 @@ impl Core {
             self.stack.cancel(dialog, "", now.mono);
             self.stack.bye(dialog, "SIP;cause=500", now.mono);
         }
-        self.out.push_back(Output::Media { session_id, command: CommandKind::DropLeg(leg_id) });
+        // It may have several, where several devices ring.
+        let legs = self.sessions.get(&session_id).into_iter().flat_map(|session| &session.legs);
+        let own = legs.filter(|(_, owner)| *owner == sid).map(|(leg_id, _)| CommandKind::DropLeg(*leg_id));
+        self.out.extend(own.map(|command| Output::Media { session_id, command }));
         let completed = Completed {
             status: CallStatus::Failed,
             sip_status: 500,

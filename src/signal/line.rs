@@ -30,6 +30,8 @@ pub struct Line {
     calls: Vec<Call>,
     /// Of its REGISTER requests.
     registrations: u32,
+    /// It is registered, or will be.
+    is_registered: bool,
     call_id: String,
     out: VecDeque<Output>,
 }
@@ -72,7 +74,16 @@ impl Line {
         let product = format!("Dialtone/{}", env!("CARGO_PKG_VERSION"));
         let stack = Stack::new(stack::Config { product, slot: 0, seed: tokens.next_seed() });
         let call_id = format!("{:032x}", tokens.next_u128());
-        Line { setup, stack, tokens, calls: Vec::new(), registrations: 0, call_id, out: VecDeque::new() }
+        Line {
+            setup,
+            stack,
+            tokens,
+            calls: Vec::new(),
+            registrations: 0,
+            is_registered: false,
+            call_id,
+            out: VecDeque::new(),
+        }
     }
 
     pub fn poll_output(&mut self) -> Option<Output> {
@@ -106,6 +117,7 @@ impl Line {
     /// Can be called for so long from now on; 0: no more. The answer is a frame.
     pub fn register(&mut self, expires_s: u64) {
         self.registrations += 1;
+        self.is_registered = expires_s > 0;
         let (user, host, realm) = (escaped(&self.setup.identity), &self.call_id, &self.setup.realm);
         let branch = self.tokens.next_u64();
         let text = format!(
@@ -115,6 +127,15 @@ impl Line {
             self.registrations
         );
         self.out.push_back(Output::Sip(text.into()));
+    }
+
+    /// Cannot be called any more, and nobody is told.
+    pub fn leave(&mut self) {
+        if self.is_registered {
+            self.register(0);
+            // What it is answered is not the last any more.
+            self.registrations += 1;
+        }
     }
 
     /// Takes a frame about a call. Those about the connection are its owner's.
@@ -137,7 +158,7 @@ impl Line {
                     self.stack.reinvite(dialog, sdp, now.mono);
                 }
             }
-            Said::Hangup { call } | Said::Reject { call } => self.leave(&call, now),
+            Said::Hangup { call } | Said::Reject { call } => self.end(&call, now),
             Said::Digits { call, digits } => {
                 if let Some(call) = self.find(&call).filter(|call| call.stage == Stage::Up) {
                     let dialog = call.dialog;
@@ -165,7 +186,7 @@ impl Line {
     /// Nobody comes back for its calls.
     pub fn hang_up(&mut self, now: Now) {
         let all: Vec<String> = self.calls.iter().map(|call| call.sid.to_string()).collect();
-        all.iter().for_each(|call| self.leave(call, now));
+        all.iter().for_each(|call| self.end(call, now));
         self.work(now);
     }
 
@@ -249,7 +270,7 @@ impl Line {
     }
 
     /// The browser wants a call to end, in whatever state it is.
-    fn leave(&mut self, name: &str, now: Now) {
+    fn end(&mut self, name: &str, now: Now) {
         let Some(call) = self.find(name) else { return };
         let (dialog, stage) = (call.dialog, std::mem::replace(&mut call.stage, Stage::Leaving));
         match stage {

@@ -323,6 +323,20 @@ fn registration_is_told_as_the_server_answers_it() {
         world.settle();
         assert_eq!(world.take_frames()[0].0, wanted);
     }
+    // One whose connection is gone leaves without a word to the page; who was not there need not.
+    world.line.leave();
+    world.settle();
+    assert!(world.fresh.is_empty());
+    world.line.register(3600);
+    world.settle();
+    world.fresh.pop_front().unwrap();
+    world.line.leave();
+    world.settle();
+    let register = world.fresh.pop_front().unwrap();
+    assert!(register.header(HeaderName::Contact).unwrap().ends_with(";expires=0"));
+    world.server.refuse(&register, flow(), &Reply::new(200));
+    world.settle();
+    assert!(world.take_frames().is_empty());
     world.line.register(3600);
     world.settle();
     let register = world.fresh.pop_front().unwrap();

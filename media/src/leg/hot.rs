@@ -135,7 +135,7 @@ impl HotSrtp {
         words[2] = index;
         words[3] = u64::from(self.sent_rtcp) | u64::from(rtcp_index) << 32;
         for (key, words) in [&self.ours, &self.theirs].into_iter().zip(words[4..].chunks_mut(KEY_WORDS)) {
-            for (bytes, word) in key.to_bytes().chunks(8).zip(words) {
+            for (bytes, word) in key.bytes().chunks(8).zip(words) {
                 let mut whole = [0; 8];
                 whole[..bytes.len()].copy_from_slice(bytes);
                 *word = u64::from_be_bytes(whole);

@@ -216,7 +216,8 @@ impl Leg {
         let plan = self.negotiation.plan();
         if let Some(plan) = &plan {
             // A worker that was given both descriptions has not heard what came before.
-            self.secure.agree(&plan.protected, !self.opened_as.remote_sdp.is_empty());
+            let rtp = &self.opened_as;
+            self.secure.agree(&plan.protected, !rtp.local_sdp.is_empty() && !rtp.remote_sdp.is_empty());
             if let (Some(browser), Protected::Dtls { ours, theirs, peer_ufrag }) = (&mut self.browser, &plan.protected)
             {
                 browser.agree(ours, *theirs, peer_ufrag, now);

@@ -89,9 +89,17 @@ impl MasterKey {
         self.profile
     }
 
-    /// The key followed by its salt.
+    /// The key followed by its salt; the rest of the room is zero where the profile's salt is shorter.
+    pub fn bytes(&self) -> [u8; KEY_LEN + MAX_SALT] {
+        let mut bytes = [0; KEY_LEN + MAX_SALT];
+        bytes[..KEY_LEN].copy_from_slice(&self.key);
+        bytes[KEY_LEN..].copy_from_slice(&self.salt);
+        bytes
+    }
+
+    /// The key followed by its salt, [`Profile::key_len`] bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
-        [&self.key[..], &self.salt[..self.profile.salt_len()]].concat()
+        self.bytes()[..self.profile.key_len()].to_vec()
     }
 }
 
