@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use dialtone_media::proto::*;
 use dialtone_media::rtp::{Header, RtpTime, Seq, Ssrc};
+use dialtone_media::srtp::Profile;
 use support::mix::{self, mix};
 use support::relay::{CASES, relay};
+use support::secure;
 use support::{Phone, SOON, Worker};
 
 struct Counting;
@@ -69,6 +71,18 @@ fn mixed_packet_times_are_free_of_allocations() {
         let long = allocations(|| many = mix(&case, 7));
         assert_eq!(many - few, case.members * 250, "{}: what is heard in five seconds", case.name);
         assert_eq!(long - short, 0, "{}: allocations of five seconds", case.name);
+    }
+}
+
+#[test]
+fn encrypted_packets_are_free_of_allocations() {
+    COUNTED.set(true);
+    for profile in Profile::ALL {
+        let (mut few, mut many) = (0, 0);
+        let short = allocations(|| few = secure::echo(profile, 100));
+        let long = allocations(|| many = secure::echo(profile, 1100));
+        assert_eq!(many - few, 1000, "{}: what comes back", profile.name());
+        assert_eq!(long - short, 0, "{}: allocations of a thousand packets", profile.name());
     }
 }
 

@@ -4,6 +4,7 @@
 
 pub mod mix;
 pub mod relay;
+pub mod secure;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};

@@ -20,7 +20,7 @@ pub const CASES: [(&str, [&str; 2], usize); 4] = [
     ("cut anew", [EVENTS, "0\r\na=ptime:30"], 160),
 ];
 
-struct Counter(u16);
+pub struct Counter(pub u16);
 
 impl Ports for Counter {
     fn open(&mut self, _: LegId) -> Option<u16> {
