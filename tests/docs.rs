@@ -193,6 +193,43 @@ fn tls_of_the_docs_is_taken_with_its_application_and_key() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// What the page on browsers has for a configuration is taken, and what is wrong with it is said.
+#[test]
+fn browsers_of_the_docs_are_let_in() {
+    let secret = std::env::temp_dir().join(format!("dialtone-docs-turn-{}", std::process::id()));
+    std::fs::write(&secret, "a-secret-of-ours-and-of-coturn\n").unwrap();
+    let blocks = toml_blocks("docs/browsers.md");
+    let turn = blocks.iter().find(|block| block.contains("turn =")).expect("the example");
+    let turn = turn.replace("/etc/dialtone/turn", secret.to_str().unwrap());
+    let base = "[sip]\nlisten = [\"udp://127.0.0.1:5060\"]\norigins = [\"https://app.example.com\"]\n";
+    let text = format!("{base}{turn}");
+    let config = Config::parse(&text, "f.toml").unwrap_or_else(|error| panic!("{error}"));
+    let told = config.media.turn.expect("the servers of the example");
+    assert_eq!(told.urls, ["stun:turn.example.com:3478", "turn:turn.example.com:3478?transport=udp"]);
+    assert_eq!(told.secret.expect("their secret").expose(), "a-secret-of-ours-and-of-coturn");
+    assert_eq!(config.sip.origins, Some(vec!["https://app.example.com".to_owned()]));
+    for (right, wrong, message) in [
+        (
+            "app.example.com\"",
+            "app.example.com/\"",
+            "f.toml:3: wrong value of `origins`: \"https://app.example.com/\" is",
+        ),
+        (
+            "\"stun:",
+            "\"sturn:",
+            "f.toml:5: wrong value of `urls`: \"sturn:turn.example.com:3478\" is not turn:HOST:PORT",
+        ),
+        (", secret =", "} #", "f.toml:5: `secret` is missing: what [media] turn shares with the server"),
+        ("[media]\n", "[media]\nsrtp = \"never\"\n", "f.toml:5: wrong value of `srtp`: \"never\" is neither"),
+    ] {
+        assert!(text.contains(right), "{right}");
+        let error = Config::parse(&text.replace(right, wrong), "f.toml").err();
+        let error = error.unwrap_or_else(|| panic!("{wrong} is taken")).to_string();
+        assert!(error.starts_with(message), "{error}");
+    }
+    std::fs::remove_file(&secret).unwrap();
+}
+
 /// A budget of the page on usage stands beside its prices.
 #[test]
 fn budgets_of_the_docs_are_taken() {

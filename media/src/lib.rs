@@ -7,6 +7,8 @@
 //!
 //! The crate knows nothing of SIP, calls or accounts. SDP is read and written here and nowhere else (RFC 4566,
 //! RFC 3264); audio is G.711 at 8 kHz (RFC 3551), digits are RFC 4733 events or tones, reports are RFC 3550.
+//! What is encrypted is SRTP by keys in the SDP (RFC 3711, RFC 4568, RFC 7714), or of a browser by DTLS (RFC 5764) behind
+//! ICE-lite (RFC 8445).
 
 pub mod activity;
 pub mod clips;

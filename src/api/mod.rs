@@ -54,13 +54,19 @@ use crate::workers::Roster;
 /// A connection whose other end acknowledges nothing of what waits for it is closed after this time.
 const TAKES_NOTHING: Duration = Duration::from_secs(30);
 
+/// Servers that help browsers to reach us (RFC 8656).
+pub struct Turn {
+    pub urls: Vec<String>,
+    /// What credentials for them are made of; `None` where they want none.
+    pub secret: Option<Secret>,
+}
+
 /// What the HTTP side sees of the server.
 #[derive(Clone)]
 pub struct View {
     /// Browsers that are connected.
     pub lines: Lines,
-    /// Servers that help browsers to reach us: their addresses, and what credentials for them are made of.
-    pub turn: Option<Arc<(Vec<String>, Option<Secret>)>>,
+    pub turn: Option<Arc<Turn>>,
     pub store: Store,
     pub live: Live,
     pub recordings: LiveRecordings,

@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use dialtone_sip::msg;
 use dialtone_sip::time::Mono;
-use dialtone_sip::transport::{Brought, Door};
+use dialtone_sip::transport::{Brought, Door, OpenedBy};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval, sleep_until, timeout_at};
 
@@ -75,8 +75,8 @@ impl Lines {
     }
 
     /// A connection of a browser; `None` where there are too many.
-    pub(super) fn bring(&self, remote: SocketAddr) -> Option<Brought> {
-        self.0.door.bring(self.0.local?, remote)
+    pub(super) fn bring(&self, remote: SocketAddr, opened_by: OpenedBy) -> Option<Brought> {
+        self.0.door.bring(self.0.local?, remote, opened_by)
     }
 
     /// Whether pages of that origin may speak SIP. What is no page says none, and could say any.
@@ -337,7 +337,7 @@ async fn begin_line(
     patience_s: u64,
 ) -> Option<(mpsc::Sender<ToLine>, mpsc::Sender<String>, mpsc::Receiver<String>)> {
     let Lines(inner) = &view.lines;
-    let brought = view.lines.bring(remote)?;
+    let brought = view.lines.bring(remote, OpenedBy::Known)?;
     let flow = brought.flow();
     let (done, is_known) = oneshot::channel();
     view.mail.send(Mail::Client(flow, client.clone(), done)).await.ok()?;

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use dialtone_sip::msg;
-use dialtone_sip::transport::Brought;
+use dialtone_sip::transport::{Brought, OpenedBy};
 use tokio::time::{Instant, interval};
 
 use super::View;
@@ -42,7 +42,7 @@ pub(super) async fn open(
     if !view.lines.lets_in(origin) {
         return (StatusCode::FORBIDDEN, "pages of this origin are not let in: see [sip] origins\n").into_response();
     }
-    match view.lines.bring(remote) {
+    match view.lines.bring(remote, OpenedBy::Stranger) {
         Some(brought) => upgrade.on_upgrade(move |socket| serve(socket, brought)),
         None => (StatusCode::SERVICE_UNAVAILABLE, "there is no room for another connection\n").into_response(),
     }

@@ -376,7 +376,7 @@ impl Server {
         let lines = api::Lines::new(door, local, config.sip.realm.clone(), config.sip.origins.clone());
         let view = api::View {
             lines,
-            turn: config.media.turn.clone().map(|turn| Arc::new((turn.urls, turn.secret))),
+            turn: config.media.turn.clone().map(|turn| Arc::new(api::Turn { urls: turn.urls, secret: turn.secret })),
             store: store.clone(),
             live: outbox.live(),
             recordings: shelves.recordings.clone(),

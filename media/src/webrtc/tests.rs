@@ -23,6 +23,8 @@ pub(crate) struct Client {
     is_complete: bool,
 }
 
+/// The crate for DTLS counts from an `Instant`, and none can be had but by reading the clock: which one is all the same, for
+/// time goes on from it as the test says.
 #[allow(clippy::disallowed_methods)]
 pub(crate) fn identity() -> Arc<Identity> {
     Arc::new(Identity::new((Instant::now(), Mono(0))).unwrap())

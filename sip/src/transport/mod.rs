@@ -31,7 +31,7 @@ use crate::stack::Transmit;
 use datagrams::{Datagrams, PLACES};
 pub use security::{Duplex, Securing, Security};
 use streams::Connections;
-pub use streams::{Brought, Door};
+pub use streams::{Brought, Door, OpenedBy};
 
 /// Where to listen, and the address to write into Via and Contact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use crate::msg::Message;
 
 /// Messages that may wait for a peer that reads slowly; with one more the connection is closed.
 pub const WRITE_QUEUE: usize = 256;
-/// Connections of one address.
+/// Connections that strangers of one address have opened.
 const PER_ADDRESS: usize = 256;
 /// Connections of a shard.
 const CONNECTIONS: usize = 16_384;
@@ -34,13 +34,22 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// After a framing fault: time for the 400 to leave.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// Who has opened a connection.
+#[derive(Clone, Copy, PartialEq)]
+pub enum OpenedBy {
+    /// It takes one of the places of its address.
+    Stranger,
+    /// Has proved who it is before the connection got here: takes nothing from its neighbours.
+    Known,
+    Us,
+}
+
 /// The way to a connection's writing task.
 pub(super) struct Writer {
     queue: mpsc::Sender<Bytes>,
     transport: Transport,
     remote: SocketAddr,
-    /// Whether we have opened it.
-    is_ours: bool,
+    opened_by: OpenedBy,
     /// Whom the peer has proved to be: nobody, where it opened the connection or nothing is encrypted.
     host: Option<String>,
 }
@@ -57,7 +66,16 @@ pub(super) struct Connections {
 struct Shared {
     next: u64,
     writers: Writers,
-    per_address: HashMap<IpAddr, usize>,
+    /// How many connections they have, by address.
+    strangers: HashMap<IpAddr, usize>,
+}
+
+impl Shared {
+    fn has_room(&self, ip: IpAddr, opened_by: OpenedBy) -> bool {
+        let crowds =
+            opened_by == OpenedBy::Stranger && self.strangers.get(&ip).is_some_and(|count| *count >= PER_ADDRESS);
+        self.writers.len() < CONNECTIONS && !crowds
+    }
 }
 
 pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
@@ -89,9 +107,9 @@ pub struct Brought {
 
 impl Door {
     /// `local` names the listener that the connection is to belong to. `None` where there are too many.
-    pub fn bring(&self, local: SocketAddr, remote: SocketAddr) -> Option<Brought> {
-        let is_full = self.0.shared().writers.len() >= CONNECTIONS;
-        let (flow, outgoing) = (!is_full).then(|| self.0.register(Transport::Ws, local, remote, false, None))?;
+    pub fn bring(&self, local: SocketAddr, remote: SocketAddr, opened_by: OpenedBy) -> Option<Brought> {
+        let has_room = self.0.shared().has_room(remote.ip(), opened_by);
+        let (flow, outgoing) = has_room.then(|| self.0.register(Transport::Ws, local, remote, opened_by, None))?;
         Some(Brought { connections: self.0.clone(), flow, outgoing })
     }
 }
@@ -153,13 +171,9 @@ impl Connections {
     }
 
     fn accepted(&self, stream: TcpStream, transport: Transport, local: SocketAddr, remote: SocketAddr) {
-        let full = {
-            let shared = self.shared();
-            shared.writers.len() >= CONNECTIONS
-                || shared.per_address.get(&remote.ip()).is_some_and(|count| *count >= PER_ADDRESS)
-        };
-        if !full {
-            let (flow, queue) = self.register(transport, local, remote, false, None);
+        let has_room = self.shared().has_room(remote.ip(), OpenedBy::Stranger);
+        if has_room {
+            let (flow, queue) = self.register(transport, local, remote, OpenedBy::Stranger, None);
             self.begin(stream, flow, queue, |security, stream| security.accept(stream));
         }
     }
@@ -195,7 +209,7 @@ impl Connections {
 
     /// Of a connection that a stranger opened nothing is told but that it is gone.
     async fn failed(&self, flow: Flow, fault: io::Error) {
-        let is_ours = self.close(&flow).is_some_and(|writer| writer.is_ours);
+        let is_ours = self.close(&flow).is_some_and(|writer| writer.opened_by == OpenedBy::Us);
         let _ = self.inbound.send(Inbound::Closed { flow, fault: is_ours.then_some(fault) }).await;
     }
 
@@ -205,15 +219,17 @@ impl Connections {
         transport: Transport,
         local: SocketAddr,
         remote: SocketAddr,
-        is_ours: bool,
+        opened_by: OpenedBy,
         host: Option<String>,
     ) -> (Flow, mpsc::Receiver<Bytes>) {
         let (queue, receiver) = mpsc::channel(WRITE_QUEUE);
         let mut shared = self.shared();
         shared.next += 1;
         let id = ConnectionId(shared.next);
-        shared.writers.insert(id, Writer { queue, transport, remote, is_ours, host });
-        *shared.per_address.entry(remote.ip()).or_default() += 1;
+        shared.writers.insert(id, Writer { queue, transport, remote, opened_by, host });
+        if opened_by == OpenedBy::Stranger {
+            *shared.strangers.entry(remote.ip()).or_default() += 1;
+        }
         (Flow { transport, local, remote, connection: Some(id) }, receiver)
     }
 
@@ -297,7 +313,7 @@ impl Connections {
     }
 
     fn connect(&self, flow: Flow, bytes: Bytes, host: Option<String>) {
-        let (opened, queue) = self.register(flow.transport, flow.local, flow.remote, true, host.clone());
+        let (opened, queue) = self.register(flow.transport, flow.local, flow.remote, OpenedBy::Us, host.clone());
         self.send(opened, bytes);
         let connections = self.clone();
         tokio::spawn(async move {
@@ -317,10 +333,12 @@ impl Connections {
         let mut shared = self.shared();
         let writer = shared.writers.remove(&id)?;
         let ip = writer.remote.ip();
-        if let Some(count) = shared.per_address.get_mut(&ip) {
+        if writer.opened_by == OpenedBy::Stranger
+            && let Some(count) = shared.strangers.get_mut(&ip)
+        {
             *count -= 1;
             if *count == 0 {
-                shared.per_address.remove(&ip);
+                shared.strangers.remove(&ip);
             }
         }
         Some(writer)
@@ -338,4 +356,27 @@ async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<By
         }
     }
     let _ = writer.shutdown().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_of_one_address_keep_out_neither_others_nor_who_is_known() {
+        let (inbound, _messages) = mpsc::channel(1);
+        let door = Door(Connections::new(inbound, None));
+        let bring =
+            |remote: &str, opened_by| door.bring("192.0.2.1:5060".parse().unwrap(), remote.parse().unwrap(), opened_by);
+        let (crowd, other) = ("203.0.113.5:4000", "203.0.113.6:4000");
+        let known: Vec<_> = (0..300).map(|_| bring(crowd, OpenedBy::Known).expect("takes no place")).collect();
+        let mut strangers: Vec<_> = (0..PER_ADDRESS).map(|_| bring(crowd, OpenedBy::Stranger).expect("room")).collect();
+        assert!(bring(crowd, OpenedBy::Stranger).is_none());
+        assert!(bring(crowd, OpenedBy::Known).is_some());
+        assert!(bring(other, OpenedBy::Stranger).is_some());
+        drop(known);
+        assert!(bring(crowd, OpenedBy::Stranger).is_none(), "those that left had no place");
+        strangers.pop();
+        assert!(bring(crowd, OpenedBy::Stranger).is_some(), "a place that is left is free");
+    }
 }

@@ -82,7 +82,7 @@ pub(super) async fn create(State(view): State<View>, Acting(account): Acting, fo
 pub(super) async fn token(State(view): State<View>, Acting(account): Acting, form: Form) -> Result<Response, Fault> {
     let ttl = form.number("Ttl", 1..=86_400)?.unwrap_or(86_400);
     let now = rfc_2822(wall_ms());
-    let (urls, secret) = view.turn.as_deref().map_or((&[][..], None), |(urls, secret)| (urls, secret.as_ref()));
+    let (urls, secret) = view.turn.as_deref().map_or((&[][..], None), |turn| (&turn.urls[..], turn.secret.as_ref()));
     let (username, password) = match secret {
         Some(secret) => turn_credentials(secret, wall_ms() / 1000 + u64::from(ttl), account.sid),
         None => (format!("{:032x}", super::random()), format!("{:032x}", super::random())),
