@@ -11,6 +11,12 @@ fn toml_blocks(page: &str) -> Vec<String> {
     text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned()).collect()
 }
 
+#[track_caller]
+fn assert_refused(text: &str, message: &str) {
+    let error = Config::parse(text, "f.toml").expect_err(text).to_string();
+    assert!(error.starts_with(message), "{text}\ngave {error}");
+}
+
 #[test]
 fn whole_example_of_the_configuration_page_is_accepted() {
     let blocks = toml_blocks("docs/configuration.md");
@@ -115,8 +121,7 @@ fn traces_of_the_docs_are_taken() {
         ("endpoint = \"http://c/\"\nheaders = { \"a b\" = \"c\" }", "f.toml:5: `a b` is no name of a header"),
         ("endpoint = \"http://c/\"\nsample = 1.0", "f.toml:5: unknown key `sample`"),
     ] {
-        let error = Config::parse(&format!("{base}[traces]\n{wrong}\n"), "f.toml").unwrap_err().to_string();
-        assert!(error.starts_with(message), "{error}");
+        assert_refused(&format!("{base}[traces]\n{wrong}\n"), message);
     }
 }
 
@@ -140,9 +145,7 @@ fn tls_of_the_docs_is_taken_with_its_application_and_key() {
     };
     let refuses = |text: &str, right: &str, wrong: &str, message: &str| {
         assert!(text.contains(right), "{right}");
-        let error = Config::parse(&here(&text.replace(right, wrong)), "f.toml");
-        let error = error.err().unwrap_or_else(|| panic!("{wrong} is taken")).to_string();
-        assert!(error.starts_with(message), "{error}");
+        assert_refused(&here(&text.replace(right, wrong)), message);
     };
     let text = format!("{base}{block}\n{account}");
     let config = Config::parse(&here(&text), "f.toml").unwrap_or_else(|error| panic!("{error}"));
@@ -223,9 +226,7 @@ fn browsers_of_the_docs_are_let_in() {
         ("[media]\n", "[media]\nsrtp = \"never\"\n", "f.toml:5: wrong value of `srtp`: \"never\" is neither"),
     ] {
         assert!(text.contains(right), "{right}");
-        let error = Config::parse(&text.replace(right, wrong), "f.toml").err();
-        let error = error.unwrap_or_else(|| panic!("{wrong} is taken")).to_string();
-        assert!(error.starts_with(message), "{error}");
+        assert_refused(&text.replace(right, wrong), message);
     }
     std::fs::remove_file(&secret).unwrap();
 }
@@ -452,7 +453,6 @@ fn wrong_files_are_refused_with_file_line_key_and_the_nearest_name() {
         ),
         (format!("{base}{account}"), "f.toml:7: account AC00000000000000000000000000000001 stands twice"),
     ] {
-        let error = Config::parse(&text, "f.toml").expect_err(&text).to_string();
-        assert!(error.starts_with(message), "{text}\ngave {error}");
+        assert_refused(&text, message);
     }
 }
