@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::codec::Codec;
+use crate::codec::Law;
 use crate::conceal::Concealer;
 use crate::jitter::{JitterBuffer, Playout, Pushed};
 use crate::leg::Received;
@@ -32,7 +32,7 @@ pub struct FramePlayout {
 /// What the buffer holds.
 #[derive(Clone, Copy)]
 enum Format {
-    Packets(Codec),
+    Packets(Law),
     /// Frames of a link: 16-bit samples, little-endian.
     Frames,
 }
@@ -53,7 +53,7 @@ impl FramePlayout {
         FramePlayout {
             buffer,
             concealer: Concealer::default(),
-            format: Format::Packets(Codec::Pcmu),
+            format: Format::Packets(Law::Mu),
             samples: [0; FRAME_SAMPLES + MAX_PACKET],
             len: 0,
             packet: FRAME_SAMPLES,
@@ -64,8 +64,10 @@ impl FramePlayout {
     pub fn handle_packet(&mut self, received: &Received, datagram: &[u8], now: Mono) -> bool {
         let payload = match received.carries {
             Payload::Audio(codec) => {
+                // What is no G.711 is decoded before it comes here.
+                let Some(law) = codec.law() else { return true };
                 let payload = &datagram[received.payload.clone()];
-                (self.format, self.packet) = (Format::Packets(codec), payload.len().clamp(MIN_PACKET, MAX_PACKET));
+                (self.format, self.packet) = (Format::Packets(law), payload.len().clamp(MIN_PACKET, MAX_PACKET));
                 Some(&payload[..payload.len().min(MAX_PACKET)])
             }
             // An event is no audio: in its place there is silence.
@@ -127,7 +129,7 @@ impl FramePlayout {
 impl Format {
     fn decode(self, payload: &[u8], samples: &mut [i16]) -> usize {
         match self {
-            Format::Packets(codec) => codec.decode(payload, samples),
+            Format::Packets(law) => law.decode(payload, samples),
             Format::Frames => {
                 for (sample, bytes) in samples.iter_mut().zip(payload.chunks_exact(2)) {
                     *sample = i16::from_le_bytes([bytes[0], bytes[1]]);
@@ -146,6 +148,7 @@ const MAX_PACKET: usize = 480;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Codec;
     use crate::ids::LegId;
     use crate::leg::StreamKey;
     use crate::rtp::RtpTime;

@@ -48,7 +48,7 @@ fn talk(phones: &mut [Phone], ms: u32) -> Vec<Vec<i16>> {
             let at = |i: u32| std::f64::consts::TAU * f64::from(hz) * f64::from(phone.timestamp + i) / 8000.0;
             let samples: [i16; 160] = std::array::from_fn(|i| (at(i as u32).sin() * LOUD) as i16);
             let mut payload = [0; 160];
-            codec.encode(&samples, &mut payload);
+            codec.waits_as().encode(&samples, &mut payload);
             phone.send(false, phone.payload_type, &payload);
             phone.timestamp += 160;
         }
@@ -57,7 +57,7 @@ fn talk(phones: &mut [Phone], ms: u32) -> Vec<Vec<i16>> {
             while let Some((header, payload)) = phone.hear(Duration::from_millis(1)) {
                 let codec = if header.payload_type == 0 { Codec::Pcmu } else { Codec::Pcma };
                 let mut samples = vec![0; payload.len()];
-                codec.decode(&payload, &mut samples);
+                codec.waits_as().decode(&payload, &mut samples);
                 if index >= ms / 40 {
                     heard.extend(samples);
                 }

@@ -150,7 +150,7 @@ fn call_is_recorded_with_a_channel_for_each_side() {
     for (index, (left, right)) in said[0].chunks(160).zip(said[1].chunks(160)).enumerate() {
         for (phone, codec, samples) in [(&mut a, Codec::Pcmu, left), (&mut b, Codec::Pcma, right)] {
             let mut payload = [0; 160];
-            codec.encode(samples, &mut payload);
+            codec.waits_as().encode(samples, &mut payload);
             phone.send(false, codec.payload_type(), &payload);
             phone.timestamp += 160;
         }

@@ -16,7 +16,7 @@ from lib.scenario import Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, number, user
 from lib.sip import sdp
 
-ECHO, DIAL, ROOM = ("AP" + digit * 32 for digit in "123")
+ECHO, DIAL, ROOM, TO_ERIN = ("AP" + digit * 32 for digit in "1234")
 OURS = "+15553000"
 CONFERENCE = "<Dial><Conference beep='false' startConferenceOnEnter='true'>room</Conference></Dial>"
 BOB = "<Dial timeout='10'><Client><Identity>bob</Identity><Parameter name='Room' value='7 &amp; 8'/></Client></Dial>"
@@ -24,8 +24,8 @@ BOB = "<Dial timeout='10'><Client><Identity>bob</Identity><Parameter name='Room'
 
 class Calls(Browsers):
     def __init__(self, scenario):
-        more = application(ECHO, "<Echo/>") + application(DIAL, BOB) + application(ROOM, CONFERENCE)
-        more += number(OURS, "<Dial><Client>bob</Client></Dial>") + number(OURS + "9", CONFERENCE) + user("desk", USER_SECRET)
+        more = application(ECHO, "<Echo/>") + application(DIAL, BOB) + application(ROOM, CONFERENCE) + application(TO_ERIN, "<Dial><Client>erin</Client></Dial>")
+        more += number(OURS, "<Dial><Client>bob</Client></Dial>") + number(OURS + "8", "<Dial><Client>erin</Client></Dial>") + number(OURS + "9", CONFERENCE) + user("desk", USER_SECRET)
         super().__init__(scenario, 20400, ECHO, more)
 
     def echo(self):
@@ -125,6 +125,52 @@ class Calls(Browsers):
         page.run(f"phone.calls[{call}].disconnect()")
         rtp.close()
 
+    def opus(self):
+        """A page that would rather have Opus: as it is with another such page, and through the codec with a telephone and in a conference."""
+        codecs = ("opus", "pcmu")
+        carol, erin = self.page("carol", 850, application=TO_ERIN, codecs=codecs), self.page("erin", 2900, codecs=codecs)
+        erin.register()
+        call = carol.connect()
+        incoming = erin.wait("incoming")["call"]
+        erin.run(f"phone.calls[{incoming}].accept()")
+        carol.wait("accept")
+        # Beyond what G.711 carries well, and far beyond what a mix of 8 kHz would: what is relayed keeps its whole band.
+        erin.run("tone.frequency.value = 6000")
+        carol.hears(call, 6000)
+        erin.hears(incoming, 850)
+        wait_for(lambda: carol.state(call).get("codec") == "opus", 5, "the SDK to name the codec", every=0.2)
+        carol.run(f"phone.calls[{call}].disconnect()")
+        erin.wait("disconnect")
+        erin.run("tone.frequency.value = 1150")
+        rtp = Rtp()
+        phone = self.desk.invite(OURS + "8", sdp(rtp.host, rtp.port))
+        answered = threading.Thread(target=phone.accepted, daemon=True)
+        answered.start()
+        incoming = erin.wait("incoming")["call"]
+        erin.run(f"phone.calls[{incoming}].accept()")
+        erin.wait("accept")
+        answered.join(5)
+        rtp.remote = phone.answer.media()
+        rtp.play(ulaw_encode(tone(700, 8)), wait=False)
+        erin.hears(incoming, 700)
+        wait_for(lambda: tone_level(rtp.heard()[-4000:], 1150) > 1500, 5, "the telephone to hear the browser", every=0.2)
+        erin.run(f"phone.calls[{incoming}].sendDigits('7*')")
+        wait_for(lambda: rtp.digits() == "7*", 5, "the digits", every=0.2)
+        phone.bye()
+        erin.wait("disconnect")
+        rtp.close()
+        page, rtp = self.page("frank", 1250, application=ROOM, codecs=codecs), Rtp()
+        call = page.connect()
+        page.wait("accept")
+        other = self.desk.invite(OURS + "9", sdp(rtp.host, rtp.port)).accepted()
+        rtp.remote = other.answer.media()
+        rtp.play(ulaw_encode(tone(640, 6)), wait=False)
+        page.hears(call, 640)
+        wait_for(lambda: tone_level(rtp.heard()[-4000:], 1250) > 1500, 5, "the telephone to hear the browser", every=0.2)
+        other.bye()
+        page.run(f"phone.calls[{call}].disconnect()")
+        rtp.close()
+
     def measured(self):
         """What the SDK measures of the first call comes here, and nothing goes to its maker. The page hangs up."""
         page, call, sid = self.first
@@ -145,7 +191,7 @@ class Calls(Browsers):
 def main():
     with Scenario(__file__) as scenario:
         calls = Calls(scenario)
-        for part in (calls.start, calls.echo, calls.called, calls.each_other, calls.refusals, calls.room, calls.measured, calls.stop):
+        for part in (calls.start, calls.echo, calls.called, calls.each_other, calls.refusals, calls.room, calls.opus, calls.measured, calls.stop):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = f"pages of Chromium {calls.browser.version}, telephones and a conference hear each other"
 

@@ -41,10 +41,10 @@ class Browsers:
         self.server = Server(self.scenario, self.config).start()
         self.browser = Browser(self.scenario, self.pages)
 
-    def page(self, name, hertz, identity=None, **options):
-        """A page of an identity that says a tone."""
+    def page(self, name, hertz, identity=None, codecs=("pcmu", "opus"), **options):
+        """A page of an identity that says a tone, and would have these codecs; without any as the SDK has it."""
         page = self.browser.page(name, hertz)
-        page.open(self.token(identity or name, **options), chunderw=self.host, enableImprovedSignalingErrorPrecision=True)
+        page.open(self.token(identity or name, **options), chunderw=self.host, enableImprovedSignalingErrorPrecision=True, codecPreferences=list(codecs))
         return page
 
     def token(self, identity, application=None, **options):

@@ -3,6 +3,58 @@
 //! The tables are computed at compile time, as the reference code of ITU-T G.191 does it: negative samples are
 //! taken by one's complement, so that both laws are blind to the two lowest bits of a 16-bit sample.
 
+/// Which of the two it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Law {
+    Mu,
+    A,
+}
+
+impl Law {
+    /// The byte that decodes to silence.
+    pub const fn silence(self) -> u8 {
+        match self {
+            Law::Mu => 0xFF,
+            Law::A => 0xD5,
+        }
+    }
+
+    /// Decodes as many bytes as both slices have; the number of samples written.
+    pub fn decode(self, payload: &[u8], samples: &mut [i16]) -> usize {
+        let table = match self {
+            Law::Mu => &ULAW_TO_LINEAR,
+            Law::A => &ALAW_TO_LINEAR,
+        };
+        for (sample, byte) in samples.iter_mut().zip(payload) {
+            *sample = table[usize::from(*byte)];
+        }
+        samples.len().min(payload.len())
+    }
+
+    /// Encodes as many samples as both slices have; the number of bytes written.
+    pub fn encode(self, samples: &[i16], payload: &mut [u8]) -> usize {
+        for (byte, sample) in payload.iter_mut().zip(samples) {
+            *byte = match self {
+                Law::Mu => encode_ulaw(*sample),
+                Law::A => encode_alaw(*sample),
+            };
+        }
+        samples.len().min(payload.len())
+    }
+
+    /// Turns a payload of this law into one of `to`, byte for byte by table.
+    pub fn transcode(self, to: Law, payload: &mut [u8]) {
+        let table = match (self, to) {
+            (Law::Mu, Law::A) => &ULAW_TO_ALAW,
+            (Law::A, Law::Mu) => &ALAW_TO_ULAW,
+            (Law::Mu, Law::Mu) | (Law::A, Law::A) => return,
+        };
+        for byte in payload {
+            *byte = table[usize::from(*byte)];
+        }
+    }
+}
+
 /// Samples of 16 bits for each code of mu-law.
 pub static ULAW_TO_LINEAR: [i16; 256] = {
     let mut table = [0; 256];
@@ -135,6 +187,18 @@ const fn decoded_alaw(code: u8) -> i16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn silence_decodes_to_nearly_nothing_and_encodes_from_zero() {
+        for law in [Law::Mu, Law::A] {
+            let mut sample = [1000];
+            law.decode(&[law.silence()], &mut sample);
+            assert!(sample[0].abs() <= 8, "{law:?}: {}", sample[0]);
+            let mut byte = [0];
+            law.encode(&[0], &mut byte);
+            assert_eq!(byte[0], law.silence(), "{law:?}");
+        }
+    }
 
     #[test]
     fn known_codes_decode_to_the_values_of_the_standard() {

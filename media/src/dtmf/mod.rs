@@ -67,6 +67,24 @@ const KEYPAD: &[u8; 16] = b"123A456B789C*0#D";
 const ROWS_HZ: [u32; 4] = [697, 770, 852, 941];
 const COLUMNS_HZ: [u32; 4] = [1209, 1336, 1477, 1633];
 
+/// Brings the duration in an event's payload from 8 kHz to a clock that ticks so often in a sample; one that does not fit is
+/// as long as fits (RFC 4733 s2.5.1.3).
+pub fn stretch(payload: &mut [u8], ticks: u32) {
+    rescale(payload, |duration| duration * ticks);
+}
+
+/// The other way round, from a clock that ticks so often to 8 kHz.
+pub fn shrink(payload: &mut [u8], ticks: u32) {
+    rescale(payload, |duration| duration / ticks);
+}
+
+fn rescale(payload: &mut [u8], rescaled: impl Fn(u32) -> u32) {
+    if let Some(duration) = payload.get_mut(2..4) {
+        let told = rescaled(u32::from(u16::from_be_bytes([duration[0], duration[1]])));
+        duration.copy_from_slice(&u16::try_from(told).unwrap_or(u16::MAX).to_be_bytes());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

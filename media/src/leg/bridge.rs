@@ -1,8 +1,8 @@
 //! From one leg to another: a packet is rewritten in place, or its audio is transcoded, cut anew, or left out.
 //!
 //! The hot path of the product. A packet of the same codec and length costs a header of twelve bytes; of the other
-//! law, one table look-up a byte; nothing here allocates, locks or logs. What cannot be relayed packet by packet
-//! (another packet length) goes through the [`Packetiser`] of the leg that sends it.
+//! law, one table look-up a byte; nothing of that allocates, locks or logs. What cannot be relayed packet by packet
+//! (another packet length, or G.711 that a peer on Opus is to hear) goes through the [`Packetiser`] of the leg that sends it.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -10,7 +10,8 @@ use std::time::Duration;
 use super::Leg;
 use super::packetise::Packetiser;
 use super::receive::Received;
-use crate::codec::Codec;
+use crate::codec::{Codec, Law, opus};
+use crate::dtmf;
 use crate::playout::{FRAME_SAMPLES, Samples};
 use crate::rtp::HEADER_LEN;
 use crate::sdp::{MediaPlan, Payload};
@@ -43,12 +44,26 @@ impl Leg {
         }
         match (received.carries, plan.event_type) {
             (Payload::Audio(_), Some(_)) if received.tone => self.leave_out(received),
-            (Payload::Audio(codec), _) if self.is_straight(received, plan) => {
-                codec.transcode(plan.codec, &mut packet[received.payload.clone()]);
-                self.send_on(received, plan.payload_type, received.payload.len(), packet, now)
+            (Payload::Audio(Codec::Opus), _) => {
+                let samples = opus::samples_in(&packet[received.payload.clone()]);
+                match plan.codec {
+                    Codec::Opus => self.send_on(received, plan.payload_type, samples, packet, now),
+                    // It is decoded for this leg, and does not come here.
+                    Codec::Pcmu | Codec::Pcma => self.leave_out(received),
+                }
             }
-            (Payload::Audio(codec), _) => self.cut(codec, received, packet),
-            (Payload::Event, Some(event_type)) => self.send_on(received, event_type, 0, packet, now),
+            (Payload::Audio(codec), _) => match (codec.law(), plan.codec.law()) {
+                (Some(law), Some(ours)) if self.is_straight(received, plan) => {
+                    law.transcode(ours, &mut packet[received.payload.clone()]);
+                    self.send_on(received, plan.payload_type, received.payload.len(), packet, now)
+                }
+                (Some(law), _) => self.cut(law, received, packet),
+                (None, _) => Forwarded::Nothing,
+            },
+            (Payload::Event, Some(event_type)) => {
+                dtmf::stretch(&mut packet[received.payload.clone()], plan.event_ticks);
+                self.send_on(received, event_type, 0, packet, now)
+            }
             (Payload::Event, None) | (Payload::Noise, _) => self.leave_out(received),
         }
     }
@@ -78,12 +93,13 @@ impl Leg {
         Forwarded::Nothing
     }
 
-    fn cut(&mut self, codec: Codec, received: &Received, packet: &mut [u8]) -> Forwarded {
+    fn cut(&mut self, law: Law, received: &Received, packet: &mut [u8]) -> Forwarded {
         let Some(plan) = &self.plan else { return Forwarded::Nothing };
         let payload = &mut packet[received.payload.clone()];
-        codec.transcode(plan.codec, payload);
+        let waits_as = plan.codec.waits_as();
+        law.transcode(waits_as, payload);
         let packetiser: &mut Packetiser = self.packetiser.get_or_insert_default();
-        if packetiser.push(received, payload, plan.codec.silence()) {
+        if packetiser.push(received, payload, waits_as.silence()) {
             self.outgoing.pause();
         }
         Forwarded::Buffered
@@ -92,6 +108,7 @@ impl Leg {
     /// Audio of another leg that does not come in packets, on its way out; [`Leg::poll_cut`] has packets.
     pub fn forward_copy(&mut self, received: &Received, packet: &[u8]) {
         let Payload::Audio(codec) = received.carries else { return };
+        let Some(law) = codec.law() else { return };
         if !self.can_send() || !self.keys.is_idle() {
             return;
         }
@@ -99,18 +116,24 @@ impl Leg {
         let payload = &packet[received.payload.clone()];
         copy[..payload.len()].copy_from_slice(payload);
         let received = Received { payload: 0..payload.len(), ..received.clone() };
-        self.cut(codec, &received, &mut copy);
+        self.cut(law, &received, &mut copy);
     }
 
     /// The next packet out of the packetiser, written to the start of `buffer`.
     pub fn poll_cut(&mut self, buffer: &mut [u8], now: Mono) -> Option<Range<usize>> {
         let (plan, packetiser) = (self.plan.as_ref()?, self.packetiser.as_mut()?);
-        let samples = usize::from(plan.packet_samples);
-        if !packetiser.pop(samples, &mut buffer[HEADER_LEN..]) {
+        let count = usize::from(plan.packet_samples);
+        if !packetiser.pop(count, &mut buffer[HEADER_LEN..]) {
             return None;
         }
-        let header = self.outgoing.own(plan.payload_type, samples as u32, now);
-        Some(header.write_before(HEADER_LEN..HEADER_LEN + samples, buffer))
+        if plan.codec == Codec::Opus {
+            let mut samples = [0; MAX_SAMPLES];
+            let samples = &mut samples[..count.min(MAX_SAMPLES)];
+            plan.codec.waits_as().decode(&buffer[HEADER_LEN..], samples);
+            return self.speak(samples, buffer, now);
+        }
+        let header = self.outgoing.own(plan.payload_type, count as u32, now);
+        Some(header.write_before(HEADER_LEN..HEADER_LEN + count, buffer))
     }
 
     /// Audio of our own, as long as this leg's packets are: encoded and written to the start of `buffer`.
@@ -119,9 +142,22 @@ impl Leg {
             return None;
         }
         let plan = self.plan.as_ref()?;
-        let end = HEADER_LEN + plan.codec.encode(samples, &mut buffer[HEADER_LEN..]);
+        let room = &mut buffer[HEADER_LEN..];
+        let len = match plan.codec.law() {
+            Some(law) => law.encode(samples, room),
+            None => {
+                let lost = if plan.takes_fec { self.reports.lost_by_peer() } else { 0 };
+                let room = &mut room[..super::receive::MAX_AUDIO];
+                self.encoder.get_or_insert_default().encode(samples, lost, room)?
+            }
+        };
         let header = self.outgoing.own(plan.payload_type, samples.len() as u32, now);
-        Some(header.write_before(HEADER_LEN..end, buffer))
+        Some(header.write_before(HEADER_LEN..HEADER_LEN + len, buffer))
+    }
+
+    /// Whether what it hears goes through an encoder, which costs more than all else.
+    pub fn is_encoding(&self) -> bool {
+        self.encoder.is_some()
     }
 
     /// A frame of audio that came over a link; [`Leg::poll_cut`] has packets.
@@ -130,10 +166,11 @@ impl Leg {
             return;
         }
         let Some(plan) = &self.plan else { return };
-        let mut encoded = [0; super::receive::MAX_AUDIO];
-        let len = plan.codec.encode(samples, &mut encoded);
+        let law = plan.codec.waits_as();
+        let mut encoded = [0; FRAME_SAMPLES];
+        let len = law.encode(samples, &mut encoded);
         let received = Received { payload: 0..len, ..received.clone() };
-        self.cut(plan.codec, &received, &mut encoded);
+        self.cut(law, &received, &mut encoded);
     }
 
     /// 20 ms that the session made for this leg; [`Leg::poll_cut`] has packets.
@@ -143,7 +180,7 @@ impl Leg {
         }
         let Some(plan) = &self.plan else { return };
         let mut encoded = [0; FRAME_SAMPLES];
-        plan.codec.encode(samples, &mut encoded);
+        plan.codec.waits_as().encode(samples, &mut encoded);
         self.packetiser.get_or_insert_default().append(&encoded);
     }
 
@@ -151,14 +188,15 @@ impl Leg {
     ///
     /// `samples` is room for one packet of this leg's length.
     pub fn poll_key(&mut self, samples: &mut [i16], buffer: &mut [u8], now: Mono) -> (Option<Range<usize>>, Duration) {
-        let event_type = self.plan.as_ref().and_then(|plan| plan.event_type);
-        let Some(event_type) = event_type else {
+        let event = self.plan.as_ref().and_then(|plan| Some((plan.event_type?, plan.event_ticks)));
+        let Some((event_type, event_ticks)) = event else {
             self.keys.fill(samples);
             return (self.speak(samples, buffer, now), Duration::from_micros(samples.len() as u64 * 125));
         };
         let packet = self.keys.poll_event().filter(|_| self.can_send()).map(|event| {
             let end = HEADER_LEN + event.payload.len();
             buffer[HEADER_LEN..end].copy_from_slice(&event.payload);
+            dtmf::stretch(&mut buffer[HEADER_LEN..end], event_ticks);
             self.outgoing.event(event_type, event.first, event.duration, now).write_before(HEADER_LEN..end, buffer)
         });
         (packet, EVENT_TIME)
@@ -172,3 +210,5 @@ impl Leg {
 
 /// Events are sent every 20 ms, whatever the length of audio packets.
 const EVENT_TIME: Duration = Duration::from_millis(20);
+/// 60 ms.
+const MAX_SAMPLES: usize = 480;

@@ -21,6 +21,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::codec::Codec;
+use crate::codec::opus::{Decoder, Encoder};
 use crate::dtmf::{Detector, EventReceiver, Key, KeyEvent, KeySender};
 use crate::ids::LegId;
 use crate::proto;
@@ -57,6 +58,9 @@ pub struct Leg {
     detector: Option<Box<Detector>>,
     outgoing: Outgoing,
     packetiser: Option<Box<Packetiser>>,
+    /// Of a leg on Opus, from when somebody hears it who is not, or it hears somebody who is not.
+    decoder: Option<Box<Decoder>>,
+    encoder: Option<Box<Encoder>>,
     /// Digits that we send.
     keys: KeySender,
     reports: Reports,
@@ -120,6 +124,8 @@ impl Leg {
             detector: None,
             outgoing: Outgoing::new(random),
             packetiser: None,
+            decoder: None,
+            encoder: None,
             keys: KeySender::default(),
             reports: Reports::new(random),
             opened_as: rtp.clone(),
@@ -238,9 +244,11 @@ impl Leg {
         let shape = |plan: &Option<MediaPlan>| plan.as_ref().map(|plan| (plan.codec, plan.packet_samples));
         if shape(&self.plan) != shape(&plan) {
             self.packetiser = None;
+            (self.decoder, self.encoder) = (None, None);
         }
-        if plan.is_some() {
+        if let Some(plan) = &plan {
             self.reports.begin(now);
+            self.outgoing.set_ticks(plan.audio_ticks);
         }
         if plan.as_ref().is_none_or(|plan| !plan.may_send) {
             // What comes after a hold is a new talk spurt, and not after a loss.

@@ -21,6 +21,8 @@ pub struct Outgoing {
     last: RtpTime,
     end: RtpTime,
     source: Source,
+    /// Ticks of the peer's RTP clock in one of ours of 8 kHz, by which everything here counts.
+    ticks: u32,
     packets: u64,
     octets: u64,
 }
@@ -62,6 +64,7 @@ impl Outgoing {
             last: start,
             end: start,
             source: Source::Nothing,
+            ticks: 1,
             packets: 0,
             octets: 0,
         }
@@ -89,8 +92,26 @@ impl Outgoing {
         Sent { packets: self.packets, octets: self.octets }
     }
 
+    /// By what clock the peer reads our timestamps from here on.
+    pub fn set_ticks(&mut self, ticks: u32) {
+        self.ticks = ticks;
+    }
+
+    pub fn ticks(&self) -> u32 {
+        self.ticks
+    }
+
     /// The timestamp that belongs to `now`, for a sender report.
     pub fn timestamp_at(&self, now: Mono) -> RtpTime {
+        self.told(self.time_at(now))
+    }
+
+    /// As the peer's clock has it.
+    fn told(&self, time: RtpTime) -> RtpTime {
+        RtpTime(time.0.wrapping_mul(self.ticks))
+    }
+
+    fn time_at(&self, now: Mono) -> RtpTime {
         match self.last_at {
             Some(at) => self.last + samples_between(at, now),
             None => self.last,
@@ -121,6 +142,7 @@ impl Outgoing {
             self.end = timestamp + samples;
         }
         self.count(received.payload.len());
+        let timestamp = self.told(timestamp);
         Some(Header { marker: received.marker || begins, payload_type, seq, timestamp, ssrc: self.ssrc })
     }
 
@@ -154,7 +176,7 @@ impl Outgoing {
     }
 
     fn emit(&mut self, marker: bool, payload_type: u8, timestamp: RtpTime, octets: usize, now: Mono) -> Header {
-        let header = Header { marker, payload_type, seq: self.next, timestamp, ssrc: self.ssrc };
+        let header = Header { marker, payload_type, seq: self.next, timestamp: self.told(timestamp), ssrc: self.ssrc };
         self.next = self.next + 1;
         // The packets of a digit share the moment of its first one.
         if self.last != timestamp || self.last_at.is_none() {
@@ -176,7 +198,7 @@ impl Outgoing {
 
     /// Where the clock stands after a pause: as far on as time is, and never inside what was sent.
     fn resumed(&self, now: Mono) -> RtpTime {
-        let by_time = self.timestamp_at(now);
+        let by_time = self.time_at(now);
         if by_time.ahead_of(self.end) > 0 { by_time } else { self.end }
     }
 

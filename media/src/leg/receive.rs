@@ -10,10 +10,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Hot, Leg, LegEvent};
-use crate::codec::Codec;
-use crate::dtmf::KeyEvent;
+use crate::codec::opus::Decoded;
+use crate::codec::{Codec, Law};
+use crate::dtmf::{self, KeyEvent};
 use crate::ids::LegId;
-use crate::rtp::{Arrival, Header, Packet, RtpTime, Stream};
+use crate::rtp::{Arrival, Header, Packet, RtpTime, Ssrc, Stream};
 use crate::sdp::Payload;
 use crate::time::Mono;
 
@@ -22,6 +23,7 @@ use crate::time::Mono;
 pub struct Received {
     pub carries: Payload,
     pub marker: bool,
+    /// By a clock of 8 kHz, whatever the sender's is.
     pub timestamp: RtpTime,
     /// Extended sequence number.
     pub seq: u32,
@@ -99,6 +101,7 @@ impl Dropped {
 pub(super) struct Incoming {
     leg: LegId,
     stream: Option<Stream>,
+    clock: Clock,
     generation: u32,
     last_at: Mono,
     packets: u64,
@@ -125,6 +128,7 @@ impl Incoming {
         Incoming {
             leg,
             stream: None,
+            clock: Clock::default(),
             generation: 0,
             last_at: Mono(0),
             packets: 0,
@@ -197,6 +201,27 @@ impl Incoming {
     }
 }
 
+/// From a sender's timestamps to those of 8 kHz, over its wraps: the last that was read, and what it came to.
+#[derive(Default)]
+struct Clock {
+    last: Option<(Ssrc, RtpTime, RtpTime)>,
+}
+
+impl Clock {
+    /// `ticks` of the sender's clock are one of ours.
+    fn read(&mut self, ssrc: Ssrc, told: RtpTime, ticks: u32) -> RtpTime {
+        if ticks == 1 {
+            return told;
+        }
+        let time = match self.last {
+            Some((known, last, time)) if known == ssrc => time + (told.ahead_of(last) / ticks as i32) as u32,
+            _ => RtpTime(told.0 / ticks),
+        };
+        self.last = Some((ssrc, told, time));
+        time
+    }
+}
+
 impl Leg {
     /// Takes a datagram that arrived on the RTP port, which is decrypted in place; never allocates in a steady state.
     pub fn receive(&mut self, from: SocketAddr, datagram: &mut [u8], now: Mono) -> Result<Received, Dropped> {
@@ -222,7 +247,7 @@ impl Leg {
         if !admitted {
             return Err(Dropped::Source);
         }
-        let Packet { header, payload } = packet.map_err(|_| Dropped::Junk)?;
+        let Packet { mut header, payload } = packet.map_err(|_| Dropped::Junk)?;
         if !self.incoming.within_rate(now) {
             return Err(Dropped::Rate);
         }
@@ -232,6 +257,14 @@ impl Leg {
         }
         if matches!(carries, Payload::Audio(_)) && !(1..=MAX_AUDIO).contains(&payload.len()) {
             return Err(Dropped::Junk);
+        }
+        header.timestamp = match carries {
+            // Only a name: their own clock may be another than that of the audio.
+            Payload::Event if plan.event_ticks != plan.audio_ticks => header.timestamp,
+            _ => self.incoming.clock.read(header.ssrc, header.timestamp, plan.audio_ticks),
+        };
+        if carries == Payload::Event {
+            dtmf::shrink(&mut datagram[payload.clone()], plan.event_ticks);
         }
         let seq = self.incoming.sequence(&header, now)?;
         let stream = StreamKey { leg: self.incoming.leg, generation: self.incoming.generation };
@@ -264,17 +297,42 @@ impl Leg {
                     happened.push_back(LegEvent::Key { event, in_band: false });
                 });
             }
-            Payload::Audio(codec) => self.listen(codec, payload),
+            Payload::Audio(codec) => {
+                if let Some(law) = codec.law() {
+                    self.listen(law, payload);
+                }
+            }
             Payload::Noise => {}
         }
     }
 
+    /// What a packet of Opus comes to for whoever is not on Opus: as packets of G.711.
+    pub fn decode(&mut self, received: &Received, datagram: &[u8]) -> Decoded {
+        let mut decoded = Decoded::default();
+        let payload = &datagram[received.payload.clone()];
+        self.decoder.get_or_insert_default().decode(received, payload, &mut decoded);
+        for packet in decoded.packets() {
+            self.listen(Law::Mu, &decoded.bytes()[packet.payload.clone()]);
+        }
+        decoded
+    }
+
+    /// Whether digits are looked for in what it says.
+    pub fn is_listening(&self) -> bool {
+        self.detector.is_some()
+    }
+
+    /// Whether packets of Opus can be relayed to it as they are.
+    pub fn takes_opus(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.codec == Codec::Opus)
+    }
+
     /// Looks for digits in the audio of a peer that has no telephone-event.
-    fn listen(&mut self, codec: Codec, payload: &[u8]) {
+    fn listen(&mut self, law: Law, payload: &[u8]) {
         let Some(detector) = &mut self.detector else { return };
         let mut samples = [0; 240];
         for part in payload.chunks(samples.len()) {
-            let count = codec.decode(part, &mut samples);
+            let count = law.decode(part, &mut samples);
             detector.handle_samples(&samples[..count], |event: KeyEvent| {
                 self.happened.push_back(LegEvent::Key { event, in_band: true });
             });

@@ -29,6 +29,8 @@ pub(super) struct Reports {
     /// The middle of the peer's last NTP time, and when it came.
     last_from_peer: Option<(u32, Mono)>,
     round_trip: Option<Duration>,
+    /// What the peer's last report says that it lost of us since the one before, of 256.
+    lost_by_peer: u8,
 }
 
 impl Reports {
@@ -43,6 +45,7 @@ impl Reports {
             moved: 0,
             last_from_peer: None,
             round_trip: None,
+            lost_by_peer: 0,
         }
     }
 
@@ -83,6 +86,10 @@ impl Reports {
         self.round_trip
     }
 
+    pub fn lost_by_peer(&self) -> u8 {
+        self.lost_by_peer
+    }
+
     /// Drawn anew each time, and brought to the next tenth of a second, so that reports of many legs share a
     /// wake-up.
     fn due_in(&mut self, intervals: f64, now: Mono) -> Mono {
@@ -101,7 +108,11 @@ impl Reports {
                 // The signalling tells when a party leaves.
                 Rtcp::Bye { .. } | Rtcp::Other(_) => continue,
             };
-            for block in blocks.filter(|block| block.ssrc == outgoing.ssrc() && block.last_report != 0) {
+            for block in blocks.filter(|block| block.ssrc == outgoing.ssrc()) {
+                self.lost_by_peer = block.fraction_lost;
+                if block.last_report == 0 {
+                    continue;
+                }
                 let passed = ntp_middle(now).wrapping_sub(block.last_report).wrapping_sub(block.delay);
                 // A clock that is a little off gives a negative time, which is a huge one here.
                 if passed < MAX_ROUND_TRIP {
@@ -120,6 +131,7 @@ impl Reports {
         bye: bool,
         now: Mono,
     ) -> Option<usize> {
+        let ticks = outgoing.ticks();
         self.due = false;
         self.has_reported = true;
         let sent = outgoing.totals();
@@ -136,7 +148,8 @@ impl Reports {
             fraction_lost: stream.take_fraction_lost(),
             lost: stream.lost().min(0x7F_FFFF) as i32,
             highest: stream.highest(),
-            jitter: stream.jitter(),
+            // Both directions have one clock.
+            jitter: stream.jitter() * ticks,
             last_report,
             delay,
         });

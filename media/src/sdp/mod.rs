@@ -91,8 +91,8 @@ pub struct Media {
     pub security: Security,
     /// `a=mid`, by which a browser's bundle names it (RFC 5888).
     pub mid: Option<String>,
-    /// `fmtp` of telephone-event: payload type and the events that its sender understands.
-    pub events: Option<(u8, String)>,
+    /// `fmtp` of telephone-event and Opus: the payload type, and what its sender understands, or wants.
+    pub parameters: Vec<(u8, String)>,
 }
 
 /// `a=rtpmap`: what a payload type means.
@@ -101,6 +101,8 @@ pub struct RtpMap {
     pub payload_type: u8,
     pub encoding: String,
     pub rate_hz: u32,
+    /// 1 where the line names none.
+    pub channels: u8,
 }
 
 /// `a=rtcp`: where reports go, if not to the port above the media's.
@@ -173,7 +175,7 @@ impl Media {
             rtcp_mux: false,
             security: Security::default(),
             mid: None,
-            events: None,
+            parameters: Vec::new(),
         }
     }
 
@@ -186,6 +188,11 @@ impl Media {
     pub fn rtpmap(&self, payload_type: u8) -> Option<&RtpMap> {
         self.rtpmaps.iter().find(|map| map.payload_type == payload_type)
     }
+
+    /// What an `fmtp` line says of a payload type that we understand.
+    pub fn parameters_of(&self, payload_type: u8) -> Option<&str> {
+        self.parameters.iter().find(|(number, _)| *number == payload_type).map(|(_, parameters)| parameters.as_str())
+    }
 }
 
 impl Address {
@@ -194,3 +201,6 @@ impl Address {
         matches!(self, Address::Ip(ip) if ip.is_unspecified())
     }
 }
+
+/// The encoding name of RFC 4733 events.
+const EVENT_NAME: &str = "telephone-event";

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Formats, MediaPlan, address_of, audio_index, check_stream, first_common, packet_time_ms};
 use super::security::{Demand, Kind, Protected, Protection};
-use super::{Address, Direction, Malformed, Media, Origin, RtpMap, Security, SessionDescription, Setup, parse};
+use super::{
+    Address, Direction, EVENT_NAME, Malformed, Media, Origin, RtpMap, Security, SessionDescription, Setup, parse,
+};
 use crate::codec::Codec;
 use crate::proto::Refusal;
 
@@ -105,7 +107,7 @@ impl fmt::Display for SdpError {
                 "no key in common: AES_CM_128_HMAC_SHA1_80 and AEAD_AES_128_GCM are spoken, and sha-256 fingerprints"
             }
             SdpError::Setup => "setup:passive: the peer must open the dtls connection",
-            SdpError::NoCodec => "no codec in common: pcmu and pcma are spoken",
+            SdpError::NoCodec => "no codec in common: pcmu, pcma and opus are spoken",
             SdpError::Address => "no unicast address of our family",
             SdpError::NoOffer => "answer without an offer",
         })
@@ -333,14 +335,15 @@ impl Negotiation {
     fn accepted(&self, offer: &SessionDescription, media: &Media) -> Media {
         let theirs = Formats::of(media);
         let codec = first_common(&theirs, &everything());
+        let event = codec.and_then(|(codec, _)| theirs.event_beside(codec));
         let direction = offer.direction_of(media);
         let is_ice = media.protected_by() == Ok(Kind::Dtls);
         let unspecified =
             !is_ice && address_of(offer, media, self.endpoint.is_ipv4()).is_ok_and(|ip| ip.is_unspecified());
-        let mut audio = audio_line(self.endpoint.port(), &media.protocol, codec.as_slice(), theirs.event);
+        let mut audio = audio_line(self.endpoint.port(), &media.protocol, codec.as_slice(), event.as_slice());
         // A peer without an address can hear nothing, whatever it says (RFC 3264 s8.4).
         audio.direction = Some(Direction::new(direction.sends(), direction.receives() && !unspecified).reversed());
-        audio.ptime_ms = Some(packet_time_ms(media));
+        audio.ptime_ms = codec.map(|(codec, _)| packet_time_ms(media, codec));
         audio.rtcp_mux = media.rtcp_mux || is_ice;
         audio.mid = media.mid.clone();
         audio.security = match is_ice {
@@ -367,6 +370,9 @@ impl Negotiation {
 
     fn offer(&self, preferred: Option<Codec>) -> SessionDescription {
         let mut codecs = everything().codecs;
+        // A telephone is asked to speak Opus only where somebody is there to hear it as it is: all else is G.711 inside.
+        let is_browser = self.protection.demand == Demand::Dtls;
+        codecs.retain(|(codec, _)| is_browser || codec.law().is_some() || preferred == Some(*codec));
         let agreed = self
             .agreed
             .as_ref()
@@ -383,7 +389,8 @@ impl Negotiation {
     }
 
     fn first_offered(&self, codecs: &[(Codec, u8)]) -> Media {
-        let line = |protocol| audio_line(self.endpoint.port(), protocol, codecs, Some(EVENT));
+        let events = events_beside(codecs);
+        let line = |protocol| audio_line(self.endpoint.port(), protocol, codecs, &events);
         match self.protection.demand {
             Demand::AsOffered => line("RTP/AVP"),
             Demand::Sdes => {
@@ -402,13 +409,28 @@ impl Negotiation {
     /// The numbers of a payload type do not change their meaning within a session (RFC 3264 s8.3.2).
     fn offered_again(&self, ours: &Media, theirs: &Media, all: &[(Codec, u8)]) -> Media {
         let (local, remote) = (Formats::of(ours), Formats::of(theirs));
-        let number = |codec, default| local.number_of(codec).or(remote.number_of(codec)).unwrap_or(default);
-        let mut codecs: Vec<_> = all.iter().map(|(codec, default)| (*codec, number(*codec, *default))).collect();
-        prefer(&mut codecs, first_common(&remote, &local).map(|(codec, _)| codec));
-        let taken =
-            |candidate: u8| theirs.rtpmap(candidate).is_some() || codecs.iter().any(|(_, used)| *used == candidate);
-        let event = local.event.or(remote.event).or_else(|| [EVENT].into_iter().chain(96..128).find(|pt| !taken(*pt)));
-        let mut audio = audio_line(self.endpoint.port(), &ours.protocol, &codecs, event);
+        let agreed = first_common(&remote, &local).map(|(codec, _)| codec);
+        let mut taken: Vec<u8> = ours.rtpmaps.iter().chain(&theirs.rtpmaps).map(|map| map.payload_type).collect();
+        let mut number = |known: Option<u8>, usual: u8| {
+            let free = || [usual].into_iter().chain(96..128).find(|number| !taken.contains(number));
+            let number = known.or_else(free).unwrap_or(usual);
+            taken.push(number);
+            number
+        };
+        let known = |codec| local.number_of(codec).or(remote.number_of(codec));
+        let offered = Codec::ALL
+            .into_iter()
+            .filter(|codec| all.iter().any(|(named, _)| named == codec) || agreed == Some(*codec));
+        let mut codecs: Vec<_> = offered.map(|codec| (codec, number(known(codec), codec.payload_type()))).collect();
+        prefer(&mut codecs, agreed);
+        let event = |rate_hz: u32| {
+            let events = local.events.iter().chain(&remote.events);
+            events.into_iter().find(|(known, _)| *known == rate_hz).map(|(_, number)| *number)
+        };
+        let events =
+            events_beside(&codecs).into_iter().map(|(rate_hz, usual)| (rate_hz, number(event(rate_hz), usual)));
+        let events: Vec<_> = events.collect();
+        let mut audio = audio_line(self.endpoint.port(), &ours.protocol, &codecs, &events);
         audio.ptime_ms = ours.ptime_ms;
         audio.rtcp_mux = ours.rtcp_mux;
         audio.mid = ours.mid.clone();
@@ -448,25 +470,41 @@ fn plan_of(exchange: &Exchange) -> Result<MediaPlan, SdpError> {
 }
 
 fn everything() -> Formats {
-    Formats { codecs: Codec::ALL.map(|codec| (codec, codec.payload_type())).to_vec(), event: Some(EVENT) }
+    let codecs = Codec::ALL.map(|codec| (codec, codec.payload_type())).to_vec();
+    Formats { events: events_beside(&codecs), codecs }
+}
+
+/// Events by the clock of each codec, under our numbers for them (RFC 4733 s2.1: they share the clock of the audio).
+fn events_beside(codecs: &[(Codec, u8)]) -> Vec<(u32, u8)> {
+    EVENTS.into_iter().filter(|(rate_hz, _)| codecs.iter().any(|(codec, _)| codec.clock_hz() == *rate_hz)).collect()
 }
 
 fn prefer(codecs: &mut [(Codec, u8)], first: Option<Codec>) {
     codecs.sort_by_key(|(codec, _)| Some(*codec) != first);
 }
 
-fn audio_line(port: u16, protocol: &str, codecs: &[(Codec, u8)], event: Option<u8>) -> Media {
-    let maps = codecs.iter().map(|(codec, number)| (*number, codec.name()));
-    let maps: Vec<_> = maps.chain(event.map(|number| (number, "telephone-event"))).collect();
-    let formats = maps.iter().map(|(number, _)| number.to_string()).collect::<Vec<_>>().join(" ");
+fn audio_line(port: u16, protocol: &str, codecs: &[(Codec, u8)], events: &[(u32, u8)]) -> Media {
+    let audio = codecs.iter().map(|(codec, number)| RtpMap {
+        payload_type: *number,
+        encoding: codec.name().into(),
+        rate_hz: codec.clock_hz(),
+        channels: codec.channels(),
+    });
+    let rtpmaps: Vec<_> = audio
+        .chain(events.iter().map(|(rate_hz, number)| RtpMap {
+            payload_type: *number,
+            encoding: EVENT_NAME.into(),
+            rate_hz: *rate_hz,
+            channels: 1,
+        }))
+        .collect();
+    let formats = rtpmaps.iter().map(|map| map.payload_type.to_string()).collect::<Vec<_>>().join(" ");
+    let wanted = codecs.iter().filter_map(|(codec, number)| Some((*number, codec.parameters()?.into())));
     Media {
         direction: Some(Direction::SendRecv),
-        rtpmaps: maps
-            .iter()
-            .map(|(number, name)| RtpMap { payload_type: *number, encoding: (*name).into(), rate_hz: 8000 })
-            .collect(),
+        rtpmaps,
         ptime_ms: Some(20),
-        events: event.map(|number| (number, "0-15".into())),
+        parameters: wanted.chain(events.iter().map(|(_, number)| (*number, "0-15".into()))).collect(),
         ..Media::new("audio", port, protocol, formats)
     }
 }
@@ -477,5 +515,5 @@ fn refused(media: &Media) -> Media {
     Media { mid: media.mid.clone(), ..Media::new(&media.kind, 0, &media.protocol, formats) }
 }
 
-/// Our payload type for telephone-event, which is everybody's.
-const EVENT: u8 = 101;
+/// Our payload types for telephone-event: everybody's, and browsers' for that beside Opus.
+const EVENTS: [(u32, u8); 2] = [(Codec::Pcmu.clock_hz(), 101), (Codec::Opus.clock_hz(), 110)];

@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-use super::{Address, Direction, Media, Origin, RtcpAddress, RtpMap, Security, SessionDescription};
+use super::{Address, Direction, EVENT_NAME, Media, Origin, RtcpAddress, RtpMap, Security, SessionDescription};
+use crate::codec::Codec;
 
 /// Why bytes are no session description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,21 +167,24 @@ fn connection(value: &str) -> Option<Address> {
 fn rtpmap(value: &str) -> Option<RtpMap> {
     let (payload_type, rest) = word(value)?;
     let (encoding, rest) = word(rest)?.0.split_once('/')?;
-    let rate = rest.split_once('/').map_or(rest, |(rate, _channels)| rate);
+    let (rate, channels) = rest.split_once('/').unwrap_or((rest, "1"));
     Some(RtpMap {
         payload_type: payload_type.parse().ok().filter(|pt| *pt < 128)?,
         encoding: encoding.to_owned(),
         rate_hz: rate.parse().ok()?,
+        channels: channels.parse().ok().filter(|channels| *channels > 0).unwrap_or(1),
     })
 }
 
-/// `101 0-15`: kept for telephone-event only, whose `rtpmap` stands before it.
+/// `101 0-15`: kept only for what is understood, and whose `rtpmap` stands before it.
 fn take_format(media: &mut Media, value: &str) {
     let Some((payload_type, parameters)) = word(value) else { return };
     let Ok(payload_type) = payload_type.parse() else { return };
-    let is_event = media.rtpmap(payload_type).is_some_and(|map| map.encoding.eq_ignore_ascii_case("telephone-event"));
-    if is_event && media.events.is_none() {
-        media.events = Some((payload_type, parameters.to_owned()));
+    let matters = media.rtpmap(payload_type).is_some_and(|map| {
+        map.encoding.eq_ignore_ascii_case(EVENT_NAME) || Codec::from_rtpmap(&map.encoding, map.rate_hz).is_some()
+    });
+    if matters && media.parameters_of(payload_type).is_none() && media.parameters.len() < MAX_RTPMAPS {
+        media.parameters.push((payload_type, parameters.trim_ascii().to_owned()));
     }
 }
 

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Address, Direction, Media, Protected, SdpError, SessionDescription};
+use super::{Address, Direction, EVENT_NAME, Media, Protected, RtpMap, SdpError, SessionDescription};
 use crate::codec::Codec;
 
 /// The media of a leg as both sides agreed on it.
@@ -24,6 +24,12 @@ pub struct MediaPlan {
     pub payload_type: u8,
     /// The peer's number for telephone-event, where both sides have it.
     pub event_type: Option<u8>,
+    /// Ticks of the RTP clock in a sample, for audio and for events: those of an Opus leg go by its clock (RFC 7587 s4.1),
+    /// unless its peer has only the others.
+    pub audio_ticks: u32,
+    pub event_ticks: u32,
+    /// The peer can read a lost packet out of the next one.
+    pub takes_fec: bool,
     /// The length of the packets that we send: 10 to 60 ms, in samples.
     pub packet_samples: u16,
     pub may_send: bool,
@@ -39,7 +45,7 @@ pub struct MediaPlan {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Payload {
     Audio(Codec),
-    /// RFC 4733 telephone-event at 8 kHz.
+    /// RFC 4733 telephone-event.
     Event,
     /// RFC 3389 comfort noise, payload type 13: tolerated even where nobody offered it.
     Noise,
@@ -50,22 +56,20 @@ pub enum Payload {
 pub(super) struct Formats {
     /// In the order of the description.
     pub codecs: Vec<(Codec, u8)>,
-    pub event: Option<u8>,
+    /// telephone-event by its clock, hertz.
+    pub events: Vec<(u32, u8)>,
 }
 
 impl Formats {
     pub fn of(media: &Media) -> Formats {
-        let mut formats = Formats { codecs: Vec::with_capacity(Codec::ALL.len()), event: None };
+        let mut formats = Formats { codecs: Vec::with_capacity(Codec::ALL.len()), events: Vec::with_capacity(1) };
         for payload_type in media.payload_types() {
             let (codec, event) = match media.rtpmap(payload_type) {
-                Some(map) => (
-                    Codec::from_rtpmap(&map.encoding, map.rate_hz),
-                    map.encoding.eq_ignore_ascii_case("telephone-event") && map.rate_hz == 8000,
-                ),
-                None => (Codec::from_static_payload_type(payload_type), false),
+                Some(map) => (Codec::from_rtpmap(&map.encoding, map.rate_hz), is_event(map).then_some(map.rate_hz)),
+                None => (Codec::from_static_payload_type(payload_type), None),
             };
-            if event {
-                formats.event = formats.event.or(Some(payload_type));
+            if let Some(rate_hz) = event.filter(|rate_hz| !formats.events.iter().any(|(known, _)| known == rate_hz)) {
+                formats.events.push((rate_hz, payload_type));
             }
             if let Some(codec) = codec.filter(|codec| formats.number_of(*codec).is_none()) {
                 formats.codecs.push((codec, payload_type));
@@ -78,8 +82,14 @@ impl Formats {
         self.codecs.iter().find(|(known, _)| *known == codec).map(|(_, number)| *number)
     }
 
+    /// telephone-event beside a codec: of the same clock, or the only one there is.
+    pub fn event_beside(&self, codec: Codec) -> Option<(u32, u8)> {
+        let same = self.events.iter().find(|(rate_hz, _)| *rate_hz == codec.clock_hz());
+        same.or(self.events.iter().find(|(rate_hz, _)| *rate_hz == SAMPLES_HZ)).copied()
+    }
+
     fn meaning_of(&self, payload_type: u8) -> Option<Payload> {
-        if self.event == Some(payload_type) {
+        if self.events.iter().any(|(_, number)| *number == payload_type) {
             return Some(Payload::Event);
         }
         self.codecs.iter().find(|(_, number)| *number == payload_type).map(|(codec, _)| Payload::Audio(*codec))
@@ -100,6 +110,8 @@ impl MediaPlan {
         let ip = if is_ice { None } else { Some(address_of(remote, theirs, family_of(local, ours))?) };
         let (local_formats, remote_formats) = (Formats::of(ours), Formats::of(theirs));
         let (codec, payload_type) = first_common(&remote_formats, &local_formats).ok_or(SdpError::NoCodec)?;
+        let ours_has = |rate_hz: u32| local_formats.events.iter().any(|(known, _)| *known == rate_hz);
+        let event = remote_formats.event_beside(codec).filter(|(rate_hz, _)| ours_has(*rate_hz));
         let (we, they) = (local.direction_of(ours), remote.direction_of(theirs));
         let rtcp_mux = is_ice || ours.rtcp_mux && theirs.rtcp_mux;
         let held = !they.receives() || ip.is_some_and(|ip| ip.is_unspecified());
@@ -110,8 +122,11 @@ impl MediaPlan {
             rtcp_mux,
             codec,
             payload_type,
-            event_type: local_formats.event.and(remote_formats.event),
-            packet_samples: u16::from(packet_time_ms(theirs)) * 8,
+            event_type: event.map(|(_, number)| number),
+            audio_ticks: codec.clock_hz() / SAMPLES_HZ,
+            event_ticks: event.map_or(1, |(rate_hz, _)| rate_hz / SAMPLES_HZ),
+            takes_fec: codec == Codec::Opus && theirs.parameters_of(payload_type).is_some_and(takes_fec),
+            packet_samples: u16::from(packet_time_ms(theirs, codec)) * 8,
             may_send: we.sends() && !held,
             may_receive: we.receives() && they.sends(),
             held,
@@ -180,13 +195,28 @@ pub(super) fn address_of(sdp: &SessionDescription, media: &Media, is_v4: bool) -
     }
 }
 
-/// 20 ms where nothing sensible is asked for; a multiple of 10 ms, and no more than `maxptime`.
-pub(super) fn packet_time_ms(media: &Media) -> u8 {
+/// 20 ms where nothing sensible is asked for; a multiple of 10 ms that the codec has, and no more than `maxptime`.
+pub(super) fn packet_time_ms(media: &Media, codec: Codec) -> u8 {
     let asked = media.ptime_ms.filter(|ptime| (10..=60).contains(ptime) && ptime % 10 == 0).unwrap_or(20);
-    match media.maxptime_ms {
+    let allowed = match media.maxptime_ms {
         Some(most) if most >= 10 => asked.min(most / 10 * 10),
         _ => asked,
+    };
+    match (codec, allowed) {
+        // A frame of Opus has one of these lengths (RFC 6716 s2.1.4).
+        (Codec::Opus, 30) => 20,
+        (Codec::Opus, 50) => 40,
+        _ => allowed,
     }
+}
+
+fn is_event(map: &RtpMap) -> bool {
+    map.encoding.eq_ignore_ascii_case(EVENT_NAME) && [SAMPLES_HZ, Codec::Opus.clock_hz()].contains(&map.rate_hz)
+}
+
+/// By the parameters of Opus (RFC 7587 s6.1).
+fn takes_fec(parameters: &str) -> bool {
+    parameters.split(';').any(|parameter| parameter.trim_ascii() == "useinbandfec=1")
 }
 
 fn family_of(local: &SessionDescription, ours: &Media) -> bool {
@@ -210,5 +240,7 @@ fn rtcp_of(media: &Media, ip: IpAddr, rtcp_mux: bool) -> Option<SocketAddr> {
     .filter(|address| address.port() != 0)
 }
 
+/// Of the audio inside.
+const SAMPLES_HZ: u32 = 8000;
 /// RFC 3551 s6: static, 8 kHz.
 const COMFORT_NOISE: u8 = 13;

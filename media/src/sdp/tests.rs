@@ -53,6 +53,18 @@ fn answer_has_the_first_common_codec_under_the_offers_numbers() {
         ),
         (
             "m=audio 5000 RTP/AVPF 111 100\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:100 pcma/8000\r\na=ptime:30\r\n",
+            "m=audio 40000 RTP/AVPF 111|a=rtpmap:111 opus/48000/2|a=fmtp:111 minptime=10;useinbandfec=1|a=ptime:20|a=sendrecv",
+        ),
+        (
+            "m=audio 5000 RTP/AVP 96 97 0 98\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:97 telephone-event/8000\r\na=rtpmap:98 telephone-event/48000\r\na=ptime:60\r\n",
+            "m=audio 40000 RTP/AVP 96 98|a=rtpmap:96 opus/48000/2|a=rtpmap:98 telephone-event/48000|a=fmtp:96 minptime=10;useinbandfec=1|a=fmtp:98 0-15|a=ptime:60|a=sendrecv",
+        ),
+        (
+            "m=audio 5000 RTP/AVP 96 97\r\na=rtpmap:96 opus/48000/2\r\na=rtpmap:97 telephone-event/8000\r\n",
+            "m=audio 40000 RTP/AVP 96 97|a=rtpmap:96 opus/48000/2|a=rtpmap:97 telephone-event/8000|a=fmtp:96 minptime=10;useinbandfec=1|a=fmtp:97 0-15|a=ptime:20|a=sendrecv",
+        ),
+        (
+            "m=audio 5000 RTP/AVPF 111 100\r\na=rtpmap:111 opus/16000\r\na=rtpmap:100 pcma/8000\r\na=ptime:30\r\n",
             "m=audio 40000 RTP/AVPF 100|a=rtpmap:100 PCMA/8000|a=ptime:30|a=sendrecv",
         ),
         (
@@ -334,4 +346,27 @@ proptest! {
             prop_assert_eq!(negotiation.handle_offer(&sdp), Ok(answer));
         }
     }
+}
+
+#[test]
+fn opus_is_offered_to_a_telephone_where_somebody_speaks_it_and_stays_agreed() {
+    let formats = |sdp: &Bytes| parse(sdp).unwrap().media[0].formats.clone();
+    let mut negotiation = negotiation();
+    assert_eq!(formats(&negotiation.make_offer(None)), "0 8 101");
+    assert_eq!(formats(&negotiation.make_offer(Some(Codec::Pcma))), "8 0 101");
+    assert_eq!(formats(&negotiation.make_offer(Some(Codec::Opus))), "111 0 8 101 110");
+    let answer = "m=audio 5000 RTP/AVP 111 110\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 useinbandfec=1; stereo=0\r\na=rtpmap:110 telephone-event/48000\r\n";
+    negotiation.handle_answer(&offer(answer)).unwrap();
+    let plan = negotiation.plan().unwrap();
+    assert_eq!((plan.codec, plan.payload_type, plan.event_type), (Codec::Opus, 111, Some(110)));
+    assert_eq!((plan.audio_ticks, plan.event_ticks, plan.takes_fec, plan.packet_samples), (6, 6, true, 160));
+    assert_eq!(formats(&negotiation.make_offer(None)), "111 0 8 101 110", "what is agreed is offered again");
+    // A number that means something else to the peer is not ours to use.
+    let mut negotiation = self::negotiation();
+    let theirs = "m=audio 5000 RTP/AVP 0\r\na=rtpmap:111 G726-32/8000\r\n";
+    negotiation.handle_offer(&offer(theirs)).unwrap();
+    assert_eq!(formats(&negotiation.make_offer(Some(Codec::Opus))), "0 8 96 101 110");
+    assert!(
+        !plan_of("m=audio 5000 RTP/AVP 111\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 useinbandfec=0\r\n").takes_fec
+    );
 }

@@ -85,10 +85,13 @@ impl Text {
         }
         for map in &media.rtpmaps {
             self.put("a=rtpmap:").number(map.payload_type).put(" ").put(&map.encoding).put("/").number(map.rate_hz);
+            if map.channels != 1 {
+                self.put("/").number(map.channels);
+            }
             self.put("\r\n");
         }
-        if let Some((payload_type, events)) = &media.events {
-            self.put("a=fmtp:").number(*payload_type).put(" ").put(events).put("\r\n");
+        for (payload_type, parameters) in &media.parameters {
+            self.put("a=fmtp:").number(*payload_type).put(" ").put(parameters).put("\r\n");
         }
         if let Some(ptime) = media.ptime_ms {
             self.put("a=ptime:").number(ptime).put("\r\n");

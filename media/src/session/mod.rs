@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clips::{Clip, ClipHash};
+use crate::codec::Codec;
 use crate::dtmf::{Key, KeyEvent};
 use crate::ids::{LegId, LinkKey, SessionId};
 use crate::leg::{Dropped, Forwarded, Hot, Latching, Leg, LegEvent, Received};
@@ -143,10 +144,13 @@ impl Session {
         self.slots.len()
     }
 
-    /// What it takes, in units of one leg of G.711: one that is mixed or recorded is decoded besides.
+    /// What it takes, in units of one leg of G.711: one that is mixed or recorded is decoded besides, and one that comes to
+    /// anybody through an encoder of Opus takes as much as several.
     pub fn units(&self) -> u32 {
         let mixed = self.slots.iter().filter(|slot| slot.voice.is_some()).count();
-        u32::try_from(self.slots.len() + mixed + 2 * self.recorders.len()).unwrap_or(u32::MAX)
+        let encoded = self.legs().filter(|leg| leg.is_encoding()).count();
+        let units = self.slots.len() + mixed + 2 * self.recorders.len() + OPUS_UNITS * encoded;
+        u32::try_from(units).unwrap_or(u32::MAX)
     }
 
     /// The RTP legs.
@@ -198,12 +202,10 @@ impl Session {
             self.deadline = None;
             self.drain(index);
         }
-        if self.slots[index].voice.is_some() {
-            self.listen_to(index, &received, packet);
+        if received.carries == Payload::Audio(Codec::Opus) {
+            return Ok(self.take_opus(index, &received, buffer));
         }
-        if !self.recorders.is_empty() {
-            self.record_packet(leg, &received, packet);
-        }
+        self.take_in(index, &received, packet);
         if !self.slots[index].is_heard {
             return Ok(None);
         }
@@ -217,6 +219,45 @@ impl Session {
             }
         }
         Ok(self.hand_on(last, &received, buffer))
+    }
+
+    /// What a leg says, for the mix and for recorders.
+    fn take_in(&mut self, index: usize, received: &Received, packet: &[u8]) {
+        if self.slots[index].voice.is_some() {
+            self.listen_to(index, received, packet);
+        }
+        if !self.recorders.is_empty() {
+            self.record_packet(self.slots[index].id, received, packet);
+        }
+    }
+
+    /// A packet of Opus goes as it is to one leg that is on Opus too, and decoded, once for all of them, to whoever else hears it.
+    fn take_opus(&mut self, index: usize, received: &Received, buffer: &mut [u8]) -> Option<Transmit> {
+        let source = self.slots[index].id;
+        let hears = |slot: &Slot| slot.hears == Hearing::Leg(source);
+        let straight = self.slots.iter().position(|slot| hears(slot) && slot.kind.leg().is_some_and(Leg::takes_opus));
+        let others = |at: usize, slot: &Slot| hears(slot) && Some(at) != straight;
+        let is_heard_otherwise = self.slots.iter().enumerate().any(|(at, slot)| others(at, slot));
+        let is_wanted = is_heard_otherwise
+            || self.slots[index].voice.is_some()
+            || !self.recorders.is_empty()
+            || self.slots[index].kind.leg().is_some_and(Leg::is_listening);
+        if is_wanted && let Some(leg) = self.slots[index].kind.leg_mut() {
+            let decoded = leg.decode(received, buffer);
+            for packet in decoded.packets() {
+                self.take_in(index, packet, decoded.bytes());
+                for at in 0..self.slots.len() {
+                    if others(at, &self.slots[at]) {
+                        self.hand_copy(at, packet, decoded.bytes());
+                    }
+                }
+            }
+            self.drain(index);
+        }
+        if self.slots[index].is_heard {
+            self.deadline = None;
+        }
+        self.hand_on(straight?, received, buffer)
     }
 
     /// What the leg says is for the mix, when its time comes.
@@ -577,6 +618,8 @@ fn push_frame(frames: &mut VecDeque<(LinkKey, Frame)>, max_frames: usize, link: 
 
 /// What [`Session::poll_transmit`] needs to write a packet of 60 ms, a report, or a datagram of DTLS.
 pub const MIN_BUFFER: usize = 1536;
+/// What an encoder takes, against a leg's packets both ways.
+const OPUS_UNITS: usize = 4;
 /// How long an edge that is back may take to take its sessions up.
 const TAKEN_UP_IN: Duration = Duration::from_secs(3);
 const ORPHAN_TIME: Duration = Duration::from_secs(60);

@@ -157,7 +157,8 @@ impl Session {
     pub(super) fn record_packet(&mut self, source: LegId, received: &Received, packet: &[u8]) {
         // An event and comfort noise are silence.
         let Payload::Audio(codec) = received.carries else { return };
-        self.record_heard(source, received, |samples| codec.decode(&packet[received.payload.clone()], samples));
+        let Some(law) = codec.law() else { return };
+        self.record_heard(source, received, |samples| law.decode(&packet[received.payload.clone()], samples));
     }
 
     /// A frame of a link.

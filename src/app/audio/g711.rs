@@ -2,12 +2,12 @@
 //!
 //! WAV is here because telephone systems write its G.711 form with a short format chunk, which stricter readers refuse.
 
-use dialtone_media::codec::Codec;
+use dialtone_media::codec::Law;
 
 /// Samples of G.711 with what is needed to read them.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct G711<'a> {
-    pub codec: Codec,
+    pub law: Law,
     pub channels: u16,
     pub rate_hz: u32,
     pub body: &'a [u8],
@@ -21,7 +21,7 @@ pub(super) fn find<'a>(file: &'a [u8], essence: &str) -> Option<G711<'a>> {
     if file.starts_with(b".snd") {
         return behind_sun_header(file);
     }
-    bare_codec(essence).map(|codec| G711 { codec, channels: 1, rate_hz: 8_000, body: file })
+    bare_law(essence).map(|law| G711 { law, channels: 1, rate_hz: 8_000, body: file })
 }
 
 impl G711<'_> {
@@ -29,19 +29,17 @@ impl G711<'_> {
     pub fn samples(&self) -> impl Iterator<Item = f32> {
         let mut sample = [0; 1];
         self.body.iter().map(move |byte| {
-            self.codec.decode(&[*byte], &mut sample);
+            self.law.decode(&[*byte], &mut sample);
             f32::from(sample[0]) / 32_768.0
         })
     }
 }
 
 /// Types whose body is G.711 at 8 kHz without a header.
-fn bare_codec(essence: &str) -> Option<Codec> {
+fn bare_law(essence: &str) -> Option<Law> {
     match essence {
-        "audio/basic" | "audio/x-mulaw" | "audio/mulaw" | "audio/ulaw" | "audio/pcmu" | "audio/x-ulaw" => {
-            Some(Codec::Pcmu)
-        }
-        "audio/x-alaw" | "audio/alaw" | "audio/pcma" => Some(Codec::Pcma),
+        "audio/basic" | "audio/x-mulaw" | "audio/mulaw" | "audio/ulaw" | "audio/pcmu" | "audio/x-ulaw" => Some(Law::Mu),
+        "audio/x-alaw" | "audio/alaw" | "audio/pcma" => Some(Law::A),
         _ => None,
     }
 }
@@ -49,13 +47,13 @@ fn bare_codec(essence: &str) -> Option<Codec> {
 /// Sun's header: magic, offset, size, encoding (1 is µ-law, 27 A-law), rate, channels.
 fn behind_sun_header(file: &[u8]) -> Option<G711<'_>> {
     let field = |at: usize| file.get(4 * at..4 * at + 4)?.try_into().ok().map(u32::from_be_bytes);
-    let codec = match field(3)? {
-        1 => Codec::Pcmu,
-        27 => Codec::Pcma,
+    let law = match field(3)? {
+        1 => Law::Mu,
+        27 => Law::A,
         _ => return None,
     };
     let body = file.get(usize::try_from(field(1)?).ok()?..)?;
-    Some(G711 { codec, channels: u16::try_from(field(5)?).ok()?, rate_hz: field(4)?, body })
+    Some(G711 { law, channels: u16::try_from(field(5)?).ok()?, rate_hz: field(4)?, body })
 }
 
 /// WAV of format 6 (A-law) or 7 (µ-law); a data chunk that claims more than there is ends with the file.
@@ -79,13 +77,13 @@ fn in_wav(file: &[u8]) -> Option<G711<'_>> {
 
 fn read_format<'a>(format: &[u8], body: &'a [u8]) -> Option<G711<'a>> {
     let short = |at: usize| format.get(at..at + 2)?.try_into().ok().map(u16::from_le_bytes);
-    let codec = match short(0)? {
-        6 => Codec::Pcma,
-        7 => Codec::Pcmu,
+    let law = match short(0)? {
+        6 => Law::A,
+        7 => Law::Mu,
         _ => return None,
     };
     let rate_hz = format.get(4..8)?.try_into().ok().map(u32::from_le_bytes)?;
-    Some(G711 { codec, channels: short(2)?, rate_hz, body })
+    Some(G711 { law, channels: short(2)?, rate_hz, body })
 }
 
 #[cfg(test)]
@@ -108,9 +106,9 @@ mod tests {
 
     #[test]
     fn wav_is_read_with_short_and_long_format_chunks() {
-        for (format, codec) in [(6, Codec::Pcma), (7, Codec::Pcmu)] {
+        for (format, law) in [(6, Law::A), (7, Law::Mu)] {
             for (format_bytes, data_bytes) in [(16, 3), (18, 3), (20, 3), (16, u32::MAX)] {
-                let expected = G711 { codec, channels: 1, rate_hz: 8_000, body: b"xyz" };
+                let expected = G711 { law, channels: 1, rate_hz: 8_000, body: b"xyz" };
                 assert_eq!(find(&wav(format, format_bytes, data_bytes), ""), Some(expected));
             }
         }
@@ -124,7 +122,7 @@ mod tests {
             file.extend(field.to_be_bytes());
         }
         file.extend(b"xyz");
-        let expected = G711 { codec: Codec::Pcmu, channels: 2, rate_hz: 16_000, body: b"xyz" };
+        let expected = G711 { law: Law::Mu, channels: 2, rate_hz: 16_000, body: b"xyz" };
         assert_eq!(find(&file, "audio/basic"), Some(expected));
         assert_eq!(find(b".snd\0\0", "audio/basic"), None);
     }

@@ -4,7 +4,7 @@
 //! by `dialtone:NAME`.
 
 use bytes::Bytes;
-use dialtone_media::codec::Codec;
+use dialtone_media::codec::Law;
 
 /// A prompt of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Prompt {
     /// Its samples: 16-bit little-endian, mono, 8 kHz.
     pub fn samples(&self) -> Bytes {
         let mut samples = vec![0; self.ulaw.len()];
-        Codec::Pcmu.decode(self.ulaw, &mut samples);
+        Law::Mu.decode(self.ulaw, &mut samples);
         samples.iter().flat_map(|sample| sample.to_le_bytes()).collect::<Vec<u8>>().into()
     }
 }
@@ -88,7 +88,7 @@ mod tests {
             let bytes = speech.speak(&phrase).await.expect("flite speaks").samples;
             let samples: Vec<i16> = bytes.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
             let mut ulaw = vec![0; samples.len()];
-            Codec::Pcmu.encode(&samples, &mut ulaw);
+            Law::Mu.encode(&samples, &mut ulaw);
             let place = format!("{}/src/speech/prompts/{}.ulaw", env!("CARGO_MANIFEST_DIR"), prompt.name);
             std::fs::write(place, ulaw).expect("the source tree is writable");
         }

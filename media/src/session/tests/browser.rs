@@ -28,13 +28,17 @@ struct Page {
     theirs: Fingerprint,
     from: SocketAddr,
     sender: Option<Sender>,
+    payload_type: u8,
     seq: u16,
 }
+
+/// What the page says in each packet.
+const SAID: [u8; 160] = [0x55; 160];
 
 impl Page {
     fn new() -> Page {
         let (client, theirs) = Client::new();
-        Page { client, theirs, from: AT.parse().unwrap(), sender: None, seq: 0 }
+        Page { client, theirs, from: AT.parse().unwrap(), sender: None, payload_type: 111, seq: 0 }
     }
 
     /// Checks, shakes hands, and takes the keys.
@@ -71,9 +75,9 @@ impl Page {
 
     fn say(&mut self, world: &mut World) -> Result<(), Dropped> {
         self.seq += 1;
-        let (seq, timestamp) = (Seq(self.seq), RtpTime(u32::from(self.seq) * 160));
-        let header = Header { marker: false, payload_type: 0, seq, timestamp, ssrc: Ssrc(77) };
-        let mut buffer = [&header.to_bytes()[..], &[0x55; 160], &[0; MAX_OVERHEAD]].concat();
+        let (seq, timestamp) = (Seq(self.seq), RtpTime(u32::from(self.seq) * 960));
+        let header = Header { marker: false, payload_type: self.payload_type, seq, timestamp, ssrc: Ssrc(77) };
+        let mut buffer = [&header.to_bytes()[..], &SAID, &[0; MAX_OVERHEAD]].concat();
         let sealed = self.sender.as_mut().unwrap().seal_rtp(&mut buffer, 0..172).unwrap();
         world.arrive(1, self.from, &buffer[sealed])
     }
@@ -110,14 +114,17 @@ fn transport_of(sdp: &Bytes) -> Transport {
 fn offer_of_a_browser_is_answered_with_all_that_it_needs() {
     let mut world = world();
     let told = negotiated(open(&mut world, rtp(&offer(PEER_UFRAG, Fingerprint([3; 32])))));
-    assert_eq!((told.codec.as_str(), told.encryption.as_str(), told.held), ("PCMU", "", false));
+    assert_eq!((told.codec.as_str(), told.encryption.as_str(), told.held), ("opus", "", false));
     let text = String::from_utf8(told.sdp.to_vec()).unwrap();
     let ours = transport_of(&told.sdp);
     assert!(ours.ufrag.starts_with("AAB") && ours.ufrag.len() == 7 && ours.pwd.len() == 24);
     for line in [
         "a=ice-lite",
         "a=group:BUNDLE 0",
-        "m=audio 50000 UDP/TLS/RTP/SAVPF 0 126",
+        "m=audio 50000 UDP/TLS/RTP/SAVPF 111 110",
+        "a=rtpmap:111 opus/48000/2",
+        "a=fmtp:111 minptime=10;useinbandfec=1",
+        "a=rtpmap:110 telephone-event/48000",
         "a=mid:0",
         "a=setup:passive",
         "a=rtcp-mux",
@@ -142,7 +149,7 @@ fn browser_hears_itself_and_nothing_moves_before_its_keys() {
     let mut world = world();
     let mut page = Page::new();
     let told = negotiated(open(&mut world, rtp(&offer(PEER_UFRAG, page.theirs))));
-    let packet = [&[0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7][..], &[0x55; 160]].concat();
+    let packet = [&[0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7][..], &SAID].concat();
     assert_eq!(world.arrive(1, page.from, &packet), Err(Dropped::Source), "before ICE");
     page.connect(&mut world, &transport_of(&told.sdp));
     assert_eq!(world.arrive(1, page.from, &packet), Err(Dropped::Forged), "in the clear");
@@ -152,7 +159,7 @@ fn browser_hears_itself_and_nothing_moves_before_its_keys() {
     }
     let sent = world.take_sent();
     assert_eq!(sent.len(), 400);
-    assert!(sent.iter().all(|packet| packet.payload == [0x55; 160] && packet.to == page.from));
+    assert!(sent.iter().all(|packet| packet.payload == SAID && packet.to == page.from));
     assert!(world.reports > 0);
     // It moves to another network: where it nominates next, and from there alone.
     let before = std::mem::replace(&mut page.from, "192.0.2.77:1234".parse().unwrap());
@@ -194,7 +201,7 @@ fn our_offer_is_one_that_a_browser_answers() {
     let told = negotiated(open(&mut world, rtp("")));
     let text = String::from_utf8(told.sdp.to_vec()).unwrap();
     assert!(
-        text.contains("m=audio 50000 UDP/TLS/RTP/SAVPF 0 8 101\r\n") && text.contains("a=setup:actpass\r\n"),
+        text.contains("m=audio 50000 UDP/TLS/RTP/SAVPF 0 8 111 101 110\r\n") && text.contains("a=setup:actpass\r\n"),
         "{text}"
     );
     let answer = offer(PEER_UFRAG, page.theirs)
@@ -204,6 +211,7 @@ fn our_offer_is_one_that_a_browser_answers() {
     let passive = answer.replace("a=setup:active", "a=setup:passive");
     assert_eq!(refused(world.negotiate(1, SdpStep::RemoteAnswer, &passive)), Refusal::NotAcceptable);
     assert_eq!(negotiated(world.negotiate(1, SdpStep::RemoteAnswer, &answer)).codec, "PCMU");
+    page.payload_type = 0;
     page.connect(&mut world, &transport_of(&told.sdp));
     page.say(&mut world).unwrap();
     assert_eq!(world.take_sent().len(), 1);
@@ -248,7 +256,7 @@ fn another_worker_in_its_place_goes_on_without_a_word_to_the_browser() {
     let again = negotiated(open(&mut next, spec));
     assert_eq!(again.sdp, told.sdp);
     page.say(&mut next).unwrap();
-    assert_eq!(next.take_sent()[0].payload, [0x55; 160]);
+    assert_eq!(next.take_sent()[0].payload, SAID);
     assert!(next.transport(page.from, &check(&transport_of(&told.sdp), false)), "it answers by the same name");
     // Without ICE restart nothing changes; with one the other certificate makes the browser shake hands anew.
     let held = offer(PEER_UFRAG, page.theirs).replace("a=sendrecv", "a=sendonly");

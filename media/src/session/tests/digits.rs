@@ -21,7 +21,7 @@ fn heard_in_band(sent: &[Sent], to: &Phone) -> String {
     for packet in sent.iter().filter(|sent| sent.to == to.from && sent.header.payload_type < 96) {
         let codec = crate::codec::Codec::from_static_payload_type(packet.header.payload_type).unwrap();
         let mut samples = [0; 480];
-        let count = codec.decode(&packet.payload, &mut samples);
+        let count = codec.waits_as().decode(&packet.payload, &mut samples);
         detector.handle_samples(&samples[..count], |event| {
             if let KeyEvent::Pressed(key) = event {
                 heard.push(key.symbol());
@@ -122,7 +122,7 @@ fn tones_become_events_for_a_phone_that_has_them() {
         let samples: Vec<i16> = (0..4000).map(|at| crate::tone::pair(hz, at, 4000)).collect();
         for part in samples.chunks(160) {
             let mut payload = [0; 160];
-            crate::codec::Codec::Pcmu.encode(part, &mut payload);
+            crate::codec::Codec::Pcmu.waits_as().encode(part, &mut payload);
             let packet = a.packet(false, 0, &payload);
             (a.seq, a.timestamp) = (a.seq.wrapping_add(1), a.timestamp + 160);
             world.arrive(1, a.from, &packet).unwrap();

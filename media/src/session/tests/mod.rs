@@ -6,6 +6,7 @@ mod control;
 mod digits;
 mod faults;
 mod mix;
+mod opus;
 mod recording;
 mod secure;
 mod sound;

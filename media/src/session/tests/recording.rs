@@ -165,7 +165,7 @@ fn channels_stay_aligned_whatever_one_network_does() {
     let mut arrivals = Vec::new();
     for index in 0..250u64 {
         let mut payload = [0; 160];
-        Codec::Pcmu.encode(&noise(5, LOUD, index as usize * 160, 160), &mut payload);
+        Codec::Pcmu.waits_as().encode(&noise(5, LOUD, index as usize * 160, 160), &mut payload);
         for (side, phone) in phones.iter_mut().enumerate() {
             let late = if side == 0 { 0 } else { (random.next_unit() * 90.0) as u64 };
             let is_lost = side == 1 && random.next_unit() < 0.05;
@@ -394,7 +394,7 @@ fn recording_of_nobody_is_empty_when_trimmed_and_says_so() {
         } else {
             let mut payload = [0; 160];
             let noise: Vec<i16> = (0..160).map(|_| ((random.next_unit() - 0.5) * 250.0) as i16).collect();
-            Codec::Pcmu.encode(&noise, &mut payload);
+            Codec::Pcmu.waits_as().encode(&noise, &mut payload);
             let packet = phone.packet(false, 0, &payload);
             phone.seq = phone.seq.wrapping_add(1);
             phone.timestamp = phone.timestamp.wrapping_add(160);

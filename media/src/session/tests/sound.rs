@@ -1,7 +1,10 @@
 //! Parties that say a tone, what each of them hears, and how much of whose tone is in it.
 
+use opus_pure::OpusDecoder;
+
 use super::*;
 use crate::codec::Codec;
+use crate::codec::opus::{self, Encoder};
 use crate::playout::FRAME_SAMPLES;
 use crate::random::Random;
 
@@ -65,14 +68,21 @@ pub(in crate::session) struct Party {
 }
 
 enum Line {
-    Rtp { phone: Phone, codec: Codec, samples: usize },
+    Rtp { phone: Phone, codec: Codec, samples: usize, opus: Box<Opus> },
     Link(LinkKey),
+}
+
+/// What a party on Opus speaks and hears with.
+struct Opus {
+    encoder: Encoder,
+    decoder: OpusDecoder,
 }
 
 impl Party {
     pub fn on_phone(leg: u32, hz: u32, codec: Codec) -> Party {
         let phone = Phone::of_leg(leg, codec.payload_type());
-        Party::new(leg, hz, Line::Rtp { phone, codec, samples: FRAME_SAMPLES })
+        let opus = Opus { encoder: Encoder::default(), decoder: OpusDecoder::new(8000, 1).unwrap() };
+        Party::new(leg, hz, Line::Rtp { phone, codec, samples: FRAME_SAMPLES, opus: Box::new(opus) })
     }
 
     pub fn on_link(leg: u32, hz: u32) -> Party {
@@ -95,7 +105,12 @@ impl Party {
         let spec = match &self.line {
             Line::Link(key) => remote_leg(self.leg, key.0, hears),
             Line::Rtp { codec, samples, .. } => {
-                let sdp = format!("{}\r\na=ptime:{}", codec.payload_type(), samples / 8);
+                let (number, name, rate_hz) = (codec.payload_type(), codec.name(), codec.clock_hz());
+                let sdp = format!(
+                    "{number}\r\na=rtpmap:{number} {name}/{rate_hz}/{}\r\na=ptime:{}",
+                    codec.channels(),
+                    samples / 8
+                );
                 rtp_leg(self.leg, &offer(self.leg, &sdp), hears)
             }
         };
@@ -131,12 +146,18 @@ impl Party {
                 world.flush();
             }
             Line::Link(_) => {}
-            Line::Rtp { phone, codec, .. } => {
+            Line::Rtp { phone, codec, opus, .. } => {
                 let mut payload = vec![0; samples];
-                codec.encode(&audio, &mut payload);
+                match codec.law() {
+                    Some(law) => drop(law.encode(&audio, &mut payload)),
+                    None => {
+                        let len = opus.encoder.encode(&audio, 0, &mut payload).unwrap();
+                        payload.truncate(len);
+                    }
+                }
                 let packet = phone.packet(false, codec.payload_type(), &payload);
                 phone.seq = phone.seq.wrapping_add(1);
-                phone.timestamp = phone.timestamp.wrapping_add(samples as u32);
+                phone.timestamp = phone.timestamp.wrapping_add(samples as u32 * codec.clock_hz() / 8000);
                 if self.says {
                     world.arrive(self.leg, phone.from, &packet).expect("taken");
                 }
@@ -158,17 +179,25 @@ pub(in crate::session) fn talk(world: &mut World, parties: &mut [Party], ms: u64
         world.run_for(1);
         let (sent, frames) = (world.take_sent(), std::mem::take(&mut world.frames));
         for party in parties.iter_mut() {
-            match &party.line {
-                Line::Rtp { phone, codec, samples } => {
+            match &mut party.line {
+                Line::Rtp { phone, codec, samples, opus } => {
                     for sent in sent.iter().filter(|sent| sent.to == phone.from) {
-                        assert_eq!(sent.payload.len(), *samples);
-                        let mut audio = vec![0; sent.payload.len()];
-                        codec.decode(&sent.payload, &mut audio);
-                        party.heard.extend(audio);
+                        let mut audio = vec![0; *samples];
+                        let count = match codec.law() {
+                            Some(law) => {
+                                assert_eq!(sent.payload.len(), *samples);
+                                law.decode(&sent.payload, &mut audio)
+                            }
+                            None => {
+                                assert_eq!(opus::samples_in(&sent.payload), *samples);
+                                opus.decoder.decode_s16(&sent.payload, *samples, &mut audio).unwrap()
+                            }
+                        };
+                        party.heard.extend(&audio[..count]);
                     }
                 }
                 Line::Link(key) => {
-                    let heard = frames.iter().filter(|(link, _)| link == key).filter_map(|(_, frame)| frame.samples);
+                    let heard = frames.iter().filter(|(link, _)| *link == *key).filter_map(|(_, frame)| frame.samples);
                     heard.for_each(|samples| party.heard.extend(samples));
                 }
             }
