@@ -200,8 +200,8 @@ function showWebhooks(webhooks) {
 // The path is what tells webhooks apart; so it is what is seen first.
 function parts(url) {
   try {
-    const { pathname, search, origin } = new URL(url);
-    return { path: pathname + search, host: origin };
+    const { pathname, search, host } = new URL(url);
+    return { path: pathname + search, host };
   } catch {
     return { path: url, host: "" };
   }
