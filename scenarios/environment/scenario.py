@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from lib.rtp import Rtp
 from lib.scenario import Scenario, wait_for
-from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config, number, user
+from lib.server import ACCOUNT, AUTH_TOKEN, Dev, Server, base_config, number, user
 from lib.sip import Phone, sdp
 
 SIP, HTTP, PROXY = "127.0.0.1:11010", "127.0.0.1:11011", "127.0.0.1:11012"
@@ -28,20 +28,6 @@ def config(**keys):
     """A server whose proxy is where the programs look for it."""
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in ({"sdk_proxy": PROXY} | keys).items())
     return base_config(SIP, HTTP, RTP, more=MORE, http_more=lines)
-
-
-class Dev(Server):
-    """`dialtone dev` in an empty folder."""
-
-    def __init__(self, scenario):
-        super().__init__(scenario, f'[http]\nlisten = "{HTTP_OF_DEV}"\n', name="dev")
-        self.config_file.unlink()
-        out = open(self.folder / "greeting", "wb")
-        argv = [scenario.dialtone, "dev", "--sip", ":".join(map(str, SIP_OF_DEV)), "--http", HTTP_OF_DEV, "--rtp", RTP_OF_DEV, "--json"]
-        self.process = scenario.start(argv, cwd=self.folder, stdout=out, stderr=open(self.log_file, "wb"))
-        wait_for(self._answers, 10, "dev to be ready")
-        wait_for(lambda: (self.folder / "greeting").read_text().endswith("\n"), 2, "the greeting")
-        self.greeting = json.loads((self.folder / "greeting").read_text())
 
 
 class Environment:
@@ -103,7 +89,7 @@ class Environment:
 
     def command_line(self):
         """The command line calls a telephone at `dialtone dev`, finds the call, ends it, and lists the numbers."""
-        dev = Dev(self.scenario)
+        dev = Dev(self.scenario, SIP_OF_DEV, HTTP_OF_DEV, RTP_OF_DEV)
         self.variables = self.shell(dev)
         desk, rtp = Phone(SIP_OF_DEV, "desk", dev.greeting["users"][0]["password"], algorithm="MD5"), Rtp()
         self.scenario.equal(desk.register().status, 200, "REGISTER of desk")

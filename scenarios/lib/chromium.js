@@ -32,6 +32,15 @@ http
   })
   .listen(Number(port), "127.0.0.1");
 
+// What each connection of a page hears.
+const EARS = `
+  window.tone = tone;
+  window.connections = [];
+  const Real = RTCPeerConnection;
+  window.RTCPeerConnection = class extends Real { constructor(...given) { super(...given); connections.push(this); } };
+  window.hears = (number) => heardIn(new MediaStream(connections.at(number).getReceivers().map((one) => one.track)));
+`;
+
 function wavHead(bytes) {
   const head = Buffer.alloc(44);
   head.write("RIFF", 0);
@@ -53,14 +62,16 @@ async function main() {
     ],
   });
   const pages = new Map();
+  // A path of ours, or a page of somebody else's, which gets its tone and its ears here.
   const open = async (name, path = "") => {
     const context = await browser.newContext();
     const opened = await context.newPage();
+    if (path.includes("://")) await opened.addInitScript(`${ear}; ${EARS}`);
     opened.on("request", (request) => asked.push(request.url()));
     opened.on("websocket", (socket) => asked.push(socket.url()));
     opened.on("console", (message) => process.stderr.write(`${name}: ${message.text()}\n`));
     opened.on("pageerror", (error) => process.stderr.write(`${name}: ${error}\n`));
-    await opened.goto(`http://localhost:${port}/${path}`);
+    await opened.goto(new URL(path, `http://localhost:${port}/`).href);
     pages.set(name, opened);
     return opened;
   };
@@ -73,6 +84,10 @@ async function main() {
       if (what === "close") return pages.get(name).context().close();
       if (what === "offline") return pages.get(name).context().setOffline(code);
       if (what === "open") return void (await open(name, code));
+      if (what === "look") {
+        await pages.get(name).setViewportSize({ width: code.width, height: code.height });
+        return pages.get(name).emulateMedia({ colorScheme: code.scheme });
+      }
       const at = pages.get(name) || (await open(name));
       return what === "shot" ? at.screenshot({ path: code }) : at.evaluate(code);
     };

@@ -260,3 +260,17 @@ class Server:
             fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
             seconds += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
         return seconds
+
+
+class Dev(Server):
+    """`dialtone dev` in an empty folder; `greeting` is what it says of itself."""
+
+    def __init__(self, scenario, sip, http, rtp, app="http://127.0.0.1:3000/voice"):
+        super().__init__(scenario, f'[http]\nlisten = "{http}"\n', name="dev")
+        self.config_file.unlink()
+        out = open(self.folder / "greeting", "wb")
+        argv = [scenario.dialtone, "dev", "--sip", ":".join(map(str, sip)), "--http", http, "--rtp", rtp, "--app", app, "--json"]
+        self.process = scenario.start(argv, cwd=self.folder, stdout=out, stderr=open(self.log_file, "wb"))
+        wait_for(self._answers, 10, "dev to be ready")
+        wait_for(lambda: (self.folder / "greeting").read_text().endswith("\n"), 2, "the greeting")
+        self.greeting = json.loads((self.folder / "greeting").read_text())

@@ -345,6 +345,11 @@ impl Directory {
         self.client(account, identity).or_else(by_domain).filter(|user| user.account == account)
     }
 
+    /// Every user of an account, in no order.
+    pub fn users_of(&self, account: AccountSid) -> impl Iterator<Item = &Arc<User>> {
+        self.users.values().filter(move |user| user.account == account)
+    }
+
     /// An account's user by name alone, as `client:NAME` says it.
     pub fn client(&self, account: AccountSid, identity: &str) -> Option<&Arc<User>> {
         self.clients.get(&(account, identity.to_owned()))

@@ -61,7 +61,7 @@ pub(super) async fn create(_: Operator, State(view): State<View>, Path(sid): Pat
     };
     let now = wall_ms();
     let event = match given("IdempotencyKey") {
-        None => EventSid::at(now, super::rest::random()),
+        None => EventSid::at(now, super::random()),
         Some(key) => {
             let digest = Sha256::digest(format!("{account} correction {key}"));
             EventSid::new(u128::from_be_bytes(digest[..16].try_into().expect("sixteen of thirty-two bytes")))

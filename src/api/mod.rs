@@ -3,6 +3,7 @@
 mod accounts;
 mod calls;
 mod compatibility;
+mod console;
 mod corrections;
 mod demo;
 mod events;
@@ -14,6 +15,7 @@ mod rest;
 mod signal;
 mod sip_ws;
 mod telemetry;
+mod turn;
 mod workers;
 
 use std::net::SocketAddr;
@@ -31,7 +33,9 @@ use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+pub use console::Console;
 pub use signal::Lines;
+pub use turn::Turn;
 
 pub use rest::{Param, RequestPlaces, Route, SinkTest};
 
@@ -54,19 +58,13 @@ use crate::workers::Roster;
 /// A connection whose other end acknowledges nothing of what waits for it is closed after this time.
 const TAKES_NOTHING: Duration = Duration::from_secs(30);
 
-/// Servers that help browsers to reach us (RFC 8656).
-pub struct Turn {
-    pub urls: Vec<String>,
-    /// What credentials for them are made of; `None` where they want none.
-    pub secret: Option<Secret>,
-}
-
 /// What the HTTP side sees of the server.
 #[derive(Clone)]
 pub struct View {
     /// Browsers that are connected.
     pub lines: Lines,
     pub turn: Option<Arc<Turn>>,
+    pub console: Console,
     pub store: Store,
     pub live: Live,
     pub recordings: LiveRecordings,
@@ -158,6 +156,7 @@ pub fn router(view: View) -> Router {
         .route("/ev", post(telemetry::take).options(telemetry::preflight))
         .merge(rest::router(&view))
         .layer(from_fn_with_state(view.clone(), neighbours::hand_on))
+        .merge(console::router())
         .merge(demo)
         .with_state(view)
 }
@@ -196,6 +195,12 @@ where
     if let Err(error) = axum::serve(listener, service).await {
         tracing::error!(%error, "the http listener has ended");
     }
+}
+
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has a source of randomness");
+    u128::from_be_bytes(bytes)
 }
 
 /// An error as the API tells it: Twilio's envelope.

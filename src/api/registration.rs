@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use super::View;
-use super::rest::{self, Fault};
+use super::rest::Fault;
 use crate::account::Directory;
 use crate::clock::wall_ms;
 use crate::ids::AccountSid;
@@ -135,7 +135,7 @@ impl Open {
         let now_ms = wall_ms();
         let client = ClientId { account: grant.account, identity: grant.identity.into() };
         let instance = instance.filter(|name| !name.is_empty()).map(|name| name.chars().take(LONGEST_NAME).collect());
-        let instance: String = instance.unwrap_or_else(|| format!("{:032x}", rest::random()));
+        let instance: String = instance.unwrap_or_else(|| format!("{:032x}", super::random()));
         let user_agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let device = Device {
             sid: device_sid(&client, &instance),

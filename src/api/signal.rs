@@ -420,8 +420,10 @@ impl Running {
                 let told = if is_same { self.line.reattach(&token) } else { None };
                 let is_done = told.is_some();
                 if let Some(told) = told {
-                    // The page has another line by now, and is found by that.
-                    self.line.leave();
+                    // A page that comes by another connection has another line by now, and is found by that.
+                    if !self.frames.as_ref().is_some_and(|own| own.same_channel(&frames)) {
+                        self.line.leave();
+                    }
                     (self.frames, self.given_up_at) = (Some(frames), None);
                     self.send(told);
                 }

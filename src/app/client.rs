@@ -18,12 +18,14 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use crate::app::connect::{self, Connector, Watch};
 use crate::app::cookies::CookieJars;
-use crate::app::destination::Destination;
+use crate::app::destination::{Destination, Masked};
 use crate::app::failure::{FetchError, FetchFailure};
 use crate::app::guard::{Guard, Resolve, SystemResolver};
+use crate::app::history::{Exchange, History};
 use crate::app::hosts::{HostLimits, Hosts};
 use crate::app::overrides::Overrides;
-use crate::app::request::Outgoing;
+use crate::app::request::{Outgoing, RequestKind};
+use crate::clock::wall_ms;
 use crate::ids::CallSid;
 
 const MAX_REDIRECTS: u32 = 10;
@@ -40,6 +42,8 @@ pub struct ClientConfig {
     pub patience: Overrides,
     /// Whether requests for documents name the span of the call's trace that they are.
     pub traces: bool,
+    /// Where what is asked is kept for whoever looks.
+    pub history: History,
     /// Root certificates besides those of the web, DER.
     pub extra_roots: Vec<rustls::pki_types::CertificateDer<'static>>,
 }
@@ -56,6 +60,7 @@ struct Inner {
     cookies: CookieJars,
     patience: Overrides,
     traces: bool,
+    history: History,
 }
 
 /// A response that was read to its end.
@@ -95,8 +100,8 @@ impl Client {
             .http1_max_headers(128)
             .build(connector);
         let hosts = Hosts::new(config.hosts);
-        let inner =
-            Inner { pool, hosts, cookies: CookieJars::default(), patience: config.patience, traces: config.traces };
+        let ClientConfig { patience, traces, history, .. } = config;
+        let inner = Inner { pool, hosts, cookies: CookieJars::default(), patience, traces, history };
         Self { inner: Arc::new(inner) }
     }
 
@@ -114,6 +119,17 @@ impl Client {
     /// The URL's fragment says how patiently. An answer is a complete response of status 2xx, or 304 for a conditional
     /// request.
     pub(super) async fn send(&self, outgoing: &Outgoing) -> Result<Answer, FetchFailure> {
+        let history = &self.inner.history;
+        if !history.is_watched(outgoing.account) {
+            return self.send_unwatched(outgoing).await;
+        }
+        let (began, at_ms) = (Instant::now(), wall_ms());
+        let answer = self.send_unwatched(outgoing).await;
+        history.note(outgoing.account, exchange(outgoing, &answer, at_ms, began.elapsed()), Instant::now());
+        answer
+    }
+
+    async fn send_unwatched(&self, outgoing: &Outgoing) -> Result<Answer, FetchFailure> {
         let fail = |cause| FetchFailure::new(cause, &outgoing.url);
         let (url, patience) = Overrides::split(&outgoing.url, self.inner.patience);
         let destination = Destination::parse(url).map_err(fail)?;
@@ -261,6 +277,34 @@ where
             Ok(result) => return result.map_err(|error| connect::classify(&error, watch)),
             Err(_) => wait = watch.left_of(limit).ok_or(FetchError::ReadTimeout)?,
         }
+    }
+}
+
+/// What was asked and what came of it, for people.
+fn exchange(outgoing: &Outgoing, answer: &Result<Answer, FetchFailure>, at_ms: u64, took: Duration) -> Exchange {
+    let (url, status, error, response) = match answer {
+        // Audio is no text.
+        Ok(answer) if outgoing.kind == RequestKind::Audio => {
+            (&answer.url, Some(answer.status.as_u16()), None, String::new())
+        }
+        Ok(answer) => {
+            let text = String::from_utf8_lossy(&answer.body).into_owned();
+            (&answer.url, Some(answer.status.as_u16()), None, text)
+        }
+        Err(FetchFailure { cause: FetchError::Status(status), url }) => (url, Some(*status), None, String::new()),
+        Err(failure) => (&failure.url, None, Some(failure.cause.to_string()), String::new()),
+    };
+    Exchange {
+        id: 0,
+        at_ms,
+        call: (outgoing.call != CallSid::new(0)).then_some(outgoing.call),
+        method: outgoing.method.to_string(),
+        url: Masked(url).to_string(),
+        status,
+        took_ms: took.as_millis() as u64,
+        error,
+        sent: outgoing.params().to_vec(),
+        response,
     }
 }
 

@@ -108,6 +108,10 @@ impl Outgoing {
         }
     }
 
+    pub fn params(&self) -> &[(String, String)] {
+        &self.params
+    }
+
     /// The parameters as a form or a query: spaces as `+`.
     pub fn form(&self) -> String {
         let mut form = form_urlencoded::Serializer::new(String::new());

@@ -1,10 +1,13 @@
 //! Calls of browsers that speak the official SDK: each is a SIP client inside this process (`signal`), and what SIP has no header
 //! for goes in two of our own, which count on such a connection alone.
 
+use std::sync::Arc;
+
 use dialtone_sip::msg::Message;
 
-use super::route::{Inbound, NoRoute};
+use super::route::{self, Inbound, NoRoute};
 use crate::account::{Application, Client, Directory};
+use crate::tokens::console::APPLICATION as CONSOLE;
 
 /// The sid that a call has, or is to have.
 pub const CALL: &str = "X-Dialtone-Call";
@@ -26,13 +29,19 @@ pub fn address(identity: &str) -> String {
 }
 
 /// What a browser calls is answered by the application of its token, whatever is called; what the page gives along goes there too.
-pub(super) fn inbound(client: &Client, invite: &Message, directory: &Directory) -> Result<Inbound, NoRoute> {
+/// A phone of the console reaches who is called.
+pub(super) fn inbound(client: &Arc<Client>, invite: &Message, directory: &Directory) -> Result<Inbound, NoRoute> {
     let sid = client.application.as_deref().ok_or(NoRoute::NotFound)?;
-    let application = directory.application(client.account, sid).ok_or(NoRoute::NotFound)?;
     let mut given = decode(invite.other_header(PARAMETERS).unwrap_or_default());
     given.extend(client.parameters.iter().cloned());
     let to = given.iter().find(|(name, _)| name == "To").map(|(_, value)| value.clone()).unwrap_or_default();
-    let mut params = vec![("ApplicationSid".to_owned(), sid.to_owned())];
+    let (application, mut params) = if sid == CONSOLE {
+        (route::from_console(client, &to, directory).map(|(application, _)| application), Vec::new())
+    } else {
+        let application = directory.application(client.account, sid);
+        (application.map(|found| Application::clone(found)), vec![("ApplicationSid".to_owned(), sid.to_owned())])
+    };
+    let application = application.ok_or(NoRoute::NotFound)?;
     params.extend(given.into_iter().filter(|(name, _)| !RESERVED.contains(&name.as_str())));
     Ok(Inbound {
         sid: invite.other_header(CALL).and_then(|sid| sid.parse().ok()),
@@ -42,7 +51,7 @@ pub(super) fn inbound(client: &Client, invite: &Message, directory: &Directory) 
         via: client.identity.clone(),
         params,
         stir_verstat: None,
-        application: Application::clone(application),
+        application,
         srtp: None,
     })
 }

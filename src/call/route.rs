@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dialtone_sip::msg::{Address, HeaderName, Message, SipUri, Uri, decode, unfold};
 
 use super::browser;
-use crate::account::{Application, Directory, Domain, DomainAnswer, Number, Origin, Srtp, Trunk, User};
+use crate::account::{Application, Client, Directory, Domain, DomainAnswer, Number, Origin, Srtp, Trunk, User};
 use crate::ids::{AccountSid, CallSid};
 use crate::twiml::{SipTarget, Target, parse};
 
@@ -104,8 +104,23 @@ fn application(origin: &Origin, called: &str, directory: &Directory) -> Option<(
             let direct = || directory.client(account, called).map(|callee| (ring_directly(callee), None));
             user.application.clone().map(|application| (application, None)).or_else(direct)
         }
-        Origin::Domain(_) | Origin::Client(_) => None,
+        // A phone of the console, whose name no user has.
+        Origin::Client(_) => directory.client(account, called).map(|callee| (ring_directly(callee), None)),
+        Origin::Domain(_) => None,
     }
+}
+
+/// What a phone of the console reaches: what a user of its name would, and by `client:NAME` everybody of that name.
+pub(super) fn from_console(
+    client: &Arc<Client>,
+    called: &str,
+    directory: &Directory,
+) -> Option<(Application, Option<Arc<Number>>)> {
+    if let Some(identity) = called.strip_prefix("client:") {
+        return Some((ring(identity), None));
+    }
+    let user = directory.user_of(client.account, &client.identity).cloned();
+    application(&user.map_or_else(|| Origin::Client(client.clone()), Origin::User), called, directory)
 }
 
 fn of_domain(domain: &Domain, called: &str) -> Option<Application> {
@@ -119,9 +134,14 @@ fn of_domain(domain: &Domain, called: &str) -> Option<Application> {
 }
 
 fn ring_directly(callee: &User) -> Application {
-    let twiml =
-        format!("<Response><Dial answerOnBridge=\"true\"><Client>{}</Client></Dial></Response>", callee.username);
-    Application::of_twiml(twiml)
+    ring(&callee.username)
+}
+
+fn ring(identity: &str) -> Application {
+    let identity = quick_xml::escape::escape(identity);
+    Application::of_twiml(format!(
+        "<Response><Dial answerOnBridge=\"true\"><Client>{identity}</Client></Dial></Response>"
+    ))
 }
 
 /// The number or user that is called, escapes decoded; empty if the URI has none or hides control bytes.

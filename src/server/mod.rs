@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 
 use crate::api;
 use crate::app::status::StatusCallbacks;
-use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard};
+use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard, History};
 use crate::clock;
 use crate::cluster::ClusterError;
 use crate::config::{self, Config, ConfigError};
@@ -169,8 +169,10 @@ impl Server {
         let metrics = telemetry::start_metrics().map_err(StartError::Metrics)?;
         let runtime = tokio::runtime::Handle::current();
         let guard = Guard { allow_private_targets: config.http.allow_private_targets, ..Guard::default() };
+        let history = History::default();
         let client = Client::new(ClientConfig {
             guard: guard.clone(),
+            history: history.clone(),
             traces: config.traces.is_some(),
             ..ClientConfig::default()
         });
@@ -376,6 +378,8 @@ impl Server {
         let lines = api::Lines::new(door, local, config.sip.realm.clone(), config.sip.origins.clone());
         let view = api::View {
             lines,
+            // In development there is one account, and whoever is at the machine has it.
+            console: api::Console::new(history, directory.load().accounts().next().map(|own| own.sid).filter(|_| demo)),
             turn: config.media.turn.clone().map(|turn| Arc::new(api::Turn { urls: turn.urls, secret: turn.secret })),
             store: store.clone(),
             live: outbox.live(),

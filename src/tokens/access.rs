@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{TokenError, active, check_times, claims, is_signed};
+use super::{TokenError, active, check_times, claims, console, is_signed};
 use crate::account::{Account, Directory};
 
 /// What an access token allows.
 #[derive(Clone, Debug)]
 pub struct Access {
     pub account: Arc<Account>,
-    /// The key that has signed it.
+    /// The key that has signed it; the account's sid where the console has.
     pub key: String,
     /// Seconds since 1970.
     pub expires_s: u64,
@@ -64,9 +64,13 @@ const LONGEST_IDENTITY: usize = 121;
 /// Reads a token and checks which key has signed it.
 pub fn read(token: &str, directory: &Directory, now_s: u64) -> Result<Access, TokenError> {
     let Claims { iss, sub, grants } = claims(token)?;
-    let key = directory.key(&iss).ok_or(TokenError::Signature)?;
-    let account = directory.account(key.account).ok_or(TokenError::Signature)?;
-    is_signed(token, &key.secret.signing_key())?;
+    let key = directory.key(&iss);
+    let issuer = key.map(|key| key.account).or_else(|| iss.parse().ok()).ok_or(TokenError::Signature)?;
+    let account = directory.account(issuer).ok_or(TokenError::Signature)?;
+    match key {
+        Some(key) => is_signed(token, &key.secret.signing_key())?,
+        None => is_signed(token, &console::phone_key(account))?,
+    }
     // A key opens its own account, whatever a token of it says.
     if account.sid.to_string() != sub {
         return Err(TokenError::Signature);
@@ -83,7 +87,9 @@ pub fn read(token: &str, directory: &Directory, now_s: u64) -> Result<Access, To
         serde_json::Value::String(text) => text,
         other => other.to_string(),
     };
-    if !is_name {
+    // That of the console is in no token but its own.
+    let is_foreign = key.is_some() && application.as_deref() == Some(console::APPLICATION);
+    if !is_name || is_foreign {
         return Err(TokenError::Malformed);
     }
     Ok(Access {

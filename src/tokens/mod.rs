@@ -3,12 +3,14 @@
 //!
 //! - a *capability token* is signed with an account's token and carries scopes: [`capability`]
 //! - an *access token* is signed with the secret of an API key and carries grants: [`access`]
+//! - those of the console's page are made here: [`console`]
 //!
 //! What a token says counts only as far as its signature is right and its account may do anything; which of that is wrong is told
 //! to whoever shows it, as the SDKs have an error for each.
 
 pub mod access;
 pub mod capability;
+pub mod console;
 
 use std::fmt;
 use std::sync::Arc;

@@ -53,13 +53,13 @@ pub(super) async fn create(State(view): State<View>, asking: Authenticated, form
     let row = Resource {
         kind: Kind::Account,
         parent: String::new(),
-        sid: fresh_sid(AccountSid::PREFIX, now, super::random()),
+        sid: fresh_sid(AccountSid::PREFIX, now, crate::api::random()),
         account: asking.account.sid.to_string(),
         unique_name: None,
         detail: detail(
             name(&form)?.unwrap_or("SubAccount"),
             AccountStatus::Active,
-            &format!("{:032x}", super::random()),
+            &format!("{:032x}", crate::api::random()),
         ),
         created_ms: now,
         updated_ms: now,

@@ -64,7 +64,7 @@ pub(super) async fn validate(
     }
     detail.insert("phone_number".into(), json!(number));
     let now = wall_ms();
-    let sid = NumberSid::at(now, super::random());
+    let sid = NumberSid::at(now, crate::api::random());
     let mut row = Resource {
         kind: Kind::CallerId,
         parent: String::new(),
@@ -82,7 +82,7 @@ pub(super) async fn validate(
         _ => Fault::store_is_away(),
     })?;
     if let Some(fact) = validated {
-        let (id, kind) = (EventSid::at(now, super::random()), EventKind::CallerId(Box::new(fact)));
+        let (id, kind) = (EventSid::at(now, crate::api::random()), EventKind::CallerId(Box::new(fact)));
         // It is about no call.
         let event = Event { id, account: account.sid, call: CallSid::new(0), sequence: 0, at_ms: now, kind };
         if !view.publisher.publish(event) {
@@ -94,6 +94,6 @@ pub(super) async fn validate(
         "call_sid": Value::Null,
         "friendly_name": detail["friendly_name"],
         "phone_number": number,
-        "validation_code": format!("{:06}", super::random() % 1_000_000),
+        "validation_code": format!("{:06}", crate::api::random() % 1_000_000),
     })))
 }

@@ -479,7 +479,7 @@ pub(super) fn span(query: &Form, name: &str) -> Result<Option<(u64, u64)>, Fault
 
 fn next_sid(view: &View) -> CallSid {
     let mut last = view.last_order.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    *last = CallSid::behind(*last, wall_ms(), super::random());
+    *last = CallSid::behind(*last, wall_ms(), crate::api::random());
     *last
 }
 

@@ -89,7 +89,7 @@ pub(super) async fn create(State(view): State<View>, Acting(account): Acting, fo
     }
     let now = wall_ms();
     let fact = MessageFact {
-        sid: MessageSid::at(now, super::random()),
+        sid: MessageSid::at(now, crate::api::random()),
         from: from.to_owned(),
         to: to.to_owned(),
         body: body.to_owned(),
@@ -200,7 +200,7 @@ async fn find(view: &View, account: &Account, name: &str) -> Result<Message, Fau
 fn tell(view: &View, message: &Message) {
     let now = wall_ms();
     let kind = EventKind::Message(Box::new(message.fact.clone()));
-    let id = EventSid::at(now, super::random());
+    let id = EventSid::at(now, crate::api::random());
     // It is about no call.
     let event = Event { id, account: message.account, call: CallSid::new(0), sequence: 0, at_ms: now, kind };
     view.messages.put(message.account, message.fact.sid, message.clone());

@@ -237,12 +237,6 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Fault {
     Fault::new(405, 20_004, format!("Method {method} is not allowed on {}", uri.path()))
 }
 
-pub(super) fn random() -> u128 {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the operating system has a source of randomness");
-    u128::from_be_bytes(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use axum::body::{Body, to_bytes};

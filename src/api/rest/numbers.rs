@@ -110,7 +110,7 @@ pub(super) async fn create(State(view): State<View>, Acting(account): Acting, fo
     let row = Resource {
         kind: Kind::Number,
         parent: String::new(),
-        sid: fresh_sid(NumberSid::PREFIX, now, super::random()),
+        sid: fresh_sid(NumberSid::PREFIX, now, crate::api::random()),
         account: account.sid.to_string(),
         unique_name: Some(number.to_owned()),
         detail: Value::Object(detail).to_string(),

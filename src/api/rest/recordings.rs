@@ -189,7 +189,7 @@ pub(super) async fn create_of_call(
 ) -> Result<Response, Fault> {
     let record = calls::find(&view, &account, &call).await?;
     let spec = spec(&form, RecordingSource::StartCallRecordingAPI)?;
-    let sid = RecordingSid::at(wall_ms(), super::random());
+    let sid = RecordingSid::at(wall_ms(), crate::api::random());
     let recording = Recording { account: account.sid, call: record.sid, fact: begun(sid, &spec) };
     let change = Update { recording: Some(RecordingChange::Start { sid, spec }), ..Update::default() };
     // It can be asked for as soon as the answer is there, before its first fact comes by.

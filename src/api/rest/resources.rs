@@ -241,7 +241,7 @@ async fn create(
     let parent = spec.parent(&view, &account, &names).await?;
     let mut detail = fields::read(&form, spec.fields, None)?;
     let sid = match spec.uses {
-        None => fresh_sid(spec.prefix, wall_ms(), super::random()),
+        None => fresh_sid(spec.prefix, wall_ms(), crate::api::random()),
         Some((param, kind)) => {
             let sid = form.text(param).ok_or_else(|| fields::missing(param))?;
             let used = find(&view, &account, kind, "", sid).await?;

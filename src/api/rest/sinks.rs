@@ -142,7 +142,7 @@ async fn test(State(view): State<View>, Acting(account): Acting, names: Names) -
     let sid = names.get("sid");
     let mut sink = sink_of(&view, &account, sid).await?;
     let mut said = detail(&sink);
-    let test_id = format!("{:032x}", super::random());
+    let test_id = format!("{:032x}", crate::api::random());
     let url =
         said.get("sink_configuration").and_then(|it| it.get("destination")).and_then(Value::as_str).unwrap_or_default();
     let test = SinkTest { account: account.sid, url: url.to_owned(), test_id: test_id.clone() };

@@ -116,7 +116,7 @@ async fn create(State(view): State<View>, Acting(account): Acting, form: Form) -
     let row = Resource {
         kind: Kind::UsageTrigger,
         parent: String::new(),
-        sid: fresh_sid(PREFIX, now, super::random()),
+        sid: fresh_sid(PREFIX, now, crate::api::random()),
         account: account.sid.to_string(),
         unique_name: None,
         detail: Value::Object(detail).to_string(),
