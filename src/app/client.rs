@@ -291,8 +291,10 @@ fn exchange(outgoing: &Outgoing, answer: &Result<Answer, FetchFailure>, at_ms: u
             let text = String::from_utf8_lossy(&answer.body).into_owned();
             (&answer.url, Some(answer.status.as_u16()), None, text)
         }
-        Err(FetchFailure { cause: FetchError::Status(status), url }) => (url, Some(*status), None, String::new()),
-        Err(failure) => (&failure.url, None, Some(failure.cause.to_string()), String::new()),
+        Err(failure) => {
+            let status = if let FetchError::Status(status) = failure.cause { Some(status) } else { None };
+            (&failure.url, status, Some(format!("{}: {}", failure.code(), failure.text())), String::new())
+        }
     };
     Exchange {
         id: 0,

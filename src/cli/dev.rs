@@ -120,7 +120,7 @@ impl Dev {
         if self.json {
             let line = serde_json::json!({
                 "version": env!("CARGO_PKG_VERSION"),
-                "sip": sip.to_string(), "http": format!("http://{http}"), "https": format!("https://{http}"),
+                "sip": sip.to_string(), "http": format!("http://{http}"), "https": format!("https://{http}"), "console": format!("http://{http}/"),
                 "authority": format!("{FOLDER}/ca.pem"), "app": self.app, "data": FOLDER,
                 "users": USERS.map(|user| serde_json::json!({ "username": user, "password": secrets.user_secret })),
                 "account_sid": secrets.account_sid, "auth_token": secrets.auth_token, "operator_token": secrets.operator_token,
@@ -133,6 +133,9 @@ impl Dev {
         let reach = if self.lan { "listening on the network" } else { "loopback only" };
         println!("dialtone {} dev mode - data in ./{FOLDER}, {reach}\n", env!("CARGO_PKG_VERSION"));
         println!("  SIP        {sip} (udp and tcp)   users {} / {}", USERS.join(" "), secrets.user_secret);
+        println!(
+            "  Console    http://{http}/   two phones in your browser, live calls, and what your application was asked"
+        );
         println!("  HTTP       http://{http}   metrics at /metrics; https too, by the authority in {FOLDER}/ca.pem");
         println!("  Account    {} / {}", secrets.account_sid, secrets.auth_token);
         println!("  Operator   {}", secrets.operator_token);

@@ -161,3 +161,37 @@ fn pr_01_pr_02_access_tokens_say_who_may_be_called() {
         assert_eq!(read(&claims, secret).map(|it| it.identity), Err(error), "{name}");
     }
 }
+
+#[test]
+fn console_tokens_are_of_one_account_and_one_purpose_and_end_with_the_accounts_own() {
+    let (mine, directory) = (account(1, AccountStatus::Active), directory());
+    let session = console::session(&mine, NOW);
+    assert_eq!(console::session_of(&session, &directory, NOW).unwrap().sid, ACCOUNT);
+    let phone = console::phone(&mine, "desk", NOW);
+    let access = access::read(&phone, &directory, NOW).unwrap();
+    assert_eq!((access.account.sid, access.identity.as_str(), access.incoming), (ACCOUNT, "desk", true));
+    assert_eq!(access.application.as_deref(), Some(console::APPLICATION));
+    let refused = |token: &str, now_s| console::session_of(token, &directory, now_s).map(|account| account.sid);
+    assert_eq!(refused(&session, NOW + console::SESSION_S), Err(TokenError::Expired));
+    assert_eq!(refused(&phone, NOW), Err(TokenError::Signature), "a phone's token opens no console");
+    assert!(access::read(&session, &directory, NOW).is_err(), "and a session rings no phone");
+    let other = Account { auth_token: Secret::new("another"), ..account(1, AccountStatus::Active) };
+    assert_eq!(
+        refused(&console::session(&other, NOW), NOW),
+        Err(TokenError::Signature),
+        "the account has another token"
+    );
+    let suspended = account(2, AccountStatus::Suspended);
+    assert_eq!(refused(&console::session(&suspended, NOW), NOW), Err(TokenError::Inactive));
+    // Whoever has a key may not call as the console does, and the account's token itself signs nothing for a phone.
+    let claims = |issuer: Value| {
+        json!({ "iss": issuer, "sub": ACCOUNT, "exp": NOW + 60, "grants": {
+        "identity": "jenny", "voice": { "outgoing": { "application_sid": console::APPLICATION } } } })
+    };
+    assert_eq!(
+        access::read(&signed(&claims(json!("SK1")), SECRET), &directory, NOW).map(|_| ()),
+        Err(TokenError::Malformed)
+    );
+    let by_token = signed(&claims(json!(ACCOUNT)), "token-1");
+    assert_eq!(access::read(&by_token, &directory, NOW).map(|_| ()), Err(TokenError::Signature));
+}
