@@ -8,18 +8,20 @@ import sys
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from lib.browsers import USER_SECRET, Browsers, tone
+from lib.document import Document
 from lib.rtp import Rtp, tone_level, ulaw_encode
 from lib.scenario import Scenario, wait_for
 from lib.server import number, user
 from lib.sip import sdp
 
-ECHO, RING, ASK = "+15554000", "+15554001", "+15554002"
+ECHO, RING, ASK, MOVES = "+15554000", "+15554001", "+15554002", "+15554003"
 HANDSHAKE = "GET /sip HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MTIzNDU2Nzg5MDEyMzQ1Ng==\r\n"
 
 
 class Sip(Browsers):
     def __init__(self, scenario):
         more = number(ECHO, "<Echo/>") + number(RING, "<Dial><Client>page</Client></Dial>") + user("desk", USER_SECRET) + user("page", USER_SECRET) + user("other", USER_SECRET)
+        more += number(MOVES, f"<Dial referUrl='http://127.0.0.1:20513/moved'><Client>page</Client></Dial>")
         more += number(ASK, "<Gather numDigits='3' timeout='8'><Pause length='8'/></Gather>")
         super().__init__(scenario, 20510, "", more, sip_more='digest = ["MD5"]\norigins = ["http://localhost:20512"]')
 
@@ -70,6 +72,24 @@ class Sip(Browsers):
         page.wait("ended")
         rtp.close(), desk.close()
 
+    def jssip_transfers(self):
+        """A telephone calls the page, which transfers it (REFER, RFC 3515): the page is told, and the telephone hears where it was sent."""
+        page, rtp, desk, moved = self.page, Rtp(), self.telephone(), Document(20513, "<Response><Echo/></Response>")
+        call = desk.invite(MOVES, sdp(rtp.host, rtp.port)).accepted()
+        incoming = page.wait("incoming")["call"]
+        page.run(f"phone.answer({incoming})")
+        page.wait("confirmed")
+        rtp.remote = call.answer.media()
+        rtp.play(ulaw_encode(tone(620, 6)), wait=False)
+        page.hears(incoming, 620)
+        page.run(f"phone.refer({incoming}, 'sip:{ECHO}@dialtone')")
+        page.wait("ended")
+        # Its own tone comes back from where it was sent, and the page's does not.
+        wait_for(lambda: tone_level(rtp.heard()[-4000:], 620) > 1500 and tone_level(rtp.heard()[-4000:], 1350) < 100, 5, "the telephone to hear itself", every=0.2)
+        moved.wait(f"ReferTransferTarget=sip%3A%2B{ECHO[1:]}%40dialtone")
+        call.bye()
+        rtp.close(), desk.close()
+
     def sipjs(self):
         """SIP.js calls the page of JsSIP, and they hear each other; its keys come by INFO."""
         page, other = self.page, self.sip_page("other", 1450)
@@ -111,7 +131,7 @@ class Sip(Browsers):
 def main():
     with Scenario(__file__) as scenario:
         sip = Sip(scenario)
-        for part in (sip.start, sip.jssip_calls, sip.jssip_is_called, sip.sipjs, sip.refusals, sip.stop):
+        for part in (sip.start, sip.jssip_calls, sip.jssip_is_called, sip.jssip_transfers, sip.sipjs, sip.refusals, sip.stop):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = "pages with JsSIP and SIP.js call and are called"
 

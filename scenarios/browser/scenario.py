@@ -16,7 +16,7 @@ from lib.scenario import Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, number, user
 from lib.sip import sdp
 
-ECHO, DIAL, ROOM, TO_ERIN = ("AP" + digit * 32 for digit in "1234")
+ECHO, DIAL, ROOM, TO_ERIN, WAITS = ("AP" + digit * 32 for digit in "12345")
 OURS = "+15553000"
 CONFERENCE = "<Dial><Conference beep='false' startConferenceOnEnter='true'>room</Conference></Dial>"
 BOB = "<Dial timeout='10'><Client><Identity>bob</Identity><Parameter name='Room' value='7 &amp; 8'/></Client></Dial>"
@@ -24,8 +24,8 @@ BOB = "<Dial timeout='10'><Client><Identity>bob</Identity><Parameter name='Room'
 
 class Calls(Browsers):
     def __init__(self, scenario):
-        more = application(ECHO, "<Echo/>") + application(DIAL, BOB) + application(ROOM, CONFERENCE) + application(TO_ERIN, "<Dial><Client>erin</Client></Dial>")
-        more += number(OURS, "<Dial><Client>bob</Client></Dial>") + number(OURS + "8", "<Dial><Client>erin</Client></Dial>") + number(OURS + "9", CONFERENCE) + user("desk", USER_SECRET)
+        more = application(ECHO, "<Echo/>") + application(DIAL, BOB) + application(ROOM, CONFERENCE) + application(TO_ERIN, "<Dial><Client>erin</Client></Dial>") + application(WAITS, "<Enqueue>support</Enqueue>")
+        more += number(OURS, "<Dial><Client>bob</Client></Dial>") + number(OURS + "7", "<Dial><Queue>support</Queue></Dial>") + number(OURS + "8", "<Dial><Client>erin</Client></Dial>") + number(OURS + "9", CONFERENCE) + user("desk", USER_SECRET)
         super().__init__(scenario, 20400, ECHO, more)
 
     def echo(self):
@@ -125,6 +125,21 @@ class Calls(Browsers):
         page.run(f"phone.calls[{call}].disconnect()")
         rtp.close()
 
+    def queued(self):
+        """A browser waits in a queue, and a telephone takes it out: both hear each other."""
+        page, rtp = self.page("grace", 1500, application=WAITS), Rtp()
+        call = page.connect()
+        page.wait("accept")
+        phone = self.desk.invite(OURS + "7", sdp(rtp.host, rtp.port)).accepted()
+        rtp.remote = phone.answer.media()
+        rtp.play(ulaw_encode(tone(600, 5)), wait=False)
+        page.hears(call, 600)
+        wait_for(lambda: tone_level(rtp.heard()[-4000:], 1500) > 1500, 5, "the telephone to hear the browser", every=0.2)
+        phone.bye()
+        page.run(f"phone.calls[{call}].disconnect()")
+        page.wait("disconnect")
+        rtp.close()
+
     def opus(self):
         """A page that would rather have Opus: as it is with another such page, and through the codec with a telephone and in a conference."""
         codecs = ("opus", "pcmu")
@@ -191,7 +206,7 @@ class Calls(Browsers):
 def main():
     with Scenario(__file__) as scenario:
         calls = Calls(scenario)
-        for part in (calls.start, calls.echo, calls.called, calls.each_other, calls.refusals, calls.room, calls.opus, calls.measured, calls.stop):
+        for part in (calls.start, calls.echo, calls.called, calls.each_other, calls.refusals, calls.room, calls.queued, calls.opus, calls.measured, calls.stop):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = f"pages of Chromium {calls.browser.version}, telephones and a conference hear each other"
 

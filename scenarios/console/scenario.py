@@ -1,6 +1,5 @@
 """The console in a real Chromium: two phones on a page, calls, webhooks, and who may see them."""
 
-import http.server
 import json
 import pathlib
 import sys
@@ -11,6 +10,7 @@ import requests
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from lib.chromium import Browser
+from lib.document import Document
 from lib.scenario import Failed, Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, Dev, Server, base_config, number, user
 from lib.sip import Phone, sdp
@@ -23,29 +23,13 @@ HOSTILE = "<img src=x onerror='document.title=1'>"
 PHONE = "document.querySelectorAll('.phone')[{}]"
 
 
-class Application(http.server.BaseHTTPRequestHandler):
-    """Says a text that would be markup, if anybody took it for that."""
-
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        body = f"<Response><!-- {HOSTILE} --><Reject/></Response>".encode()
-        self.send_response(200)
-        self.send_header("content-type", "text/xml")
-        self.send_header("content-length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
 class Console:
     def __init__(self, scenario):
         self.scenario = scenario
 
     def start(self):
-        app = http.server.ThreadingHTTPServer(("127.0.0.1", APP), Application)
-        threading.Thread(target=app.serve_forever, daemon=True).start()
+        # A text that would be markup, if anybody took it for that.
+        Document(APP, f"<Response><!-- {HOSTILE} --><Reject/></Response>")
         self.dev = Dev(self.scenario, SIP, HTTP, RTP, app=f"http://127.0.0.1:{APP}/voice")
         self.browser = Browser(self.scenario, PAGES)
         self.browser.ask("dev", f"http://{HTTP}/", what="open")
