@@ -1,5 +1,6 @@
 """Browsers with the unmodified official voice SDK, in a real Chromium: they register, call, are called, and hear each other."""
 
+import json
 import pathlib
 import re
 import sys
@@ -16,7 +17,7 @@ from lib.scenario import Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, number, user
 from lib.sip import sdp
 
-ECHO, DIAL, ROOM, TO_ERIN, WAITS = ("AP" + digit * 32 for digit in "12345")
+ECHO, DIAL, ROOM, TO_ERIN, WAITS, TEST = ("AP" + digit * 32 for digit in "123456")
 OURS = "+15553000"
 CONFERENCE = "<Dial><Conference beep='false' startConferenceOnEnter='true'>room</Conference></Dial>"
 BOB = "<Dial timeout='10'><Client><Identity>bob</Identity><Parameter name='Room' value='7 &amp; 8'/></Client></Dial>"
@@ -24,7 +25,7 @@ BOB = "<Dial timeout='10'><Client><Identity>bob</Identity><Parameter name='Room'
 
 class Calls(Browsers):
     def __init__(self, scenario):
-        more = application(ECHO, "<Echo/>") + application(DIAL, BOB) + application(ROOM, CONFERENCE) + application(TO_ERIN, "<Dial><Client>erin</Client></Dial>") + application(WAITS, "<Enqueue>support</Enqueue>")
+        more = application(ECHO, "<Echo/>") + application(DIAL, BOB) + application(ROOM, CONFERENCE) + application(TO_ERIN, "<Dial><Client>erin</Client></Dial>") + application(WAITS, "<Enqueue>support</Enqueue>") + application(TEST, "<Say>This is a test of your connection, which is measured while you hear me.</Say>")
         more += number(OURS, "<Dial><Client>bob</Client></Dial>") + number(OURS + "7", "<Dial><Queue>support</Queue></Dial>") + number(OURS + "8", "<Dial><Client>erin</Client></Dial>") + number(OURS + "9", CONFERENCE) + user("desk", USER_SECRET)
         super().__init__(scenario, 20400, ECHO, more)
 
@@ -140,6 +141,16 @@ class Calls(Browsers):
         page.wait("disconnect")
         rtp.close()
 
+    def preflight(self):
+        """The SDK's own test of a connection: it calls what the token's application says, measures until that ends, and finds it good."""
+        page = self.browser.page("heidi", 1000)
+        page.run(f"phone.preflight({json.dumps(self.token('heidi', TEST))}, {{ chunderw: '{self.host}' }})")
+        page.wait("preflight-connected")
+        report = page.wait("preflight-completed")["told"]
+        self.scenario.check(report["callSid"].startswith("CA") and report["stats"]["mos"]["average"] > 4, f"the report: {report}")
+        self.scenario.equal(page.events("preflight-failed"), [], "what failed")
+        return f"mos {report['stats']['mos']['average']:.2f}, connected in {report['networkTiming']['peerConnection']['duration']} ms"
+
     def opus(self):
         """A page that would rather have Opus: as it is with another such page, and through the codec with a telephone and in a conference."""
         codecs = ("opus", "pcmu")
@@ -193,6 +204,8 @@ class Calls(Browsers):
         wait_for(lambda: all(self.measured_so_far(name) for name in names), 15, "what the browser has measured", every=0.3)
         told = [url for url in self.browser.asked() if "twilio.com" in url.split("?")[0] or "eventgw" in url]
         self.scenario.check(told and all("//eventgw.localhost" in url for url in told), f"what went elsewhere: {set(told)}")
+        sounds = {url.rsplit("/", 1)[1] for url in self.browser.asked() if url.startswith(f"https://{self.host}/sounds/")}
+        self.scenario.check({"incoming.wav", "outgoing.wav", "dtmf5.wav"} <= sounds, f"sounds that were asked for: {sounds}")
         page.run(f"phone.calls[{call}].disconnect()")
         page.wait("disconnect")
         ended = self.server.ended(lambda one: one["sid"] == sid)
@@ -206,7 +219,7 @@ class Calls(Browsers):
 def main():
     with Scenario(__file__) as scenario:
         calls = Calls(scenario)
-        for part in (calls.start, calls.echo, calls.called, calls.each_other, calls.refusals, calls.room, calls.queued, calls.opus, calls.measured, calls.stop):
+        for part in (calls.start, calls.echo, calls.called, calls.each_other, calls.refusals, calls.room, calls.queued, calls.opus, calls.measured, calls.preflight, calls.stop):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = f"pages of Chromium {calls.browser.version}, telephones and a conference hear each other"
 

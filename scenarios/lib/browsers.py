@@ -44,7 +44,8 @@ class Browsers:
     def page(self, name, hertz, identity=None, codecs=("pcmu", "opus"), **options):
         """A page of an identity that says a tone, and would have these codecs; without any as the SDK has it."""
         page = self.browser.page(name, hertz)
-        page.open(self.token(identity or name, **options), chunderw=self.host, enableImprovedSignalingErrorPrecision=True, codecPreferences=list(codecs))
+        sounds = {sound: f"https://{self.host}/sounds/{sound}.wav" for sound in ("incoming", "outgoing", "disconnect", *(f"dtmf{key}" for key in "0123456789sh"))}
+        page.open(self.token(identity or name, **options), chunderw=self.host, sounds=sounds, enableImprovedSignalingErrorPrecision=True, codecPreferences=list(codecs))
         return page
 
     def token(self, identity, application=None, **options):

@@ -65,6 +65,9 @@ pub struct Client {
 }
 
 impl Client {
+    /// The application of a phone of the console: it reaches what a user of its name would.
+    pub const OF_CONSOLE: &str = "console";
+
     /// By what its browsers are found: a name that no SIP domain has.
     pub fn aor(account: AccountSid, identity: &str) -> Aor {
         Aor { username: identity.to_owned(), domain: account.to_string() }

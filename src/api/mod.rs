@@ -14,6 +14,7 @@ mod registration;
 mod rest;
 mod signal;
 mod sip_ws;
+mod sounds;
 mod telemetry;
 mod turn;
 mod workers;
@@ -153,6 +154,7 @@ pub fn router(view: View) -> Router {
         .route("/2010-04-01/Registration", get(registration::open))
         .route("/signal", get(signal::open))
         .route("/sip", get(sip_ws::open))
+        .route("/sounds/{file}", get(sounds::sound))
         .route("/ev", post(telemetry::take).options(telemetry::preflight))
         .merge(rest::router(&view))
         .layer(from_fn_with_state(view.clone(), neighbours::hand_on))

@@ -6,7 +6,7 @@
 //! it says.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -21,12 +21,11 @@ use crate::app::cookies::CookieJars;
 use crate::app::destination::{Destination, Masked};
 use crate::app::failure::{FetchError, FetchFailure};
 use crate::app::guard::{Guard, Resolve, SystemResolver};
-use crate::app::history::{Exchange, History};
 use crate::app::hosts::{HostLimits, Hosts};
 use crate::app::overrides::Overrides;
 use crate::app::request::{Outgoing, RequestKind};
-use crate::clock::wall_ms;
 use crate::ids::CallSid;
+use crate::telemetry::history::{Exchange, History};
 
 const MAX_REDIRECTS: u32 = 10;
 
@@ -123,9 +122,9 @@ impl Client {
         if !history.is_watched(outgoing.account) {
             return self.send_unwatched(outgoing).await;
         }
-        let (began, at_ms) = (Instant::now(), wall_ms());
+        let (began, at) = (Instant::now(), SystemTime::now());
         let answer = self.send_unwatched(outgoing).await;
-        history.note(outgoing.account, exchange(outgoing, &answer, at_ms, began.elapsed()), Instant::now());
+        history.note(outgoing.account, exchange(outgoing, &answer, at, began.elapsed()), Instant::now());
         answer
     }
 
@@ -281,7 +280,7 @@ where
 }
 
 /// What was asked and what came of it, for people.
-fn exchange(outgoing: &Outgoing, answer: &Result<Answer, FetchFailure>, at_ms: u64, took: Duration) -> Exchange {
+fn exchange(outgoing: &Outgoing, answer: &Result<Answer, FetchFailure>, at: SystemTime, took: Duration) -> Exchange {
     let (url, status, error, response) = match answer {
         // Audio is no text.
         Ok(answer) if outgoing.kind == RequestKind::Audio => {
@@ -298,7 +297,7 @@ fn exchange(outgoing: &Outgoing, answer: &Result<Answer, FetchFailure>, at_ms: u
     };
     Exchange {
         id: 0,
-        at_ms,
+        at_ms: at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
         call: (outgoing.call != CallSid::new(0)).then_some(outgoing.call),
         method: outgoing.method.to_string(),
         url: Masked(url).to_string(),

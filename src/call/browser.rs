@@ -7,7 +7,6 @@ use dialtone_sip::msg::Message;
 
 use super::route::{self, Inbound, NoRoute};
 use crate::account::{Application, Client, Directory};
-use crate::tokens::console::APPLICATION as CONSOLE;
 
 /// The sid that a call has, or is to have.
 pub const CALL: &str = "X-Dialtone-Call";
@@ -35,7 +34,7 @@ pub(super) fn inbound(client: &Arc<Client>, invite: &Message, directory: &Direct
     let mut given = decode(invite.other_header(PARAMETERS).unwrap_or_default());
     given.extend(client.parameters.iter().cloned());
     let to = given.iter().find(|(name, _)| name == "To").map(|(_, value)| value.clone()).unwrap_or_default();
-    let (application, mut params) = if sid == CONSOLE {
+    let (application, mut params) = if sid == Client::OF_CONSOLE {
         (route::from_console(client, &to, directory).map(|(application, _)| application), Vec::new())
     } else {
         let application = directory.application(client.account, sid);

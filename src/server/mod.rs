@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 
 use crate::api;
 use crate::app::status::StatusCallbacks;
-use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard, History};
+use crate::app::{AudioCache, AudioLimits, CallbackLimits, Callbacks, Client, ClientConfig, Clips, Guard};
 use crate::clock;
 use crate::cluster::ClusterError;
 use crate::config::{self, Config, ConfigError};
@@ -51,6 +51,7 @@ use crate::shard::{self, Mail, MailBox, Names, Outside, core, gate, mail_box};
 use crate::speech::Speech;
 use crate::store::{self, Gathering, Store, StoreError, Written};
 use crate::streams::Hub;
+use crate::telemetry::history::History;
 use crate::telemetry::{self, CallLog, CallMetrics, LogLevel};
 use crate::tls::{self, AuthorityError, FilesError};
 use crate::workers::Roster;

@@ -3,6 +3,7 @@
 pub mod accounts;
 mod calls;
 mod hep;
+pub mod history;
 pub mod page;
 mod traces;
 

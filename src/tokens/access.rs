@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use super::{TokenError, active, check_times, claims, console, is_signed};
-use crate::account::{Account, Directory};
+use crate::account::{Account, Client, Directory};
 
 /// What an access token allows.
 #[derive(Clone, Debug)]
@@ -88,7 +88,7 @@ pub fn read(token: &str, directory: &Directory, now_s: u64) -> Result<Access, To
         other => other.to_string(),
     };
     // That of the console is in no token but its own.
-    let is_foreign = key.is_some() && application.as_deref() == Some(console::APPLICATION);
+    let is_foreign = key.is_some() && application.as_deref() == Some(Client::OF_CONSOLE);
     if !is_name || is_foreign {
         return Err(TokenError::Malformed);
     }

@@ -12,10 +12,8 @@ use serde_json::json;
 use sha2::Sha256;
 
 use super::{TokenError, active, check_times, claims, is_signed};
-use crate::account::{Account, Directory};
+use crate::account::{Account, Client, Directory};
 
-/// The application of a phone of the console: it reaches what a user of its name would.
-pub const APPLICATION: &str = "console";
 /// How long who has signed in stays so, seconds.
 pub const SESSION_S: u64 = 12 * 3600;
 /// How long a phone's token holds, seconds.
@@ -54,7 +52,7 @@ pub fn phone(account: &Account, identity: &str, now_s: u64) -> String {
         "exp": now_s + PHONE_S,
         "grants": {
             "identity": identity,
-            "voice": { "incoming": { "allow": true }, "outgoing": { "application_sid": APPLICATION } },
+            "voice": { "incoming": { "allow": true }, "outgoing": { "application_sid": Client::OF_CONSOLE } },
         },
     });
     signed(&claims, &phone_key(account))

@@ -4,7 +4,7 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::account::{ApiKey, KeySecret, Limits, SecretHash};
+use crate::account::{ApiKey, Client, KeySecret, Limits, SecretHash};
 use crate::ids::AccountSid;
 use crate::secret::Secret;
 
@@ -170,7 +170,7 @@ fn console_tokens_are_of_one_account_and_one_purpose_and_end_with_the_accounts_o
     let phone = console::phone(&mine, "desk", NOW);
     let access = access::read(&phone, &directory, NOW).unwrap();
     assert_eq!((access.account.sid, access.identity.as_str(), access.incoming), (ACCOUNT, "desk", true));
-    assert_eq!(access.application.as_deref(), Some(console::APPLICATION));
+    assert_eq!(access.application.as_deref(), Some(Client::OF_CONSOLE));
     let refused = |token: &str, now_s| console::session_of(token, &directory, now_s).map(|account| account.sid);
     assert_eq!(refused(&session, NOW + console::SESSION_S), Err(TokenError::Expired));
     assert_eq!(refused(&phone, NOW), Err(TokenError::Signature), "a phone's token opens no console");
@@ -186,7 +186,7 @@ fn console_tokens_are_of_one_account_and_one_purpose_and_end_with_the_accounts_o
     // Whoever has a key may not call as the console does, and the account's token itself signs nothing for a phone.
     let claims = |issuer: Value| {
         json!({ "iss": issuer, "sub": ACCOUNT, "exp": NOW + 60, "grants": {
-        "identity": "jenny", "voice": { "outgoing": { "application_sid": console::APPLICATION } } } })
+        "identity": "jenny", "voice": { "outgoing": { "application_sid": Client::OF_CONSOLE } } } })
     };
     assert_eq!(
         access::read(&signed(&claims(json!("SK1")), SECRET), &directory, NOW).map(|_| ()),

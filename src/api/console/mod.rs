@@ -23,9 +23,9 @@ use url::Host;
 use super::turn::ice_servers;
 use super::{View, error, neighbours};
 use crate::account::{Account, AccountStatus};
-use crate::app::History;
 use crate::clock::wall_ms;
 use crate::ids::AccountSid;
+use crate::telemetry::history::History;
 use crate::tokens::console::{self as tokens, PHONE_S, SESSION_S};
 
 /// What the console knows besides. Clones are the same.

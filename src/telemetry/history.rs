@@ -65,12 +65,12 @@ impl History {
     }
 
     /// Whether anybody looks at what that account's servers are asked.
-    pub(super) fn is_watched(&self, account: AccountSid) -> bool {
+    pub fn is_watched(&self, account: AccountSid) -> bool {
         self.lock().accounts.contains_key(&account)
     }
 
     /// Keeps one; its number is given here, and what is long is cut.
-    pub(super) fn note(&self, account: AccountSid, exchange: Exchange, now: Instant) {
+    pub fn note(&self, account: AccountSid, exchange: Exchange, now: Instant) {
         let mut watched = self.lock();
         watched.forget(now);
         watched.last += 1;
