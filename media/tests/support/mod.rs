@@ -3,6 +3,7 @@
 #![allow(dead_code, clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod mix;
+pub mod opus;
 pub mod relay;
 pub mod secure;
 
