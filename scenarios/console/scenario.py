@@ -9,7 +9,7 @@ import requests
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from lib.chromium import Browser
+from lib.browser import Browser
 from lib.document import Document
 from lib.scenario import Failed, Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, Dev, Server, base_config, number, user

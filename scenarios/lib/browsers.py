@@ -5,7 +5,7 @@ import math
 from twilio.jwt.access_token import AccessToken
 from twilio.jwt.access_token.grants import VoiceGrant
 
-from .chromium import Browser
+from .browser import Browser
 from .server import ACCOUNT, Server, base_config
 from .sip import Phone
 
@@ -30,8 +30,8 @@ def tone(hertz, seconds):
 class Browsers:
     """Ports from `first` on: SIP, HTTPS, the pages, and 40 of media from 10 above. `echo` is the application that pages call unless they say otherwise."""
 
-    def __init__(self, scenario, first, echo, more, workers=0, sip_more='digest = ["MD5"]', media_more=""):
-        self.scenario, self.echo_application = scenario, echo
+    def __init__(self, scenario, first, echo, more, workers=0, sip_more='digest = ["MD5"]', media_more="", engine="chromium"):
+        self.scenario, self.echo_application, self.engine = scenario, echo, engine
         self.sip, http, self.pages, rtp = ("127.0.0.1", first), f"127.0.0.1:{first + 1}", first + 2, f"{first + 10}-{first + 49}"
         self.host = f"localhost:{first + 1}"
         more = f'[[key]]\nsid = "{KEY}"\naccount = "{ACCOUNT}"\nsecret = "{SECRET}"\n' + more
@@ -39,7 +39,7 @@ class Browsers:
 
     def start(self):
         self.server = Server(self.scenario, self.config).start()
-        self.browser = Browser(self.scenario, self.pages)
+        self.browser = Browser(self.scenario, self.pages, engine=self.engine)
 
     def page(self, name, hertz, identity=None, codecs=("pcmu", "opus"), **options):
         """A page of an identity that says a tone, and would have these codecs; without any as the SDK has it."""

@@ -49,6 +49,7 @@ pub fn parse(bytes: &[u8]) -> Result<SessionDescription, Malformed> {
     for (line, number) in lines {
         take_line(&mut sdp, &mut common, line).map_err(|fault| fault.unwrap_or(Malformed::Line(number)))?;
     }
+    sdp.media.iter_mut().for_each(keep_known_formats);
     for Security { ice_ufrag, ice_pwd, fingerprint, setup, .. } in sdp.media.iter_mut().map(|media| &mut media.security)
     {
         *ice_ufrag = ice_ufrag.take().or_else(|| common.ice_ufrag.clone());
@@ -176,16 +177,22 @@ fn rtpmap(value: &str) -> Option<RtpMap> {
     })
 }
 
-/// `101 0-15`: kept only for what is understood, and whose `rtpmap` stands before it.
+/// `101 0-15`: the first of each payload type.
 fn take_format(media: &mut Media, value: &str) {
     let Some((payload_type, parameters)) = word(value) else { return };
     let Ok(payload_type) = payload_type.parse() else { return };
-    let matters = media.rtpmap(payload_type).is_some_and(|map| {
-        map.encoding.eq_ignore_ascii_case(EVENT_NAME) || Codec::from_rtpmap(&map.encoding, map.rate_hz).is_some()
-    });
-    if matters && media.parameters_of(payload_type).is_none() && media.parameters.len() < MAX_RTPMAPS {
+    if media.parameters_of(payload_type).is_none() && media.parameters.len() < MAX_RTPMAPS {
         media.parameters.push((payload_type, parameters.trim_ascii().to_owned()));
     }
+}
+
+/// Drops what is said of formats that are not spoken here. Firefox says it before it says what they are.
+fn keep_known_formats(media: &mut Media) {
+    let is_known = |map: &RtpMap| {
+        map.encoding.eq_ignore_ascii_case(EVENT_NAME) || Codec::from_rtpmap(&map.encoding, map.rate_hz).is_some()
+    };
+    let known: Vec<u8> = media.rtpmaps.iter().filter(|map| is_known(map)).map(|map| map.payload_type).collect();
+    media.parameters.retain(|(payload_type, _)| known.contains(payload_type));
 }
 
 /// `53020 IN IP4 126.16.64.4`

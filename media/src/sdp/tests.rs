@@ -369,4 +369,7 @@ fn opus_is_offered_to_a_telephone_where_somebody_speaks_it_and_stays_agreed() {
     assert!(
         !plan_of("m=audio 5000 RTP/AVP 111\r\na=rtpmap:111 opus/48000/2\r\na=fmtp:111 useinbandfec=0\r\n").takes_fec
     );
+    // As Firefox has it: what it wants of a format before what the format is.
+    let early = "m=audio 5000 RTP/AVP 109\r\na=fmtp:96 x\r\na=fmtp:109 stereo=1;useinbandfec=1\r\na=rtpmap:109 opus/48000/2\r\n";
+    assert!(plan_of(early).takes_fec);
 }

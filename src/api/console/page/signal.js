@@ -4,6 +4,12 @@
 
 import { meter, microphone } from "./sound.js";
 
+// Firefox lets no page have media from a loopback address, unless it is told to.
+const IS_SHUT = navigator.userAgent.includes("Firefox") && ["localhost", "127.0.0.1", "[::1]"].includes(location.hostname);
+const NO_SOUND = IS_SHUT
+  ? "No sound gets through: Firefox keeps pages from media on this same computer. Set media.peerconnection.ice.loopback to true in about:config, or open this page in another browser."
+  : "No sound gets through. The server’s UDP port for media must be reachable from here: look at firewalls, and at [media] advertise of its configuration.";
+
 const HEARTBEAT = "\n";
 // The server sends a heartbeat every 5 s: a connection that is silent for longer than this is dead, whatever TCP thinks of it.
 const SILENT_MS = 15_000;
@@ -373,8 +379,7 @@ class Call {
   }
 
   async #restartMedia() {
-    this.trouble =
-      "No sound gets through. The server’s UDP port for media must be reachable from here: look at firewalls, and at [media] advertise of its configuration.";
+    this.trouble = NO_SOUND;
     this.#line.changed();
     if (this.#peer.signalingState === "stable") {
       this.#peer.restartIce();

@@ -1,4 +1,4 @@
-"""Chromium with pages that have the official voice SDK, driven from here."""
+"""A real browser with pages that have the official voice SDK, driven from here."""
 
 import json
 import os
@@ -10,16 +10,30 @@ from .scenario import Failed, wait_for
 
 
 class Browser:
-    """One Chromium. `hosts` are rules by which names are found, as its `--host-resolver-rules` has them."""
+    """One Chromium, or one Firefox. `hosts` are rules by which names are found, as Chromium's `--host-resolver-rules` has them; Firefox finds `*.localhost` by itself."""
 
-    def __init__(self, scenario, port, hosts="MAP eventgw.localhost 127.0.0.1"):
-        script = pathlib.Path(__file__).with_name("chromium.js")
-        log = open(scenario.folder / "chromium.log", "ab")
-        self.process = scenario.start(["node", script, str(port), hosts], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=os.environ, cwd=script.parent)
-        scenario.on_failure(lambda: f"--- chromium.log\n{(scenario.folder / 'chromium.log').read_text(errors='replace')[-4000:]}")
+    def __init__(self, scenario, port, hosts="MAP eventgw.localhost 127.0.0.1", engine="chromium"):
+        script, environment = pathlib.Path(__file__).with_name(f"{engine}.js"), dict(os.environ)
+        if engine == "firefox":
+            environment |= self._sound(scenario)
+        log_file = scenario.folder / f"{engine}.log"
+        log = open(log_file, "ab")
+        self.process = scenario.start(["node", script, str(port), hosts], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, cwd=script.parent)
+        scenario.on_failure(lambda: f"--- {log_file.name}\n{log_file.read_text(errors='replace')[-4000:]}")
         self.number, self.answers = 0, {}
         threading.Thread(target=self._read, daemon=True).start()
-        self.version = wait_for(lambda: self.answers.pop(0, None), 20, "Chromium to start")["value"]
+        self.version = wait_for(lambda: self.answers.pop(0, None), 30, f"{engine} to start")["value"]
+
+    def _sound(self, scenario):
+        """A sound server that plays into nothing: without one Firefox has no clock for sound. What of the environment leads to it, and to a home of its own."""
+        home = scenario.folder / "home"
+        home.mkdir()
+        socket = home / "pulse.socket"
+        environment = {"HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
+        modules = ["-L", "module-null-sink sink_name=null", "-L", f"module-native-protocol-unix socket={socket} auth-anonymous=1"]
+        scenario.start(["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disable-shm=yes", *modules], log="pulseaudio.log", env=os.environ | environment)
+        wait_for(socket.exists, 10, "the sound server")
+        return environment | {"PULSE_SERVER": f"unix:{socket}"}
 
     def _read(self):
         for line in self.process.stdout:
@@ -32,7 +46,7 @@ class Browser:
         number = self.number
         self.process.stdin.write(json.dumps({"id": number, "page": page, "code": code, "what": what}).encode() + b"\n")
         self.process.stdin.flush()
-        answer = wait_for(lambda: self.answers.pop(number, None), seconds, f"Chromium to have done {code or what}")
+        answer = wait_for(lambda: self.answers.pop(number, None), seconds, f"the browser to have done {code or what}")
         if "error" in answer:
             raise Failed(f"in the page {page}, {code}: {answer['error']}")
         return answer["value"]
