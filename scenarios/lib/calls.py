@@ -37,6 +37,14 @@ class Calls(Browsers):
         self.first = page, call, state["sid"]
         return f"level {heard['level']:.2f}"
 
+    def rung(self, page, number):
+        """The telephone calls a number that rings the page: its sound, its call, the thread that waits for the answer, and the call in the page."""
+        rtp = Rtp()
+        call = self.desk.invite(number, sdp(rtp.host, rtp.port))
+        answered = threading.Thread(target=call.accepted, daemon=True)
+        answered.start()
+        return rtp, call, answered, page.wait("incoming")["call"]
+
     def called(self):
         """A telephone calls a number that rings the browser of an identity: it is told by whom, answers, and both hear each other."""
         equal, bob = self.scenario.equal, self.page("bob", 1300)
@@ -46,11 +54,7 @@ class Calls(Browsers):
         devices = lambda: requests.get(url, auth=(ACCOUNT, AUTH_TOKEN), timeout=5).json()["devices"]
         wait_for(lambda: [device["kind"] for device in devices()] == ["browser"], 3, "the device to be shown")
         self.desk = self.telephone()
-        rtp = Rtp()
-        call = self.desk.invite(OURS, sdp(rtp.host, rtp.port))
-        answered = threading.Thread(target=call.accepted, daemon=True)
-        answered.start()
-        incoming = bob.wait("incoming")["call"]
+        rtp, call, answered, incoming = self.rung(bob, OURS)
         parameters = bob.state(incoming)["parameters"]
         wanted = {"AccountSid": ACCOUNT, "ApiVersion": "2010-04-01", "To": "client:bob", "From": f"sip:desk@dialtone"}
         equal({name: parameters.get(name) for name in wanted}, wanted, "what it is told")
@@ -164,11 +168,7 @@ class Calls(Browsers):
         carol.run(f"phone.calls[{call}].disconnect()")
         erin.wait("disconnect")
         erin.run("tone.frequency.value = 1150")
-        rtp = Rtp()
-        phone = self.desk.invite(OURS + "8", sdp(rtp.host, rtp.port))
-        answered = threading.Thread(target=phone.accepted, daemon=True)
-        answered.start()
-        incoming = erin.wait("incoming")["call"]
+        rtp, phone, answered, incoming = self.rung(erin, OURS + "8")
         erin.run(f"phone.calls[{incoming}].accept()")
         erin.wait("accept")
         answered.join(5)

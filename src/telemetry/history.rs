@@ -79,9 +79,11 @@ impl History {
         if lately.exchanges.len() >= KEPT {
             lately.exchanges.pop_front();
         }
-        let cut = |text: String| text.chars().take(CHARS).collect::<String>();
-        let sent = exchange.sent.into_iter().take(PAIRS).map(|(name, value)| (cut(name), cut(value))).collect();
-        lately.exchanges.push_back(Exchange { id, sent, response: cut(exchange.response), ..exchange });
+        let cut = |text: String, most: usize| text.chars().take(most).collect::<String>();
+        let pairs = exchange.sent.into_iter().take(PAIRS);
+        let sent = pairs.map(|(name, value)| (cut(name, PAIR_CHARS), cut(value, PAIR_CHARS))).collect();
+        let (url, response) = (cut(exchange.url, CHARS), cut(exchange.response, CHARS));
+        lately.exchanges.push_back(Exchange { id, sent, url, response, ..exchange });
     }
 
     fn lock(&self) -> MutexGuard<'_, Watched> {
@@ -97,9 +99,10 @@ impl Watched {
 
 const KEPT: usize = 50;
 const LOOKED_AT: Duration = Duration::from_secs(600);
-/// With the bounds below some hundred megabytes at the very most, and some hundred kilobytes as it is.
+/// With the bounds below some 500 MB of ASCII at the very most, and some 10 MB as applications are.
 const ACCOUNTS: usize = 100;
-const PAIRS: usize = 100;
+const PAIRS: usize = 50;
+const PAIR_CHARS: usize = 1_000;
 const CHARS: usize = 4_000;
 
 #[cfg(test)]
@@ -136,7 +139,7 @@ mod tests {
         assert_eq!(kept.iter().map(|one| one.url.as_str()).collect::<Vec<_>>()[..2], ["59", "58"]);
         assert_eq!(kept.len(), KEPT);
         assert!(kept.windows(2).all(|pair| pair[0].id > pair[1].id));
-        assert_eq!((kept[0].sent[0].1.len(), kept[0].response.chars().count()), (CHARS, CHARS));
+        assert_eq!((kept[0].sent[0].1.len(), kept[0].response.chars().count()), (PAIR_CHARS, CHARS));
         assert!(history.look(mine, began + LOOKED_AT * 2).is_empty(), "nobody has looked for long");
     }
 

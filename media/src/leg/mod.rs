@@ -5,6 +5,7 @@
 //! source, and goes out as bytes for an address that [`Leg::rtp_target`] names.
 
 mod bridge;
+mod decode;
 mod gate;
 mod hot;
 mod outgoing;
@@ -21,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::codec::Codec;
-use crate::codec::opus::{Decoder, Encoder};
+use crate::codec::opus::Encoder;
 use crate::dtmf::{Detector, EventReceiver, Key, KeyEvent, KeySender};
 use crate::ids::LegId;
 use crate::proto;
@@ -36,6 +37,7 @@ pub use hot::Hot;
 pub use outgoing::Outgoing;
 pub use receive::{Dropped, MAX_AUDIO, Received, StreamKey};
 
+use decode::StreamDecoder;
 use gate::Gate;
 use packetise::Packetiser;
 use receive::Incoming;
@@ -59,7 +61,7 @@ pub struct Leg {
     outgoing: Outgoing,
     packetiser: Option<Box<Packetiser>>,
     /// Of a leg on Opus, from when somebody hears it who is not, or it hears somebody who is not.
-    decoder: Option<Box<Decoder>>,
+    decoder: Option<Box<StreamDecoder>>,
     encoder: Option<Box<Encoder>>,
     /// Digits that we send.
     keys: KeySender,

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::decode::Decoded;
 use super::{Hot, Leg, LegEvent};
-use crate::codec::opus::Decoded;
 use crate::codec::{Codec, Law};
 use crate::dtmf::{self, KeyEvent};
 use crate::ids::LegId;
@@ -258,11 +258,8 @@ impl Leg {
         if matches!(carries, Payload::Audio(_)) && !(1..=MAX_AUDIO).contains(&payload.len()) {
             return Err(Dropped::Junk);
         }
-        header.timestamp = match carries {
-            // Only a name: their own clock may be another than that of the audio.
-            Payload::Event if plan.event_ticks != plan.audio_ticks => header.timestamp,
-            _ => self.incoming.clock.read(header.ssrc, header.timestamp, plan.audio_ticks),
-        };
+        // All of a stream has the clock of its audio; only the durations of events may have another.
+        header.timestamp = self.incoming.clock.read(header.ssrc, header.timestamp, plan.audio_ticks);
         if carries == Payload::Event {
             dtmf::shrink(&mut datagram[payload.clone()], plan.event_ticks);
         }

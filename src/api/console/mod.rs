@@ -272,19 +272,19 @@ struct Tries(Arc<Mutex<HashMap<IpAddr, (u32, Instant)>>>);
 
 impl Tries {
     fn are_spent(&self, ip: IpAddr, now: Instant) -> bool {
-        let tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tries.get(&ip).is_some_and(|(count, began)| *count >= MOST_TRIES && now.duration_since(*began) < MINUTE)
-    }
-
-    fn note(&self, ip: IpAddr, now: Instant) {
         let mut tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if tries.len() >= ADDRESSES {
             tries.retain(|_, (_, began)| now.duration_since(*began) < MINUTE);
         }
-        // Where more try than can be counted none of them is served that is not known already.
-        if tries.len() >= ADDRESSES && !tries.contains_key(&ip) {
-            return;
+        match tries.get(&ip) {
+            Some((count, began)) => *count >= MOST_TRIES && now.duration_since(*began) < MINUTE,
+            // Whose tries could not be counted has none.
+            None => tries.len() >= ADDRESSES,
         }
+    }
+
+    fn note(&self, ip: IpAddr, now: Instant) {
+        let mut tries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, began) = tries.entry(ip).or_insert((0, now));
         if now.duration_since(*began) >= MINUTE {
             (*count, *began) = (0, now);
@@ -319,6 +319,11 @@ mod tests {
         assert!(!tries.are_spent(one, began + MINUTE));
         tries.note(one, began + MINUTE);
         assert!(!tries.are_spent(one, began + MINUTE));
+        for number in 0..ADDRESSES as u128 {
+            tries.note(IpAddr::from(number.to_be_bytes()), began + MINUTE);
+        }
+        assert!(tries.are_spent(other, began + MINUTE), "a crowd makes no room for guessing");
+        assert!(!tries.are_spent(other, began + MINUTE * 2));
     }
 
     #[test]
