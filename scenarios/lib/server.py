@@ -102,7 +102,8 @@ class Server:
 
     def _answers(self):
         if self.process.poll() is not None:
-            raise RuntimeError(f"the server ended with {self.process.returncode}\n{tail(self.log_file)}")
+            told = [line for line in self.log().splitlines() if " DEBUG " not in line]
+            raise RuntimeError(f"the server ended with {self.process.returncode}: {' / '.join(told[-3:])}")
         try:
             return self.get("/readyz")[0] == 200
         except OSError:

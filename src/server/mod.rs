@@ -4,6 +4,7 @@ mod certificates;
 mod cluster;
 mod credit;
 mod expiry;
+mod folder;
 mod limits;
 mod mirror;
 mod observe;
@@ -59,6 +60,7 @@ use crate::workers::Roster;
 use certificates::Certificates;
 pub use cluster::Seat;
 use cluster::{Home, Membership, Neighbours, Papers, Shared};
+use folder::{FolderError, FolderLock};
 use sinks::Sinks;
 use worker_plan::WorkerPlan;
 pub use worker_process::{Join, machine_name, run as run_worker};
@@ -85,6 +87,7 @@ pub enum StartError {
         what: String,
         error: io::Error,
     },
+    Folder(FolderError),
     Journal {
         folder: PathBuf,
         error: io::Error,
@@ -110,6 +113,7 @@ impl std::fmt::Display for StartError {
                 write!(f, "cannot listen on {what}: another program does already; stop it, or choose another port")
             }
             StartError::Listen { what, error } => write!(f, "cannot listen on {what}: {error}"),
+            StartError::Folder(error) => error.fmt(f),
             StartError::Journal { folder, error } => {
                 write!(f, "cannot write the journal in {}: {error}", folder.display())
             }
@@ -157,6 +161,8 @@ pub struct Server {
     listening: Vec<Listen>,
     http: SocketAddr,
     certificates: Certificates,
+    /// Held until the server is gone.
+    _folder: FolderLock,
 }
 
 impl Server {
@@ -179,6 +185,7 @@ impl Server {
         });
         let callbacks = Callbacks::new(client.clone(), CallbackLimits::default());
         let sink_client = client.clone();
+        let folder = FolderLock::take(&config.store.folder).await.map_err(StartError::Folder)?;
         let store = Store::open(config.store.url.expose()).await.map_err(StartError::Store)?;
 
         let (mail, letters) = mail_box();
@@ -547,6 +554,7 @@ impl Server {
             listening,
             http: http_address,
             certificates,
+            _folder: folder,
         })
     }
 
