@@ -81,7 +81,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "workers",
         ],
     ),
-    ("signal", &["call", "ids"]),
+    ("signal", &["call", "ids", "tokens"]),
     ("speech", &["app", "twiml"]),
     ("store", &["credit", "eventlog", "events", "hot", "ids", "presence", "twiml", "usage"]),
     ("streams", &["account", "eventlog", "ids", "store"]),

@@ -1,17 +1,22 @@
 """Pages with JsSIP and SIP.js in a real Chromium: users of this server by SIP over WebSocket."""
 
+import os
 import pathlib
+import signal
 import socket
 import ssl
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
+import requests
+
 from lib.browsers import USER_SECRET, Browsers, tone
 from lib.document import Document
+from lib.edges import child
 from lib.rtp import Rtp, tone_level, ulaw_encode
 from lib.scenario import Scenario, wait_for
-from lib.server import number, user
+from lib.server import ACCOUNT, AUTH_TOKEN, number, user
 from lib.sip import sdp
 
 ECHO, RING, ASK, MOVES = "+15554000", "+15554001", "+15554002", "+15554003"
@@ -23,7 +28,7 @@ class Sip(Browsers):
         more = number(ECHO, "<Echo/>") + number(RING, "<Dial><Client>page</Client></Dial>") + user("desk", USER_SECRET) + user("page", USER_SECRET) + user("other", USER_SECRET)
         more += number(MOVES, f"<Dial referUrl='http://127.0.0.1:20513/moved'><Client>page</Client></Dial>")
         more += number(ASK, "<Gather numDigits='3' timeout='8'><Pause length='8'/></Gather>")
-        super().__init__(scenario, 20510, "", more, sip_more='digest = ["MD5"]\norigins = ["http://localhost:20512"]')
+        super().__init__(scenario, 20510, "", more, sip_more='digest = ["MD5"]\norigins = ["http://localhost:20512"]', workers=1)
 
     def start(self):
         super().start()
@@ -115,6 +120,21 @@ class Sip(Browsers):
             other.run(f"phone.user.sendDTMF('{key}')")
         other.wait("ended")
 
+    def killed_edge(self):
+        """The edge dies under a call: it goes on, and follows the page to its next WebSocket as soon as that is registered."""
+        page = self.page
+        page.run(f"phone.call('sip:{ECHO}@dialtone')")
+        call = page.wait("confirmed")["call"]
+        page.hears(call, 1350)
+        os.kill(child(self.server, "edge"), signal.SIGKILL)
+        page.wait("registered", seconds=10)
+        page.hears(call, 1350)
+        # The page has said nothing in the call since.
+        (one,) = (one for one in self.server.calls() if one["status"] == "in-progress")
+        url = f"http://127.0.0.1:20511/2010-04-01/Accounts/{ACCOUNT}/Calls/{one['sid']}.json"
+        requests.post(url, {"Status": "completed"}, auth=(ACCOUNT, AUTH_TOKEN), timeout=5).raise_for_status()
+        page.wait("ended")
+
     def refusals(self):
         """Without the subprotocol, from elsewhere, and with a wrong password."""
         for more, wanted in [("", 400), ("Sec-WebSocket-Protocol: sip\r\nOrigin: https://elsewhere.example\r\n", 403), ("Sec-WebSocket-Protocol: chat, sip\r\n", 101)]:
@@ -131,7 +151,7 @@ class Sip(Browsers):
 def main():
     with Scenario(__file__) as scenario:
         sip = Sip(scenario)
-        for part in (sip.start, sip.jssip_calls, sip.jssip_is_called, sip.jssip_transfers, sip.sipjs, sip.refusals, sip.stop):
+        for part in (sip.start, sip.jssip_calls, sip.jssip_is_called, sip.jssip_transfers, sip.sipjs, sip.killed_edge, sip.refusals, sip.stop):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = "pages with JsSIP and SIP.js call and are called"
 

@@ -12,6 +12,7 @@ use axum::extract::ws::{Message, WebSocket};
 use axum::extract::{ConnectInfo, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
+use dialtone_sip::flow::Flow;
 use dialtone_sip::msg;
 use dialtone_sip::time::Mono;
 use dialtone_sip::transport::{Brought, Door, OpenedBy};
@@ -22,9 +23,11 @@ use super::View;
 use crate::account::{Client, Directory};
 use crate::call::Now;
 use crate::clock::{mono_us, wall_ms};
+use crate::ids::CallSid;
 use crate::shard::Mail;
 use crate::signal::frames::{self, HEARTBEAT, Said};
 use crate::signal::line::{Line, Output, Setup};
+use crate::tokens::reconnect::{self, Kept};
 use crate::tokens::{TokenError, access};
 
 /// Who has connected says who it is within this time.
@@ -65,13 +68,13 @@ struct Inner {
     realm: String,
     /// Whose pages may speak SIP; `None`: everybody's.
     origins: Option<Vec<String>>,
-    /// Which line has the call of that token.
-    by_token: Mutex<HashMap<String, mpsc::Sender<ToLine>>>,
+    /// Which line has that call.
+    by_call: Mutex<HashMap<CallSid, mpsc::Sender<ToLine>>>,
 }
 
 impl Lines {
     pub fn new(door: Door, local: Option<SocketAddr>, realm: String, origins: Option<Vec<String>>) -> Lines {
-        Lines(Arc::new(Inner { door, local, realm, origins, by_token: Mutex::default() }))
+        Lines(Arc::new(Inner { door, local, realm, origins, by_call: Mutex::default() }))
     }
 
     /// A connection of a browser; `None` where there are too many.
@@ -85,21 +88,24 @@ impl Lines {
         origins.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(origin))
     }
 
-    fn by_token(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<ToLine>>> {
-        self.0.by_token.lock().unwrap_or_else(PoisonError::into_inner)
+    fn by_call(&self) -> MutexGuard<'_, HashMap<CallSid, mpsc::Sender<ToLine>>> {
+        self.0.by_call.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// What a connection has for a line.
 enum ToLine {
     Said(Said),
-    /// A call of it goes on by this connection, if it is the same client's; tells whether.
+    /// A call of it goes on by this connection; tells whether there is that call.
     Reattach {
-        token: String,
-        client: Arc<Client>,
+        call: CallSid,
         frames: mpsc::Sender<String>,
         done: oneshot::Sender<bool>,
     },
+    /// A call of a line that is no more, and how the browser has described itself: it is this line's until the server says no.
+    TakeUp(Box<Kept>, String),
+    /// Whether the server has that call still.
+    TakenUp(CallSid, bool),
     /// The connection is gone that takes these frames.
     Lost(mpsc::Sender<String>),
 }
@@ -201,10 +207,18 @@ struct Connection {
     looked_at: Arc<Directory>,
     /// The first frame.
     told: String,
-    line: (mpsc::Sender<ToLine>, mpsc::Sender<String>, mpsc::Receiver<String>),
+    line: Own,
     /// Calls that other lines have, which have lost their connections.
     others: HashMap<String, mpsc::Sender<ToLine>>,
     heard_at: Instant,
+}
+
+/// The line that began with a connection.
+struct Own {
+    flow: Flow,
+    said: mpsc::Sender<ToLine>,
+    frames: mpsc::Sender<String>,
+    told: mpsc::Receiver<String>,
 }
 
 impl Connection {
@@ -216,9 +230,9 @@ impl Connection {
         }
         loop {
             let sent = tokio::select! {
-                Some(frame) = self.line.2.recv() => socket.send(Message::Text(frame.into())).await,
+                Some(frame) = self.line.told.recv() => socket.send(Message::Text(frame.into())).await,
                 // The line is over: the SDK comes back for another.
-                () = self.line.0.closed() => break,
+                () = self.line.said.closed() => break,
                 _ = beat.tick() => {
                     if self.heard_at.elapsed() > SILENT {
                         break;
@@ -263,17 +277,18 @@ impl Connection {
         let said = frames::read(text)?;
         let to = match &said {
             Said::Listen { token, .. } => return Some(self.listen(token)),
-            Said::Reattach { call, token } => {
-                let (call, token) = (call.clone(), token.clone());
-                return self.reattach(call, token).await;
+            Said::Reattach { call, token, sdp } => {
+                let is_done = self.reattach(token, sdp.clone()).await;
+                let why = (NOT_REATTACHED, "the call is over, or is another client's");
+                return (!is_done).then(|| frames::hangup(call, Some(why)));
             }
-            Said::Register { .. } | Said::Invite { .. } => &self.line.0,
+            Said::Register { .. } | Said::Invite { .. } => &self.line.said,
             Said::Answer { call, .. }
             | Said::Reinvite { call, .. }
             | Said::Hangup { call }
             | Said::Reject { call }
             | Said::Digits { call, .. }
-            | Said::Message { call, .. } => self.others.get(call).unwrap_or(&self.line.0),
+            | Said::Message { call, .. } => self.others.get(call).unwrap_or(&self.line.said),
         };
         // A line that is over has said so.
         let _ = to.send(ToLine::Said(said)).await;
@@ -295,23 +310,40 @@ impl Connection {
         }
     }
 
-    async fn reattach(&mut self, call: String, token: String) -> Option<String> {
-        let owner = self.view.lines.by_token().get(&token).cloned();
+    /// Goes on with a call of another line, or of one that went with its process; whether there is such a call.
+    async fn reattach(&mut self, token: &str, sdp: String) -> bool {
+        let is_own = |kept: &Kept| (kept.account, &kept.identity) == (self.client.account, &self.client.identity);
+        let kept = reconnect::open(token, &self.view.directory.load(), wall_ms() / 1000).ok().filter(is_own);
+        let Some(kept) = kept else { return false };
+        let call = kept.call;
+        let owner = self.view.lines.by_call().get(&call).cloned();
+        let Some(owner) = owner else { return self.take_up(kept, sdp).await };
         let (done, is_done) = oneshot::channel();
-        let (client, frames) = (self.client.clone(), self.line.1.clone());
-        if let Some(owner) = owner
-            && owner.send(ToLine::Reattach { token, client, frames, done }).await.is_ok()
-            && is_done.await == Ok(true)
-        {
-            self.others.insert(call, owner);
-            return None;
+        let frames = self.line.frames.clone();
+        let is_done =
+            owner.send(ToLine::Reattach { call, frames, done }).await.is_ok() && is_done.await.unwrap_or_default();
+        if is_done {
+            self.others.insert(call.to_string(), owner);
         }
-        Some(frames::hangup(&call, Some((NOT_REATTACHED, "the call is over, or is another client's"))))
+        is_done
+    }
+
+    /// The line knows the call before the server sends anything of it.
+    async fn take_up(&mut self, kept: Kept, sdp: String) -> bool {
+        let (call, flow, line) = (kept.call, self.line.flow, &self.line.said);
+        let (done, is_there) = oneshot::channel();
+        if line.send(ToLine::TakeUp(Box::new(kept), sdp)).await.is_err()
+            || self.view.mail.send(Mail::Follow(call, flow, done)).await.is_err()
+        {
+            return false;
+        }
+        let is_there = is_there.await.unwrap_or_default();
+        line.send(ToLine::TakenUp(call, is_there)).await.is_ok() && is_there
     }
 
     async fn lost(self) {
-        for line in self.others.values().chain([&self.line.0]) {
-            let _ = line.send(ToLine::Lost(self.line.1.clone())).await;
+        for line in self.others.values().chain([&self.line.said]) {
+            let _ = line.send(ToLine::Lost(self.line.frames.clone())).await;
         }
     }
 }
@@ -320,22 +352,16 @@ impl Connection {
 struct Running {
     view: View,
     line: Line,
-    client: Arc<Client>,
     brought: Brought,
     own: mpsc::Sender<ToLine>,
     frames: Option<mpsc::Sender<String>>,
     patience: Duration,
     /// When it gives its calls up.
     given_up_at: Option<Instant>,
-    tokens: Vec<String>,
+    calls: Vec<CallSid>,
 }
 
-async fn begin_line(
-    view: &View,
-    remote: SocketAddr,
-    client: &Arc<Client>,
-    patience_s: u64,
-) -> Option<(mpsc::Sender<ToLine>, mpsc::Sender<String>, mpsc::Receiver<String>)> {
+async fn begin_line(view: &View, remote: SocketAddr, client: &Arc<Client>, patience_s: u64) -> Option<Own> {
     let Lines(inner) = &view.lines;
     let brought = view.lines.bring(remote, OpenedBy::Known)?;
     let flow = brought.flow();
@@ -344,22 +370,23 @@ async fn begin_line(
     is_known.await.ok()?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).ok()?;
-    let line = Line::new(Setup { flow, identity: client.identity.clone(), realm: inner.realm.clone(), seed });
-    let (own, said) = mpsc::channel(SAID);
+    let key = reconnect::key(view.directory.load().account(client.account)?);
+    let (account, identity, realm) = (client.account, client.identity.clone(), inner.realm.clone());
+    let line = Line::new(Setup { flow, account, identity, realm, key, seed });
+    let (said, to_take) = mpsc::channel(SAID);
     let (frames, told) = mpsc::channel(FRAMES);
     let running = Running {
         view: view.clone(),
         line,
-        client: client.clone(),
         brought,
-        own: own.clone(),
+        own: said.clone(),
         frames: Some(frames.clone()),
         patience: Duration::from_secs(patience_s.max(LEAST_PATIENCE_S)),
         given_up_at: None,
-        tokens: Vec::new(),
+        calls: Vec::new(),
     };
-    tokio::spawn(running.run(said));
-    Some((own, frames, told))
+    tokio::spawn(running.run(to_take));
+    Some(Own { flow, said, frames, told })
 }
 
 fn now() -> Now {
@@ -379,6 +406,8 @@ impl Running {
                 .map(|at| Instant::now() + Duration::from_micros(at.0.saturating_sub(mono_us())));
             let wake = [due, self.given_up_at].into_iter().flatten().min();
             tokio::select! {
+                // A call is taken up before anything comes of it.
+                biased;
                 said = said.recv() => match said {
                     Some(said) => self.take(said),
                     None => break,
@@ -406,7 +435,7 @@ impl Running {
                 }
             }
         }
-        self.know_tokens(Vec::new());
+        self.know_calls(Vec::new());
     }
 
     fn take(&mut self, said: ToLine) {
@@ -415,9 +444,8 @@ impl Running {
                 self.line.register(if is_there { REGISTERED_S } else { 0 });
             }
             ToLine::Said(said) => self.line.handle_said(said, now()),
-            ToLine::Reattach { token, client, frames, done } => {
-                let is_same = (client.account, &client.identity) == (self.client.account, &self.client.identity);
-                let told = if is_same { self.line.reattach(&token) } else { None };
+            ToLine::Reattach { call, frames, done } => {
+                let told = self.line.reattach(call, now());
                 let is_done = told.is_some();
                 if let Some(told) = told {
                     // A page that comes by another connection has another line by now, and is found by that.
@@ -429,6 +457,13 @@ impl Running {
                 }
                 let _ = done.send(is_done);
             }
+            ToLine::TakeUp(kept, sdp) => self.line.take_up(*kept, sdp),
+            ToLine::TakenUp(call, true) => {
+                if let Some(told) = self.line.reattach(call, now()) {
+                    self.send(told);
+                }
+            }
+            ToLine::TakenUp(call, false) => self.line.drop_call(call),
             // It may go on by another already: that a connection is gone is often found out later than that there is a new one.
             ToLine::Lost(of) if self.frames.as_ref().is_some_and(|frames| frames.same_channel(&of)) => self.lost(),
             ToLine::Lost(_) => {}
@@ -454,9 +489,9 @@ impl Running {
                 }
             }
         }
-        let tokens: Vec<String> = self.line.tokens().map(str::to_owned).collect();
-        if tokens != self.tokens {
-            self.know_tokens(tokens);
+        let calls: Vec<CallSid> = self.line.calls().collect();
+        if calls != self.calls {
+            self.know_calls(calls);
         }
     }
 
@@ -468,13 +503,13 @@ impl Running {
         }
     }
 
-    fn know_tokens(&mut self, tokens: Vec<String>) {
-        let mut known = self.view.lines.by_token();
-        for token in self.tokens.drain(..) {
-            known.remove(&token);
+    fn know_calls(&mut self, calls: Vec<CallSid>) {
+        let mut known = self.view.lines.by_call();
+        for call in self.calls.drain(..) {
+            known.remove(&call);
         }
-        known.extend(tokens.iter().map(|token| (token.clone(), self.own.clone())));
+        known.extend(calls.iter().map(|call| (*call, self.own.clone())));
         drop(known);
-        self.tokens = tokens;
+        self.calls = calls;
     }
 }

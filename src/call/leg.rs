@@ -274,6 +274,8 @@ impl Call {
                 let command = SipCommand::Answer { sdp: self.leg.local_sdp.clone() };
                 effects.push(Effect::Sip { attempt: self.answered_attempt(), command });
                 self.leg.late_offer = step == Step::ReofferWanted;
+                // What it was to be told it is told by this.
+                (self.leg.is_moving, self.leg.is_refreshing) = (false, false);
             }
             Step::Refresh => {
                 let command = SipCommand::Reinvite { sdp: self.leg.local_sdp.clone() };

@@ -186,7 +186,7 @@ pub struct Core {
     pub(super) tokens: Tokens,
     /// Boxed: a table has up to twice the places that it needs, and is copied when it grows.
     pub(super) calls: TokenMap<CallSid, Box<Slot>>,
-    by_dialog: TokenMap<DialogId, (CallSid, AttemptId)>,
+    pub(super) by_dialog: TokenMap<DialogId, (CallSid, AttemptId)>,
     /// Which call each leg of a session belongs to.
     pub(super) sessions: TokenMap<u64, SessionLegs>,
     pub(super) resolving: TokenMap<u64, Resolving>,
@@ -369,6 +369,18 @@ impl Core {
     /// Whose connection it is, if it is a browser's that has shown a token.
     pub(super) fn client_of(&self, flow: Flow) -> Option<&Arc<Client>> {
         self.clients.get(&(flow.local, flow.connection?)).filter(|_| flow.transport == Transport::Ws)
+    }
+
+    /// An answered call of a browser goes on by another connection of the same client; whether there is one.
+    pub fn follow(&mut self, call: CallSid, flow: Flow, now: Now) -> bool {
+        let Some(client) = self.client_of(flow) else { return false };
+        let slot = self.calls.get(&call).filter(|slot| slot.call.account() == client.account);
+        let dialog = slot.and_then(|slot| *slot.dialogs.get(usize::from(slot.call.answered_attempt().0))?);
+        let is_browsers = |id: &DialogId| self.stack.dialog(*id).is_some_and(|own| own.flow.transport == Transport::Ws);
+        let Some(dialog) = dialog.filter(is_browsers) else { return false };
+        self.stack.follow(dialog, flow);
+        self.work(now);
+        true
     }
 
     pub fn handle_connection_closed(&mut self, flow: Flow, now: Now) {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use dialtone_media::proto::Encryption;
+use dialtone_sip::dialog::DialogId;
 use dialtone_sip::flow::{Flow, Transport};
 use dialtone_sip::msg::{Address, HeaderName, Message, Method, Text, Uri};
 use dialtone_sip::registrar::{MIN_EXPIRES_S, Refusal};
@@ -87,7 +88,7 @@ impl Core {
             (Some(Method::Register), Origin::User(user)) => self.register(flow, &request, user, now),
             (Some(Method::Register), Origin::Client(client)) => {
                 let aor = Client::aor(client.account, &client.identity);
-                self.register_at(aor, client.incoming, flow, &request, now);
+                self.register_at(client.account, aor, client.incoming, flow, &request, now);
             }
             (Some(Method::Register), Origin::Trunk(_) | Origin::Domain(_)) => {
                 self.turn_away(flow, &request, Reply::new(403), 403, "trunks do not register")
@@ -101,10 +102,18 @@ impl Core {
 
     fn register(&mut self, flow: Flow, request: &Message, user: &User, now: Now) {
         let aor = Aor { username: user.username.clone(), domain: user.domain.clone() };
-        self.register_at(aor, true, flow, request, now);
+        self.register_at(user.account, aor, true, flow, request, now);
     }
 
-    fn register_at(&mut self, aor: Aor, may_be_called: bool, flow: Flow, request: &Message, now: Now) {
+    fn register_at(
+        &mut self,
+        account: AccountSid,
+        aor: Aor,
+        may_be_called: bool,
+        flow: Flow,
+        request: &Message,
+        now: Now,
+    ) {
         let transaction = self.stack.accept_request(flow, request);
         let own =
             request.to().ok().and_then(|to| to.parsed_uri().ok()).and_then(Uri::sip).and_then(|uri| uri.decoded_user());
@@ -114,7 +123,10 @@ impl Core {
             Reply::new(403).reason("The token does not allow incoming calls")
         } else {
             match self.settings.bindings.register(aor.clone(), request, flow, now.wall_ms) {
-                Ok(_) => self.registered(&aor, request, now),
+                Ok(_) => {
+                    self.follow_registered(account, &aor, flow, request);
+                    self.registered(&aor, request, now)
+                }
                 Err(Refusal::Malformed) => Reply::new(400).reason("Malformed Contact"),
                 Err(Refusal::TooBrief) => Reply::new(423).header(HeaderName::MinExpires, MIN_EXPIRES_S.to_string()),
                 Err(Refusal::OutOfOrder) => Reply::new(500).reason("Registration Out Of Order"),
@@ -122,6 +134,30 @@ impl Core {
             }
         };
         self.stack.reply(transaction, request, &reply, now.mono);
+    }
+
+    /// A browser that comes by another WebSocket, under the address that its calls know, has its calls there too: nobody could open
+    /// a connection to it (RFC 7118 s5).
+    fn follow_registered(&mut self, account: AccountSid, aor: &Aor, flow: Flow, request: &Message) {
+        let contact = request.values(HeaderName::Contact).next().and_then(|contact| Address::parse(contact).ok());
+        let Some(contact) = contact.filter(|_| flow.transport == Transport::Ws) else { return };
+        let left_behind: Vec<DialogId> = self
+            .stack
+            .reached_at(contact.uri, flow)
+            .filter(|dialog| self.is_with(*dialog, account, &aor.username))
+            .collect();
+        for dialog in left_behind {
+            self.stack.follow(dialog, flow);
+        }
+    }
+
+    /// Whether the dialog is of that account, and with that user.
+    fn is_with(&self, dialog: DialogId, account: AccountSid, username: &str) -> bool {
+        let call = self.by_dialog.get(&dialog).and_then(|(sid, _)| self.calls.get(sid));
+        let address = self.stack.dialog(dialog).and_then(|dialog| Address::parse(&dialog.remote_address).ok());
+        let uri = address.and_then(|address| address.parsed_uri().ok()?.sip());
+        call.is_some_and(|slot| slot.call.account() == account)
+            && uri.and_then(|uri| uri.decoded_user()).is_some_and(|user| user == username)
     }
 
     /// 200 with every binding and what is left of its time (RFC 3261 s10.3 step 8).

@@ -345,6 +345,9 @@ impl Rim {
                 self.core.set_client(flow, client);
                 let _ = done.send(());
             }
+            Mail::Follow(call, flow, done) => {
+                let _ = done.send(self.core.follow(call, flow, now));
+            }
             Mail::DrainWorker { name, done } => {
                 let _ = done.send(self.workers.drain(&name));
             }

@@ -27,6 +27,8 @@ pub enum Said {
     Reattach {
         call: String,
         token: String,
+        /// As the browser has described itself before.
+        sdp: String,
     },
     Answer {
         call: String,
@@ -103,7 +105,7 @@ pub fn read(text: &str) -> Option<Said> {
         }
         "register" => Said::Register { is_there: media.unwrap_or_default().audio },
         "invite" => match reconnect {
-            Some(token) => Said::Reattach { call, token },
+            Some(token) => Said::Reattach { call, token, sdp },
             None => Said::Invite { call, sdp, parameters: decode(&twilio.unwrap_or_default().params) },
         },
         "answer" => Said::Answer { call, sdp },

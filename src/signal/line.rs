@@ -1,25 +1,31 @@
 //! One browser: its frames on one side, SIP on the other, and the calls between them. A plain state machine.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
-use dialtone_sip::dialog::DialogId;
+use dialtone_sip::dialog::{Dialog, DialogId};
 use dialtone_sip::flow::Flow;
 use dialtone_sip::msg::{HeaderName, Message, Method};
 use dialtone_sip::stack::{self, Event, Invitation, Received, Reply, Stack};
+use dialtone_sip::time::Mono;
 use dialtone_sip::tokens::Tokens;
 
 use super::frames::{self, Said};
 use crate::call::Now;
 use crate::call::browser::{CALL, PARAMETERS, decode, encode};
-use crate::ids::CallSid;
+use crate::ids::{AccountSid, CallSid};
+use crate::tokens::reconnect::{self, Kept};
 
 /// Who the browser is, and how it is spoken of in SIP.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Setup {
     pub flow: Flow,
+    pub account: AccountSid,
     pub identity: String,
     pub realm: String,
+    /// Signs the tokens of its calls.
+    pub key: reconnect::Key,
     pub seed: [u8; 32],
 }
 
@@ -49,12 +55,13 @@ struct Call {
     name: String,
     dialog: DialogId,
     stage: Stage,
-    /// By this it is found again by another connection.
-    token: String,
-    /// What each side has said last.
-    ours: Bytes,
-    theirs: Bytes,
+    /// How the browser has described itself last.
+    sdp: Bytes,
+    /// Of how the server has.
+    ufrag: String,
     has_told_sdp: bool,
+    /// Until then the browser may begin its media anew, for the server has it elsewhere and waits for an answer.
+    restarts_by: Option<Mono>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,12 +97,18 @@ impl Line {
         self.out.pop_front()
     }
 
-    pub fn next_deadline(&mut self) -> Option<dialtone_sip::time::Mono> {
-        self.stack.next_deadline()
+    pub fn next_deadline(&mut self) -> Option<Mono> {
+        let restarts = self.calls.iter().filter_map(|call| call.restarts_by);
+        restarts.chain(self.stack.next_deadline()).min()
     }
 
     pub fn handle_timeout(&mut self, now: Now) {
         self.stack.handle_timeout(now.mono);
+        for call in &mut self.calls {
+            if call.restarts_by.take_if(|by| *by <= now.mono).is_some() {
+                self.stack.decline(call.dialog, &Reply::new(488), now.mono);
+            }
+        }
         self.work(now);
     }
 
@@ -109,9 +122,8 @@ impl Line {
         self.calls.is_empty() && self.stack.is_idle()
     }
 
-    /// By what other connections find the calls of this one.
-    pub fn tokens(&self) -> impl Iterator<Item = &str> {
-        self.calls.iter().map(|call| call.token.as_str())
+    pub fn calls(&self) -> impl Iterator<Item = CallSid> {
+        self.calls.iter().map(|call| call.sid)
     }
 
     /// Can be called for so long from now on; 0: no more. The answer is a frame.
@@ -144,17 +156,20 @@ impl Line {
             Said::Invite { call, sdp, parameters } => self.invite(call, sdp, &parameters, now),
             Said::Answer { call, sdp } => {
                 if let Some(call) = self.find(&call).filter(|call| call.stage == Stage::Called) {
-                    (call.stage, call.ours) = (Stage::Up, sdp.into());
-                    let (dialog, sdp) = (call.dialog, call.ours.clone());
-                    let told = frames::answer(&call.sid.to_string(), None, &call.token);
+                    (call.stage, call.sdp) = (Stage::Up, sdp.into());
+                    let (dialog, sdp) = (call.dialog, call.sdp.clone());
                     self.stack.answer(dialog, sdp, now.mono);
-                    self.out.push_back(Output::Frame(told));
+                    self.tell_answer(dialog, None, now);
                 }
             }
             Said::Reinvite { call, sdp } => {
                 if let Some(call) = self.find(&call).filter(|call| call.stage == Stage::Up) {
-                    call.ours = sdp.into();
-                    let (dialog, sdp) = (call.dialog, call.ours.clone());
+                    call.sdp = sdp.into();
+                    let (dialog, sdp) = (call.dialog, call.sdp.clone());
+                    // This is how the SDK follows its media: the server's own offer is answered by it.
+                    if call.restarts_by.take().is_some() {
+                        self.stack.decline(dialog, &Reply::new(491), now.mono);
+                    }
                     self.stack.reinvite(dialog, sdp, now.mono);
                 }
             }
@@ -177,10 +192,25 @@ impl Line {
         self.work(now);
     }
 
-    /// A call goes on by another connection, which knows its token: the frame that says so.
-    pub fn reattach(&mut self, token: &str) -> Option<String> {
-        let call = self.calls.iter().find(|call| call.token == token && call.stage == Stage::Up)?;
-        Some(frames::answer(&call.sid.to_string(), None, &call.token))
+    /// A call goes on by another connection, which has shown its token: the frame that says so, if there is that call.
+    pub fn reattach(&mut self, call: CallSid, now: Now) -> Option<String> {
+        let call = self.calls.iter().find(|own| own.sid == call && own.stage == Stage::Up)?;
+        Some(frames::answer(&call.sid.to_string(), None, &self.token(call, now)))
+    }
+
+    /// Takes up a call of a line that is no more, of which the browser has kept this.
+    pub fn take_up(&mut self, kept: Kept, sdp: String) {
+        let Kept { call: sid, number: dialog, dialog: state, ufrag, .. } = kept;
+        if self.calls.len() < MAX_CALLS && self.calls.iter().all(|call| call.sid != sid) {
+            self.stack.restore(dialog, Dialog { flow: self.setup.flow, ..state }, None);
+            let (name, sdp, stage) = (String::new(), sdp.into(), Stage::Up);
+            self.calls.push(Call { sid, name, dialog, stage, sdp, ufrag, has_told_sdp: true, restarts_by: None });
+        }
+    }
+
+    /// The call that was taken up is none of the server's any more.
+    pub fn drop_call(&mut self, call: CallSid) {
+        self.calls.retain(|own| own.sid != call);
     }
 
     /// Nobody comes back for its calls.
@@ -241,9 +271,9 @@ impl Line {
             credentials: None,
         };
         let dialog = self.stack.invite(invitation, now.mono);
-        let token = format!("{:032x}", self.tokens.next_u128());
-        let (stage, theirs) = (Stage::Calling, Bytes::new());
-        self.calls.push(Call { sid, name, dialog, stage, token, ours: sdp, theirs, has_told_sdp: false });
+        let stage = Stage::Calling;
+        let ufrag = String::new();
+        self.calls.push(Call { sid, name, dialog, stage, sdp, ufrag, has_told_sdp: false, restarts_by: None });
     }
 
     /// Somebody calls the browser.
@@ -256,17 +286,14 @@ impl Line {
         let sdp = invite.body();
         let dialog = self.stack.accept_invite(self.setup.flow, invite, self.contact());
         self.stack.progress(dialog, 180, Bytes::new(), now.mono);
-        let token = format!("{:032x}", self.tokens.next_u128());
         let mut told = parameters;
         told.push(("CallSid".to_owned(), sid.to_string()));
-        self.out.push_back(Output::Frame(frames::invite(
-            &sid.to_string(),
-            &String::from_utf8_lossy(&sdp),
-            &told,
-            &token,
-        )));
-        let (name, ours) = (String::new(), Bytes::new());
-        self.calls.push(Call { sid, name, dialog, stage: Stage::Called, token, ours, theirs: sdp, has_told_sdp: true });
+        let (name, own, stage) = (String::new(), Bytes::new(), Stage::Called);
+        let ufrag = ufrag_of(&sdp);
+        let call = Call { sid, name, dialog, stage, sdp: own, ufrag, has_told_sdp: true, restarts_by: None };
+        let (sdp, token) = (String::from_utf8_lossy(&sdp), self.token(&call, now));
+        self.out.push_back(Output::Frame(frames::invite(&sid.to_string(), &sdp, &told, &token)));
+        self.calls.push(call);
     }
 
     /// The browser wants a call to end, in whatever state it is.
@@ -306,8 +333,7 @@ impl Line {
                 Some(call) if call.stage == Stage::Calling => {
                     call.stage = Stage::Up;
                     let sdp = call.hear(&response);
-                    let told = frames::answer(&call.sid.to_string(), sdp.as_deref(), &call.token);
-                    self.out.push_back(Output::Frame(told));
+                    self.tell_answer(dialog, sdp.as_deref(), now);
                 }
                 // The answer was faster than what the browser wanted.
                 _ => {
@@ -333,9 +359,8 @@ impl Line {
             Event::Reoffered { dialog, invite } => self.reoffered(dialog, &invite, now),
             Event::Reanswered { dialog, status: 200..=299, response: Some(response) } => {
                 let Some(call) = self.of(dialog) else { return };
-                call.theirs = response.body();
-                let told = frames::answer(&call.sid.to_string(), Some(&call.told_sdp()), &call.token);
-                self.out.push_back(Output::Frame(told));
+                let sdp = call.take(&response);
+                self.tell_answer(dialog, Some(&sdp), now);
             }
             Event::Reanswered { dialog, status, .. } => {
                 let Some(call) = self.of(dialog) else { return };
@@ -359,19 +384,35 @@ impl Line {
         }
     }
 
-    /// The server asks whether the browser is there: it is, as it was. What changes where its media goes it could only be told by
-    /// asking it to begin anew, for which the SDK has no frame.
+    /// The server asks whether the browser is there: it is, as it was. Where its media goes elsewhere, the SDK has no frame to be
+    /// told so: when it hears nothing any more it begins anew by itself, and until then the server waits.
     fn reoffered(&mut self, dialog: DialogId, invite: &Message, now: Now) {
         let Some(call) = self.of(dialog) else { return };
         let offered = invite.body();
-        let is_as_before = offered.is_empty() || ufrag_of(&offered) == ufrag_of(&call.theirs);
+        let is_as_before = offered.is_empty() || ufrag_of(&offered) == call.ufrag;
         match is_as_before {
             true => {
-                let sdp = call.ours.clone();
+                let sdp = call.sdp.clone();
                 self.stack.answer(dialog, sdp, now.mono);
             }
-            false => self.stack.decline(dialog, &Reply::new(488), now.mono),
+            false => call.restarts_by = Some(now.mono + RESTARTS_WITHIN),
         }
+    }
+
+    fn tell_answer(&mut self, dialog: DialogId, sdp: Option<&str>, now: Now) {
+        if let Some(call) = self.calls.iter().find(|call| call.dialog == dialog) {
+            let told = frames::answer(&call.sid.to_string(), sdp, &self.token(call, now));
+            self.out.push_back(Output::Frame(told));
+        }
+    }
+
+    /// By this the call is found again by another connection.
+    fn token(&self, call: &Call, now: Now) -> String {
+        let Setup { account, identity, key, .. } = &self.setup;
+        let Some(dialog) = self.stack.dialog(call.dialog).cloned() else { return String::new() };
+        let (account, identity, ufrag) = (*account, identity.clone(), call.ufrag.clone());
+        let kept = Kept { account, identity, call: call.sid, number: call.dialog, dialog, ufrag };
+        reconnect::seal(&kept, key, now.wall_ms / 1000)
     }
 
     fn contact(&self) -> String {
@@ -397,16 +438,17 @@ impl Line {
 impl Call {
     /// Takes the SDP of a response to its INVITE; what the browser is to be told of it.
     fn hear(&mut self, response: &Message) -> Option<String> {
-        let sdp = response.body();
-        if sdp.is_empty() || std::mem::replace(&mut self.has_told_sdp, true) {
+        if response.body().is_empty() || std::mem::replace(&mut self.has_told_sdp, true) {
             return None;
         }
-        self.theirs = sdp;
-        Some(self.told_sdp())
+        Some(self.take(response))
     }
 
-    fn told_sdp(&self) -> String {
-        String::from_utf8_lossy(&self.theirs).into_owned()
+    /// Takes the SDP of a response.
+    fn take(&mut self, response: &Message) -> String {
+        let sdp = response.body();
+        self.ufrag = ufrag_of(&sdp);
+        String::from_utf8_lossy(&sdp).into_owned()
     }
 
     /// What the SDK knows it by as long as it was told of no ringing.
@@ -429,9 +471,11 @@ fn error_of(status: u16) -> Option<(u32, &'static str)> {
     })
 }
 
-fn ufrag_of(sdp: &[u8]) -> Option<&[u8]> {
+/// By what a description is told from another; empty where it is of no browser.
+fn ufrag_of(sdp: &[u8]) -> String {
     let mut lines = sdp.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    lines.find_map(|line| line.strip_prefix(b"a=ice-ufrag:"))
+    let ufrag = lines.find_map(|line| line.strip_prefix(b"a=ice-ufrag:"));
+    String::from_utf8_lossy(ufrag.unwrap_or_default()).into_owned()
 }
 
 /// An identity as the user part of a URI (RFC 3261 s25.1).
@@ -444,6 +488,9 @@ fn escaped(identity: &str) -> String {
         text
     })
 }
+
+/// Chromium has given its media up after 6 s, and the SDK tries then.
+const RESTARTS_WITHIN: Duration = Duration::from_secs(25);
 
 const GENERAL: u32 = 31_000;
 const BUSY: u32 = 31_486;

@@ -13,7 +13,8 @@ use super::frames::{self, Said};
 use super::line::{Line, Output, Setup};
 use crate::call::Now;
 use crate::call::browser::{CALL, PARAMETERS, decode, encode};
-use crate::ids::CallSid;
+use crate::ids::{AccountSid, CallSid};
+use crate::tokens::reconnect::{self, Kept, Key};
 
 const NOW: Now = Now { mono: Mono(1_000_000), wall_ms: 1_790_000_000_000 };
 
@@ -24,6 +25,22 @@ fn flow() -> Flow {
         remote: "203.0.113.5:40000".parse().unwrap(),
         connection: Some(ConnectionId(7)),
     }
+}
+
+/// The same browser, by another connection.
+fn later_flow() -> Flow {
+    Flow { connection: Some(ConnectionId(8)), ..flow() }
+}
+
+fn line(flow: Flow) -> Line {
+    let (account, key) = (AccountSid::new(1), Key::of_test());
+    let identity = "anna@example.com (é)".to_owned();
+    Line::new(Setup { flow, account, identity, realm: "dialtone".into(), key, seed: [1; 32] })
+}
+
+/// What a browser has of a call that goes on elsewhere.
+fn kept(token: &str) -> Kept {
+    reconnect::open_with(token, &Key::of_test(), NOW.wall_ms / 1000).unwrap()
 }
 
 /// A line, the server that it speaks to, and what each has heard.
@@ -38,8 +55,7 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let identity = "anna@example.com (é)".to_owned();
-        let line = Line::new(Setup { flow: flow(), identity, realm: "dialtone".into(), seed: [1; 32] });
+        let line = line(flow());
         let server = Stack::new(stack::Config { product: "test".into(), slot: 0, seed: [2; 32] });
         World { line, server, frames: Vec::new(), fresh: VecDeque::new(), events: Vec::new(), responses: Vec::new() }
     }
@@ -155,7 +171,10 @@ fn frames_are_read_as_the_sdk_writes_them_and_others_mean_nothing() {
     let parameters = vec![("To".to_owned(), "+1".to_owned()), ("a".to_owned(), "b&c".to_owned())];
     assert_eq!(read("invite", invite), Some(Said::Invite { call: "TJS1".into(), sdp: "v=0".into(), parameters }));
     let again = json!({"callsid": "CA1", "sdp": "v=0", "reconnect": "t", "twilio": {}});
-    assert_eq!(read("invite", again), Some(Said::Reattach { call: "CA1".into(), token: "t".into() }));
+    assert_eq!(
+        read("invite", again),
+        Some(Said::Reattach { call: "CA1".into(), token: "t".into(), sdp: "v=0".into() })
+    );
     assert_eq!(
         read("dtmf", json!({"callsid": "CA1", "dtmf": "5#"})),
         Some(Said::Digits { call: "CA1".into(), digits: "5#".into() })
@@ -183,10 +202,11 @@ fn call_of_a_browser_rings_is_answered_and_hung_up() {
     let frames = world.take_frames();
     assert_eq!((frames[0].0.as_str(), &frames[0].1["sdp"]), ("answer", &json!("v=0 server")));
     let token = frames[0].1["reconnect"].as_str().unwrap().to_owned();
-    assert_eq!(world.line.tokens().collect::<Vec<_>>(), [token.as_str()]);
-    // Another connection that knows the token has it from now on, and no other.
-    assert!(world.line.reattach("wrong").is_none());
-    assert!(world.line.reattach(&token).unwrap().contains(&sid));
+    let call = kept(&token).call;
+    assert_eq!((call.to_string(), world.line.calls().collect::<Vec<_>>()), (sid.clone(), vec![call]));
+    // Another connection that has shown the token has it from now on.
+    assert!(world.line.reattach(CallSid::new(1), NOW).is_none());
+    assert!(world.line.reattach(call, NOW).unwrap().contains(&sid));
     world.say(Said::Digits { call: sid.clone(), digits: "5w#".into() });
     let digits = world
         .events
@@ -300,10 +320,91 @@ fn ice_restart_of_the_browser_is_a_new_offer_and_the_servers_question_is_answere
     world.settle();
     let answered = |event: &Event| matches!(event, Event::Reanswered { status: 200, response: Some(response), .. } if response.body() == "v=0 restarted");
     assert!(world.events.iter().any(answered), "{:?}", world.events);
-    // Its media is to be elsewhere: for that the SDK has no frame.
+}
+
+#[test]
+fn media_that_is_elsewhere_waits_until_the_browser_begins_anew() {
+    let sid = CallSid::new(9);
+    let mut world = World::new();
+    let (dialog, _) = world.incoming(sid);
+    world.say(Said::Answer { call: sid.to_string(), sdp: "v=0 browser".into() });
+    world.take_frames();
     world.server.reinvite(dialog, "v=0\r\na=ice-ufrag:elsewhere\r\n".into(), NOW.mono);
     world.settle();
+    // The SDK has no frame for that.
+    assert!(world.take_frames().is_empty());
+    assert!(!world.events.iter().any(|event| matches!(event, Event::Reanswered { .. })));
+    world.say(Said::Reinvite { call: sid.to_string(), sdp: "v=0 anew".into() });
+    assert!(
+        world
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Reoffered { invite, .. } if invite.body() == "v=0 anew"))
+    );
+    world.server.answer(dialog, "v=0\r\na=ice-ufrag:elsewhere2\r\n".into(), NOW.mono);
+    world.settle();
+    assert_eq!(world.take_frames()[0].0, "answer");
+    // The offer that it was to answer is not made again.
+    let later = Mono(NOW.mono.0 + 10_000_000);
+    world.server.handle_timeout(later);
+    world.settle();
+    assert!(!world.events.iter().any(|event| matches!(event, Event::Reanswered { .. })), "{:?}", world.events);
+    assert!(world.take_frames().is_empty());
+
+    // One that never does is given up.
+    world.server.reinvite(dialog, "v=0\r\na=ice-ufrag:again\r\n".into(), later);
+    world.settle();
+    let by = world.line.next_deadline().unwrap();
+    world.line.handle_timeout(Now { mono: Mono(by.0 + 30_000_000), ..NOW });
+    world.settle();
     assert!(world.events.iter().any(|event| matches!(event, Event::Reanswered { status: 488, .. })));
+}
+
+#[test]
+fn call_goes_on_by_a_line_that_knows_only_its_token() {
+    for is_outgoing in [true, false] {
+        let mut world = World::new();
+        let sdp = "v=0\r\na=ice-ufrag:server\r\n";
+        let (dialog, sid) = match is_outgoing {
+            true => {
+                let (dialog, sid) = world.outgoing();
+                world.server.answer(dialog, sdp.into(), NOW.mono);
+                (dialog, sid)
+            }
+            false => {
+                let sid = CallSid::new(9);
+                let (dialog, _) = world.incoming(sid);
+                world.say(Said::Answer { call: sid.to_string(), sdp: "v=0 browser".into() });
+                (dialog, sid.to_string())
+            }
+        };
+        world.settle();
+        let (_, answer) = world.take_frames().pop().unwrap();
+        // More is said by the line that will be gone.
+        world.say(Said::Digits { call: sid.clone(), digits: "123".into() });
+        world.server.info_digit(dialog, '4', NOW.mono);
+        world.settle();
+        world.line = line(later_flow());
+        // The server asks whether it is there, and nobody is.
+        world.server.reinvite(dialog, if is_outgoing { sdp.into() } else { "v=0 server".into() }, NOW.mono);
+        while world.server.poll_output().is_some() {}
+        world.events.clear();
+        let kept = kept(answer["reconnect"].as_str().unwrap());
+        let call = kept.call;
+        world.line.take_up(kept, "v=0 as before".into());
+        world.server.follow(dialog, later_flow());
+        world.settle();
+        let answered = |event: &Event| matches!(event, Event::Reanswered { status: 200, response: Some(response), .. } if response.body() == "v=0 as before");
+        assert!(world.events.iter().any(answered), "{:?}", world.events);
+        let told: Value = serde_json::from_str(&world.line.reattach(call, NOW).unwrap()).unwrap();
+        assert_eq!(told["payload"]["callsid"], json!(sid));
+        assert!(told["payload"]["sdp"].is_null());
+        world.say(Said::Hangup { call: sid });
+        assert!(world.events.iter().any(|event| matches!(event, Event::Ended { bye: Some(_), .. })));
+
+        world.line.drop_call(call);
+        assert!(world.line.reattach(call, NOW).is_none());
+    }
 }
 
 #[test]

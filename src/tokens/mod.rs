@@ -4,6 +4,7 @@
 //! - a *capability token* is signed with an account's token and carries scopes: [`capability`]
 //! - an *access token* is signed with the secret of an API key and carries grants: [`access`]
 //! - those of the console's page are made here: [`console`]
+//! - so are those by which a browser's call goes on by another connection: [`reconnect`]
 //!
 //! What a token says counts only as far as its signature is right and its account may do anything; which of that is wrong is told
 //! to whoever shows it, as the SDKs have an error for each.
@@ -11,13 +12,16 @@
 pub mod access;
 pub mod capability;
 pub mod console;
+pub mod reconnect;
 
 use std::fmt;
 use std::sync::Arc;
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use serde::Deserialize;
+use hmac::{Hmac, Mac};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
 use crate::account::{Account, AccountStatus, Directory};
 
@@ -85,6 +89,20 @@ fn is_signed(token: &str, key: &[u8]) -> Result<(), TokenError> {
     validation.required_spec_claims.clear();
     let key = DecodingKey::from_secret(key);
     jsonwebtoken::decode::<Times>(token, &key, &validation).map(drop).map_err(|_| TokenError::Signature)
+}
+
+/// By what tokens of ours are signed: it is made of the account's own, and ends with it.
+fn own_key(account: &Account, purpose: &str) -> [u8; 32] {
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(account.auth_token.expose().as_bytes()).expect("HMAC takes a key of any length");
+    mac.update(b"dialtone ");
+    mac.update(purpose.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+fn signed(claims: &impl Serialize, key: &[u8]) -> String {
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &EncodingKey::from_secret(key))
+        .expect("claims of ours can be written, and HMAC takes a key of any length")
 }
 
 fn check_times(token: &str, now_s: u64) -> Result<u64, TokenError> {

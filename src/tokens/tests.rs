@@ -1,11 +1,15 @@
 use std::collections::HashMap;
 
+use dialtone_sip::dialog::{Dialog, DialogId};
+use dialtone_sip::flow::{Flow, Transport};
+use dialtone_sip::msg::Message;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
+use super::reconnect::Kept;
 use super::*;
 use crate::account::{ApiKey, Client, KeySecret, Limits, SecretHash};
-use crate::ids::AccountSid;
+use crate::ids::{AccountSid, CallSid};
 use crate::secret::Secret;
 
 const NOW: u64 = 1_800_000_000;
@@ -194,4 +198,41 @@ fn console_tokens_are_of_one_account_and_one_purpose_and_end_with_the_accounts_o
     );
     let by_token = signed(&claims(json!(ACCOUNT)), "token-1");
     assert_eq!(access::read(&by_token, &directory, NOW).map(|_| ()), Err(TokenError::Signature));
+}
+
+#[test]
+fn token_of_a_browsers_call_is_opened_where_its_account_is_known_and_as_long_as_that_has_its_token() {
+    let directory = directory();
+    let mine = directory.account(ACCOUNT).unwrap().clone();
+    let invite = "INVITE sip:a@b SIP/2.0\r\nVia: SIP/2.0/WS a.invalid;branch=z9hG4bK1\r\nMax-Forwards: 70\r\nFrom: <sip:c@d>;tag=1\r\n\
+                  To: <sip:a@b>\r\nCall-ID: 5\r\nCSeq: 1 INVITE\r\nContact: <sip:c@e.invalid;transport=ws>\r\nContent-Length: 0\r\n\r\n";
+    let flow = Flow {
+        transport: Transport::Ws,
+        local: "192.0.2.1:5060".parse().unwrap(),
+        remote: "192.0.2.2:5060".parse().unwrap(),
+        connection: None,
+    };
+    let invite = Message::parse(invite.into()).unwrap();
+    let dialog = Dialog::from_invite(&invite, flow, "2".into(), "<sip:us@192.0.2.1>".into());
+    let kept = Kept {
+        account: ACCOUNT,
+        identity: "jenny".into(),
+        call: CallSid::new(7),
+        number: DialogId(u64::MAX),
+        dialog,
+        ufrag: "abcd".into(),
+    };
+    let token = reconnect::seal(&kept, &reconnect::key(&mine), NOW);
+    let opened = |token: &str, now_s| reconnect::open(token, &directory, now_s);
+    assert_eq!(opened(&token, NOW + 3_600), Ok(kept.clone()));
+    assert_eq!(opened(&token, NOW + 24 * 3_600), Err(TokenError::Expired));
+    let other = Account { auth_token: Secret::new("another"), ..account(1, AccountStatus::Active) };
+    assert_eq!(opened(&reconnect::seal(&kept, &reconnect::key(&other), NOW), NOW), Err(TokenError::Signature));
+    let stranger = Kept { account: AccountSid::new(3), ..kept.clone() };
+    assert_eq!(opened(&reconnect::seal(&stranger, &reconnect::key(&mine), NOW), NOW), Err(TokenError::Signature));
+    let suspended = Kept { account: AccountSid::new(2), ..kept };
+    let key = reconnect::key(&account(2, AccountStatus::Suspended));
+    assert_eq!(opened(&reconnect::seal(&suspended, &key, NOW), NOW), Err(TokenError::Inactive));
+    assert_eq!(opened(&console::session(&mine, NOW), NOW), Err(TokenError::Malformed));
+    assert_eq!(opened("v=0", NOW), Err(TokenError::Malformed));
 }

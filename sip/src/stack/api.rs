@@ -181,6 +181,7 @@ impl Stack {
         let Some((cseq, source, bytes)) = self.answer_incoming(dialog, &reply, now) else { return };
         let Some(usage) = self.usages.get_mut(&dialog) else { return };
         usage.phase = Phase::Confirmed;
+        usage.retry.take_if(|retry| retry.was_refused);
         usage.unacknowledged = Some(Unacknowledged::new(cseq, bytes, source, now));
         self.arm_usage(dialog);
     }
@@ -282,7 +283,7 @@ impl Stack {
         let Some(usage) = self.usages.get_mut(&dialog).filter(|usage| usage.phase == Phase::Confirmed) else { return };
         usage.retry = None;
         if usage.incoming.is_some() || usage.unacknowledged.is_some() || usage.open_invite().is_some() {
-            self.retry_later(dialog, sdp, now);
+            self.retry_later(dialog, sdp, false, now);
         } else {
             self.send_invite(dialog, Vec::new(), sdp, Vec::new(), now);
         }
@@ -531,14 +532,15 @@ impl Stack {
     }
 
     /// Tries a re-INVITE again after a glare: 2.1 to 4 s if the dialog is ours, else 0 to 2 s (RFC 3261 s14.1).
-    pub(super) fn retry_later(&mut self, dialog: DialogId, sdp: Bytes, now: Mono) {
+    pub(super) fn retry_later(&mut self, dialog: DialogId, sdp: Bytes, was_refused: bool, now: Mono) {
         let tens = if self.usages.get(&dialog).is_some_and(|usage| usage.dialog.outgoing) {
             210 + self.tokens.below(190)
         } else {
             1 + self.tokens.below(200)
         };
         if let Some(usage) = self.usages.get_mut(&dialog) {
-            usage.retry = Some(super::usage::Retry { at: now + std::time::Duration::from_millis(tens * 10), sdp });
+            let at = now + std::time::Duration::from_millis(tens * 10);
+            usage.retry = Some(super::usage::Retry { at, sdp, was_refused });
         }
         self.arm_usage(dialog);
     }

@@ -233,7 +233,7 @@ impl Stack {
                 self.usages.remove(&dialog);
                 self.tell(Event::Refused { dialog, status, response });
             }
-            Phase::Confirmed if status == 491 => self.retry_later(dialog, outgoing.sdp, now),
+            Phase::Confirmed if status == 491 => self.retry_later(dialog, outgoing.sdp, true, now),
             // The peer knows the dialog no more, or does not answer: it is over (RFC 3261 s12.2.1.2).
             Phase::Confirmed if matches!(status, 408 | 481) => {
                 self.bye(dialog, "", now);

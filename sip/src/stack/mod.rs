@@ -200,6 +200,34 @@ impl Stack {
         self.usages.insert(id, Box::new(usage));
     }
 
+    /// The peer of a dialog is by another connection from now on, and the one before is gone: what waits for an answer is sent by
+    /// the new one.
+    pub fn follow(&mut self, id: DialogId, flow: Flow) {
+        let Some(usage) = self.usages.get_mut(&id) else { return };
+        usage.dialog.flow = flow;
+        if let Some(open) = &mut usage.unacknowledged {
+            open.flow = flow;
+        }
+        let Some(invite) = usage.outgoing.as_ref().map(|outgoing| outgoing.transaction) else { return };
+        let Some(bytes) = self.table.open_invite(invite) else { return };
+        if let Some(entry) = self.table.get_mut(invite) {
+            entry.flow = flow;
+        }
+        self.transmit(flow, bytes);
+    }
+
+    /// The dialogs whose peer is reached at that URI, by another flow of that transport. Parameters of the URI do not count: in a
+    /// dialog clients add `ob` (RFC 5626 s4.3).
+    pub fn reached_at<'a>(&'a self, target: &'a str, flow: Flow) -> impl Iterator<Item = DialogId> + 'a {
+        let bare = |target: &'a str| target.split(';').next();
+        let is_there = move |dialog: &'a Dialog| {
+            dialog.flow.transport == flow.transport
+                && dialog.flow != flow
+                && bare(&dialog.remote_target) == bare(target)
+        };
+        self.usages.iter().filter(move |(_, usage)| is_there(&usage.dialog)).map(|(id, _)| *id)
+    }
+
     pub fn counts(&self) -> Counts {
         self.counts
     }

@@ -117,6 +117,8 @@ pub(super) struct Unacknowledged {
 pub(super) struct Retry {
     pub(super) at: Mono,
     pub(super) sdp: Bytes,
+    /// The peer refused it for an offer of its own; what that is answered says the same, and newer.
+    pub(super) was_refused: bool,
 }
 
 impl Usage {

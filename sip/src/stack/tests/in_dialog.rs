@@ -157,6 +157,49 @@ fn reinvite_that_got_491_is_tried_again_within_the_window_of_its_role() {
 }
 
 #[test]
+fn offer_that_met_the_peers_own_is_not_made_again_once_that_is_answered() {
+    let mut world = World::new(udp());
+    let (dialog, tag) = world.incoming();
+    world.command(|stack, now| stack.reinvite(dialog, Bytes::from_static(OFFER), now));
+    let first = world.take_one();
+    world.receive(answer(&first, 491, ""));
+    world.receive(Ask { cseq: 11, to_tag: &tag, ..Ask::invite() }.text());
+    world.command(|stack, now| stack.answer(dialog, Bytes::from_static(ANSWER), now));
+    world.receive(Ask::inside("ACK", &tag, 11).text());
+    world.take_sent();
+    world.run_until(10_000);
+    assert!(world.take_lines().is_empty(), "the answer was newer than the offer");
+    world.receive(Ask::inside("BYE", &tag, 12).text());
+    world.finish();
+}
+
+#[test]
+fn what_waits_for_an_answer_follows_the_peer_to_another_connection() {
+    let gone = Flow { transport: Transport::Ws, ..tcp() };
+    let mut world = World::new(gone);
+    let (dialog, tag) = world.incoming();
+    world.command(|stack, now| stack.reinvite(dialog, Bytes::from_static(OFFER), now));
+    let first = world.take_one();
+    let later = Flow { connection: Some(ConnectionId(8)), ..gone };
+    assert_eq!(world.stack.reached_at("sip:peer@203.0.113.9;transport=ws", later).collect::<Vec<_>>(), [dialog]);
+    assert_eq!(world.stack.reached_at("sip:another@203.0.113.9", later).next(), None);
+    assert_eq!(world.stack.reached_at("sip:peer@203.0.113.9", tcp()).next(), None);
+    world.command(|stack, _| stack.follow(dialog, later));
+    let sent = std::mem::take(&mut world.sent);
+    assert!(sent.iter().all(|(_, transmit)| transmit.flow == later) && sent.len() == 1);
+    assert_eq!(world.stack.reached_at("sip:peer@203.0.113.9", later).next(), None);
+    world.receive_by(later, answer_with(&first, 200, "", "Contact: <sip:peer@203.0.113.9;transport=ws>\r\n"));
+    assert!(matches!(world.take_event(), Event::Reanswered { status: 200, .. }));
+    assert!(world.sent.iter().all(|(_, transmit)| transmit.flow == later));
+    world.take_sent();
+    // The connection that is gone takes nothing with it.
+    world.command(|stack, now| stack.handle_flow_failed(|flow| *flow == gone, now));
+    assert!(world.events.is_empty());
+    world.receive_by(later, Ask::inside("BYE", &tag, 12).text());
+    world.finish();
+}
+
+#[test]
 fn reinvite_while_busy_waits_and_a_later_offer_takes_its_place() {
     let mut world = World::new(udp());
     let (dialog, tag) = world.incoming();
