@@ -123,25 +123,6 @@ class Devices(Browsers):
         page.run(f"phone.calls[{call}].disconnect()")
         return f"{lost} packets lost"
 
-    def killed_edge(self):
-        """The edge dies under a browser's call: what is heard goes on meanwhile, and the next one has the call as soon as the page is back."""
-        page = self.page("ivan", 1400)
-        call = page.connect()
-        page.wait("accept")
-        page.hears(call, 1400)
-        sid, before = page.state(call)["sid"], page.run(f"phone.stats({call})")
-        os.kill(child(self.server, "edge"), signal.SIGKILL)
-        began = time.monotonic()
-        page.wait("reconnected", call=call)
-        back = time.monotonic() - began
-        page.hears(call, 1400)
-        lost = page.run(f"phone.stats({call})")["in"]["lost"] - before["in"]["lost"]
-        self.scenario.check(lost <= 5, f"{lost} packets lost")
-        page.run(f"phone.calls[{call}].disconnect()")
-        ended = self.server.ended(lambda one: one["sid"] == sid)
-        self.scenario.equal(ended["status"], "completed", "the call")
-        return f"{lost} packets lost, the page back after {back:.1f} s"
-
     def relayed(self):
         """A page that reaches nothing but a TURN server, by the credentials that its application was given: it hears itself; with others it does not connect."""
         settings = ["--use-auth-secret", f"--static-auth-secret={TURN_SECRET}", "--realm=dialtone", "--allow-loopback-peers", "--no-tls", "--no-dtls", "--no-cli", "--log-file=stdout", "--simple-log"]
@@ -234,9 +215,9 @@ class Devices(Browsers):
 def main():
     with Scenario(__file__) as scenario:
         devices = Devices(scenario)
-        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.killed_edge, devices.relayed, devices.tokens, *([devices.sprayed, devices.quiet] if scenario.long else []), devices.stop):
+        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.relayed, devices.tokens, *([devices.sprayed, devices.quiet] if scenario.long else []), devices.stop):
             scenario.step(part.__name__.replace("_", " "), part)
-        scenario.summary = "the first device that answers has the call; it outlives its connection, its network, its worker and its edge"
+        scenario.summary = "the first device that answers has the call; it outlives its connection, its network and its worker"
 
 
 main()

@@ -37,10 +37,6 @@ class Sip(Browsers):
         self.page.run(f"phone.openJsSip('{self.url}', 'sip:page@dialtone', '{USER_SECRET}')")
         self.page.wait("registered")
 
-    def sip_page(self, name, hertz):
-        self.browser.ask(name, "sip", what="open")
-        return self.browser.page(name, hertz)
-
     def jssip_calls(self):
         """JsSIP calls an echo and hears itself, holds and goes on, and hangs up."""
         page = self.page
@@ -123,8 +119,9 @@ class Sip(Browsers):
     def killed_edge(self):
         """The edge dies under a call: it goes on, and follows the page to its next WebSocket as soon as that is registered."""
         page = self.page
+        call = page.run("phone.calls.length")
         page.run(f"phone.call('sip:{ECHO}@dialtone')")
-        call = page.wait("confirmed")["call"]
+        page.wait("confirmed", call=call)
         page.hears(call, 1350)
         os.kill(child(self.server, "edge"), signal.SIGKILL)
         page.wait("registered", seconds=10)
@@ -133,7 +130,7 @@ class Sip(Browsers):
         (one,) = (one for one in self.server.calls() if one["status"] == "in-progress")
         url = f"http://127.0.0.1:20511/2010-04-01/Accounts/{ACCOUNT}/Calls/{one['sid']}.json"
         requests.post(url, {"Status": "completed"}, auth=(ACCOUNT, AUTH_TOKEN), timeout=5).raise_for_status()
-        page.wait("ended")
+        page.wait("ended", call=call)
 
     def refusals(self):
         """Without the subprotocol, from elsewhere, and with a wrong password."""

@@ -48,6 +48,11 @@ class Browsers:
         page.open(self.token(identity or name, **options), chunderw=self.host, sounds=sounds, enableImprovedSignalingErrorPrecision=True, codecPreferences=list(codecs))
         return page
 
+    def sip_page(self, name, hertz):
+        """A page with JsSIP and SIP.js."""
+        self.browser.ask(name, "sip", what="open")
+        return self.browser.page(name, hertz)
+
     def token(self, identity, application=None, **options):
         return token(identity, application or self.echo_application, **options)
 

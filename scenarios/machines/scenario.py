@@ -1,6 +1,5 @@
 """Workers of two other machines join an edge; one machine is lost, and its calls go on at the other."""
 
-import os
 import pathlib
 import sys
 import time
@@ -8,7 +7,8 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from lib.leg import Leg
-from lib.scenario import Scenario, tail, wait_for
+from lib.machine import Machine
+from lib.scenario import Scenario, wait_for
 from lib.server import Server, base_config, number, trunk
 from lib.sip import Phone, sdp
 
@@ -18,30 +18,6 @@ CONFIG = (
     base_config(f"{SIP[0]}:{SIP[1]}", HTTP, "15280-15299", workers=0, more=trunk("phones", **{"from": ["127.0.0.1"]}) + number(ECHO, "<Echo/>"))
     + f'\n[cluster]\nlisten = "{CLUSTER}"\ndir = "cluster"\n'
 )
-
-
-class Machine:
-    """Another machine with workers, as far as processes go."""
-
-    def __init__(self, scenario, name, ports, token=None, folder=None):
-        self.folder = scenario.folder / (folder or name)
-        self.folder.mkdir(exist_ok=True)
-        (self.folder / "worker.toml").write_text(f'[media]\naddress = "127.0.0.1"\nports = "{ports}"\n\n[store]\nfolder = "data"\n')
-        argv = [scenario.dialtone, "serve", "--config", "worker.toml", "--role", "worker", "--name", name, "--join", CLUSTER]
-        environment = os.environ | ({"DIALTONE_JOIN_TOKEN": token} if token else {})
-        self.scenario, self.log = scenario, self.folder / "worker.log"
-        self.process = scenario.start(argv, log=self.log, cwd=self.folder, env=environment)
-        scenario.on_failure(lambda: tail(self.log))
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait(5)
-        self.scenario.end(self.process)
-
-    def stop(self, code):
-        self.process.terminate()
-        self.process.wait(10)
-        self.scenario.equal(self.scenario.end(self.process), code, "exit code of a machine's keeper")
 
 
 class Machines:
@@ -61,13 +37,13 @@ class Machines:
         equal((refused.status, bool(refused.header("retry-after"))), (503, True), "a call without any worker")
         self.server.run("cluster", "init", "--dir", "other")
         code, foreign = self.server.run("cluster", "join-token", "--dir", "other")
-        stranger = Machine(self.scenario, "stranger", "15700-15799", foreign.strip())
-        left, right = (Machine(self.scenario, name, ports, token.strip()) for name, ports in (("left", "15300-15499"), ("right", "15500-15699")))
+        stranger = Machine(self.scenario, CLUSTER, "stranger", "15700-15799", foreign.strip())
+        left, right = (Machine(self.scenario, CLUSTER, name, ports, token.strip()) for name, ports in (("left", "15300-15499"), ("right", "15500-15699")))
         wait_for(lambda: len(self.server.workers("active")) == 2 and len(self.server.workers("standby")) == 2, 5, "the machines' workers")
         check(not any("stranger" in worker["id"] for worker in self.server.workers()), "who has no token of this cluster is not admitted")
         check("is not of this token's cluster" in stranger.log.read_text(), "and is told why")
         stranger.kill()
-        double = Machine(self.scenario, "left", "15800-15899", token.strip(), folder="double")
+        double = Machine(self.scenario, CLUSTER, "left", "15800-15899", token.strip(), folder="double")
         wait_for(lambda: "a machine of this name is linked already" in double.log.read_text(), 5, "a second machine of that name to be told")
         equal(len(self.server.workers("active")), 2, "workers, when it was sent away")
         double.kill()
@@ -108,7 +84,7 @@ class Machines:
     def back(self):
         """It comes back with the certificate that it has, without a token; and a worker is replaced by a fresh process."""
         equal, right = self.scenario.equal, self.right
-        left = Machine(self.scenario, "left", "15300-15499")
+        left = Machine(self.scenario, CLUSTER, "left", "15300-15499")
         wait_for(lambda: len(self.server.workers("active")) == 2, 5, "the machine to be back")
         code, told = self.server.run("drain", next(worker["id"] for worker in self.server.workers("active") if "right" in worker["id"]), "--config", "dialtone.toml")
         equal(code, 0, told)
