@@ -11,11 +11,11 @@ import wave
 from .scenario import wait_for
 
 
-def write_wave(path, samples):
+def write_wave(path, samples, hertz=8000):
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(8000)
+        file.setframerate(hertz)
         file.writeframes(struct.pack(f"<{len(samples)}h", *map(int, samples)))
 
 
@@ -30,13 +30,13 @@ class Baresip:
     """One baresip. `sip` is its own port (it takes the next one too), `console` takes its commands, `rtp` is a pair of ports.
     It plays `plays` in each call, from the beginning, and hangs up at the end of it; `writes_to` is the user or number that its texts go to.
     `modules` are loaded besides, and `account` and `contact` are parameters of its account and of whom it writes to;
-    `settings` are lines of its configuration."""
+    `settings` are lines of its configuration. `codec` is a module of baresip's; what it plays and hears has `hertz` samples a second."""
 
-    def __init__(self, scenario, name, server, username, password, sip, console, rtp, plays, writes_to=None, host="127.0.0.1", modules=(), account="", contact="", settings=""):
+    def __init__(self, scenario, name, server, username, password, sip, console, rtp, plays, writes_to=None, host="127.0.0.1", modules=(), account="", contact="", settings="", codec="g711", hertz=8000):
         self.name, self.console, self.server, self.mark = name, console, server, 0
         self.folder = scenario.folder / name
         self.folder.mkdir()
-        write_wave(self.folder / "plays.wav", plays)
+        write_wave(self.folder / "plays.wav", plays, hertz)
         folder = next(path for path in ("/usr/lib/baresip/modules", *glob.glob("/usr/lib/*/baresip/modules")) if os.path.isdir(path))
         (self.folder / "accounts").write_text(f"<sip:{username}@{server}>;auth_pass={password};regint=60{account}\n")
         (self.folder / "contacts").write_text(f'"{writes_to}" <sip:{writes_to}@{server}>{contact}\n' if writes_to else "")
@@ -48,8 +48,8 @@ net_interface {host}
 audio_source aufile,{self.folder}/plays.wav
 audio_player aubridge,nobody
 audio_alert aubridge,nobody
-ausrc_srate 8000
-auplay_srate 8000
+ausrc_srate {hertz}
+auplay_srate {hertz}
 rtp_ports {rtp[0]}-{rtp[1]}
 call_local_timeout 60
 cons_listen 127.0.0.1:{console}
@@ -57,7 +57,7 @@ snd_path {self.folder}
 module_path {folder}
 statmode_default off
 module stdio.so
-module g711.so
+module {codec}.so
 module aufile.so
 module aubridge.so
 module sndfile.so

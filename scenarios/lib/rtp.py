@@ -73,9 +73,9 @@ def best_match(wanted, heard):
     return float(found.max()), int(found.argmax())
 
 
-def tone_level(samples, hz):
+def tone_level(samples, hz, rate=8000):
     """The amplitude of a frequency in samples."""
-    turn = 2 * math.pi * hz / 8000
+    turn = 2 * math.pi * hz / rate
     real = sum(sample * math.cos(turn * index) for index, sample in enumerate(samples))
     imaginary = sum(sample * math.sin(turn * index) for index, sample in enumerate(samples))
     return 2 * math.hypot(real, imaginary) / max(1, len(samples))

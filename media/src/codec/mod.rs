@@ -1,9 +1,11 @@
 //! The codecs that we speak, as a closed set.
 //!
 //! Inside, all audio is at 8 kHz, and what waits in a buffer is kept as G.711, one byte a sample (RFC 3551 s4.5.14). A leg
-//! of Opus relays Opus as it came, and turns it into that and back only where somebody else is to hear it ([`opus`]).
+//! of another codec relays what it says as it came, and turns it into that and back only where somebody else is to hear it
+//! ([`opus`], [`g722`]).
 
 pub mod g711;
+pub mod g722;
 pub mod opus;
 
 use serde::{Deserialize, Serialize};
@@ -17,17 +19,20 @@ pub enum Codec {
     Pcma,
     /// RFC 6716, in RTP as RFC 7587 has it.
     Opus,
+    /// ITU-T G.722 at 64 kbit/s, in RTP as RFC 3551 s4.5.2 has it.
+    G722,
 }
 
 impl Codec {
-    /// In the order in which we offer them.
-    pub const ALL: [Codec; 3] = [Codec::Pcmu, Codec::Pcma, Codec::Opus];
+    /// In the order in which we offer them, and in which workers tell of them: what is new comes last.
+    pub const ALL: [Codec; 4] = [Codec::Pcmu, Codec::Pcma, Codec::Opus, Codec::G722];
 
     /// The name in `rtpmap`, as registered.
     pub const fn name(self) -> &'static str {
         match self {
             Codec::Pcmu => "PCMU",
             Codec::Pcma => "PCMA",
+            Codec::G722 => "G722",
             Codec::Opus => "opus",
         }
     }
@@ -37,14 +42,16 @@ impl Codec {
         match self {
             Codec::Pcmu => 0,
             Codec::Pcma => 8,
+            Codec::G722 => 9,
             Codec::Opus => 111,
         }
     }
 
-    /// The rate of its RTP clock: of Opus always this one, whatever it carries (RFC 7587 s4.1).
+    /// The rate of its RTP clock: of Opus always this one, whatever it carries (RFC 7587 s4.1), and of G.722 half of what it
+    /// carries.
     pub const fn clock_hz(self) -> u32 {
         match self {
-            Codec::Pcmu | Codec::Pcma => 8000,
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => 8000,
             Codec::Opus => 48_000,
         }
     }
@@ -52,7 +59,7 @@ impl Codec {
     /// Channels in `rtpmap`: of Opus always two, whatever it carries (RFC 7587 s7).
     pub const fn channels(self) -> u8 {
         match self {
-            Codec::Pcmu | Codec::Pcma => 1,
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => 1,
             Codec::Opus => 2,
         }
     }
@@ -60,7 +67,7 @@ impl Codec {
     /// What we ask of whoever sends it to us, in `fmtp`.
     pub const fn parameters(self) -> Option<&'static str> {
         match self {
-            Codec::Pcmu | Codec::Pcma => None,
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => None,
             Codec::Opus => Some("minptime=10;useinbandfec=1"),
         }
     }
@@ -72,7 +79,7 @@ impl Codec {
     }
 
     pub fn from_static_payload_type(payload_type: u8) -> Option<Codec> {
-        let is = |codec: &Codec| codec.law().is_some() && codec.payload_type() == payload_type;
+        let is = |codec: &Codec| payload_type < FIRST_DYNAMIC && codec.payload_type() == payload_type;
         Codec::ALL.into_iter().find(is)
     }
 
@@ -81,7 +88,15 @@ impl Codec {
         match self {
             Codec::Pcmu => Some(Law::Mu),
             Codec::Pcma => Some(Law::A),
-            Codec::Opus => None,
+            Codec::G722 | Codec::Opus => None,
+        }
+    }
+
+    /// How long a packet is, in samples of 8 kHz; 0 of what is none.
+    pub fn samples_in(self, payload: &[u8]) -> usize {
+        match self {
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => payload.len(),
+            Codec::Opus => opus::samples_in(payload),
         }
     }
 
@@ -90,6 +105,9 @@ impl Codec {
         self.law().unwrap_or(Law::Mu)
     }
 }
+
+/// What these mean their `rtpmap` says (RFC 3551 s3).
+const FIRST_DYNAMIC: u8 = 96;
 
 #[cfg(test)]
 mod tests {
@@ -103,6 +121,9 @@ mod tests {
         assert_eq!(Codec::from_rtpmap("opus", 8000), None);
         assert_eq!(Codec::from_rtpmap("PCMA", 16000), None);
         assert_eq!(Codec::from_rtpmap("G729", 8000), None);
+        assert_eq!(Codec::from_rtpmap("g722", 8000), Some(Codec::G722));
+        assert_eq!(Codec::from_rtpmap("G722", 16000), None, "its clock is not its rate");
+        assert_eq!(Codec::from_static_payload_type(9), Some(Codec::G722));
         assert_eq!(Codec::from_static_payload_type(8), Some(Codec::Pcma));
         assert_eq!(Codec::from_static_payload_type(18), None);
         assert_eq!(Codec::from_static_payload_type(111), None, "dynamic: it means what its rtpmap says");

@@ -2,15 +2,16 @@
 //!
 //! The hot path of the product. A packet of the same codec and length costs a header of twelve bytes; of the other
 //! law, one table look-up a byte; nothing of that allocates, locks or logs. What cannot be relayed packet by packet
-//! (another packet length, or G.711 that a peer on Opus is to hear) goes through the [`Packetiser`] of the leg that sends it.
+//! (another packet length, or G.711 that a peer on another codec is to hear) goes through the [`Packetiser`] of the leg that sends it.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use super::Leg;
+use super::encode::Encoder;
 use super::packetise::Packetiser;
 use super::receive::Received;
-use crate::codec::{Codec, Law, opus};
+use crate::codec::Law;
 use crate::dtmf;
 use crate::playout::{FRAME_SAMPLES, Samples};
 use crate::rtp::HEADER_LEN;
@@ -44,21 +45,18 @@ impl Leg {
         }
         match (received.carries, plan.event_type) {
             (Payload::Audio(_), Some(_)) if received.tone => self.leave_out(received),
-            (Payload::Audio(Codec::Opus), _) => {
-                let samples = opus::samples_in(&packet[received.payload.clone()]);
-                match plan.codec {
-                    Codec::Opus => self.send_on(received, plan.payload_type, samples, packet, now),
-                    // It is decoded for this leg, and does not come here.
-                    Codec::Pcmu | Codec::Pcma => self.leave_out(received),
-                }
-            }
             (Payload::Audio(codec), _) => match (codec.law(), plan.codec.law()) {
                 (Some(law), Some(ours)) if self.is_straight(received, plan) => {
                     law.transcode(ours, &mut packet[received.payload.clone()]);
                     self.send_on(received, plan.payload_type, received.payload.len(), packet, now)
                 }
                 (Some(law), _) => self.cut(law, received, packet),
-                (None, _) => Forwarded::Nothing,
+                (None, _) if codec == plan.codec => {
+                    let samples = codec.samples_in(&packet[received.payload.clone()]);
+                    self.send_on(received, plan.payload_type, samples, packet, now)
+                }
+                // It is decoded for this leg, and does not come here.
+                (None, _) => self.leave_out(received),
             },
             (Payload::Event, Some(event_type)) => {
                 dtmf::stretch(&mut packet[received.payload.clone()], plan.event_ticks);
@@ -126,7 +124,7 @@ impl Leg {
         if !packetiser.pop(count, &mut buffer[HEADER_LEN..]) {
             return None;
         }
-        if plan.codec == Codec::Opus {
+        if plan.codec.law().is_none() {
             let mut samples = [0; MAX_SAMPLES];
             let samples = &mut samples[..count.min(MAX_SAMPLES)];
             plan.codec.waits_as().decode(&buffer[HEADER_LEN..], samples);
@@ -148,16 +146,19 @@ impl Leg {
             None => {
                 let lost = if plan.takes_fec { self.reports.lost_by_peer() } else { 0 };
                 let room = &mut room[..super::receive::MAX_AUDIO];
-                self.encoder.get_or_insert_default().encode(samples, lost, room)?
+                if self.encoder.is_none() {
+                    self.encoder = Encoder::of(plan.codec);
+                }
+                self.encoder.as_mut()?.encode(samples, lost, room)?
             }
         };
         let header = self.outgoing.own(plan.payload_type, samples.len() as u32, now);
         Some(header.write_before(HEADER_LEN..HEADER_LEN + len, buffer))
     }
 
-    /// Whether what it hears goes through an encoder, which costs more than all else.
-    pub fn is_encoding(&self) -> bool {
-        self.encoder.is_some()
+    /// Whether what it hears goes through an encoder of Opus, which costs more than all else.
+    pub fn is_encoding_opus(&self) -> bool {
+        matches!(self.encoder, Some(Encoder::Opus(_)))
     }
 
     /// A frame of audio that came over a link; [`Leg::poll_cut`] has packets.

@@ -1,10 +1,12 @@
-//! What a party on Opus says, for whoever is not: its packets as packets of G.711, decoded as they arrive, once for all who hear.
+//! What a party on Opus or G.722 says, for whoever is not: its packets as packets of G.711, decoded as they arrive, once for all
+//! who hear.
 //!
-//! What is lost on the way is made up here, where the codec knows how: out of the packet that follows, or by concealment.
+//! What of Opus is lost on the way is made up here, where the codec knows how: out of the packet that follows, or by concealment.
+//! What of G.722 is lost is lost as with G.711.
 
 use super::{Received, StreamKey};
-use crate::codec::opus::{Decoder, MAX_SAMPLES};
-use crate::codec::{Codec, Law};
+use crate::codec::opus::MAX_SAMPLES;
+use crate::codec::{Codec, Law, g722, opus};
 use crate::playout::FRAME_SAMPLES;
 use crate::sdp::Payload;
 
@@ -48,20 +50,34 @@ impl Decoded {
 
 /// The stream that a leg decodes.
 pub(super) struct StreamDecoder {
-    decoder: Decoder,
+    codec: Decoder,
     /// Which it is, and the number that comes next.
     expects: Option<(StreamKey, u32)>,
     /// Of the last packet.
     samples: usize,
 }
 
-impl Default for StreamDecoder {
-    fn default() -> Self {
-        StreamDecoder { decoder: Decoder::default(), expects: None, samples: FRAME_SAMPLES }
-    }
+/// One is a thousand times as large as the other.
+enum Decoder {
+    Opus(Box<opus::Decoder>),
+    G722(g722::Decoder),
 }
 
 impl StreamDecoder {
+    /// `None` of what needs none.
+    pub fn of(codec: Codec) -> Option<StreamDecoder> {
+        let codec = match codec {
+            Codec::Opus => Decoder::Opus(Box::default()),
+            Codec::G722 => Decoder::G722(g722::Decoder::default()),
+            Codec::Pcmu | Codec::Pcma => return None,
+        };
+        Some(StreamDecoder { codec, expects: None, samples: FRAME_SAMPLES })
+    }
+
+    pub fn is_of(&self, codec: Codec) -> bool {
+        matches!((&self.codec, codec), (Decoder::Opus(_), Codec::Opus) | (Decoder::G722(_), Codec::G722))
+    }
+
     /// Decodes a packet as it arrived; `payload` is what `received` carries.
     ///
     /// One that comes after its successor was decoded comes to nothing: that has made up for it. One that cannot be read
@@ -87,9 +103,12 @@ impl StreamDecoder {
             self.begin();
         }
         let mut samples = [0; MAX_SAMPLES];
-        let count = match self.decoder.decode(payload, &mut samples) {
-            Some(count) => count,
-            None => self.decoder.conceal(&mut samples[..self.samples]),
+        let count = match &mut self.codec {
+            Decoder::Opus(opus) => match opus.decode(payload, &mut samples) {
+                Some(count) => count,
+                None => opus.conceal(&mut samples[..self.samples]),
+            },
+            Decoder::G722(g722) => g722.decode(payload, &mut samples),
         };
         self.samples = count.clamp(MIN_SAMPLES, MAX_MADE_UP_SAMPLES);
         out.add(received, 0, &samples[..count]);
@@ -97,11 +116,12 @@ impl StreamDecoder {
 
     /// Makes up for the packet that is `back` before this one.
     fn make_up(&mut self, back: u32, received: &Received, payload: &[u8], out: &mut Decoded) {
+        let Decoder::Opus(opus) = &mut self.codec else { return };
         let mut samples = [0; MAX_MADE_UP_SAMPLES];
         let samples = &mut samples[..self.samples];
         let made = match back {
-            1 => self.decoder.recover(payload, samples),
-            _ => self.decoder.conceal(samples),
+            1 => opus.recover(payload, samples),
+            _ => opus.conceal(samples),
         };
         let before = received.timestamp + (self.samples as u32 * back).wrapping_neg();
         let lost = Received { marker: false, timestamp: before, ..received.clone() };
@@ -109,7 +129,10 @@ impl StreamDecoder {
     }
 
     fn begin(&mut self) {
-        self.decoder.reset();
+        match &mut self.codec {
+            Decoder::Opus(opus) => opus.reset(),
+            Decoder::G722(g722) => *g722 = g722::Decoder::default(),
+        }
         self.samples = FRAME_SAMPLES;
     }
 }
@@ -161,7 +184,7 @@ mod tests {
 
     /// What packets of these numbers come to: the numbers, and the samples of each.
     fn decode(packets: &[Vec<u8>], numbers: impl IntoIterator<Item = usize>) -> Vec<(u32, Vec<i16>)> {
-        let mut decoder = StreamDecoder::default();
+        let mut decoder = StreamDecoder::of(Codec::Opus).unwrap();
         let mut heard = Vec::new();
         for number in numbers {
             let mut decoded = Decoded::default();
@@ -212,14 +235,16 @@ mod tests {
     proptest! {
         #[test]
         fn threat_04_any_bytes_are_decoded_or_made_up(first in any::<u8>(), rest in proptest::collection::vec(any::<u8>(), 0..200), gap in 0u32..6) {
-            let mut decoder = StreamDecoder::default();
-            let payload = [&[first][..], &rest].concat();
-            for seq in [1, 2 + gap] {
-                let mut decoded = Decoded::default();
-                decoder.decode(&received(seq), &payload, &mut decoded);
-                prop_assert_eq!(decoded.packets().last().map(|packet| packet.seq), Some(seq));
-                let samples: usize = decoded.packets().map(|packet| packet.payload.len()).sum();
-                prop_assert!(samples > 0 && samples <= decoded.bytes().len());
+            for codec in [Codec::Opus, Codec::G722] {
+                let mut decoder = StreamDecoder::of(codec).unwrap();
+                let payload = [&[first][..], &rest].concat();
+                for seq in [1, 2 + gap] {
+                    let mut decoded = Decoded::default();
+                    decoder.decode(&received(seq), &payload, &mut decoded);
+                    prop_assert_eq!(decoded.packets().last().map(|packet| packet.seq), Some(seq));
+                    let samples: usize = decoded.packets().map(|packet| packet.payload.len()).sum();
+                    prop_assert!(samples > 0 && samples <= decoded.bytes().len());
+                }
             }
         }
     }

@@ -6,6 +6,7 @@
 
 mod bridge;
 mod decode;
+mod encode;
 mod gate;
 mod hot;
 mod outgoing;
@@ -22,7 +23,6 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::codec::Codec;
-use crate::codec::opus::Encoder;
 use crate::dtmf::{Detector, EventReceiver, Key, KeyEvent, KeySender};
 use crate::ids::LegId;
 use crate::proto;
@@ -38,6 +38,7 @@ pub use outgoing::Outgoing;
 pub use receive::{Dropped, MAX_AUDIO, Received, StreamKey};
 
 use decode::StreamDecoder;
+use encode::Encoder;
 use gate::Gate;
 use packetise::Packetiser;
 use receive::Incoming;
@@ -60,9 +61,9 @@ pub struct Leg {
     detector: Option<Box<Detector>>,
     outgoing: Outgoing,
     packetiser: Option<Box<Packetiser>>,
-    /// Of a leg on Opus, from when somebody hears it who is not, or it hears somebody who is not.
+    /// Of a leg that is not on G.711, from when somebody hears it whose codec is another, or it hears somebody like that.
     decoder: Option<Box<StreamDecoder>>,
-    encoder: Option<Box<Encoder>>,
+    encoder: Option<Encoder>,
     /// Digits that we send.
     keys: KeySender,
     reports: Reports,

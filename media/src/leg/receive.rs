@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::decode::Decoded;
+use super::decode::{Decoded, StreamDecoder};
 use super::{Hot, Leg, LegEvent};
 use crate::codec::{Codec, Law};
 use crate::dtmf::{self, KeyEvent};
@@ -303,11 +303,17 @@ impl Leg {
         }
     }
 
-    /// What a packet of Opus comes to for whoever is not on Opus: as packets of G.711.
+    /// What a packet of another codec than G.711 comes to for whoever is not on that: as packets of G.711.
     pub fn decode(&mut self, received: &Received, datagram: &[u8]) -> Decoded {
         let mut decoded = Decoded::default();
+        let Payload::Audio(codec) = received.carries else { return decoded };
         let payload = &datagram[received.payload.clone()];
-        self.decoder.get_or_insert_default().decode(received, payload, &mut decoded);
+        if self.decoder.as_ref().is_none_or(|decoder| !decoder.is_of(codec)) {
+            self.decoder = StreamDecoder::of(codec).map(Box::new);
+        }
+        if let Some(decoder) = &mut self.decoder {
+            decoder.decode(received, payload, &mut decoded);
+        }
         for packet in decoded.packets() {
             self.listen(Law::Mu, &decoded.bytes()[packet.payload.clone()]);
         }
@@ -319,9 +325,9 @@ impl Leg {
         self.detector.is_some()
     }
 
-    /// Whether packets of Opus can be relayed to it as they are.
-    pub fn takes_opus(&self) -> bool {
-        self.plan.as_ref().is_some_and(|plan| plan.codec == Codec::Opus)
+    /// Whether packets of that codec can be relayed to it as they are.
+    pub fn takes(&self, codec: Codec) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.codec == codec)
     }
 
     /// Looks for digits in the audio of a peer that has no telephone-event.

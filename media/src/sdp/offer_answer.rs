@@ -107,7 +107,7 @@ impl fmt::Display for SdpError {
                 "no key in common: AES_CM_128_HMAC_SHA1_80 and AEAD_AES_128_GCM are spoken, and sha-256 fingerprints"
             }
             SdpError::Setup => "setup:passive: the peer must open the dtls connection",
-            SdpError::NoCodec => "no codec in common: pcmu, pcma and opus are spoken",
+            SdpError::NoCodec => "no codec in common: pcmu, pcma, g722 and opus are spoken",
             SdpError::Address => "no unicast address of our family",
             SdpError::NoOffer => "answer without an offer",
         })
@@ -370,7 +370,7 @@ impl Negotiation {
 
     fn offer(&self, preferred: Option<Codec>) -> SessionDescription {
         let mut codecs = everything().codecs;
-        // A telephone is asked to speak Opus only where somebody is there to hear it as it is: all else is G.711 inside.
+        // A telephone is asked to speak Opus or G.722 only where somebody is there to hear it as it is: all else is G.711 inside.
         let is_browser = self.protection.demand == Demand::Dtls;
         codecs.retain(|(codec, _)| is_browser || codec.law().is_some() || preferred == Some(*codec));
         let agreed = self

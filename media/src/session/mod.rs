@@ -148,7 +148,7 @@ impl Session {
     /// anybody through an encoder of Opus takes as much as several.
     pub fn units(&self) -> u32 {
         let mixed = self.slots.iter().filter(|slot| slot.voice.is_some()).count();
-        let encoded = self.legs().filter(|leg| leg.is_encoding()).count();
+        let encoded = self.legs().filter(|leg| leg.is_encoding_opus()).count();
         let units = self.slots.len() + mixed + 2 * self.recorders.len() + OPUS_UNITS * encoded;
         u32::try_from(units).unwrap_or(u32::MAX)
     }
@@ -202,8 +202,10 @@ impl Session {
             self.deadline = None;
             self.drain(index);
         }
-        if received.carries == Payload::Audio(Codec::Opus) {
-            return Ok(self.take_opus(index, &received, buffer));
+        if let Payload::Audio(codec) = received.carries
+            && codec.law().is_none()
+        {
+            return Ok(self.take_encoded(index, codec, &received, buffer));
         }
         self.take_in(index, &received, packet);
         if !self.slots[index].is_heard {
@@ -231,11 +233,13 @@ impl Session {
         }
     }
 
-    /// A packet of Opus goes as it is to one leg that is on Opus too, and decoded, once for all of them, to whoever else hears it.
-    fn take_opus(&mut self, index: usize, received: &Received, buffer: &mut [u8]) -> Option<Transmit> {
+    /// A packet that is not of G.711 goes as it is to one leg that has its codec too, and decoded, once for all of them, to whoever
+    /// else hears it.
+    fn take_encoded(&mut self, index: usize, codec: Codec, received: &Received, buffer: &mut [u8]) -> Option<Transmit> {
         let source = self.slots[index].id;
         let hears = |slot: &Slot| slot.hears == Hearing::Leg(source);
-        let straight = self.slots.iter().position(|slot| hears(slot) && slot.kind.leg().is_some_and(Leg::takes_opus));
+        let takes = |slot: &Slot| slot.kind.leg().is_some_and(|leg| leg.takes(codec));
+        let straight = self.slots.iter().position(|slot| hears(slot) && takes(slot));
         let others = |at: usize, slot: &Slot| hears(slot) && Some(at) != straight;
         let is_heard_otherwise = self.slots.iter().enumerate().any(|(at, slot)| others(at, slot));
         let is_wanted = is_heard_otherwise

@@ -15,12 +15,14 @@ const EVENTS: &str = "0 101\r\na=rtpmap:101 telephone-event/8000";
 const OPUS: &str = "111 110\r\na=rtpmap:111 opus/48000/2\r\na=rtpmap:110 telephone-event/48000";
 
 /// The ways of a packet: a name, the formats of both legs, and samples in a packet.
-pub const CASES: [(&str, [&str; 2], usize); 6] = [
+pub const CASES: [(&str, [&str; 2], usize); 8] = [
     ("as it is", [EVENTS, EVENTS], 160),
     ("transcoded", [EVENTS, "8 101\r\na=rtpmap:101 telephone-event/8000"], 160),
     ("with a detector of tones", ["0", EVENTS], 160),
     ("opus as it is", [OPUS, OPUS], 160),
     ("opus with a detector", ["111\r\na=rtpmap:111 opus/48000/2", OPUS], 160),
+    ("g722 as it is", ["9", "9"], 160),
+    ("g722 transcoded", ["9", EVENTS], 160),
     ("cut anew", [EVENTS, "0\r\na=ptime:30"], 160),
 ];
 

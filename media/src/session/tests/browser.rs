@@ -201,7 +201,7 @@ fn our_offer_is_one_that_a_browser_answers() {
     let told = negotiated(open(&mut world, rtp("")));
     let text = String::from_utf8(told.sdp.to_vec()).unwrap();
     assert!(
-        text.contains("m=audio 50000 UDP/TLS/RTP/SAVPF 0 8 111 101 110\r\n") && text.contains("a=setup:actpass\r\n"),
+        text.contains("m=audio 50000 UDP/TLS/RTP/SAVPF 0 8 111 9 101 110\r\n") && text.contains("a=setup:actpass\r\n"),
         "{text}"
     );
     let answer = offer(PEER_UFRAG, page.theirs)

@@ -2,11 +2,11 @@
 
 mod audio;
 mod browser;
+mod codecs;
 mod control;
 mod digits;
 mod faults;
 mod mix;
-mod opus;
 mod recording;
 mod secure;
 mod sound;

@@ -4,7 +4,7 @@ use opus_pure::OpusDecoder;
 
 use super::*;
 use crate::codec::Codec;
-use crate::codec::opus::{self, Encoder};
+use crate::codec::{g722, opus};
 use crate::playout::FRAME_SAMPLES;
 use crate::random::Random;
 
@@ -68,21 +68,22 @@ pub(in crate::session) struct Party {
 }
 
 enum Line {
-    Rtp { phone: Phone, codec: Codec, samples: usize, opus: Box<Opus> },
+    Rtp { phone: Phone, codec: Codec, samples: usize, own: Box<Own> },
     Link(LinkKey),
 }
 
-/// What a party on Opus speaks and hears with.
-struct Opus {
-    encoder: Encoder,
-    decoder: OpusDecoder,
+/// What a party on another codec than G.711 speaks and hears with.
+struct Own {
+    opus: (opus::Encoder, OpusDecoder),
+    g722: (g722::Encoder, g722::Decoder),
 }
 
 impl Party {
     pub fn on_phone(leg: u32, hz: u32, codec: Codec) -> Party {
         let phone = Phone::of_leg(leg, codec.payload_type());
-        let opus = Opus { encoder: Encoder::default(), decoder: OpusDecoder::new(8000, 1).unwrap() };
-        Party::new(leg, hz, Line::Rtp { phone, codec, samples: FRAME_SAMPLES, opus: Box::new(opus) })
+        let opus = (opus::Encoder::default(), OpusDecoder::new(8000, 1).unwrap());
+        let own = Own { opus, g722: Default::default() };
+        Party::new(leg, hz, Line::Rtp { phone, codec, samples: FRAME_SAMPLES, own: Box::new(own) })
     }
 
     pub fn on_link(leg: u32, hz: u32) -> Party {
@@ -146,15 +147,14 @@ impl Party {
                 world.flush();
             }
             Line::Link(_) => {}
-            Line::Rtp { phone, codec, opus, .. } => {
+            Line::Rtp { phone, codec, own, .. } => {
                 let mut payload = vec![0; samples];
-                match codec.law() {
-                    Some(law) => drop(law.encode(&audio, &mut payload)),
-                    None => {
-                        let len = opus.encoder.encode(&audio, 0, &mut payload).unwrap();
-                        payload.truncate(len);
-                    }
-                }
+                let len = match codec {
+                    Codec::Pcmu | Codec::Pcma => codec.law().unwrap().encode(&audio, &mut payload),
+                    Codec::Opus => own.opus.0.encode(&audio, 0, &mut payload).unwrap(),
+                    Codec::G722 => own.g722.0.encode(&audio, &mut payload),
+                };
+                payload.truncate(len);
                 let packet = phone.packet(false, codec.payload_type(), &payload);
                 phone.seq = phone.seq.wrapping_add(1);
                 phone.timestamp = phone.timestamp.wrapping_add(samples as u32 * codec.clock_hz() / 8000);
@@ -180,18 +180,14 @@ pub(in crate::session) fn talk(world: &mut World, parties: &mut [Party], ms: u64
         let (sent, frames) = (world.take_sent(), std::mem::take(&mut world.frames));
         for party in parties.iter_mut() {
             match &mut party.line {
-                Line::Rtp { phone, codec, samples, opus } => {
+                Line::Rtp { phone, codec, samples, own } => {
                     for sent in sent.iter().filter(|sent| sent.to == phone.from) {
                         let mut audio = vec![0; *samples];
-                        let count = match codec.law() {
-                            Some(law) => {
-                                assert_eq!(sent.payload.len(), *samples);
-                                law.decode(&sent.payload, &mut audio)
-                            }
-                            None => {
-                                assert_eq!(opus::samples_in(&sent.payload), *samples);
-                                opus.decoder.decode_s16(&sent.payload, *samples, &mut audio).unwrap()
-                            }
+                        assert_eq!(codec.samples_in(&sent.payload), *samples);
+                        let count = match codec {
+                            Codec::Pcmu | Codec::Pcma => codec.law().unwrap().decode(&sent.payload, &mut audio),
+                            Codec::Opus => own.opus.1.decode_s16(&sent.payload, *samples, &mut audio).unwrap(),
+                            Codec::G722 => own.g722.1.decode(&sent.payload, &mut audio),
                         };
                         party.heard.extend(&audio[..count]);
                     }

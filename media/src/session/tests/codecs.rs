@@ -1,4 +1,4 @@
-//! Opus: as it came to whoever speaks it too, and through the codec to everybody else.
+//! Opus and G.722: as they came to whoever speaks them too, and through the codec to everybody else.
 
 use super::sound::*;
 use super::*;
@@ -46,7 +46,26 @@ fn opus_goes_to_opus_as_it_came_by_its_own_clock() {
     assert!(sent.iter().all(|sent| sent.to == b.from && sent.payload[0] == 0x78 && sent.header.payload_type == 111));
     assert_eq!(sent.iter().map(|sent| sent.payload[1]).collect::<Vec<_>>(), [0, 1, 2, 4]);
     assert_eq!(numbers(&sent), [(0, 0), (1, 960), (2, 1920), (4, 3840)]);
-    assert!(!world.sessions[0].legs().any(Leg::is_encoding), "nothing was encoded");
+    assert!(!world.sessions[0].legs().any(Leg::is_encoding_opus), "nothing was encoded");
+}
+
+#[test]
+fn g722_goes_to_g722_as_it_came() {
+    let mut world = World::new();
+    world.open(&[(&offer(1, "9 0"), Hears::Leg(2)), (&offer(2, "9\r\na=ptime:30"), Hears::Leg(1))]);
+    let (mut a, b) = (Phone::of_leg(1, 9), Phone::of_leg(2, 9));
+    for byte in 0..5u8 {
+        let packet = a.packet(false, 9, &[byte | 0x40; 160]);
+        (a.seq, a.timestamp) = (a.seq + 1, a.timestamp.wrapping_add(160));
+        world.arrive(1, a.from, &packet).expect("taken");
+        world.run_for(20);
+    }
+    let sent = world.take_sent();
+    assert!(sent.iter().all(|sent| sent.to == b.from && sent.header.payload_type == 9));
+    assert_eq!(
+        sent.iter().map(|sent| sent.payload.clone()).collect::<Vec<_>>(),
+        (0..5).map(|byte| vec![byte | 0x40; 160]).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -90,35 +109,43 @@ fn own_digits_and_audio_go_by_the_peers_clock() {
 }
 
 #[test]
-fn telephone_and_opus_hear_each_other() {
-    for (codec, long) in [(Codec::Pcmu, false), (Codec::Pcma, false), (Codec::Pcmu, true)] {
+fn telephone_and_another_codec_hear_each_other() {
+    use Codec::{G722, Opus, Pcma, Pcmu};
+    for (own, codec, long) in [
+        (Opus, Pcmu, false),
+        (Opus, Pcma, false),
+        (Opus, Pcmu, true),
+        (G722, Pcmu, false),
+        (G722, Pcma, true),
+        (Opus, G722, false),
+    ] {
         let mut world = World::new();
         let other = Party::on_phone(2, 700, codec);
         let other = if long { other.with_long_packets() } else { other };
-        let mut parties = parties(&mut world, [Party::on_phone(1, 400, Codec::Opus), other]);
+        let mut parties = parties(&mut world, [Party::on_phone(1, 400, own), other]);
         talk(&mut world, &mut parties, 1000);
         let [browser, phone] = parties.each_mut().map(Party::hear);
-        assert!((0.7..1.2).contains(&share(&browser, 700)), "{codec:?}: {}", share(&browser, 700));
-        assert!((0.7..1.2).contains(&share(&phone, 400)), "{codec:?}: {}", share(&phone, 400));
+        assert!((0.7..1.2).contains(&share(&browser, 700)), "{own:?}, {codec:?}: {}", share(&browser, 700));
+        assert!((0.7..1.2).contains(&share(&phone, 400)), "{own:?}, {codec:?}: {}", share(&phone, 400));
         assert!(share(&browser, 400) < 0.05 && share(&phone, 700) < 0.05, "nobody hears themselves");
         assert!(
             phone.len().abs_diff(8000) <= 320 && browser.len().abs_diff(8000) <= 320,
             "no more and no less than was said"
         );
-        let encoding: Vec<_> = world.sessions[0].legs().map(Leg::is_encoding).collect();
-        assert_eq!(encoding, [true, false]);
-        assert!(world.sessions[0].units() > 2, "an encoder takes more");
+        let encoding: Vec<_> = world.sessions[0].legs().map(Leg::is_encoding_opus).collect();
+        assert_eq!(encoding, [own == Opus, false]);
+        assert_eq!(world.sessions[0].units() > 2, own == Opus, "an encoder of Opus takes more");
     }
 }
 
 #[test]
-fn what_opus_says_is_mixed_and_recorded() {
+fn what_other_codecs_say_is_mixed_and_recorded() {
     let mut world = World::new();
     let mixing = || Some(Mixing { heard: true, ..Mixing::default() });
     let hz = [400, 700, 1100];
     let mut parties = [
         Party::on_phone(1, hz[0], Codec::Opus),
-        Party::on_phone(2, hz[1], Codec::Pcmu),
+        Party::on_phone(2, hz[1], Codec::G722),
         Party::on_phone(3, hz[2], Codec::Opus),
     ];
     let legs = parties.iter().map(|party| party.spec(Hears::Mix(Mix {}), mixing())).collect();
