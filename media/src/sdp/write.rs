@@ -38,7 +38,7 @@ impl SessionDescription {
             let address = media.connections.first().or(self.connection.as_ref());
             text.media(media);
             if let Some(Address::Ip(address)) = address.filter(|_| media.has_transport()) {
-                text.candidate(*address, media.port);
+                text.candidates(*address, media.port);
             }
         }
         text.0
@@ -137,10 +137,16 @@ impl Text {
         }
     }
 
-    /// Our one candidate: a browser learns of no other, and we learn of its own by its checks.
-    fn candidate(&mut self, address: IpAddr, port: u16) {
-        self.put("a=candidate:1 1 udp ").number(HOST_PRIORITY).put(" ").put(&address.to_string()).put(" ").number(port);
-        self.put(" typ host\r\na=end-of-candidates\r\n");
+    /// Our candidates: one port by UDP, and by TCP for networks without UDP (RFC 6544 s4.5). A browser learns of no other, and
+    /// we learn of its own by its checks.
+    fn candidates(&mut self, address: IpAddr, port: u16) {
+        let address = address.to_string();
+        let mut candidate = |head: &str, priority: u32, tail: &str| {
+            self.put(head).number(priority).put(" ").put(&address).put(" ").number(port).put(tail);
+        };
+        candidate("a=candidate:1 1 udp ", HOST_PRIORITY, " typ host\r\n");
+        candidate("a=candidate:2 1 tcp ", TCP_PRIORITY, " typ host tcptype passive\r\n");
+        self.put("a=end-of-candidates\r\n");
     }
 }
 
@@ -153,6 +159,8 @@ impl Media {
 
 /// Of the only host candidate of a component (RFC 8445 s5.1.2).
 const HOST_PRIORITY: u32 = (126 << 24) | (65_535 << 8) | 255;
+/// Below all of UDP; passive, as one of a host is (RFC 6544 s4.2).
+const TCP_PRIORITY: u32 = (90 << 24) | (((4 << 13) | 8_191) << 8) | 255;
 
 #[cfg(test)]
 mod tests {

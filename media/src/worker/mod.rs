@@ -21,6 +21,7 @@ mod ports;
 mod recordings;
 mod shard;
 mod socket;
+mod streams;
 mod timers;
 mod wav_file;
 

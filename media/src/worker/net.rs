@@ -18,11 +18,12 @@ use ring::rand::{SecureRandom, SystemRandom};
 use super::memory::Memory;
 use super::ports::PortPool;
 use super::socket::Sockets;
+use super::streams::Streams;
 use crate::ids::{LegId, SessionId};
 use crate::leg::{Hot, Leg};
 use crate::sdp::Transport;
 use crate::session::{Port, Ports};
-use crate::time::Mono;
+use crate::time::{Mono, sooner};
 
 /// The sockets of an RTP leg, and whose they are.
 pub(super) struct Endpoint {
@@ -78,6 +79,8 @@ pub(super) struct Sharer {
 struct Shared {
     port: u16,
     socket: Option<UdpSocket>,
+    /// Those that come by TCP.
+    streams: Streams,
     /// Whose what comes from there is.
     by_address: HashMap<SocketAddr, usize>,
 }
@@ -113,7 +116,12 @@ impl Net {
         let (first_pair, last_pair) = (usize::from(*range.start()) / 2, usize::from(*range.end()) / 2);
         let pairs = (first_pair..=last_pair).map(|_| Pair::Closed).collect();
         let mut ports = PortPool::new(range);
-        let shared = ports.take_first().map(|port| Shared { port, socket: None, by_address: HashMap::new() });
+        let shared = ports.take_first().map(|port| Shared {
+            port,
+            socket: None,
+            streams: Streams::default(),
+            by_address: HashMap::new(),
+        });
         ports.reserve(|port| sockets.holds(port));
         Net { address, sockets, ports, registry, pairs, first_pair, kept: VecDeque::new(), max_kept, shared }
     }
@@ -182,9 +190,12 @@ impl Net {
             match open(sockets.as_mut(), at, registry, SHARED) {
                 Ok(socket) => shared.socket = Some(socket),
                 Err(fault) => {
-                    tracing::error!(%at, %fault, "browsers have no media: their port is held by another program; give [media] ports to this server alone");
+                    tracing::error!(%at, %fault, "browsers have no media: their port cannot be opened; give [media] ports to this server alone, and [media] address one of this machine's");
                     return None;
                 }
+            }
+            if let Err(fault) = shared.streams.listen(at, registry) {
+                tracing::warn!(%at, %fault, "browsers on networks without UDP have no media: the TCP port cannot be opened; give [media] ports to this server alone");
             }
         }
         Some(shared.port)
@@ -193,6 +204,24 @@ impl Net {
     /// The next datagram of the shared port.
     pub fn receive_shared(&self, buffer: &mut [u8]) -> Option<io::Result<(usize, SocketAddr)>> {
         Some(self.shared.as_ref()?.socket.as_ref()?.recv_from(buffer))
+    }
+
+    /// Takes the connections that wait.
+    pub fn accept(&mut self, now: Mono) {
+        if let Some(shared) = &mut self.shared {
+            shared.streams.accept(&self.registry, now);
+        }
+    }
+
+    /// The next datagram of a connection.
+    pub fn receive_stream(&mut self, key: usize, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+        self.shared.as_mut()?.streams.receive(key, buffer)
+    }
+
+    pub fn stream_is_writable(&mut self, key: usize) {
+        if let Some(shared) = &mut self.shared {
+            shared.streams.writable(key);
+        }
     }
 
     /// The place of whom a check is for.
@@ -216,6 +245,7 @@ impl Net {
     /// What comes from there is that leg's from now on.
     pub fn learn(&mut self, index: usize, from: SocketAddr) {
         let (Some(shared), Some(Pair::Shared(sharer))) = (&mut self.shared, self.pairs.get_mut(index)) else { return };
+        shared.streams.prove(from);
         if shared.by_address.insert(from, index) == Some(index) {
             return;
         }
@@ -223,6 +253,7 @@ impl Net {
             && let Some(oldest) = sharer.addresses.pop_front()
         {
             shared.by_address.remove(&oldest);
+            shared.streams.close_from(oldest);
         }
         sharer.addresses.push_back(from);
     }
@@ -268,7 +299,7 @@ impl Net {
         endpoint.rtcp = match open(sockets.as_mut(), at, registry, token(index, Port::Rtcp)) {
             Ok(rtcp) => Rtcp::Open(rtcp),
             Err(fault) => {
-                tracing::warn!(%at, %fault, "a leg has no RTCP: its port is held by another program; give [media] ports to this server alone");
+                tracing::warn!(%at, %fault, "a leg has no RTCP: its port cannot be opened; give [media] ports to this server alone");
                 Rtcp::Unavailable
             }
         };
@@ -301,6 +332,7 @@ impl Net {
                 // Another leg may have it meanwhile.
                 if shared.by_address.get(&address) == Some(&index) {
                     shared.by_address.remove(&address);
+                    shared.streams.close_from(address);
                 }
             }
         }
@@ -320,11 +352,15 @@ impl Net {
     /// When [`Net::close_outdated`] is next due.
     pub fn next_deadline(&self) -> Option<Mono> {
         // A second late is soon enough, and one wake-up closes many.
-        self.kept.front().map(|(_, since)| *since + KEPT + Duration::from_secs(1))
+        let kept = self.kept.front().map(|(_, since)| *since + KEPT + Duration::from_secs(1));
+        sooner(kept, self.shared.as_ref().and_then(|shared| shared.streams.next_deadline()))
     }
 
-    /// Closes the sockets that no leg took for a while.
+    /// Closes the sockets that no leg took for a while, and the connections of strangers.
     pub fn close_outdated(&mut self, now: Mono) {
+        if let Some(shared) = &mut self.shared {
+            shared.streams.close_outdated(now);
+        }
         while let Some((index, _)) = self.kept.front().filter(|(_, since)| now.since(*since) >= KEPT).copied() {
             self.close_kept(index);
             self.forget_taken();
@@ -343,9 +379,14 @@ impl Net {
     /// Sends a packet; what the kernel does not take now is lost, as on a network.
     pub fn send(&mut self, index: usize, from: Port, to: SocketAddr, packet: &[u8]) -> bool {
         self.open_rtcp(index);
-        let socket = match self.pairs.get(index) {
-            Some(Pair::Taken(endpoint)) => endpoint.socket(from),
-            Some(Pair::Shared(_)) => self.shared.as_ref().and_then(|shared| shared.socket.as_ref()),
+        let socket = match (self.pairs.get(index), &mut self.shared) {
+            (Some(Pair::Taken(endpoint)), _) => endpoint.socket(from),
+            (Some(Pair::Shared(_)), Some(shared)) => {
+                if let Some(is_sent) = shared.streams.send(to, packet) {
+                    return is_sent;
+                }
+                shared.socket.as_ref()
+            }
             _ => None,
         };
         socket.is_some_and(|socket| socket.send_to(packet, to).is_ok())

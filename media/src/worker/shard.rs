@@ -25,6 +25,7 @@ use super::memory::Memory;
 use super::net::{Net, SHARED, of_token};
 use super::recordings::{RecordingKey, Recordings};
 use super::socket::Sockets;
+use super::streams::{self, LISTENER};
 use super::timers::{Place, Timers};
 use super::{Config, Events};
 use crate::clips::Clips;
@@ -205,7 +206,10 @@ impl Shard {
             match self.unread.pop_front() {
                 Some(FRAMES) => self.read_frames(now),
                 Some(SHARED) => self.read_shared(now),
-                Some(token) => self.read(token, now),
+                Some(token) => match streams::of_token(token) {
+                    Some(key) => self.read_stream(token, key, now),
+                    None => self.read(token, now),
+                },
                 None => {}
             }
         }
@@ -214,7 +218,16 @@ impl Shard {
                 WAKER => woken = true,
                 FRAMES => self.read_frames(now),
                 SHARED => self.read_shared(now),
-                token => self.read(token, now),
+                LISTENER => self.net.accept(now),
+                token => match streams::of_token(token) {
+                    Some(key) => {
+                        if event.is_writable() {
+                            self.net.stream_is_writable(key);
+                        }
+                        self.read_stream(token, key, now);
+                    }
+                    None => self.read(token, now),
+                },
             }
         }
         self.take_deadlines(now);
@@ -269,8 +282,7 @@ impl Shard {
         self.unread.push_back(token);
     }
 
-    /// Reads the port that browsers share. What a datagram is, and whose, says its first byte and, but for checks, where it
-    /// comes from.
+    /// Reads the port that browsers share.
     fn read_shared(&mut self, now: Mono) {
         for _ in 0..PACKETS_A_TURN * 16 {
             let (len, from) = match self.net.receive_shared(&mut self.buffer[..BUFFER - MAX_OVERHEAD]) {
@@ -279,28 +291,43 @@ impl Shard {
                 Some(Err(fault)) if fault.kind() == io::ErrorKind::WouldBlock => return,
                 Some(Err(_)) => continue,
             };
-            self.tally.packets_in += 1;
-            self.tally.bytes_in += len as u64;
-            let datagram = &self.buffer[..len];
-            let sort = Sort::of(datagram);
-            let (place, sharer) = match sort {
-                Sort::Stun => match ufrag_of(datagram).and_then(|ufrag| self.net.sharer_named(ufrag)) {
-                    Some((place, sharer)) => (Some(place), Some(sharer)),
-                    None => (None, None),
-                },
-                Sort::Dtls | Sort::Media => (None, self.net.sharer_at(from)),
-                Sort::Unknown => (None, None),
-            };
-            let Some((session, leg)) = sharer.map(|sharer| (sharer.session, sharer.leg)) else {
-                self.count_dropped(Dropped::Source);
-                continue;
-            };
-            match sort {
-                Sort::Media => self.take_packet(session, leg, Port::Rtp, from, len, now),
-                _ => self.take_transport(session, leg, place, from, len, now),
-            }
+            self.take_shared(from, len, now);
         }
         self.unread.push_back(SHARED);
+    }
+
+    /// Reads a browser's connection: its datagrams are as those of the shared port.
+    fn read_stream(&mut self, token: Token, key: usize, now: Mono) {
+        for _ in 0..PACKETS_A_TURN {
+            match self.net.receive_stream(key, &mut self.buffer[..BUFFER - MAX_OVERHEAD]) {
+                Some((len, from)) => self.take_shared(from, len, now),
+                None => return,
+            }
+        }
+        self.unread.push_back(token);
+    }
+
+    /// What a browser's datagram is, and whose, says its first byte and, but for checks, where it comes from.
+    fn take_shared(&mut self, from: SocketAddr, len: usize, now: Mono) {
+        self.tally.packets_in += 1;
+        self.tally.bytes_in += len as u64;
+        let datagram = &self.buffer[..len];
+        let sort = Sort::of(datagram);
+        let (place, sharer) = match sort {
+            Sort::Stun => match ufrag_of(datagram).and_then(|ufrag| self.net.sharer_named(ufrag)) {
+                Some((place, sharer)) => (Some(place), Some(sharer)),
+                None => (None, None),
+            },
+            Sort::Dtls | Sort::Media => (None, self.net.sharer_at(from)),
+            Sort::Unknown => (None, None),
+        };
+        let Some((session, leg)) = sharer.map(|sharer| (sharer.session, sharer.leg)) else {
+            return self.count_dropped(Dropped::Source);
+        };
+        match sort {
+            Sort::Media => self.take_packet(session, leg, Port::Rtp, from, len, now),
+            _ => self.take_transport(session, leg, place, from, len, now),
+        }
     }
 
     /// `place` is whose a check says that it is.

@@ -129,6 +129,7 @@ fn offer_of_a_browser_is_answered_with_all_that_it_needs() {
         "a=setup:passive",
         "a=rtcp-mux",
         "a=candidate:1 1 udp 2130706431 198.51.100.1 50000 typ host",
+        "a=candidate:2 1 tcp 1520435199 198.51.100.1 50000 typ host tcptype passive",
         "a=end-of-candidates",
         "a=sendrecv",
     ] {

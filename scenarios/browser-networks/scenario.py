@@ -1,0 +1,102 @@
+"""Pages on networks that let little through: no UDP at all, or nothing but a TURN server."""
+
+import os
+import pathlib
+import signal
+import socket
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import requests
+
+from lib.browsers import Browsers, application
+from lib.scenario import Scenario, wait_for
+from lib.server import ACCOUNT, AUTH_TOKEN
+
+ECHO = "AP" + "1" * 32
+TURN, TURN_SECRET = 20964, "secret-of-the-relay"
+PORT = "/candidate:1 1 udp \\d+ \\S+ (\\d+)/.exec(window.told || phone.calls[0]._mediaHandler.version.pc.remoteDescription.sdp)[1]"
+# What a network without UDP comes to: the page learns of no such candidate.
+WITHOUT_UDP = """
+    const set = RTCPeerConnection.prototype.setRemoteDescription;
+    RTCPeerConnection.prototype.setRemoteDescription = function (told) {
+      window.told = told.sdp;
+      return set.call(this, { type: told.type, sdp: told.sdp.replace(/a=candidate:\\S+ \\d+ udp .*\\r\\n/g, "") });
+    };
+"""
+PROTOCOL = """(async () => {
+    const stats = [...(await phone.calls[0]._mediaHandler.version.pc.getStats()).values()];
+    const pair = stats.find((one) => one.id === stats.find((other) => other.type === "transport").selectedCandidatePairId);
+    return stats.find((one) => one.id === pair.localCandidateId).protocol;
+})()"""
+TURN, TURN_SECRET = 20464, "secret-of-the-relay"
+
+
+class Networks(Browsers):
+    def __init__(self, scenario):
+        turn = f'turn = {{ urls = ["turn:127.0.0.1:{TURN}?transport=udp"], secret = "{TURN_SECRET}" }}'
+        super().__init__(scenario, 20960, ECHO, application(ECHO, "<Echo/>"), workers=1, media_more=turn)
+
+    def start(self):
+        super().start()
+        wait_for(lambda: self.server.workers("active") and self.server.workers("standby"), 5, "a worker and a standby")
+
+    def relayed(self):
+        """A page that reaches nothing but a TURN server, by the credentials that its application was given: it hears itself; with others it does not connect."""
+        settings = ["--use-auth-secret", f"--static-auth-secret={TURN_SECRET}", "--realm=dialtone", "--allow-loopback-peers", "--no-tls", "--no-dtls", "--no-cli", "--log-file=stdout", "--simple-log"]
+        ports = [f"--listening-port={TURN}", "--listening-ip=127.0.0.1", "--relay-ip=127.0.0.1", f"--min-port={TURN + 1}", f"--max-port={TURN + 5}", f"--pidfile={self.scenario.folder}/turn.pid"]
+        relay = self.scenario.start(["turnserver", "-n", *settings, *ports, f"--userdb={self.scenario.folder}/turn.db"], log="turn.log")
+        url = f"http://127.0.0.1:20961/2010-04-01/Accounts/{ACCOUNT}/Tokens.json"
+        servers = requests.post(url, {"Ttl": "60"}, auth=(ACCOUNT, AUTH_TOKEN), timeout=5).json()["ice_servers"]
+        self.scenario.equal([server["urls"] for server in servers], [f"turn:127.0.0.1:{TURN}?transport=udp"], "the servers that the page is told of")
+        page = self.page("heidi", 1650)
+        only = {"iceServers": servers, "iceTransportPolicy": "relay"}
+        call = page.connect(rtcConfiguration=only)
+        page.wait("accept")
+        page.hears(call, 1650)
+        page.run(f"phone.calls[{call}].disconnect()")
+        # The way was the relay's: one that it does not let in hears nothing.
+        only["iceServers"] = [servers[0] | {"credential": "another"}]
+        call = page.connect(rtcConfiguration=only)
+        page.wait("accept")
+        time.sleep(1)
+        self.scenario.equal(page.run(f"phone.stats({call})").get("in", {}).get("packets", 0), 0, "packets without credentials")
+        page.run(f"phone.calls[{call}].disconnect()")
+        self.scenario.end(relay)
+
+    def without_udp(self):
+        """A page from which no UDP port can be reached: its media goes by TCP, and (in the long form) again when the worker has died under it. Who connects and proves nothing is sent nothing."""
+        page = self.page("kate", 1450)
+        page.run(WITHOUT_UDP)
+        call = page.connect()
+        page.wait("accept")
+        page.hears(call, 1450)
+        self.scenario.equal(page.run(PROTOCOL), "tcp", "the way of the media")
+        port = int(page.run(PORT))
+        before = page.run(f"phone.stats({call})")
+        with socket.create_connection(("127.0.0.1", port)) as stranger:
+            for frame in (bytes([22, 254, 253]) + bytes(60), bytes([128]) + bytes(171), b""):
+                stranger.sendall(len(frame).to_bytes(2, "big") + frame)
+            # What is longer than any packet is no frame.
+            stranger.sendall(b"\xff\xff")
+            stranger.settimeout(3)
+            self.scenario.equal(stranger.recv(10), b"", "what a stranger is sent")
+        if self.scenario.long:
+            os.kill(self.server.workers("active")[0]["pid"], signal.SIGKILL)
+            more = lambda: page.run(f"phone.stats({call})")["in"]["packets"] > before["in"]["packets"] + 200
+            wait_for(more, 25, "packets of the next worker", every=0.2)
+            page.hears(call, 1450)
+            self.scenario.equal(page.run(PROTOCOL), "tcp", "the way of the media")
+        page.run(f"phone.calls[{call}].disconnect()")
+
+
+def main():
+    with Scenario(__file__) as scenario:
+        networks = Networks(scenario)
+        scenario.steps(networks.start, networks.without_udp, networks.relayed, networks.stop)
+        scenario.summary = "pages hear themselves without UDP, and by a relay"
+
+
+main()
