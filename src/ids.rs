@@ -101,6 +101,16 @@ sid!(
     "SM"
 );
 sid!(
+    /// A message between the page of a browser's call and its application.
+    UserMessageSid,
+    "KX"
+);
+sid!(
+    /// Who is told what the page of a call says.
+    SubscriptionSid,
+    "ZY"
+);
+sid!(
     /// A queue.
     QueueSid,
     "QU"

@@ -1,5 +1,6 @@
 """What happens to browsers: several devices of one identity, connections that break, networks that change, workers that die, tokens that are wrong."""
 
+import json
 import os
 import pathlib
 import signal
@@ -7,17 +8,20 @@ import socket
 import sys
 import threading
 import time
+from urllib.parse import parse_qsl
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 import many
 import requests
+from twilio.request_validator import RequestValidator
 
 from lib.browsers import USER_SECRET, Browsers, application, tone
+from lib.document import Document
 from lib.edges import child
 from lib.rtp import Rtp, tone_level, ulaw_encode
 from lib.scenario import Scenario, wait_for
-from lib.server import ACCOUNT, AUTH_TOKEN, user
+from lib.server import ACCOUNT, AUTH_TOKEN, number, user
 from lib.sip import sdp
 
 ECHO, DESK = ("AP" + digit * 32 for digit in "12")
@@ -27,7 +31,7 @@ PORT = "/candidate:1 1 udp \\d+ \\S+ (\\d+)/.exec(phone.calls[0]._mediaHandler.v
 
 class Devices(Browsers):
     def __init__(self, scenario):
-        more = application(ECHO, "<Echo/>") + application(DESK, "<Dial timeout='10'><Client>desk</Client></Dial>") + user("desk", USER_SECRET)
+        more = application(ECHO, "<Echo/>") + application(DESK, "<Dial timeout='10'><Client>desk</Client></Dial>") + user("desk", USER_SECRET) + number("+15550009999", "<Echo/>")
         super().__init__(scenario, 20460, ECHO, more, workers=1)
 
     def start(self):
@@ -145,6 +149,62 @@ class Devices(Browsers):
         page.run(f"phone.calls[{call}].disconnect()")
         self.scenario.end(relay)
 
+    def messages(self):
+        """What a page says in a call reaches who has subscribed to it, signed and in order; what the application says reaches the page, once; and what cannot be taken is told."""
+        equal, page, told = self.scenario.equal, self.page("lena", 1150), []
+
+        def take(request):
+            params = dict(parse_qsl(request.form, keep_blank_values=True))
+            told.append((params, RequestValidator(AUTH_TOKEN).validate(self.application.url + request.path, params, request.headers["X-Twilio-Signature"])))
+            request.document("")
+
+        self.application = Document(20467, take)
+        self.application.url = "http://127.0.0.1:20467"
+        call = page.connect()
+        page.wait("accept")
+        sid = page.state(call)["sid"]
+        at = f"http://127.0.0.1:20461/2010-04-01/Accounts/{ACCOUNT}/Calls/{sid}"
+        ask = lambda method, path, of=at, **form: requests.request(method, f"{of}/{path}", data=form, auth=(ACCOUNT, AUTH_TOKEN), timeout=5)
+        made = ask("POST", "UserDefinedMessageSubscriptions.json", Callback=self.application.url + "/said")
+        equal((made.status_code, made.json()["sid"][:2], made.json()["call_sid"]), (201, "ZY", sid), "a subscription")
+        say = lambda content, kind="user-defined-message": page.run(f"phone.calls[{call}].sendMessage({json.dumps({'content': content, 'messageType': kind, 'contentType': 'application/json'})})")
+        first = say({"mood": "good & bad", "n": 1})
+        page.wait("message-sent")
+        second = say({"n": 2})
+        wait_for(lambda: len(told) == 2, 3, "two messages")
+        for number, (wanted, (params, is_signed)) in enumerate(zip((first, second), told)):
+            equal((params["Sid"], params["CallSid"], params["AccountSid"], params["SequenceNumber"], params["ContentType"]), (wanted, sid, ACCOUNT, str(number), "application/json"), "what is told")
+            equal(is_signed, True, "its signature")
+        equal(json.loads(told[0][0]["Content"]), {"mood": "good & bad", "n": 1}, "what the page has said")
+        for _ in range(2):
+            made = ask("POST", "UserDefinedMessages.json", Content='{"from": "the application"}', IdempotencyKey="one")
+            equal((made.status_code, made.json()["sid"][:2]), (201, "KX"), "a message")
+        ask("POST", "UserDefinedMessages.json", Content='["two"]')
+        page.wait("message", content=["two"])
+        heard = [event["content"] for event in page.events("message")]
+        equal(heard, [{"from": "the application"}, ["two"]], "what the page has heard")
+        equal(ask("POST", "UserDefinedMessages.json", Content="{no json").status_code, 400, "what is no JSON")
+        for content, kind, code in (({}, "another-kind", 31210), ({"long": "x" * 9000}, "user-defined-message", 31212)):
+            say(content, kind)
+            equal(page.wait("call-error")["code"], code, "an error of the SDK")
+        # Whoever has no use for them is sent none.
+        rtp = Rtp()
+        phone = self.desk.invite("+15550009999", sdp(rtp.host, rtp.port)).accepted()
+        other = wait_for(lambda: next((one["sid"] for one in self.server.live() if one["sid"] != sid), None), 3, "the telephone's call")
+        refused = ask("POST", "UserDefinedMessages.json", of=at.replace(sid, other), Content="{}")
+        equal(refused.status_code, 400, f"a message to a telephone: {refused.text}")
+        phone.bye()
+        rtp.close()
+        equal(ask("DELETE", f"UserDefinedMessageSubscriptions/{'ZY' + '0' * 32}.json").status_code, 404, "another subscription")
+        subscriptions = ask("POST", "UserDefinedMessageSubscriptions.json", Callback=self.application.url + "/more").json()["sid"]
+        equal(ask("DELETE", f"UserDefinedMessageSubscriptions/{subscriptions}.json").status_code, 204, "the end of it")
+        say({"n": 3})
+        wait_for(lambda: len(told) == 3, 3, "a third message")
+        page.run(f"phone.calls[{call}].disconnect()")
+        self.server.ended(lambda one: one["sid"] == sid)
+        equal(ask("POST", "UserDefinedMessages.json", Content="{}").status_code, 400, "a message to a call that is over")
+        equal(len(told), 3, "messages in all")
+
     def tokens(self):
         """What is wrong with a token is told by the SDK's own errors."""
         cases = {
@@ -214,7 +274,7 @@ class Devices(Browsers):
 def main():
     with Scenario(__file__) as scenario:
         devices = Devices(scenario)
-        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.tokens, *([devices.sprayed, devices.quiet] if scenario.long else []), devices.stop):
+        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.messages, devices.tokens, *([devices.sprayed, devices.quiet] if scenario.long else []), devices.stop):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = "the first device that answers has the call; it outlives its connection, its network and its worker"
 

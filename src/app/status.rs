@@ -9,7 +9,7 @@ use crate::account::Directory;
 use crate::app::{CallbackRequest, Callbacks};
 use crate::events::{
     CallRecord, Event, EventKind, MessageStatus, Subscriber, Telling, call_params, caller_id_params, conference_params,
-    message_params, recording_params,
+    message_params, recording_params, user_message_params,
 };
 use crate::ids::CallSid;
 use crate::twiml;
@@ -93,6 +93,9 @@ impl Subscriber for StatusCallbacks {
                     // One after another, as the steps of a call are.
                     self.deliver(event, CallSid::new(fact.sid.bits()), endpoint, message_params(event, fact));
                 }
+            }
+            EventKind::UserMessage(fact) => {
+                self.deliver(event, event.call, &fact.callback, user_message_params(event, fact));
             }
             EventKind::CallerId(fact) => {
                 self.deliver(event, CallSid::new(fact.sid.bits()), &fact.callback, caller_id_params(event, fact));

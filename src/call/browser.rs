@@ -10,6 +10,8 @@ use crate::account::{Application, Client, Directory};
 
 /// The sid that a call has, or is to have.
 pub const CALL: &str = "X-Dialtone-Call";
+/// The sid of what a page and its application say to each other in a call, with that as JSON for a body.
+pub const MESSAGE: &str = "X-Dialtone-Message";
 /// What goes with it, as of a form: what the page gives along, or what the browser is told.
 pub const PARAMETERS: &str = "X-Dialtone-Parameters";
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ChildLeg, Update};
 use crate::events::EventKind;
-use crate::ids::{BranchId, CallSid, MessageSid, RecordingSid};
+use crate::ids::{BranchId, CallSid, MessageSid, RecordingSid, UserMessageSid};
 use crate::twiml::{
     AudioFailure, AudioSource, BranchEvent, BranchSpec, ClipRef, ConferenceSpec, DequeueSpec, Endpoint, EnqueueSpec,
     FetchFailure, FetchOrder, Fetched, Membership, NewDocument, Notice, Referral, Taking, Waiting,
@@ -163,6 +163,11 @@ pub enum SipEvent {
     },
     /// A digit by SIP INFO.
     Digit(char),
+    /// The page of a browser has something for the application.
+    UserMessage {
+        sid: UserMessageSid,
+        content: String,
+    },
     /// The peer wants to be replaced; it waits for [`SipCommand::NotifyRefer`].
     Referred(Referral),
     /// Our REFER got its final response, or none.
@@ -291,6 +296,11 @@ pub enum SipCommand {
     Refer {
         uri: String,
         headers: Vec<(String, String)>,
+    },
+    /// Has something for the page of a browser.
+    UserMessage {
+        sid: UserMessageSid,
+        content: String,
     },
     /// Tells the peer, by a final status, what became of its REFER.
     NotifyRefer {

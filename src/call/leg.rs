@@ -439,6 +439,7 @@ impl Call {
                 let ended_by = if lost { EndedBy::Server } else { EndedBy::Peer };
                 self.leg_ended(status, ended_by, if lost { 408 } else { 200 }, now, effects);
             }
+            SipEvent::UserMessage { sid, content } => self.user_message(sid, &content, effects),
             SipEvent::Digit(digit) => self.run(VerbInput::Digit(digit), now, effects),
             SipEvent::Referred(referral) => self.referred(referral, now, effects),
             SipEvent::ReferAnswered { status } => self.run(VerbInput::ReferAnswered { status }, now, effects),

@@ -25,6 +25,7 @@ mod recording;
 mod room;
 pub mod route;
 mod tones;
+mod user_message;
 
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ use leg::{Leg, MediaState, Signalling};
 use program::RUNS_OUT_PLAYER;
 pub use queue::{Queue, QueueEffect, QueueInput};
 pub use recording::{RECORDING_FILE, RecordingChange};
+pub use user_message::UserMessageChange;
+use user_message::UserMessages;
 
 /// The time of one wake-up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +117,7 @@ pub struct Update {
     pub recording: Option<RecordingChange>,
     /// Takes the place of whoever is told.
     pub status_callback: Option<StatusCallback>,
+    pub user_message: Option<UserMessageChange>,
 }
 
 /// One leg of a conversation, and what runs on it.
@@ -133,6 +137,8 @@ pub struct Call {
     /// Those that are not over.
     recordings: Vec<recording::Recording>,
     recordings_begun: u16,
+    #[serde(default)]
+    user_messages: UserMessages,
     /// The last that is over.
     recorded: Option<LastRecording>,
     /// How its media came out, while recordings are not over.
@@ -233,6 +239,7 @@ impl Call {
             link: None,
             recordings: Vec::new(),
             recordings_begun: 0,
+            user_messages: UserMessages::default(),
             recorded: None,
             statistics: None,
             verb_timer: None,
@@ -465,6 +472,7 @@ impl Call {
         self.leg.signalling != Signalling::Ended
             && !(update.only_unanswered && self.leg.is_answered())
             && update.recording.as_ref().is_none_or(|change| self.takes_recording(change))
+            && update.user_message.as_ref().is_none_or(|change| self.user_messages.takes(change, &self.leg))
     }
 
     /// A live change. The leg of a `<Dial>` that gets a document leaves the parent, and goes on by itself.
@@ -480,6 +488,9 @@ impl Call {
         }
         if let Some(change) = update.recording {
             self.change_recording(change, effects);
+        }
+        if let Some(change) = update.user_message {
+            self.change_user_messages(change, effects);
         }
         if let Some(callback) = update.status_callback {
             self.publish(EventKind::CallbackChanged(Box::new(callback)), effects);

@@ -141,6 +141,7 @@ fn describe(kind: &EventKind) -> String {
         | EventKind::Recording(_)
         | EventKind::Conference(_)
         | EventKind::Message(_)
+        | EventKind::UserMessage(_)
         | EventKind::CallerId(_)
         | EventKind::Order(_)
         | EventKind::Dtmf { .. }

@@ -133,7 +133,9 @@ pub fn type_of(kind: &EventKind) -> Option<&'static EventType> {
             MessageStatus::Received => "inbound-message.received",
             MessageStatus::Receiving => return None,
         },
-        EventKind::CallbackChanged(_) | EventKind::CallerId(_) | EventKind::Order(_) => return None,
+        EventKind::CallbackChanged(_) | EventKind::UserMessage(_) | EventKind::CallerId(_) | EventKind::Order(_) => {
+            return None;
+        }
     };
     Some(known(short))
 }

@@ -16,6 +16,7 @@ mod record;
 mod recording;
 mod shelf;
 mod trace;
+mod user_message;
 
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
@@ -32,12 +33,15 @@ pub use notification::Notification;
 pub use outbox::{
     Fate, Left, Outbox, Publisher, States, Subscriber, Telling, WriteState, end_of_lost_call, ends_of_lost_conferences,
 };
-pub use parameters::{Params, call_params, caller_id_params, conference_params, message_params, recording_params};
+pub use parameters::{
+    Params, call_params, caller_id_params, conference_params, message_params, recording_params, user_message_params,
+};
 pub use queue::{Queue, QueueFact, QueueStep};
 pub use record::{CallRecord, Told, is_passed};
 pub use recording::{Recording, RecordingFact, RecordingStatus, recording_url};
 pub use shelf::{Shelf, Shelves};
 pub use trace::{SpanOf, span_id, trace_id, traceparent};
+pub use user_message::UserMessageFact;
 
 /// Recordings that run, and those that the store does not have yet.
 pub type LiveRecordings = Shelf<RecordingSid, Recording>;
@@ -111,6 +115,8 @@ pub enum EventKind {
     Dtmf {
         digit: char,
     },
+    /// The page of a browser's call has said something to its application.
+    UserMessage(Box<UserMessageFact>),
     /// A number may be shown from now on.
     CallerId(Box<CallerIdFact>),
     /// An ordered call waits for its turn, or has had it.
@@ -315,6 +321,7 @@ impl EventKind {
                 | EventKind::Message(_)
                 | EventKind::Queue(_)
                 | EventKind::Dtmf { .. }
+                | EventKind::UserMessage(_)
                 | EventKind::CallerId(_)
                 | EventKind::Order(_)
         )

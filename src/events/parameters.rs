@@ -2,7 +2,7 @@
 
 use super::{
     CallRecord, CallerIdFact, ConferenceFact, ConferenceReason, ConferenceStep, Event, MessageFact, RecordingFact,
-    RecordingStatus, recording_url, rfc_2822,
+    RecordingStatus, UserMessageFact, recording_url, rfc_2822,
 };
 use crate::twiml;
 
@@ -18,6 +18,20 @@ pub fn caller_id_params(event: &Event, fact: &CallerIdFact) -> Params {
         ("Called", fact.number.clone()),
         ("VerificationStatus", "success".to_owned()),
         ("OutgoingCallerIdSid", fact.sid.to_string()),
+    ];
+    params.map(|(name, value)| (name.to_owned(), value)).to_vec()
+}
+
+/// What who has subscribed to a page's messages is told.
+pub fn user_message_params(event: &Event, fact: &UserMessageFact) -> Params {
+    let params = [
+        ("AccountSid", event.account.to_string()),
+        ("CallSid", event.call.to_string()),
+        ("Sid", fact.sid.to_string()),
+        ("Content", fact.content.clone()),
+        ("ContentType", "application/json".to_owned()),
+        ("SequenceNumber", fact.number.to_string()),
+        ("Timestamp", rfc_2822(event.at_ms)),
     ];
     params.map(|(name, value)| (name.to_owned(), value)).to_vec()
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dialtone_media::proto::{CommandKind, MediaEvent, MediaEventKind};
-use dialtone_sip::dialog::DialogId;
+use dialtone_sip::dialog::{Dialog, DialogId};
 use dialtone_sip::flow::{ConnectionId, Flow, Transport};
 use dialtone_sip::msg::{HeaderName, Message, Method};
 use dialtone_sip::resolve::Resolution;
@@ -30,8 +30,8 @@ use super::rooms::Rooms;
 use super::watchers::Watchers;
 use crate::account::{Client, Directory, Srtp};
 use crate::app::Guard;
-use crate::call::route;
 use crate::call::{AttemptId, Call, CallInput, ConferenceInput, FetchOutcome, Now, SipEvent};
+use crate::call::{browser, route};
 use crate::concurrency::{OnLoss, Resource, Slots};
 use crate::credit::{self, Escrow};
 use crate::edges::EdgeId;
@@ -375,12 +375,17 @@ impl Core {
     pub fn follow(&mut self, call: CallSid, flow: Flow, now: Now) -> bool {
         let Some(client) = self.client_of(flow) else { return false };
         let slot = self.calls.get(&call).filter(|slot| slot.call.account() == client.account);
-        let dialog = slot.and_then(|slot| *slot.dialogs.get(usize::from(slot.call.answered_attempt().0))?);
-        let is_browsers = |id: &DialogId| self.stack.dialog(*id).is_some_and(|own| own.flow.transport == Transport::Ws);
-        let Some(dialog) = dialog.filter(is_browsers) else { return false };
+        let found = slot.and_then(|slot| self.dialog_of(slot));
+        let Some((dialog, _)) = found.filter(|(_, state)| state.flow.transport == Transport::Ws) else { return false };
         self.stack.follow(dialog, flow);
         self.work(now);
         true
+    }
+
+    /// The dialog of a call with its party, or the first of those that may become it.
+    pub(super) fn dialog_of(&self, slot: &Slot) -> Option<(DialogId, &Dialog)> {
+        let dialog = (*slot.dialogs.get(usize::from(slot.call.answered_attempt().0))?)?;
+        Some((dialog, self.stack.dialog(dialog)?))
     }
 
     pub fn handle_connection_closed(&mut self, flow: Flow, now: Now) {
@@ -698,6 +703,14 @@ impl Core {
         }
     }
 
+    /// What the page of a browser says, which has shown a token: it comes by the line of that.
+    fn user_message(&self, dialog: DialogId, request: &Message) -> Option<SipEvent> {
+        self.client_of(self.stack.dialog(dialog)?.flow)?;
+        let sid = request.other_header(browser::MESSAGE)?.parse().ok()?;
+        let content = String::from_utf8(request.body().to_vec()).ok()?;
+        Some(SipEvent::UserMessage { sid, content })
+    }
+
     /// A request inside a dialog other than INVITE, ACK and BYE.
     fn in_dialog(&mut self, dialog: DialogId, transaction: stack::TransactionId, request: &Message, now: Now) {
         let event = match request.method() {
@@ -705,6 +718,7 @@ impl Core {
             Some(Method::Notify) => dialtone_sip::dialog::refer_progress(request)
                 .map(|(status, is_last)| SipEvent::ReferNotified { status, is_last }),
             Some(Method::Refer) => return self.referred(dialog, transaction, request, now),
+            Some(Method::Message) => self.user_message(dialog, request),
             _ => None,
         };
         let reply = match request.method() {

@@ -110,6 +110,10 @@ impl Core {
             SipCommand::Cancel { reason } => self.stack.cancel(dialog, &reason, now.mono),
             SipCommand::Bye { reason } => self.stack.bye(dialog, &reason, now.mono),
             SipCommand::Reinvite { sdp } => self.stack.reinvite(dialog, sdp, now.mono),
+            SipCommand::UserMessage { sid, content } => {
+                let body = ("application/json", content.as_bytes());
+                self.stack.message_inside(dialog, &[(browser::MESSAGE, &sid.to_string())], body, now.mono);
+            }
             SipCommand::Refer { uri, headers } => self.stack.refer(dialog, &uri, &headers, now.mono),
             SipCommand::NotifyRefer { status } => self.stack.notify_refer(dialog, status, now.mono),
             SipCommand::Invite { .. } => {}
@@ -144,7 +148,10 @@ impl Core {
                 let event = SipEvent::ReferAnswered { status: NOT_ALLOWED };
                 return self.inputs.push_back((sid, CallInput::Sip { attempt, event }));
             }
-            SipCommand::Invite { .. } | SipCommand::Reinvite { .. } | SipCommand::NotifyRefer { .. } => return,
+            SipCommand::Invite { .. }
+            | SipCommand::Reinvite { .. }
+            | SipCommand::UserMessage { .. }
+            | SipCommand::NotifyRefer { .. } => return,
         };
         self.inputs.push_back((peer, CallInput::Sip { attempt, event }));
     }

@@ -9,7 +9,7 @@ use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
 use super::admission::Admitted;
-use super::core::{Core, Output};
+use super::core::{Core, Output, Slot};
 use super::outbound::{NoPlan, Whom};
 use crate::account::Directory;
 use crate::call::route::{self, Reach};
@@ -275,14 +275,21 @@ impl Core {
             self.never_placed(order, CallStatus::Canceled, queue_ms, None, now);
             return true;
         }
-        let is_taken =
-            self.calls.get(&sid).is_some_and(|slot| slot.call.account() == account && slot.call.takes(&change));
+        let is_taken = self.calls.get(&sid).is_some_and(|slot| {
+            slot.call.account() == account && slot.call.takes(&change) && self.can_take(slot, &change)
+        });
         if !is_taken {
             return false;
         }
         self.inputs.push_back((sid, CallInput::Update(change)));
         self.work(now);
         true
+    }
+
+    /// Only the page of a browser has a use for messages.
+    fn can_take(&self, slot: &Slot, change: &Update) -> bool {
+        change.user_message.is_none()
+            || self.dialog_of(slot).is_some_and(|(_, dialog)| self.client_of(dialog.flow).is_some())
     }
 
     /// The record of a call that was never dialled.

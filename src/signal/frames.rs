@@ -49,9 +49,13 @@ pub enum Said {
         call: String,
         digits: String,
     },
+    /// Something for the application, in words of its own.
     Message {
         call: String,
         id: String,
+        kind: String,
+        /// JSON.
+        content: String,
     },
 }
 
@@ -76,6 +80,8 @@ struct Payload {
     reconnect: Option<String>,
     dtmf: String,
     voiceeventsid: String,
+    messagetype: String,
+    content: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -93,8 +99,8 @@ struct Twilio {
 /// Reads a frame; `None` for one that cannot be read, or that means nothing here.
 pub fn read(text: &str) -> Option<Said> {
     let Frame { kind, payload } = serde_json::from_str(text).ok()?;
-    let Payload { token, reconnect_timeout, media, callsid: call, sdp, twilio, reconnect, dtmf, voiceeventsid } =
-        payload;
+    let Payload { token, reconnect_timeout, media, callsid: call, sdp, twilio, reconnect, dtmf, .. } = payload;
+    let Payload { voiceeventsid: id, messagetype, content, .. } = payload;
     let needs_call = !matches!(kind.as_str(), "listen" | "register");
     if needs_call && !is_name(&call) {
         return None;
@@ -113,7 +119,7 @@ pub fn read(text: &str) -> Option<Said> {
         "hangup" => Said::Hangup { call },
         "reject" => Said::Reject { call },
         "dtmf" => Said::Digits { call, digits: dtmf },
-        "message" => Said::Message { call, id: voiceeventsid },
+        "message" => Said::Message { call, id, kind: messagetype, content: content.unwrap_or_default().to_string() },
         _ => return None,
     })
 }
@@ -156,6 +162,21 @@ pub fn message_error(code: u32, message: &str, call: &str, id: &str) -> String {
     frame("error", json!({ "error": error, "callsid": call, "voiceeventsid": id }))
 }
 
+/// A message has arrived here.
+pub fn message_ack(call: &str, id: &str) -> String {
+    frame("ack", json!({ "acktype": "message", "callsid": call, "voiceeventsid": id }))
+}
+
+/// Something of the application's, which is JSON.
+pub fn message(call: &str, id: &str, content: &str) -> String {
+    let content: Value = serde_json::from_str(content).unwrap_or_default();
+    let (kind, form) = (MESSAGE_KIND, "application/json");
+    frame(
+        "message",
+        json!({ "callsid": call, "voiceeventsid": id, "messagetype": kind, "contenttype": form, "content": content }),
+    )
+}
+
 pub fn invite(call: &str, sdp: &str, parameters: &[(String, String)], reconnect: &str) -> String {
     let parameters: serde_json::Map<String, Value> =
         parameters.iter().map(|(name, value)| (name.clone(), Value::from(value.clone()))).collect();
@@ -190,6 +211,8 @@ fn with_sdp(mut payload: Value, sdp: Option<&str>) -> Value {
     payload
 }
 
+/// The only kind of message that there is.
+pub const MESSAGE_KIND: &str = "user-defined-message";
 pub const HEARTBEAT: &str = "\n";
 /// The SDK asks for no more.
 const LONGEST_PATIENCE_S: f64 = 30.0;

@@ -13,8 +13,8 @@ use dialtone_sip::tokens::Tokens;
 
 use super::frames::{self, Said};
 use crate::call::Now;
-use crate::call::browser::{CALL, PARAMETERS, decode, encode};
-use crate::ids::{AccountSid, CallSid};
+use crate::call::browser::{CALL, MESSAGE, PARAMETERS, decode, encode};
+use crate::ids::{AccountSid, CallSid, UserMessageSid};
 use crate::tokens::reconnect::{self, Kept};
 
 /// Who the browser is, and how it is spoken of in SIP.
@@ -62,6 +62,9 @@ struct Call {
     has_told_sdp: bool,
     /// Until then the browser may begin its media anew, for the server has it elsewhere and waits for an answer.
     restarts_by: Option<Mono>,
+    /// So many messages of its page since then.
+    has_said: u32,
+    says_since: Mono,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -182,14 +185,39 @@ impl Line {
                     }
                 }
             }
-            // Nobody here takes them: the page is told so, rather than that they have arrived.
-            Said::Message { call, id } => {
-                let told = frames::message_error(NO_MESSAGES, "this server takes no messages of calls", &call, &id);
+            Said::Message { call, id, kind, content } => {
+                let told = match self.say(&call, &id, &kind, &content, now) {
+                    Ok(()) => frames::message_ack(&call, &id),
+                    Err((code, why)) => frames::message_error(code, why, &call, &id),
+                };
                 self.out.push_back(Output::Frame(told));
             }
             Said::Listen { .. } | Said::Register { .. } | Said::Reattach { .. } => {}
         }
         self.work(now);
+    }
+
+    /// Something that the page has for the application.
+    fn say(&mut self, call: &str, id: &str, kind: &str, content: &str, now: Now) -> Result<(), (u32, &'static str)> {
+        if kind != frames::MESSAGE_KIND || id.parse::<UserMessageSid>().is_err() {
+            return Err((UNKNOWN_MESSAGE, "the only type of message is user-defined-message"));
+        }
+        if content.len() > MAX_CONTENT {
+            return Err((MESSAGE_TOO_LONG, "a message has at most 8192 bytes"));
+        }
+        let Some(call) = self.find(call).filter(|call| call.stage == Stage::Up) else {
+            return Err((GENERAL, "the call is not in progress"));
+        };
+        if now.mono.since(call.says_since) >= SECOND {
+            (call.says_since, call.has_said) = (now.mono, 0);
+        }
+        call.has_said += 1;
+        if call.has_said > MESSAGES_A_SECOND {
+            return Err((TOO_OFTEN, "too many messages in a second"));
+        }
+        let (dialog, body) = (call.dialog, ("application/json", content.as_bytes()));
+        self.stack.message_inside(dialog, &[(MESSAGE, id)], body, now.mono);
+        Ok(())
     }
 
     /// A call goes on by another connection, which has shown its token: the frame that says so, if there is that call.
@@ -204,7 +232,7 @@ impl Line {
         if self.calls.len() < MAX_CALLS && self.calls.iter().all(|call| call.sid != sid) {
             self.stack.restore(dialog, Dialog { flow: self.setup.flow, ..state }, None);
             let (name, sdp, stage) = (String::new(), sdp.into(), Stage::Up);
-            self.calls.push(Call { sid, name, dialog, stage, sdp, ufrag, has_told_sdp: true, restarts_by: None });
+            self.calls.push(Call { has_told_sdp: true, ufrag, ..Call::new(sid, name, dialog, stage, sdp) });
         }
     }
 
@@ -272,8 +300,7 @@ impl Line {
         };
         let dialog = self.stack.invite(invitation, now.mono);
         let stage = Stage::Calling;
-        let ufrag = String::new();
-        self.calls.push(Call { sid, name, dialog, stage, sdp, ufrag, has_told_sdp: false, restarts_by: None });
+        self.calls.push(Call::new(sid, name, dialog, stage, sdp));
     }
 
     /// Somebody calls the browser.
@@ -290,7 +317,7 @@ impl Line {
         told.push(("CallSid".to_owned(), sid.to_string()));
         let (name, own, stage) = (String::new(), Bytes::new(), Stage::Called);
         let ufrag = ufrag_of(&sdp);
-        let call = Call { sid, name, dialog, stage, sdp: own, ufrag, has_told_sdp: true, restarts_by: None };
+        let call = Call { has_told_sdp: true, ufrag, ..Call::new(sid, name, dialog, stage, own) };
         let (sdp, token) = (String::from_utf8_lossy(&sdp), self.token(&call, now));
         self.out.push_back(Output::Frame(frames::invite(&sid.to_string(), &sdp, &told, &token)));
         self.calls.push(call);
@@ -368,8 +395,12 @@ impl Line {
                 let told = frames::error(code, text, &call.sid.to_string());
                 self.out.push_back(Output::Frame(told));
             }
-            Event::InDialog { transaction, request, .. } => {
-                let status = if request.method() == Some(Method::Options) { 200 } else { 405 };
+            Event::InDialog { dialog, transaction, request } => {
+                let status = match request.method() {
+                    Some(Method::Options) => 200,
+                    Some(Method::Message) => self.hear_message(dialog, &request),
+                    _ => 405,
+                };
                 self.stack.reply(transaction, &request, &Reply::new(status), now.mono);
             }
             Event::Resubscribed { transaction, request, .. } => {
@@ -382,6 +413,14 @@ impl Line {
             | Event::Responded { .. }
             | Event::ReferAnswered { .. } => {}
         }
+    }
+
+    /// The application has something for the page; the status of that.
+    fn hear_message(&mut self, dialog: DialogId, request: &Message) -> u16 {
+        let (Some(call), Some(id)) = (self.of(dialog), request.other_header(MESSAGE)) else { return 403 };
+        let told = frames::message(&call.sid.to_string(), id, &String::from_utf8_lossy(&request.body()));
+        self.out.push_back(Output::Frame(told));
+        200
     }
 
     /// The server asks whether the browser is there: it is, as it was. Where its media goes elsewhere, the SDK has no frame to be
@@ -436,6 +475,11 @@ impl Line {
 }
 
 impl Call {
+    fn new(sid: CallSid, name: String, dialog: DialogId, stage: Stage, sdp: Bytes) -> Call {
+        let (ufrag, says_since) = (String::new(), Mono(0));
+        Call { sid, name, dialog, stage, sdp, ufrag, has_told_sdp: false, restarts_by: None, has_said: 0, says_since }
+    }
+
     /// Takes the SDP of a response to its INVITE; what the browser is to be told of it.
     fn hear(&mut self, response: &Message) -> Option<String> {
         if response.body().is_empty() || std::mem::replace(&mut self.has_told_sdp, true) {
@@ -495,6 +539,11 @@ const RESTARTS_WITHIN: Duration = Duration::from_secs(25);
 const GENERAL: u32 = 31_000;
 const BUSY: u32 = 31_486;
 const NOT_REGISTERED: u32 = 31_201;
-const NO_MESSAGES: u32 = 31_210;
+const UNKNOWN_MESSAGE: u32 = 31_210;
+const MESSAGE_TOO_LONG: u32 = 31_212;
+const TOO_OFTEN: u32 = 31_206;
+const MAX_CONTENT: usize = 8192;
+const SECOND: Duration = Duration::from_secs(1);
+const MESSAGES_A_SECOND: u32 = 20;
 /// A page has one, and one that waits.
 const MAX_CALLS: usize = 16;

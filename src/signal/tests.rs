@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::frames::{self, Said};
 use super::line::{Line, Output, Setup};
 use crate::call::Now;
-use crate::call::browser::{CALL, PARAMETERS, decode, encode};
+use crate::call::browser::{CALL, MESSAGE, PARAMETERS, decode, encode};
 use crate::ids::{AccountSid, CallSid};
 use crate::tokens::reconnect::{self, Kept, Key};
 
@@ -179,6 +179,11 @@ fn frames_are_read_as_the_sdk_writes_them_and_others_mean_nothing() {
         read("dtmf", json!({"callsid": "CA1", "dtmf": "5#"})),
         Some(Said::Digits { call: "CA1".into(), digits: "5#".into() })
     );
+    let message =
+        json!({"callsid": "CA1", "voiceeventsid": "KX1", "messagetype": "user-defined-message", "content": {"a": [1]}});
+    let (id, kind) = ("KX1".to_owned(), "user-defined-message".to_owned());
+    let content = r#"{"a":[1]}"#.to_owned();
+    assert_eq!(read("message", message), Some(Said::Message { call: "CA1".into(), id, kind, content }));
     for (kind, payload) in [
         ("hangup", json!({})),
         ("hangup", json!({"callsid": "a\r\nb"})),
@@ -445,4 +450,49 @@ fn registration_is_told_as_the_server_answers_it() {
     world.settle();
     let frames = world.take_frames();
     assert_eq!((frames[0].0.as_str(), frames[0].1["error"]["message"].as_str()), ("error", Some("Too Many Contacts")));
+}
+
+#[test]
+fn messages_go_both_ways_in_a_call_that_is_up_and_not_too_many() {
+    let mut world = World::new();
+    let sid = CallSid::new(9);
+    let (dialog, _) = world.incoming(sid);
+    let id = |number: u32| format!("KX{number:032x}");
+    let say = |world: &mut World, id: String, kind: &str, content: &str| {
+        let (kind, content) = (kind.to_owned(), content.to_owned());
+        world.say(Said::Message { call: sid.to_string(), id, kind, content });
+        let (kind, payload) = world.take_frames().pop().unwrap();
+        (kind, payload["error"]["code"].as_u64().unwrap_or_default() as u32)
+    };
+    let ours = frames::MESSAGE_KIND;
+    assert_eq!(say(&mut world, id(0), ours, "1"), ("error".into(), 31_000), "it rings");
+    world.say(Said::Answer { call: sid.to_string(), sdp: "v=0 browser".into() });
+    world.take_frames();
+    assert_eq!(say(&mut world, id(1), "another", "1"), ("error".into(), 31_210));
+    assert_eq!(say(&mut world, "KX1\r\nX: y".into(), ours, "1"), ("error".into(), 31_210));
+    assert_eq!(say(&mut world, id(1), ours, &"1".repeat(8193)), ("error".into(), 31_212));
+    let longest = "1".repeat(8192);
+    for number in 0..20 {
+        assert_eq!(say(&mut world, id(number), ours, &longest), ("ack".into(), 0), "{number}");
+    }
+    assert_eq!(say(&mut world, id(20), ours, "1"), ("error".into(), 31_206));
+    let heard: Vec<_> = world
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            Event::InDialog { request, .. } => Some((request.other_header(MESSAGE)?.to_owned(), request.body().len())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(heard, (0..20).map(|number| (id(number), 8192)).collect::<Vec<_>>());
+
+    let (name, content) = (id(99), r#"{"from":"the application"}"#);
+    world.server.message_inside(dialog, &[(MESSAGE, &name)], ("application/json", content.as_bytes()), NOW.mono);
+    world.settle();
+    let (kind, payload) = world.take_frames().pop().unwrap();
+    assert_eq!(
+        (kind.as_str(), &payload["voiceeventsid"], &payload["content"]["from"]),
+        ("message", &json!(name), &json!("the application"))
+    );
+    assert_eq!((&payload["messagetype"], &payload["callsid"]), (&json!(ours), &json!(sid.to_string())));
 }

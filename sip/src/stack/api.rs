@@ -471,16 +471,35 @@ impl Stack {
 
     /// Tells the peer of an answered dialog that a key was pressed, by INFO as phones do it. What it answers changes nothing.
     pub fn info_digit(&mut self, dialog: DialogId, digit: char, now: Mono) {
+        let body = format!("Signal={digit}\r\nDuration=160\r\n");
+        self.send_inside(dialog, Method::Info, &[], ("application/dtmf-relay", body.as_bytes()), now);
+    }
+
+    /// Sends a MESSAGE inside a confirmed dialog (RFC 3428 s7); what becomes of it is not told. `body` is of that type.
+    pub fn message_inside(&mut self, dialog: DialogId, headers: &[(&str, &str)], body: (&str, &[u8]), now: Mono) {
+        self.send_inside(dialog, Method::Message, headers, body, now);
+    }
+
+    fn send_inside(
+        &mut self,
+        dialog: DialogId,
+        method: Method,
+        headers: &[(&str, &str)],
+        (content_type, body): (&str, &[u8]),
+        now: Mono,
+    ) {
         let token = self.tokens.next_u64();
         let Some(flow) = self.usages.get(&dialog).map(|usage| usage.dialog.flow) else { return };
         let via = self.via(flow, token);
         let Some(usage) = self.usages.get_mut(&dialog).filter(|usage| usage.phase == Phase::Confirmed) else { return };
         let cseq = usage.dialog.next_cseq();
-        let mut writer = usage.dialog.request(Method::Info, cseq, &via);
+        let mut writer = usage.dialog.request(method, cseq, &via);
         writer.header(HeaderName::UserAgent, &self.config.product);
-        let body = format!("Signal={digit}\r\nDuration=160\r\n");
-        let bytes = writer.finish("application/dtmf-relay", body.as_bytes());
-        self.open_client(flow, bytes, Key::Client { token, method: Method::Info }, Owner::Nobody, now);
+        for (name, value) in headers {
+            writer.named(name, *value);
+        }
+        let bytes = writer.finish(content_type, body);
+        self.open_client(flow, bytes, Key::Client { token, method }, Owner::Nobody, now);
     }
 
     /// Sends a MESSAGE outside any dialog (RFC 3428). Its end comes as [`Event::Responded`] with the number returned.

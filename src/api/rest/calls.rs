@@ -238,6 +238,7 @@ pub(super) async fn update(
         only_unanswered: status == Some(CallStatus::Canceled),
         time_limit: form.seconds("TimeLimit", 1..=86_400)?,
         recording: None,
+        user_message: None,
         status_callback: form
             .endpoint("StatusCallback", "StatusCallbackMethod", 20_001)?
             .map(|endpoint| StatusCallback { endpoint, events: vec![CallbackEvent::Completed] }),

@@ -34,6 +34,7 @@ mod table;
 mod triggers;
 mod trunks;
 mod usage;
+mod user_messages;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -113,6 +114,11 @@ pub(super) fn table() -> Table {
         .on(get.clone(), &below("/Calls/{sid}/Events.json"), call_events::list)
         .lists(&[])
         .on(get.clone(), &below("/Calls/{sid}/Bill.json"), bills::fetch)
+        .on(post.clone(), &below("/Calls/{sid}/UserDefinedMessages.json"), user_messages::create)
+        .reads(user_messages::MESSAGE)
+        .on(post.clone(), &below("/Calls/{sid}/UserDefinedMessageSubscriptions.json"), user_messages::subscribe)
+        .reads(user_messages::SUBSCRIPTION)
+        .on(delete.clone(), &below("/Calls/{sid}/UserDefinedMessageSubscriptions/{name}"), user_messages::unsubscribe)
         .on(get.clone(), &below("/Calls/{sid}/Notifications.json"), notifications::list_of_call)
         .lists(notifications::FILTERS)
         .on(get.clone(), &below("/Calls/{sid}/Notifications/{name}"), notifications::fetch_of_call)
