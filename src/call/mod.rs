@@ -117,7 +117,7 @@ pub struct Update {
     pub recording: Option<RecordingChange>,
     /// Takes the place of whoever is told.
     pub status_callback: Option<StatusCallback>,
-    pub user_message: Option<UserMessageChange>,
+    pub user_message: Option<Box<UserMessageChange>>,
 }
 
 /// One leg of a conversation, and what runs on it.
@@ -490,7 +490,7 @@ impl Call {
             self.change_recording(change, effects);
         }
         if let Some(change) = update.user_message {
-            self.change_user_messages(change, effects);
+            self.change_user_messages(*change, effects);
         }
         if let Some(callback) = update.status_callback {
             self.publish(EventKind::CallbackChanged(Box::new(callback)), effects);

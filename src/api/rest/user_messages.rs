@@ -71,7 +71,7 @@ pub(super) async fn unsubscribe(
 }
 
 async fn change(view: &View, account: &Account, record: &CallRecord, change: UserMessageChange) -> Result<(), Fault> {
-    calls::change(view, account, record, Update { user_message: Some(change), ..Update::default() }).await
+    calls::change(view, account, record, Update { user_message: Some(Box::new(change)), ..Update::default() }).await
 }
 
 /// What is asked for again under the same key is the same.
