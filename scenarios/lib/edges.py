@@ -13,9 +13,9 @@ TESTS = pathlib.Path(__file__).resolve().parent.parent.parent / "tests"
 class Edge(Server):
     """One of the edges: a machine of its own, as far as processes go."""
 
-    def __init__(self, scenario, name, base, stores, more, token=None, join=None, host="127.0.0.1", workers=1, prefix=(), span=150, sip_more="", cluster_more=""):
+    def __init__(self, scenario, name, base, stores, more, token=None, join=None, host="127.0.0.1", workers=1, prefix=(), span=150, sip_more="", cluster_more="", http_more=""):
         self.sip, self.cluster, self.prefix = (host, base), f"{host}:{base + 1}", prefix
-        config = base_config(f"{host}:{base}", f"{host}:{base + 2}", f"{base + 20}-{base + span - 11}", more=more, drain=1, workers=workers, sip_more=sip_more)
+        config = base_config(f"{host}:{base}", f"{host}:{base + 2}", f"{base + 20}-{base + span - 11}", more=more, drain=1, workers=workers, sip_more=sip_more, http_more=http_more)
         config = config.replace("[media]", f'[media]\naddress = "{host}"')
         config = config.replace('url = "sqlite://data/dialtone.db"', f'url = "{stores.postgres}"\nhot = "{stores.redis}"\nfolder = "data"')
         config += f'\n[cluster]\nlisten = "{self.cluster}"\n' + ("" if join else 'dir = "cluster"\n') + cluster_more
@@ -45,10 +45,10 @@ class Stores:
         return subprocess.run([TESTS / name, what, self.folders[name], *more], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def edges(scenario, base, more, names=("left", "right"), span=150, cluster_more=""):
+def edges(scenario, base, more, names=("left", "right"), span=150, **options):
     """Edges of these names, each with so many ports from its base on, when each has the workers of all; and their stores."""
     stores = Stores(scenario)
-    edge = lambda at, *how: Edge(scenario, names[at], base + at * span, stores, more, *how, span=span, cluster_more=cluster_more)
+    edge = lambda at, *how: Edge(scenario, names[at], base + at * span, stores, more, *how, span=span, **options)
     first = edge(0)
     code, told = first.run("cluster", "init", "--dir", "cluster")
     scenario.equal(code, 0, told)
@@ -61,9 +61,9 @@ def edges(scenario, base, more, names=("left", "right"), span=150, cluster_more=
     return made, stores
 
 
-def two_edges(scenario, base, more, span=150):
+def two_edges(scenario, base, more, span=150, **options):
     """The same of two."""
-    (left, right), stores = edges(scenario, base, more, span=span)
+    (left, right), stores = edges(scenario, base, more, span=span, **options)
     return left, right, stores
 
 

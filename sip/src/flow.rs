@@ -49,7 +49,12 @@ impl Transport {
 
     /// One that we can open ourselves.
     pub fn from_uri_name(name: &str) -> Option<Transport> {
-        let all = [Transport::Udp, Transport::Tcp, Transport::Tls];
+        Transport::named(name).filter(|transport| *transport != Transport::Ws)
+    }
+
+    /// The one that [`Transport::uri_name`] names.
+    pub fn named(name: &str) -> Option<Transport> {
+        let all = [Transport::Udp, Transport::Tcp, Transport::Tls, Transport::Ws];
         all.into_iter().find(|transport| transport.uri_name().eq_ignore_ascii_case(name))
     }
 }

@@ -17,16 +17,17 @@ use dialtone_sip::msg;
 use dialtone_sip::time::Mono;
 use dialtone_sip::transport::{Brought, Door, OpenedBy};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, interval, sleep_until, timeout_at};
+use tokio::time::{Instant, interval, sleep, sleep_until, timeout_at};
 
 use super::View;
 use crate::account::{Client, Directory};
 use crate::call::Now;
 use crate::clock::{mono_us, wall_ms};
+use crate::edges::Whose;
 use crate::ids::CallSid;
 use crate::shard::Mail;
 use crate::signal::frames::{self, HEARTBEAT, Said};
-use crate::signal::line::{Line, Output, Setup};
+use crate::signal::line::{Line, NOT_REATTACHED, Output, Setup};
 use crate::tokens::reconnect::{self, Kept};
 use crate::tokens::{TokenError, access};
 
@@ -50,12 +51,16 @@ const GOODBYE: Duration = Duration::from_secs(5);
 /// A registration is as long as its connection; this is only the end that SIP wants.
 const REGISTERED_S: u64 = 3_600;
 
+/// An edge that is lost has been taken over within this time, and its calls within that.
+const TAKEN_OVER: Duration = Duration::from_secs(10);
+const TAKEN_UP: Duration = Duration::from_secs(1);
+const ASKED_AGAIN: Duration = Duration::from_millis(200);
+
 /// The SDK's errors.
 const INVALID: u32 = 31_204;
 const EXPIRED: u32 = 31_205;
 const TOO_LONG: u32 = 31_207;
 const REFUSED: u32 = 31_201;
-const NOT_REATTACHED: u32 = 31_209;
 
 /// The lines of this process.
 #[derive(Clone)]
@@ -102,9 +107,9 @@ enum ToLine {
         frames: mpsc::Sender<String>,
         done: oneshot::Sender<bool>,
     },
-    /// A call of a line that is no more, and how the browser has described itself: it is this line's until the server says no.
+    /// A call of a line that is no more, and how the browser has described itself.
     TakeUp(Box<Kept>, String),
-    /// Whether the server has that call still.
+    /// Whether this edge has that call.
     TakenUp(CallSid, bool),
     /// The connection is gone that takes these frames.
     Lost(mpsc::Sender<String>),
@@ -211,6 +216,52 @@ struct Connection {
     /// Calls that other lines have, which have lost their connections.
     others: HashMap<String, mpsc::Sender<ToLine>>,
     heard_at: Instant,
+}
+
+/// A call of a line that is no more, until it is known which edge has it.
+struct Sought {
+    view: View,
+    call: CallSid,
+    /// Of the edge at which it began.
+    slot: Option<u16>,
+    flow: Flow,
+    line: mpsc::Sender<ToLine>,
+}
+
+impl Sought {
+    /// It is here; or at an edge that lives, which the line finds by its dialog. Where its edge is lost, which may not be known
+    /// yet, another goes on with its calls in a few seconds, and it may be this one.
+    async fn find(self) {
+        let (began, mut ours_since, mut is_asked) = (Instant::now(), None, false);
+        loop {
+            if self.is_here().await {
+                return self.tell(true).await;
+            }
+            let (edges, is_over) = (self.view.edges.as_ref(), began.elapsed() >= TAKEN_OVER);
+            let is_settled = match edges.zip(self.slot).map_or(Whose::Ours, |(edges, slot)| edges.has_slot(slot)) {
+                Whose::Linked => true,
+                // What is taken over is taken up one after another.
+                Whose::Ours => edges.is_none() || ours_since.get_or_insert_with(Instant::now).elapsed() >= TAKEN_UP,
+                Whose::Nobodys => false,
+            };
+            if (is_settled || is_over) && !std::mem::replace(&mut is_asked, true) {
+                self.tell(false).await;
+            }
+            if is_over {
+                return;
+            }
+            sleep(ASKED_AGAIN).await;
+        }
+    }
+
+    async fn tell(&self, is_here: bool) {
+        let _ = self.line.send(ToLine::TakenUp(self.call, is_here)).await;
+    }
+
+    async fn is_here(&self) -> bool {
+        let (done, is_here) = oneshot::channel();
+        self.view.mail.send(Mail::Follow(self.call, self.flow, done)).await.is_ok() && is_here.await.unwrap_or_default()
+    }
 }
 
 /// The line that began with a connection.
@@ -328,17 +379,21 @@ impl Connection {
         is_done
     }
 
-    /// The line knows the call before the server sends anything of it.
+    /// The line knows the call before the server sends anything of it. Whether this is heard of: what becomes of the call the line
+    /// tells the page.
     async fn take_up(&mut self, kept: Kept, sdp: String) -> bool {
-        let (call, flow, line) = (kept.call, self.line.flow, &self.line.said);
-        let (done, is_there) = oneshot::channel();
-        if line.send(ToLine::TakeUp(Box::new(kept), sdp)).await.is_err()
-            || self.view.mail.send(Mail::Follow(call, flow, done)).await.is_err()
-        {
-            return false;
+        let sought = Sought {
+            view: self.view.clone(),
+            call: kept.call,
+            slot: kept.dialog.remote_tag.get(..3).and_then(|slot| u16::from_str_radix(slot, 16).ok()),
+            flow: self.line.flow,
+            line: self.line.said.clone(),
+        };
+        let is_heard = self.line.said.send(ToLine::TakeUp(Box::new(kept), sdp)).await.is_ok();
+        if is_heard {
+            tokio::spawn(sought.find());
         }
-        let is_there = is_there.await.unwrap_or_default();
-        line.send(ToLine::TakenUp(call, is_there)).await.is_ok() && is_there
+        is_heard
     }
 
     async fn lost(self) {
@@ -458,12 +513,7 @@ impl Running {
                 let _ = done.send(is_done);
             }
             ToLine::TakeUp(kept, sdp) => self.line.take_up(*kept, sdp),
-            ToLine::TakenUp(call, true) => {
-                if let Some(told) = self.line.reattach(call, now()) {
-                    self.send(told);
-                }
-            }
-            ToLine::TakenUp(call, false) => self.line.drop_call(call),
+            ToLine::TakenUp(call, is_here) => self.line.taken_up(call, is_here, now()),
             // It may go on by another already: that a connection is gone is often found out later than that there is a new one.
             ToLine::Lost(of) if self.frames.as_ref().is_some_and(|frames| frames.same_channel(&of)) => self.lost(),
             ToLine::Lost(_) => {}

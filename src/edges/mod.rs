@@ -30,6 +30,16 @@ pub use crate::hot::EdgeId;
 pub use membership::{Adoption, Household, JoinError, Joined, Member, join, run};
 pub use proto::{Frame, kind};
 
+/// Who has a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    Ours,
+    /// Another edge that there is a link to.
+    Linked,
+    /// An edge that is lost, and that nobody has taken over yet; or none ever.
+    Nobodys,
+}
+
 /// What an edge lets the others know of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
@@ -139,6 +149,15 @@ impl Edges {
     /// What there is to know of an edge that lives.
     pub fn about(&self, edge: &EdgeId) -> Option<About> {
         self.inner.known.load().abouts.get(edge).cloned()
+    }
+
+    /// Who has a slot, as far as that can be reached.
+    pub fn has_slot(&self, slot: u16) -> Whose {
+        match self.inner.known.load().owners.get(&slot) {
+            Some(owner) if *owner == self.inner.me => Whose::Ours,
+            Some(owner) if self.links().contains_key(owner) => Whose::Linked,
+            _ => Whose::Nobodys,
+        }
     }
 
     /// Hands a message on to whoever has its slot; false where that is us, or nobody who can be reached.

@@ -112,7 +112,7 @@ impl Packet {
 
     pub(super) fn open(self) -> Option<(Flow, Bytes)> {
         let flow = Flow {
-            transport: Transport::from_uri_name(&self.transport)?,
+            transport: Transport::named(&self.transport)?,
             local: self.local.parse().ok()?,
             remote: self.remote.parse().ok()?,
             connection: self.connection.map(ConnectionId),
@@ -129,9 +129,11 @@ mod tests {
 
     #[test]
     fn flow_survives_the_wire() {
-        for connection in [None, Some(ConnectionId(7))] {
+        let flows =
+            [(Transport::Tcp, None), (Transport::Tls, Some(ConnectionId(7))), (Transport::Ws, Some(ConnectionId(8)))];
+        for (transport, connection) in flows {
             let flow = Flow {
-                transport: Transport::Tcp,
+                transport,
                 local: "[2001:db8::1]:5060".parse().unwrap(),
                 remote: "192.0.2.1:9".parse().unwrap(),
                 connection,

@@ -27,6 +27,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Duration;
 
+use dialtone_sip::flow::Transport;
 use dialtone_sip::stack;
 use dialtone_sip::transport::{Door, Listen, Security, Transports};
 use hyper::header::{HeaderName, HeaderValue};
@@ -442,7 +443,10 @@ impl Server {
             let own = About {
                 name: seat.name,
                 cluster: cluster.listen,
-                sip: listening.iter().map(|listen| (listen.transport, listen.advertise)).collect(),
+                // WebSockets come in beside the first listener.
+                sip: (listening.iter().map(|listen| (listen.transport, listen.advertise)))
+                    .chain(local.map(|local| (Transport::Ws, local)))
+                    .collect(),
             };
             let mut home = Home {
                 hot: shared.hot.clone(),

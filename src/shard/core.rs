@@ -703,9 +703,9 @@ impl Core {
         }
     }
 
-    /// What the page of a browser says, which has shown a token: it comes by the line of that.
+    /// What the page of a browser says, by its line.
     fn user_message(&self, dialog: DialogId, request: &Message) -> Option<SipEvent> {
-        self.client_of(self.stack.dialog(dialog)?.flow)?;
+        self.stack.dialog(dialog).filter(|dialog| dialog.flow.transport == Transport::Ws)?;
         let sid = request.other_header(browser::MESSAGE)?.parse().ok()?;
         let content = String::from_utf8(request.body().to_vec()).ok()?;
         Some(SipEvent::UserMessage { sid, content })

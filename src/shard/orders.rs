@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use dialtone_sip::flow::Transport;
 use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
@@ -289,7 +290,7 @@ impl Core {
     /// Only the page of a browser has a use for messages.
     fn can_take(&self, slot: &Slot, change: &Update) -> bool {
         change.user_message.is_none()
-            || self.dialog_of(slot).is_some_and(|(_, dialog)| self.client_of(dialog.flow).is_some())
+            || self.dialog_of(slot).is_some_and(|(_, dialog)| dialog.flow.transport == Transport::Ws)
     }
 
     /// The record of a call that was never dialled.

@@ -74,6 +74,8 @@ enum Stage {
     /// It is called.
     Called,
     Up,
+    /// It was taken up from a line that is no more, and the server is asked whether it has it.
+    Asking,
     /// The browser has left; what is to be said of that in SIP is under way.
     Leaving,
 }
@@ -231,14 +233,26 @@ impl Line {
         let Kept { call: sid, number: dialog, dialog: state, ufrag, .. } = kept;
         if self.calls.len() < MAX_CALLS && self.calls.iter().all(|call| call.sid != sid) {
             self.stack.restore(dialog, Dialog { flow: self.setup.flow, ..state }, None);
-            let (name, sdp, stage) = (String::new(), sdp.into(), Stage::Up);
+            let (name, sdp, stage) = (String::new(), sdp.into(), Stage::Asking);
             self.calls.push(Call { has_told_sdp: true, ufrag, ..Call::new(sid, name, dialog, stage, sdp) });
         }
     }
 
-    /// The call that was taken up is none of the server's any more.
-    pub fn drop_call(&mut self, call: CallSid) {
-        self.calls.retain(|own| own.sid != call);
+    /// This edge has a call that was taken up; or it has not: then another may, which a new offer finds by its dialog.
+    pub fn taken_up(&mut self, call: CallSid, is_here: bool, now: Now) {
+        let Some(call) = self.calls.iter_mut().find(|own| own.sid == call && own.stage == Stage::Asking) else {
+            return;
+        };
+        let (dialog, sdp) = (call.dialog, call.sdp.clone());
+        if is_here {
+            call.stage = Stage::Up;
+            // An edge may have been asked that was lost: this one is asked the same.
+            self.stack.follow(dialog, self.setup.flow);
+            self.tell_answer(dialog, None, now);
+        } else {
+            self.stack.reinvite(dialog, sdp, now.mono);
+        }
+        self.work(now);
     }
 
     /// Nobody comes back for its calls.
@@ -331,10 +345,10 @@ impl Line {
             // What comes of it is told by the stack.
             Stage::Calling => self.stack.cancel(dialog, "", now.mono),
             Stage::Called => self.stack.decline(dialog, &Reply::new(603), now.mono),
-            Stage::Up => self.stack.bye(dialog, "", now.mono),
+            Stage::Up | Stage::Asking => self.stack.bye(dialog, "", now.mono),
             Stage::Leaving => {}
         }
-        if matches!(stage, Stage::Called | Stage::Up) {
+        if matches!(stage, Stage::Called | Stage::Up | Stage::Asking) {
             self.forget(dialog);
         }
     }
@@ -380,12 +394,16 @@ impl Line {
             }
             Event::Ended { dialog, .. } => {
                 if let Some(call) = self.forget(dialog).filter(|call| call.stage != Stage::Leaving) {
-                    self.out.push_back(Output::Frame(frames::hangup(&call.sid.to_string(), None)));
+                    let why = (call.stage == Stage::Asking).then_some((NOT_REATTACHED, "the call is over"));
+                    self.out.push_back(Output::Frame(frames::hangup(&call.sid.to_string(), why)));
                 }
             }
             Event::Reoffered { dialog, invite } => self.reoffered(dialog, &invite, now),
             Event::Reanswered { dialog, status: 200..=299, response: Some(response) } => {
                 let Some(call) = self.of(dialog) else { return };
+                if call.stage == Stage::Asking {
+                    call.stage = Stage::Up;
+                }
                 let sdp = call.take(&response);
                 self.tell_answer(dialog, Some(&sdp), now);
             }
@@ -539,6 +557,7 @@ const RESTARTS_WITHIN: Duration = Duration::from_secs(25);
 const GENERAL: u32 = 31_000;
 const BUSY: u32 = 31_486;
 const NOT_REGISTERED: u32 = 31_201;
+pub const NOT_REATTACHED: u32 = 31_209;
 const UNKNOWN_MESSAGE: u32 = 31_210;
 const MESSAGE_TOO_LONG: u32 = 31_212;
 const TOO_OFTEN: u32 = 31_206;

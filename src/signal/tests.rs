@@ -397,18 +397,18 @@ fn call_goes_on_by_a_line_that_knows_only_its_token() {
         let kept = kept(answer["reconnect"].as_str().unwrap());
         let call = kept.call;
         world.line.take_up(kept, "v=0 as before".into());
+        assert!(world.line.reattach(call, NOW).is_none(), "nobody has said yet that there is that call");
         world.server.follow(dialog, later_flow());
         world.settle();
         let answered = |event: &Event| matches!(event, Event::Reanswered { status: 200, response: Some(response), .. } if response.body() == "v=0 as before");
         assert!(world.events.iter().any(answered), "{:?}", world.events);
-        let told: Value = serde_json::from_str(&world.line.reattach(call, NOW).unwrap()).unwrap();
-        assert_eq!(told["payload"]["callsid"], json!(sid));
-        assert!(told["payload"]["sdp"].is_null());
+        world.line.taken_up(call, true, NOW);
+        world.settle();
+        let (kind, told) = world.take_frames().pop().unwrap();
+        assert_eq!((kind.as_str(), &told["callsid"]), ("answer", &json!(sid)));
+        assert!(told["sdp"].is_null());
         world.say(Said::Hangup { call: sid });
         assert!(world.events.iter().any(|event| matches!(event, Event::Ended { bye: Some(_), .. })));
-
-        world.line.drop_call(call);
-        assert!(world.line.reattach(call, NOW).is_none());
     }
 }
 
@@ -495,4 +495,41 @@ fn messages_go_both_ways_in_a_call_that_is_up_and_not_too_many() {
         ("message", &json!(name), &json!("the application"))
     );
     assert_eq!((&payload["messagetype"], &payload["callsid"]), (&json!(ours), &json!(sid.to_string())));
+}
+
+#[test]
+fn call_that_this_edge_has_not_is_looked_for_by_its_dialog() {
+    for is_over in [false, true] {
+        let mut world = World::new();
+        let (dialog, sid) = world.outgoing();
+        world.server.answer(dialog, "v=0 server".into(), NOW.mono);
+        world.settle();
+        let (_, answer) = world.take_frames().pop().unwrap();
+        world.line = line(later_flow());
+        if is_over {
+            world.server.bye(dialog, "", NOW.mono);
+            while world.server.poll_output().is_some() {}
+            world.server = Stack::new(stack::Config { product: "test".into(), slot: 0, seed: [3; 32] });
+        }
+        world.events.clear();
+        let kept = kept(answer["reconnect"].as_str().unwrap());
+        let call = kept.call;
+        world.line.take_up(kept, "v=0 as before".into());
+        world.line.taken_up(call, false, NOW);
+        world.settle();
+        if is_over {
+            let (kind, told) = world.take_frames().pop().unwrap();
+            assert_eq!((kind.as_str(), &told["error"]["code"]), ("hangup", &json!(31_209)));
+            assert!(!world.line.has_calls());
+            continue;
+        }
+        let asked =
+            |event: &Event| matches!(event, Event::Reoffered { invite, .. } if invite.body() == "v=0 as before");
+        assert!(world.events.iter().any(asked), "{:?}", world.events);
+        world.server.answer(dialog, "v=0 server".into(), NOW.mono);
+        world.settle();
+        let (kind, told) = world.take_frames().pop().unwrap();
+        assert_eq!((kind.as_str(), &told["callsid"]), ("answer", &json!(sid)));
+        assert!(world.line.reattach(call, NOW).is_some());
+    }
 }
