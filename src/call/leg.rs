@@ -426,7 +426,10 @@ impl Call {
                 let was_moving = std::mem::take(&mut self.leg.is_moving);
                 let was_refreshing = std::mem::take(&mut self.leg.is_refreshing);
                 if (200..300).contains(&status) {
-                    self.negotiate(SdpStep::RemoteAnswer, sdp, Step::LateAnswer, now, effects);
+                    // Where it is neither, the peer has offered anew since, and that stands.
+                    if was_moving || was_refreshing {
+                        self.negotiate(SdpStep::RemoteAnswer, sdp, Step::LateAnswer, now, effects);
+                    }
                 } else if was_moving {
                     // It goes on sending to where nobody is.
                     self.media_lost(now, effects);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use dialtone::events::EventKind;
+use dialtone::events::{CallStatus, EventKind};
 
 use crate::phone::Saw;
 use crate::world::{Says, World};
@@ -132,4 +132,32 @@ fn reinvite_that_follows_one_taken_back_at_once_is_tried_again_and_taken() {
     assert!(holds(&world).is_empty());
     world.hang_up(0);
     world.close_books();
+}
+
+#[test]
+fn reinvite_at_any_moment_around_a_restart_of_the_edge_is_taken_and_the_call_goes_on() {
+    for ms in (0..400).step_by(5) {
+        for is_before in [true, false] {
+            let mut world = World::new(1, |_| Says::Twiml("<Response><Echo/></Response>"));
+            world.call("+15551000000");
+            world.run_for(Duration::from_secs(2));
+            world.worker_delay = Duration::from_millis(60);
+            let moved = offer(&world, "audio 40000", "audio 41000");
+            if is_before {
+                world.reinvite(0, moved);
+                world.run_for(Duration::from_millis(ms));
+                world.restart_edge();
+            } else {
+                world.restart_edge();
+                world.run_for(Duration::from_millis(ms));
+                world.reinvite(0, moved);
+            }
+            world.run_for(Duration::from_secs(10));
+            let told = format!("{ms} ms, {is_before}: {:?}", world.records());
+            assert_eq!(world.phones[0].dialogs.len(), 1, "{told}");
+            world.hang_up(0);
+            world.close_books();
+            assert_eq!(world.records()[0].status, CallStatus::Completed, "{told}");
+        }
+    }
 }
