@@ -24,14 +24,14 @@ from lib.scenario import Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, number, user
 from lib.sip import sdp
 
-ECHO, DESK = ("AP" + digit * 32 for digit in "12")
+ECHO, DESK, NINA = ("AP" + digit * 32 for digit in "123")
 OTHER = "AC" + "7" * 32
 PORT = "/candidate:1 1 udp \\d+ \\S+ (\\d+)/.exec(phone.calls[0]._mediaHandler.version.pc.remoteDescription.sdp)[1]"
 
 
 class Devices(Browsers):
     def __init__(self, scenario):
-        more = application(ECHO, "<Echo/>") + application(DESK, "<Dial timeout='10'><Client>desk</Client></Dial>") + user("desk", USER_SECRET) + number("+15550009999", "<Echo/>")
+        more = application(ECHO, "<Echo/>") + application(DESK, "<Dial timeout='10'><Client>desk</Client></Dial>") + application(NINA, "<Dial timeout='10'><Client>nina</Client></Dial>") + user("desk", USER_SECRET) + number("+15550009999", "<Echo/>")
         super().__init__(scenario, 20460, ECHO, more, workers=1)
 
     def start(self):
@@ -148,6 +148,28 @@ class Devices(Browsers):
         self.scenario.equal(page.run(f"phone.stats({call})").get("in", {}).get("packets", 0), 0, "packets without credentials")
         page.run(f"phone.calls[{call}].disconnect()")
         self.scenario.end(relay)
+
+    def made_account(self):
+        """A page of an account that the account has made is rung by a document of the account itself, which has no such client; by another account's it is not."""
+        at = "http://127.0.0.1:20461/2010-04-01/Accounts"
+        ask = lambda path, form, login: requests.post(f"{at}{path}", form, auth=login, timeout=5).json()
+        made = ask(".json", {"FriendlyName": "a customer"}, (ACCOUNT, AUTH_TOKEN))
+        key = ask(f"/{made['sid']}/Keys.json", {"FriendlyName": "pages"}, (made["sid"], made["auth_token"]))
+        nina = self.page("nina", 1250, account=made["sid"], key=key["sid"], secret=key["secret"])
+        nina.register()
+        alice = self.page("alice7", 950, application=NINA)
+        call = alice.connect()
+        incoming = nina.wait("incoming")["call"]
+        self.scenario.equal(nina.state(incoming)["parameters"]["From"], "client:alice7", "who calls")
+        nina.run(f"phone.calls[{incoming}].accept()")
+        alice.wait("accept")
+        alice.hears(call, 1250)
+        nina.run("phone.device._stream.transport._socket.close()")
+        nina.wait("reconnected", call=incoming)
+        nina.hears(incoming, 950)
+        alice.run(f"phone.calls[{call}].disconnect()")
+        nina.wait("disconnect", call=incoming)
+        nina.run("phone.device.destroy()")
 
     def messages(self):
         """What a page says in a call reaches who has subscribed to it, signed and in order; what the application says reaches the page, once; and what cannot be taken is told."""
@@ -274,7 +296,7 @@ class Devices(Browsers):
 def main():
     with Scenario(__file__) as scenario:
         devices = Devices(scenario)
-        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.messages, devices.tokens, *([devices.sprayed, devices.quiet] if scenario.long else []), devices.stop):
+        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.made_account, devices.messages, devices.tokens, *([devices.sprayed, devices.quiet] if scenario.long else []), devices.stop):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = "the first device that answers has the call; it outlives its connection, its network and its worker"
 

@@ -312,6 +312,17 @@ impl Directory {
         self.accounts.values()
     }
 
+    /// Those that an account has made, and that may do anything; in no order.
+    pub fn made_by(&self, owner: AccountSid) -> impl Iterator<Item = AccountSid> {
+        let is_one = move |made: &&Arc<Account>| made.owner == Some(owner) && made.standing() == AccountStatus::Active;
+        self.accounts.values().filter(is_one).map(|made| made.sid)
+    }
+
+    /// Whether calls of that account may be those of a client of the other: it is the same, or has made it.
+    pub fn may_call_for(&self, account: AccountSid, client: AccountSid) -> bool {
+        account == client || self.account(client).is_some_and(|made| made.owner == Some(account))
+    }
+
     /// The domain that a host names: itself if it is one of ours, else the default.
     pub fn domain_of(&self, host: &str) -> &str {
         if let Some(domain) = self.sip_domain(host) {

@@ -374,7 +374,8 @@ impl Core {
     /// An answered call of a browser goes on by another connection of the same client; whether there is one.
     pub fn follow(&mut self, call: CallSid, flow: Flow, now: Now) -> bool {
         let Some(client) = self.client_of(flow) else { return false };
-        let slot = self.calls.get(&call).filter(|slot| slot.call.account() == client.account);
+        let is_its = |call: AccountSid| self.settings.directory.may_call_for(call, client.account);
+        let slot = self.calls.get(&call).filter(|slot| is_its(slot.call.account()));
         let found = slot.and_then(|slot| self.dialog_of(slot));
         let Some((dialog, _)) = found.filter(|(_, state)| state.flow.transport == Transport::Ws) else { return false };
         self.stack.follow(dialog, flow);

@@ -151,12 +151,12 @@ impl Core {
         }
     }
 
-    /// Whether the dialog is of that account, and with that user.
+    /// Whether the dialog is of that account, or of the one that has made it, and with that user.
     fn is_with(&self, dialog: DialogId, account: AccountSid, username: &str) -> bool {
         let call = self.by_dialog.get(&dialog).and_then(|(sid, _)| self.calls.get(sid));
         let address = self.stack.dialog(dialog).and_then(|dialog| Address::parse(&dialog.remote_address).ok());
         let uri = address.and_then(|address| address.parsed_uri().ok()?.sip());
-        call.is_some_and(|slot| slot.call.account() == account)
+        call.is_some_and(|slot| self.settings.directory.may_call_for(slot.call.account(), account))
             && uri.and_then(|uri| uri.decoded_user()).is_some_and(|user| user == username)
     }
 

@@ -14,7 +14,7 @@ use super::core::{Core, Output, Slot};
 use super::outbound::{NoPlan, Whom};
 use crate::account::Directory;
 use crate::call::route::{self, Reach};
-use crate::call::{Call, CallInput, Now, Opening, Placing, Update};
+use crate::call::{Call, CallInput, Now, Opening, Placing, Update, UserMessageChange};
 use crate::events::{
     CallRecord, CallStatus, Completed, Direction, EndedBy, Event, EventKind, Initiated, Media, OrderFact,
 };
@@ -289,7 +289,7 @@ impl Core {
 
     /// Only the page of a browser has a use for messages.
     fn can_take(&self, slot: &Slot, change: &Update) -> bool {
-        change.user_message.is_none()
+        !matches!(change.user_message.as_deref(), Some(UserMessageChange::Send { .. }))
             || self.dialog_of(slot).is_some_and(|(_, dialog)| dialog.flow.transport == Transport::Ws)
     }
 

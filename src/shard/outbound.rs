@@ -419,8 +419,31 @@ impl Core {
         })
     }
 
-    /// One INVITE for each of the devices of an identity: its telephones, if it is a user's, and its browsers.
+    /// The devices of an identity: the account's own, or where none of them can be called those of the first account that it has
+    /// made, by their sids, with one that can.
     fn plan_devices(
+        &mut self,
+        account: AccountSid,
+        identity: &str,
+        user: Option<&User>,
+        from: String,
+        target: &Target,
+        now: Now,
+    ) -> Result<Plan, NoPlan> {
+        let own = self.plan_devices_of(account, identity, user, from.clone(), target, now);
+        let (Err(_), Target::Client { .. }) = (&own, target) else { return own };
+        let directory = self.settings.directory.clone();
+        let mut made: Vec<AccountSid> = directory.made_by(account).collect();
+        made.sort_unstable();
+        let of = |made: AccountSid| {
+            let user = directory.user_of(made, identity).map(|user| &**user);
+            self.plan_devices_of(made, identity, user, from.clone(), target, now).ok()
+        };
+        made.into_iter().find_map(of).map_or(own, Ok)
+    }
+
+    /// One INVITE for each of the devices that an identity has at an account: its telephones, if it is a user's, and its browsers.
+    fn plan_devices_of(
         &mut self,
         account: AccountSid,
         identity: &str,

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use dialtone::account::Client;
 use dialtone::events::{CallStatus, Direction, EventKind};
+use dialtone::ids::AccountSid;
 use dialtone::twiml::Notice;
 use dialtone_sip::msg::{AuthParams, HeaderName};
 use dialtone_sip::resolve::Question;
@@ -94,6 +96,41 @@ fn first_of_several_devices_wins_and_the_others_hear_why() {
     world.hang_up(0);
     world.close_books();
     assert_eq!(world.records().len(), 2, "one child for all devices of a user");
+}
+
+#[test]
+fn pr_10_client_of_several_accounts_is_the_first_that_can_be_called() {
+    let (own, first, second) = (ACCOUNT.parse().unwrap(), AccountSid::new(2), AccountSid::new(3));
+    // Where it is connected, and which of these rings.
+    for (accounts, rings) in [
+        (vec![second], 0),
+        (vec![second, first], 1),
+        (vec![first, second], 0),
+        (vec![second, first, own], 2),
+        (vec![], 9),
+    ] {
+        let mut world = dial("<Response><Dial><Client>anna</Client></Dial></Response>");
+        world.make_accounts(&[second, first]);
+        let phones: Vec<usize> = accounts
+            .iter()
+            .zip([DESK, MOBILE, CARRIER])
+            .map(|(account, address)| {
+                let phone = world.add_phone(address, Script::Answer(Duration::from_secs(1)));
+                world.register_at(phone, Client::aor(*account, "anna"));
+                phone
+            })
+            .collect();
+        world.call("+15551000000");
+        world.run_for(Duration::from_secs(3));
+        for (at, phone) in phones.iter().enumerate() {
+            assert_eq!(world.saw(*phone).contains(&Saw::Acked), at == rings, "{accounts:?}: {at}");
+        }
+        if !phones.is_empty() {
+            world.hang_up(0);
+        }
+        world.close_books();
+        assert!(world.records().iter().all(|record| record.account == own), "the call is the dialling account's");
+    }
 }
 
 #[test]

@@ -133,6 +133,9 @@ fn calls_in_rooms(house: &House, client: &mut Client, made: &mut BTreeMap<&'stat
     made.insert("Messages", text(&client.create(&mine("/Messages.json"), &message), "sid").to_owned());
     made.insert("Members", waiting);
     made.insert("Alerts", made["Notifications"].clone());
+    let said = mine(&format!("/Calls/{call}/UserDefinedMessageSubscriptions.json"));
+    let subscription = client.create(&said, &[("Callback", "http://127.0.0.1:9/said")]);
+    made.insert("UserDefinedMessageSubscriptions", text(&subscription, "sid").to_owned());
     made.insert("Calls", call);
     made.insert("Concurrency", "Calls".to_owned());
 }

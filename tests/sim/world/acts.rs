@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use dialtone::account::Directory;
+use dialtone::account::{Account, Directory};
 use dialtone::call::Update;
 use dialtone::concurrency::Resource;
 use dialtone::events::{Event, EventKind, MessageDirection, MessageFact, MessageStatus, end_of_lost_call};
-use dialtone::ids::{CallSid, ConferenceSid, MessageSid};
+use dialtone::ids::{AccountSid, CallSid, ConferenceSid, MessageSid};
 use dialtone::shard::{Checkpoint, core};
 use dialtone::shard::{ConferenceChange, ConferenceChanged, PlaceOrder, Placement};
 use dialtone::twiml::Target;
@@ -59,7 +59,11 @@ impl World {
 
     /// Registers a phone as a device of a user.
     pub fn register(&mut self, phone: usize, username: &str) {
-        let phone = &self.phones[phone];
+        self.register_at(phone, dialtone::account::Aor { username: username.into(), domain: "dialtone".into() });
+    }
+
+    pub fn register_at(&mut self, phone: usize, aor: dialtone::account::Aor) {
+        let (phone, username) = (&self.phones[phone], &aor.username);
         let text = format!(
             "REGISTER sip:dialtone SIP/2.0\r\nCall-ID: r{username}{}\r\nCSeq: 1 REGISTER\r\nContact: <{}>;expires=3600\r\n\r\n",
             phone.address,
@@ -67,8 +71,18 @@ impl World {
         );
         let flow =
             Flow { transport: Transport::Udp, local: SERVER.parse().unwrap(), remote: phone.address, connection: None };
-        let aor = dialtone::account::Aor { username: username.into(), domain: "dialtone".into() };
         self.bindings.register(aor, &Message::parse(Bytes::from(text)).unwrap(), flow, self.wall().wall_ms).unwrap();
+    }
+
+    /// The account has made others.
+    pub fn make_accounts(&mut self, sids: &[AccountSid]) {
+        let mut directory = config("").directory;
+        let owner = directory.account(ACCOUNT.parse().unwrap()).expect("the account of the configuration").clone();
+        for sid in sids {
+            let made = Account { sid: *sid, owner: Some(owner.sid), ..Account::clone(&owner) };
+            directory.add_account(made).expect("another account");
+        }
+        self.set_directory(directory);
     }
 
     /// The carrier calls a number.
