@@ -34,8 +34,10 @@ pub struct Browser {
     /// Of the certificate that it must show.
     theirs: Option<Fingerprint>,
     association: Option<Association>,
-    /// Where it has nominated us to send.
+    /// Where it has nominated us to send, by what priority, and when it was last heard of from there.
     selected: Option<SocketAddr>,
+    selected_priority: u32,
+    selected_at: Mono,
     /// When it last said that it wants to be sent to (RFC 7675).
     consented_at: Mono,
     out: VecDeque<(SocketAddr, Bytes)>,
@@ -90,6 +92,8 @@ impl Browser {
             theirs: None,
             association: None,
             selected: None,
+            selected_priority: 0,
+            selected_at: Mono(0),
             consented_at: Mono(0),
             out: VecDeque::new(),
         }
@@ -101,6 +105,8 @@ impl Browser {
         let names = Names { ours: ours.clone(), theirs: peer_ufrag.to_owned() };
         if self.names.as_ref() != Some(&names) {
             self.before = self.names.replace(names);
+            // What is nominated by the new ones stands.
+            self.selected_priority = 0;
         }
         self.consented_at = now;
         let is_ours = ours.fingerprint == self.identity.fingerprint();
@@ -136,9 +142,16 @@ impl Browser {
         self.consented_at = now;
         let answer = check.answer(from, &names.ours.pwd);
         self.send(from, answer.into());
-        if is_current && (check.nominates || self.selected.is_none()) && self.selected != Some(from) {
-            self.selected = Some(from);
+        // Some browsers nominate all that works, and send where the priority is highest (RFC 5245 s8.1.1.2).
+        let is_better =
+            check.priority >= self.selected_priority || now.since(self.selected_at) >= SELECTED_IS_HEARD_OF_WITHIN;
+        let is_wanted = self.selected.is_none() || (check.nominates && is_better);
+        if is_current && is_wanted && self.selected != Some(from) {
+            (self.selected, self.selected_priority) = (Some(from), if check.nominates { check.priority } else { 0 });
             happened(Happened::Selected(from));
+        }
+        if self.selected == Some(from) {
+            self.selected_at = now;
         }
         true
     }
@@ -200,6 +213,8 @@ impl Browser {
 
 /// How long a browser that has closed its transport is waited for.
 const CLOSED: Duration = Duration::from_secs(2);
+/// Longer than the pause between two checks of a way that is in use (RFC 7675 s5.1: 4 to 6 s).
+const SELECTED_IS_HEARD_OF_WITHIN: Duration = Duration::from_secs(7);
 /// RFC 7675 s5.1.
 const CONSENT: Duration = Duration::from_secs(30);
 /// A flight has five datagrams.

@@ -15,6 +15,8 @@ pub(super) struct Check<'a> {
     pub theirs: &'a str,
     /// The sender wants media to go there.
     pub nominates: bool,
+    /// Of the sender's candidate: the higher, the rather.
+    pub priority: u32,
     transaction: [u8; 12],
     /// What is authenticated, and by what.
     message: &'a [u8],
@@ -36,7 +38,7 @@ impl<'a> Check<'a> {
             return None;
         }
         let transaction = *header[8..].first_chunk()?;
-        let (mut user, mut nominates, mut has_priority, mut has_role, mut at) = (None, false, false, false, HEADER_LEN);
+        let (mut user, mut nominates, mut priority, mut has_role, mut at) = (None, false, None, false, HEADER_LEN);
         loop {
             let head = datagram.get(at..)?.first_chunk::<4>()?;
             let len = usize::from(u16::from_be_bytes([head[2], head[3]]));
@@ -44,15 +46,17 @@ impl<'a> Check<'a> {
             match u16::from_be_bytes([head[0], head[1]]) {
                 USERNAME => user = std::str::from_utf8(value).ok()?.split_once(':'),
                 USE_CANDIDATE => nominates = true,
-                PRIORITY => has_priority = true,
+                PRIORITY => priority = Some(u32::from_be_bytes(value.try_into().ok()?)),
                 ICE_CONTROLLED | ICE_CONTROLLING => has_role = true,
                 // What follows it is not authenticated (RFC 8489 s14.5).
                 MESSAGE_INTEGRITY => {
-                    let (ours, theirs) = user.filter(|_| has_priority && has_role)?;
+                    let (ours, theirs) = user.filter(|_| has_role)?;
+                    let priority = priority?;
                     return Some(Check {
                         ours,
                         theirs,
                         nominates,
+                        priority,
                         transaction,
                         message: &datagram[..at],
                         integrity: value,
@@ -141,14 +145,15 @@ const FINGERPRINT: u16 = 0x8028;
 const FINGERPRINT_XOR: u32 = 0x5354_554E;
 
 #[cfg(test)]
-pub(super) fn request(user: &str, password: &str, nominates: bool, transaction: [u8; 12]) -> Vec<u8> {
+pub(super) fn request(user: &str, password: &str, nominates: bool, priority: u32) -> Vec<u8> {
+    let transaction = [7; 12];
     let mut message = [&BINDING_REQUEST[..], &[0, 0], &COOKIE, &transaction].concat();
     let mut padded = user.as_bytes().to_vec();
     message.extend(USERNAME.to_be_bytes());
     message.extend((user.len() as u16).to_be_bytes());
     padded.resize(user.len().next_multiple_of(4), 0);
     message.extend(padded);
-    attribute(&mut message, PRIORITY, &[0; 4]);
+    attribute(&mut message, PRIORITY, &priority.to_be_bytes());
     attribute(&mut message, ICE_CONTROLLING, &[0; 8]);
     if nominates {
         attribute(&mut message, USE_CANDIDATE, &[]);

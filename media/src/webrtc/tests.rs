@@ -64,11 +64,11 @@ fn transport(identity: &Identity, name: &str) -> Transport {
 }
 
 pub(crate) fn check(ours: &Transport, nominates: bool) -> Vec<u8> {
-    stun::request(&format!("{}:{PEER_UFRAG}", ours.ufrag), &ours.pwd, nominates, [7; 12])
+    stun::request(&format!("{}:{PEER_UFRAG}", ours.ufrag), &ours.pwd, nominates, 0)
 }
 
 pub(crate) fn check_from(ufrag: &str, ours: &Transport) -> Vec<u8> {
-    stun::request(&format!("{}:{ufrag}", ours.ufrag), &ours.pwd, true, [7; 12])
+    stun::request(&format!("{}:{ufrag}", ours.ufrag), &ours.pwd, true, 0)
 }
 
 /// What a transport told.
@@ -187,6 +187,25 @@ fn browser_is_where_it_nominates_last() {
     browser.agree(&restarted, Fingerprint([3; 32]), PEER_UFRAG, Mono(0));
     assert_eq!(at(first, &ours, true, &mut browser), [], "by the old name");
     assert_eq!(at(first, &restarted, true, &mut browser), [Happened::Selected(first)]);
+}
+
+#[test]
+fn of_several_ways_that_are_nominated_the_browser_is_at_the_best_that_works() {
+    let identity = identity();
+    let (mut browser, ours) = browser(&identity, Fingerprint([3; 32]));
+    let [udp, tcp]: [SocketAddr; 2] = ["192.0.2.1:1000", "192.0.2.1:2000"].map(|at| at.parse().unwrap());
+    let user = format!("{}:{PEER_UFRAG}", ours.ufrag);
+    let mut at = |from, priority, seconds: u64| {
+        let check = stun::request(&user, &ours.pwd, true, priority);
+        told(|tell| assert!(browser.handle_stun(from, &check, Mono(seconds * 1_000_000), tell)))
+    };
+    assert_eq!(at(tcp, 90 << 24, 0), [Happened::Selected(tcp)]);
+    assert_eq!(at(udp, 110 << 24, 0), [Happened::Selected(udp)]);
+    // Firefox nominates whatever answers, and sends by the best.
+    assert_eq!(at(tcp, 90 << 24, 1), []);
+    assert_eq!(at(udp, 110 << 24, 6), []);
+    assert_eq!(at(tcp, 90 << 24, 12), []);
+    assert_eq!(at(tcp, 90 << 24, 13), [Happened::Selected(tcp)], "nothing has come by the better one for long");
 }
 
 #[test]
