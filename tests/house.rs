@@ -108,6 +108,7 @@ const PURE: &[&str] = &[
     "src/hot/holds.rs",
     "src/hot/memory.rs",
     "src/signal",
+    "src/shard/browsers.rs",
     "src/shard/core.rs",
     "src/shard/gate.rs",
     "src/shard/neighbours.rs",

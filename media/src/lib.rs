@@ -6,8 +6,8 @@
 //! with the edge that owns the call; [`worker`] is the only part that touches the world.
 //!
 //! The crate knows nothing of SIP, calls or accounts. SDP is read and written here and nowhere else (RFC 4566,
-//! RFC 3264); audio is G.711 at 8 kHz (RFC 3551), and Opus (RFC 6716), which becomes that where whoever hears it is not on
-//! Opus; digits are RFC 4733 events or tones, reports are RFC 3550.
+//! RFC 3264); audio is G.711 at 8 kHz (RFC 3551), and Opus (RFC 6716) and G.722, which become that where whoever hears them has
+//! another codec; digits are RFC 4733 events or tones, reports are RFC 3550.
 //! What is encrypted is SRTP by keys in the SDP (RFC 3711, RFC 4568, RFC 7714), or of a browser by DTLS (RFC 5764) behind
 //! ICE-lite (RFC 8445).
 

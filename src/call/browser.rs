@@ -12,6 +12,8 @@ use crate::account::{Application, Client, Directory};
 pub const CALL: &str = "X-Dialtone-Call";
 /// The sid of what a page and its application say to each other in a call, with that as JSON for a body.
 pub const MESSAGE: &str = "X-Dialtone-Message";
+/// As long as one may be, either way, bytes.
+pub const MAX_MESSAGE: usize = 8192;
 /// What goes with it, as of a form: what the page gives along, or what the browser is told.
 pub const PARAMETERS: &str = "X-Dialtone-Parameters";
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use dialtone_media::proto::{CommandKind, MediaEvent, MediaEventKind};
-use dialtone_sip::dialog::{Dialog, DialogId};
-use dialtone_sip::flow::{ConnectionId, Flow, Transport};
+use dialtone_sip::dialog::DialogId;
+use dialtone_sip::flow::{ConnectionId, Flow};
 use dialtone_sip::msg::{HeaderName, Message, Method};
 use dialtone_sip::resolve::Resolution;
 use dialtone_sip::stack::{self, Event as StackEvent, Invitation, Received, Reply, Stack, Transmit};
@@ -30,8 +30,8 @@ use super::rooms::Rooms;
 use super::watchers::Watchers;
 use crate::account::{Client, Directory, Srtp};
 use crate::app::Guard;
+use crate::call::route;
 use crate::call::{AttemptId, Call, CallInput, ConferenceInput, FetchOutcome, Now, SipEvent};
-use crate::call::{browser, route};
 use crate::concurrency::{OnLoss, Resource, Slots};
 use crate::credit::{self, Escrow};
 use crate::edges::EdgeId;
@@ -199,7 +199,7 @@ pub struct Core {
     pub(super) escrow: Escrow,
     pub(super) watchers: Watchers,
     /// Browsers, by the connections inside this process that they have.
-    clients: HashMap<(SocketAddr, ConnectionId), Arc<Client>>,
+    pub(super) clients: HashMap<(SocketAddr, ConnectionId), Arc<Client>>,
     /// Calls that were ordered and wait for their turn.
     pub(super) selection: Selection<Queued>,
     pub(super) old_orders_sought: Mono,
@@ -357,36 +357,6 @@ impl Core {
         };
         self.work(now);
         dropped
-    }
-
-    /// Requests of that connection are this client's, who has shown a token.
-    pub fn set_client(&mut self, flow: Flow, client: Arc<Client>) {
-        if let Some(connection) = flow.connection {
-            self.clients.insert((flow.local, connection), client);
-        }
-    }
-
-    /// Whose connection it is, if it is a browser's that has shown a token.
-    pub(super) fn client_of(&self, flow: Flow) -> Option<&Arc<Client>> {
-        self.clients.get(&(flow.local, flow.connection?)).filter(|_| flow.transport == Transport::Ws)
-    }
-
-    /// An answered call of a browser goes on by another connection of the same client; whether there is one.
-    pub fn follow(&mut self, call: CallSid, flow: Flow, now: Now) -> bool {
-        let Some(client) = self.client_of(flow) else { return false };
-        let is_its = |call: AccountSid| self.settings.directory.may_call_for(call, client.account);
-        let slot = self.calls.get(&call).filter(|slot| is_its(slot.call.account()));
-        let found = slot.and_then(|slot| self.dialog_of(slot));
-        let Some((dialog, _)) = found.filter(|(_, state)| state.flow.transport == Transport::Ws) else { return false };
-        self.stack.follow(dialog, flow);
-        self.work(now);
-        true
-    }
-
-    /// The dialog of a call with its party, or the first of those that may become it.
-    pub(super) fn dialog_of(&self, slot: &Slot) -> Option<(DialogId, &Dialog)> {
-        let dialog = (*slot.dialogs.get(usize::from(slot.call.answered_attempt().0))?)?;
-        Some((dialog, self.stack.dialog(dialog)?))
     }
 
     pub fn handle_connection_closed(&mut self, flow: Flow, now: Now) {
@@ -702,14 +672,6 @@ impl Core {
         if let Some((sid, attempt)) = self.by_dialog.get(&dialog).copied() {
             self.inputs.push_back((sid, CallInput::Sip { attempt, event }));
         }
-    }
-
-    /// What the page of a browser says, by its line.
-    fn user_message(&self, dialog: DialogId, request: &Message) -> Option<SipEvent> {
-        self.stack.dialog(dialog).filter(|dialog| dialog.flow.transport == Transport::Ws)?;
-        let sid = request.other_header(browser::MESSAGE)?.parse().ok()?;
-        let content = String::from_utf8(request.body().to_vec()).ok()?;
-        Some(SipEvent::UserMessage { sid, content })
     }
 
     /// A request inside a dialog other than INVITE, ACK and BYE.

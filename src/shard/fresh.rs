@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use dialtone_media::proto::Encryption;
-use dialtone_sip::dialog::DialogId;
 use dialtone_sip::flow::{Flow, Transport};
 use dialtone_sip::msg::{Address, HeaderName, Message, Method, Text, Uri};
 use dialtone_sip::registrar::{MIN_EXPIRES_S, Refusal};
@@ -134,30 +133,6 @@ impl Core {
             }
         };
         self.stack.reply(transaction, request, &reply, now.mono);
-    }
-
-    /// A browser that comes by another WebSocket, under the address that its calls know, has its calls there too: nobody could open
-    /// a connection to it (RFC 7118 s5).
-    fn follow_registered(&mut self, account: AccountSid, aor: &Aor, flow: Flow, request: &Message) {
-        let contact = request.values(HeaderName::Contact).next().and_then(|contact| Address::parse(contact).ok());
-        let Some(contact) = contact.filter(|_| flow.transport == Transport::Ws) else { return };
-        let left_behind: Vec<DialogId> = self
-            .stack
-            .reached_at(contact.uri, flow)
-            .filter(|dialog| self.is_with(*dialog, account, &aor.username))
-            .collect();
-        for dialog in left_behind {
-            self.stack.follow(dialog, flow);
-        }
-    }
-
-    /// Whether the dialog is of that account, or of the one that has made it, and with that user.
-    fn is_with(&self, dialog: DialogId, account: AccountSid, username: &str) -> bool {
-        let call = self.by_dialog.get(&dialog).and_then(|(sid, _)| self.calls.get(sid));
-        let address = self.stack.dialog(dialog).and_then(|dialog| Address::parse(&dialog.remote_address).ok());
-        let uri = address.and_then(|address| address.parsed_uri().ok()?.sip());
-        call.is_some_and(|slot| self.settings.directory.may_call_for(slot.call.account(), account))
-            && uri.and_then(|uri| uri.decoded_user()).is_some_and(|user| user == username)
     }
 
     /// 200 with every binding and what is left of its time (RFC 3261 s10.3 step 8).

@@ -109,8 +109,8 @@ pub enum Mail {
     Kept(u64),
     /// From now on requests of that connection are this client's; tell when that is so.
     Client(Flow, Arc<Client>, oneshot::Sender<()>),
-    /// A call of that connection's client goes on by it; tell whether there is such a call.
-    Follow(CallSid, Flow, oneshot::Sender<bool>),
+    /// A call of that connection's client, in which our tag is, goes on by it; tell whether there is such a call.
+    Follow(CallSid, String, Flow, oneshot::Sender<bool>),
     /// All edges of the cluster, as workers are to know them.
     Edges(Edges),
     /// Ask a media worker to take no new sessions; tell whether there is one of that name.

@@ -1,6 +1,7 @@
 //! A shard: an OS thread that owns its calls. [`core`] decides; this rim translates between it and the world.
 
 mod admission;
+mod browsers;
 mod checkpoint;
 pub mod core;
 mod credit;

@@ -5,16 +5,15 @@
 
 use std::time::Duration;
 
-use dialtone_sip::flow::Transport;
 use dialtone_sip::time::Mono;
 use serde::{Deserialize, Serialize};
 
 use super::admission::Admitted;
-use super::core::{Core, Output, Slot};
+use super::core::{Core, Output};
 use super::outbound::{NoPlan, Whom};
 use crate::account::Directory;
 use crate::call::route::{self, Reach};
-use crate::call::{Call, CallInput, Now, Opening, Placing, Update, UserMessageChange};
+use crate::call::{Call, CallInput, Now, Opening, Placing, Update};
 use crate::events::{
     CallRecord, CallStatus, Completed, Direction, EndedBy, Event, EventKind, Initiated, Media, OrderFact,
 };
@@ -277,7 +276,7 @@ impl Core {
             return true;
         }
         let is_taken = self.calls.get(&sid).is_some_and(|slot| {
-            slot.call.account() == account && slot.call.takes(&change) && self.can_take(slot, &change)
+            slot.call.account() == account && slot.call.takes(&change) && self.hears_messages(slot, &change)
         });
         if !is_taken {
             return false;
@@ -285,12 +284,6 @@ impl Core {
         self.inputs.push_back((sid, CallInput::Update(change)));
         self.work(now);
         true
-    }
-
-    /// Only the page of a browser has a use for messages.
-    fn can_take(&self, slot: &Slot, change: &Update) -> bool {
-        !matches!(change.user_message.as_deref(), Some(UserMessageChange::Send { .. }))
-            || self.dialog_of(slot).is_some_and(|(_, dialog)| dialog.flow.transport == Transport::Ws)
     }
 
     /// The record of a call that was never dialled.

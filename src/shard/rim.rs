@@ -345,8 +345,8 @@ impl Rim {
                 self.core.set_client(flow, client);
                 let _ = done.send(());
             }
-            Mail::Follow(call, flow, done) => {
-                let _ = done.send(self.core.follow(call, flow, now));
+            Mail::Follow(call, tag, flow, done) => {
+                let _ = done.send(self.core.follow(call, &tag, flow, now));
             }
             Mail::DrainWorker { name, done } => {
                 let _ = done.send(self.workers.drain(&name));

@@ -13,7 +13,7 @@ use dialtone_sip::tokens::Tokens;
 
 use super::frames::{self, Said};
 use crate::call::Now;
-use crate::call::browser::{CALL, MESSAGE, PARAMETERS, decode, encode};
+use crate::call::browser::{CALL, MAX_MESSAGE, MESSAGE, PARAMETERS, decode, encode};
 use crate::ids::{AccountSid, CallSid, UserMessageSid};
 use crate::tokens::reconnect::{self, Kept};
 
@@ -127,8 +127,9 @@ impl Line {
         self.calls.is_empty() && self.stack.is_idle()
     }
 
-    pub fn calls(&self) -> impl Iterator<Item = CallSid> {
-        self.calls.iter().map(|call| call.sid)
+    /// Of its calls.
+    pub fn dialogs(&self) -> impl Iterator<Item = DialogId> {
+        self.calls.iter().map(|call| call.dialog)
     }
 
     /// Can be called for so long from now on; 0: no more. The answer is a frame.
@@ -204,7 +205,7 @@ impl Line {
         if kind != frames::MESSAGE_KIND || id.parse::<UserMessageSid>().is_err() {
             return Err((UNKNOWN_MESSAGE, "the only type of message is user-defined-message"));
         }
-        if content.len() > MAX_CONTENT {
+        if content.len() > MAX_MESSAGE {
             return Err((MESSAGE_TOO_LONG, "a message has at most 8192 bytes"));
         }
         let Some(call) = self.find(call).filter(|call| call.stage == Stage::Up) else {
@@ -561,7 +562,6 @@ pub const NOT_REATTACHED: u32 = 31_209;
 const UNKNOWN_MESSAGE: u32 = 31_210;
 const MESSAGE_TOO_LONG: u32 = 31_212;
 const TOO_OFTEN: u32 = 31_206;
-const MAX_CONTENT: usize = 8192;
 const SECOND: Duration = Duration::from_secs(1);
 const MESSAGES_A_SECOND: u32 = 20;
 /// A page has one, and one that waits.

@@ -207,8 +207,8 @@ fn call_of_a_browser_rings_is_answered_and_hung_up() {
     let frames = world.take_frames();
     assert_eq!((frames[0].0.as_str(), &frames[0].1["sdp"]), ("answer", &json!("v=0 server")));
     let token = frames[0].1["reconnect"].as_str().unwrap().to_owned();
-    let call = kept(&token).call;
-    assert_eq!((call.to_string(), world.line.calls().collect::<Vec<_>>()), (sid.clone(), vec![call]));
+    let Kept { call, number, .. } = kept(&token);
+    assert_eq!((call.to_string(), world.line.dialogs().collect::<Vec<_>>()), (sid.clone(), vec![number]));
     // Another connection that has shown the token has it from now on.
     assert!(world.line.reattach(CallSid::new(1), NOW).is_none());
     assert!(world.line.reattach(call, NOW).unwrap().contains(&sid));

@@ -1,6 +1,6 @@
 //! The transport of a browser's leg: the lite side of ICE (RFC 8445) and DTLS for the keys of its media (RFC 5764).
 //!
-//! One datagram in, some out, and at its end two keys: of RTP it knows nothing. A browser finds us by the one candidate of our
+//! One datagram in, some out, and at its end two keys: of RTP it knows nothing. A browser finds us by the candidates of our
 //! description, and we find it by its checks: an address is the browser's once a check from there has shown that whoever sends
 //! knows our password, and nothing else is answered. We never send a check, and open no connection.
 

@@ -206,11 +206,9 @@ impl Net {
         Some(self.shared.as_ref()?.socket.as_ref()?.recv_from(buffer))
     }
 
-    /// Takes the connections that wait.
-    pub fn accept(&mut self, now: Mono) {
-        if let Some(shared) = &mut self.shared {
-            shared.streams.accept(&self.registry, now);
-        }
+    /// Takes connections that wait; whether there may be more.
+    pub fn accept(&mut self, now: Mono) -> bool {
+        self.shared.as_mut().is_some_and(|shared| shared.streams.accept(&self.registry, now))
     }
 
     /// The next datagram of a connection.

@@ -206,6 +206,7 @@ impl Shard {
             match self.unread.pop_front() {
                 Some(FRAMES) => self.read_frames(now),
                 Some(SHARED) => self.read_shared(now),
+                Some(LISTENER) => self.accept(now),
                 Some(token) => match streams::of_token(token) {
                     Some(key) => self.read_stream(token, key, now),
                     None => self.read(token, now),
@@ -218,7 +219,7 @@ impl Shard {
                 WAKER => woken = true,
                 FRAMES => self.read_frames(now),
                 SHARED => self.read_shared(now),
-                LISTENER => self.net.accept(now),
+                LISTENER => self.accept(now),
                 token => match streams::of_token(token) {
                     Some(key) => {
                         if event.is_writable() {
@@ -294,6 +295,12 @@ impl Shard {
             self.take_shared(from, len, now);
         }
         self.unread.push_back(SHARED);
+    }
+
+    fn accept(&mut self, now: Mono) {
+        if self.net.accept(now) {
+            self.unread.push_back(LISTENER);
+        }
     }
 
     /// Reads a browser's connection: its datagrams are as those of the shared port.

@@ -55,9 +55,14 @@ impl Streams {
         Ok(())
     }
 
-    /// Takes who waits to be let in.
-    pub fn accept(&mut self, registry: &Registry, now: Mono) {
-        while let Some(Ok((mut socket, from))) = self.listener.as_ref().map(TcpListener::accept) {
+    /// Takes who waits to be let in, some of them; whether there may be more.
+    pub fn accept(&mut self, registry: &Registry, now: Mono) -> bool {
+        for _ in 0..ACCEPTED_A_TURN {
+            let Some(Ok((mut socket, from))) = self.listener.as_ref().map(TcpListener::accept) else { return false };
+            if self.strangers.len() >= 2 * MAX_STRANGERS {
+                // Those that came and went.
+                self.strangers = self.strangers().collect();
+            }
             if self.open.len() >= MAX_OPEN {
                 continue;
             }
@@ -77,6 +82,7 @@ impl Streams {
             self.by_address.insert(from, key);
             self.strangers.push_back((key, now));
         }
+        true
     }
 
     /// The next datagram of a connection, and whose it is; `None` when nothing more is there.
@@ -214,6 +220,8 @@ const MAX_OUTPUT: usize = 16 * 1024;
 const MAX_OPEN: usize = 4096;
 const MAX_STRANGERS: usize = 256;
 const BACKLOG: i32 = 256;
+/// Who has media waits for no crowd at the door.
+const ACCEPTED_A_TURN: usize = 16;
 /// As long as the browser has to come back with its check.
 const PROVES_WITHIN: Duration = Duration::from_secs(10);
 

@@ -13,6 +13,7 @@ use super::fault::Fault;
 use super::form::{Form, invalid};
 use crate::account::Account;
 use crate::api::View;
+use crate::call::browser::MAX_MESSAGE;
 use crate::call::{Update, UserMessageChange};
 use crate::clock::wall_ms;
 use crate::events::{CallRecord, rfc_2822};
@@ -30,8 +31,8 @@ pub(super) async fn create(
 ) -> Result<Response, Fault> {
     let record = calls::find(&view, &account, &call).await?;
     let content = form.text("Content").ok_or_else(|| Fault::parameter(20_001, "Parameter Content is missing"))?;
-    if content.len() > MAX_CONTENT || serde_json::from_str::<Value>(content).is_err() {
-        return Err(invalid("Content", "what was given", "JSON of at most 8192 bytes"));
+    if content.len() > MAX_MESSAGE || serde_json::from_str::<Value>(content).is_err() {
+        return Err(invalid("Content", "what was given", &format!("JSON of at most {MAX_MESSAGE} bytes")));
     }
     let sid = UserMessageSid::new(named(&record, &form));
     let content = content.to_owned();
@@ -88,6 +89,3 @@ fn path(account: &Account, call: CallSid) -> String {
 fn resource(account: &Account, record: &CallRecord, sid: String) -> Value {
     json!({ "account_sid": account.sid, "call_sid": record.sid, "sid": sid, "date_created": rfc_2822(wall_ms()) })
 }
-
-/// As much as the SDK may say.
-const MAX_CONTENT: usize = 8192;

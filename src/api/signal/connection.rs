@@ -216,7 +216,7 @@ impl Connection {
         let kept = reconnect::open(token, &self.view.directory.load(), wall_ms() / 1000).ok().filter(is_own);
         let Some(kept) = kept else { return false };
         let call = kept.call;
-        let owner = self.view.lines.by_call().get(&call).cloned();
+        let owner = self.view.lines.by_dialog().get(&kept.number).cloned();
         let Some(owner) = owner else { return self.take_up(kept, sdp).await };
         let (done, is_done) = oneshot::channel();
         let frames = self.line.frames.clone();

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use axum::extract::{ConnectInfo, State, WebSocketUpgrade};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
+use dialtone_sip::dialog::DialogId;
 use dialtone_sip::transport::{Brought, Door, OpenedBy};
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,13 +40,13 @@ struct Inner {
     realm: String,
     /// Whose pages may speak SIP; `None`: everybody's.
     origins: Option<Vec<String>>,
-    /// Which line has that call.
-    by_call: Mutex<HashMap<CallSid, mpsc::Sender<ToLine>>>,
+    /// Which line has that dialog: several devices may have one call.
+    by_dialog: Mutex<HashMap<DialogId, mpsc::Sender<ToLine>>>,
 }
 
 impl Lines {
     pub fn new(door: Door, local: Option<SocketAddr>, realm: String, origins: Option<Vec<String>>) -> Lines {
-        Lines(Arc::new(Inner { door, local, realm, origins, by_call: Mutex::default() }))
+        Lines(Arc::new(Inner { door, local, realm, origins, by_dialog: Mutex::default() }))
     }
 
     /// A connection of a browser; `None` where there are too many.
@@ -59,8 +60,8 @@ impl Lines {
         origins.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(origin))
     }
 
-    fn by_call(&self) -> MutexGuard<'_, HashMap<CallSid, mpsc::Sender<ToLine>>> {
-        self.0.by_call.lock().unwrap_or_else(PoisonError::into_inner)
+    fn by_dialog(&self) -> MutexGuard<'_, HashMap<DialogId, mpsc::Sender<ToLine>>> {
+        self.0.by_dialog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

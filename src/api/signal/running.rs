@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use dialtone_sip::dialog::DialogId;
 use dialtone_sip::flow::Flow;
 use dialtone_sip::msg;
 use dialtone_sip::time::Mono;
@@ -15,7 +16,6 @@ use super::{Lines, ToLine, View};
 use crate::account::Client;
 use crate::call::Now;
 use crate::clock::{mono_us, wall_ms};
-use crate::ids::CallSid;
 use crate::shard::Mail;
 use crate::signal::frames::Said;
 use crate::signal::line::{Line, Output, Setup};
@@ -50,7 +50,7 @@ struct Running {
     patience: Duration,
     /// When it gives its calls up.
     given_up_at: Option<Instant>,
-    calls: Vec<CallSid>,
+    dialogs: Vec<DialogId>,
 }
 
 /// Begins one, for a connection; `None` where there is no room.
@@ -76,7 +76,7 @@ pub(super) async fn begin(view: &View, remote: SocketAddr, client: &Arc<Client>,
         frames: Some(frames.clone()),
         patience: Duration::from_secs(patience_s.max(LEAST_PATIENCE_S)),
         given_up_at: None,
-        calls: Vec::new(),
+        dialogs: Vec::new(),
     };
     tokio::spawn(running.run(to_take));
     Some(Own { flow, said, frames, told })
@@ -128,7 +128,7 @@ impl Running {
                 }
             }
         }
-        self.know_calls(Vec::new());
+        self.know_dialogs(Vec::new());
     }
 
     fn take(&mut self, said: ToLine) {
@@ -177,9 +177,9 @@ impl Running {
                 }
             }
         }
-        let calls: Vec<CallSid> = self.line.calls().collect();
-        if calls != self.calls {
-            self.know_calls(calls);
+        let dialogs: Vec<DialogId> = self.line.dialogs().collect();
+        if dialogs != self.dialogs {
+            self.know_dialogs(dialogs);
         }
     }
 
@@ -191,13 +191,13 @@ impl Running {
         }
     }
 
-    fn know_calls(&mut self, calls: Vec<CallSid>) {
-        let mut known = self.view.lines.by_call();
-        for call in self.calls.drain(..) {
-            known.remove(&call);
+    fn know_dialogs(&mut self, dialogs: Vec<DialogId>) {
+        let mut known = self.view.lines.by_dialog();
+        for dialog in self.dialogs.drain(..) {
+            known.remove(&dialog);
         }
-        known.extend(calls.iter().map(|call| (*call, self.own.clone())));
+        known.extend(dialogs.iter().map(|dialog| (*dialog, self.own.clone())));
         drop(known);
-        self.calls = calls;
+        self.dialogs = dialogs;
     }
 }

@@ -22,8 +22,8 @@ const ASKED_AGAIN: Duration = Duration::from_millis(200);
 pub(super) struct Sought {
     view: View,
     call: CallSid,
-    /// Of the edge at which it began.
-    slot: Option<u16>,
+    /// The server's, which begins with the slot of the edge at which the call began.
+    tag: String,
     flow: Flow,
     line: mpsc::Sender<ToLine>,
 }
@@ -31,20 +31,21 @@ pub(super) struct Sought {
 impl Sought {
     /// `line` has the call from now on.
     pub fn new(view: &View, kept: &Kept, line: &Own) -> Sought {
-        let slot = kept.dialog.remote_tag.get(..3).and_then(|slot| u16::from_str_radix(slot, 16).ok());
-        Sought { view: view.clone(), call: kept.call, slot, flow: line.flow, line: line.said.clone() }
+        let tag = kept.dialog.remote_tag.clone();
+        Sought { view: view.clone(), call: kept.call, tag, flow: line.flow, line: line.said.clone() }
     }
 
     /// It is here; or at an edge that lives, which the line finds by its dialog. Where its edge is lost, which may not be known
     /// yet, another goes on with its calls in a few seconds, and it may be this one.
     pub async fn find(self) {
+        let slot = self.tag.get(..3).and_then(|slot| u16::from_str_radix(slot, 16).ok());
         let (began, mut ours_since, mut is_asked) = (Instant::now(), None, false);
         loop {
             if self.is_here().await {
                 return self.tell(true).await;
             }
             let (edges, is_over) = (self.view.edges.as_ref(), began.elapsed() >= TAKEN_OVER);
-            let is_settled = match edges.zip(self.slot).map_or(Whose::Ours, |(edges, slot)| edges.has_slot(slot)) {
+            let is_settled = match edges.zip(slot).map_or(Whose::Ours, |(edges, slot)| edges.has_slot(slot)) {
                 Whose::Linked => true,
                 // What is taken over is taken up one after another.
                 Whose::Ours => edges.is_none() || ours_since.get_or_insert_with(Instant::now).elapsed() >= TAKEN_UP,
@@ -66,6 +67,7 @@ impl Sought {
 
     async fn is_here(&self) -> bool {
         let (done, is_here) = oneshot::channel();
-        self.view.mail.send(Mail::Follow(self.call, self.flow, done)).await.is_ok() && is_here.await.unwrap_or_default()
+        let letter = Mail::Follow(self.call, self.tag.clone(), self.flow, done);
+        self.view.mail.send(letter).await.is_ok() && is_here.await.unwrap_or_default()
     }
 }
