@@ -64,7 +64,9 @@ class Resources:
         equal(messages(refused.sid).fetch().error_code, 30008, "why")
         answer, _ = bob.authorized("MESSAGE", "sip:bob@dialtone", body="to myself", content_type="text/plain")
         own = bob.transport.wait(lambda m: m.is_request and m.method == "MESSAGE" and m.body == b"to myself", 5, "the MESSAGE of a phone")
+        self.rest.server.wait_metric(1, "dialtone_queue_depth", gateway="default", kind="message")
         bob.transport.send(reply(own, 200), own.source)
+        self.rest.server.wait_metric(0, "dialtone_queue_depth", kind="message")
         equal(answer.status, 202, "the answer to a phone's MESSAGE")
         wait_for(lambda: messages.list(to="client:bob")[0].status == "delivered", 5, "it to be delivered")
         by_phone = messages.list(to="client:bob")[0]
@@ -91,7 +93,7 @@ class Resources:
         equal((number.sms_url, number.capabilities["sms"]), (f"{self.url}/sms", True), "a number for texts")
         answer, _ = bob.authorized("MESSAGE", "sip:+15552009@dialtone", body="Öffnungszeiten?", content_type="text/plain")
         equal(answer.status, 202, "the answer to a text to a number")
-        got = bob.transport.wait(lambda m: m.is_request and m.method == "MESSAGE", 5, "the application's answer")
+        got = bob.transport.wait(lambda m: m.is_request and m.method == "MESSAGE" and m.body.startswith(b"You"), 5, "the application's answer")
         equal((got.body.decode(), "+15552009" in got.header("from")), ("You said: Öffnungszeiten?", True), "the application's answer")
         bob.transport.send(reply(got, 200), got.source)
         asked = wait_for(lambda: self.rest.app.to("/sms"), 5, "the application to be asked")[0]

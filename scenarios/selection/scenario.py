@@ -124,7 +124,10 @@ class Selection:
         """A trunk's own rate holds for its calls only."""
         slow = [self.order(self.crowd, f"+1777000{number}") for number in range(3)]
         quick = [self.order(self.crowd, f"+1555500{number}") for number in range(3)]
+        depth = lambda: self.server.metric("dialtone_queue_depth", gateway="slow", kind="call")
+        wait_for(lambda: depth() in (1, 2), 2, "the queue of the slow one in the metrics", every=0.05)
         made = self.over([*slow, *quick])
+        self.server.wait_metric(0, "dialtone_queue_depth", gateway="slow", kind="call")
         began = [call["started_ms"] for call in made]
         self.scenario.check(began[1] - began[0] >= 999 and began[2] - began[1] >= 999, f"one a second by the slow one: {began}")
         self.scenario.check(max(began[3:]) < began[2], f"the others do not wait for it: {began}")

@@ -61,11 +61,20 @@ impl Sending {
     }
 
     fn is_full(&self) -> bool {
-        self.messages.len() >= MAX_SENDING
+        self.len() >= MAX_SENDING
+    }
+
+    fn len(&self) -> usize {
+        self.messages.len()
     }
 }
 
 impl Core {
+    /// How many texts wait for the answers of their devices.
+    pub fn messages_waiting(&self) -> usize {
+        self.sending.len()
+    }
+
     /// Sends a message that was queued; its steps are told as facts.
     pub fn send_message(&mut self, account: AccountSid, target: &Target, fact: MessageFact, now: Now) {
         self.send(account, target, fact, now);

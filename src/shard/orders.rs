@@ -3,6 +3,7 @@
 //! An order that cannot be carried out at once waits for its turn ([`Selection`]): until its account and trunk may make another
 //! call, and until there is room. What waits is told as a fact of its own, so that it is made after a restart too.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dialtone_sip::time::Mono;
@@ -137,6 +138,11 @@ impl Core {
     /// How many orders wait for their turn.
     pub fn orders_waiting(&self) -> usize {
         self.selection.len()
+    }
+
+    /// How many orders wait for each trunk; those that go by none have the empty name.
+    pub fn orders_waiting_by_trunk(&self) -> BTreeMap<&str, usize> {
+        self.selection.waiting()
     }
 
     /// By which trunk an order goes; empty if by none.

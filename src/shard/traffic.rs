@@ -1,5 +1,6 @@
 //! Counts of a shard's SIP, for the metrics.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,8 @@ pub(super) struct Traffic {
     requests: Counts<(&'static str, Method, Transport)>,
     responses: Counts<(&'static str, Method, u16)>,
     published: Option<Mono>,
+    /// The gateways whose queues were told of.
+    gateways: BTreeSet<String>,
 }
 
 /// The kinds that a second brings are few: looking at each is quicker than to hash one.
@@ -79,9 +82,40 @@ impl Traffic {
         for (kind, count) in core.stack().open_transactions() {
             metrics::gauge!("dialtone_sip_transactions", "kind" => kind).set(count as f64);
         }
-        metrics::gauge!("dialtone_call_queue_depth").set(core.orders_waiting() as f64);
+        self.publish_queues(core);
         metrics::gauge!("dialtone_sip_connections", "transport" => "tcp").set(connections as f64);
     }
+}
+
+/// Where what needs no trunk goes: to the server's own users.
+const DEFAULT_GATEWAY: &str = "default";
+/// A series each; what waits for further trunks is told together.
+const MAX_GATEWAYS: usize = 100;
+const OTHER_GATEWAYS: &str = "other";
+
+impl Traffic {
+    fn publish_queues(&mut self, core: &Core) {
+        metrics::gauge!("dialtone_call_queue_depth").set(core.orders_waiting() as f64);
+        queue_depth(DEFAULT_GATEWAY, "message").set(core.messages_waiting() as f64);
+        let mut depths: BTreeMap<&str, usize> = self.gateways.iter().map(|known| (known.as_str(), 0)).collect();
+        for (trunk, waiting) in core.orders_waiting_by_trunk() {
+            let gateway = match trunk {
+                "" => DEFAULT_GATEWAY,
+                named if depths.contains_key(named) || depths.len() < MAX_GATEWAYS => named,
+                _ => OTHER_GATEWAYS,
+            };
+            *depths.entry(gateway).or_default() += waiting;
+        }
+        for (gateway, waiting) in &depths {
+            queue_depth(gateway, "call").set(*waiting as f64);
+        }
+        // Whose queue is empty again is told so.
+        self.gateways = depths.into_keys().map(str::to_owned).collect();
+    }
+}
+
+fn queue_depth(gateway: &str, kind: &'static str) -> metrics::Gauge {
+    metrics::gauge!("dialtone_queue_depth", "gateway" => gateway.to_owned(), "kind" => kind)
 }
 
 fn name(method: Method) -> &'static str {

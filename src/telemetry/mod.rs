@@ -179,6 +179,10 @@ const GAUGES: &[(&str, &str)] = &[
     ("dialtone_sip_connections", "Open stream connections."),
     ("dialtone_call_queue_depth", "Calls that the API ordered and that wait for their turn."),
     (
+        "dialtone_queue_depth",
+        "Items waiting per destination gateway: calls that the API ordered (kind call) by trunk, and texts that their devices have not answered (kind message).",
+    ),
+    (
         "dialtone_concurrency_unsafe",
         "Whether the store by which edges share limits is away, and each goes by its share: 1 or 0.",
     ),

@@ -91,6 +91,15 @@ impl<T> Selection<T> {
         self.len
     }
 
+    /// How many wait for each trunk, of all accounts; those that go by none have the empty name.
+    pub fn waiting(&self) -> BTreeMap<&str, usize> {
+        let mut waiting = BTreeMap::new();
+        for (trunk, lane) in self.accounts.values().flat_map(|backlog| &backlog.lanes) {
+            *waiting.entry(trunk.as_str()).or_default() += lane.len();
+        }
+        waiting
+    }
+
     /// Whether another order of the account may be taken in: not where there are as many as it could make in a day.
     pub fn has_place(&self, account: AccountSid, limits: &impl Limits) -> bool {
         let of_account = self.accounts.get(&account).map_or(0, |backlog| backlog.len);
