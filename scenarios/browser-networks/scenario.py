@@ -5,6 +5,7 @@ import pathlib
 import signal
 import socket
 import sys
+import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -17,6 +18,7 @@ from lib.server import ACCOUNT, AUTH_TOKEN
 
 ECHO = "AP" + "1" * 32
 TURN, TURN_SECRET = 20964, "secret-of-the-relay"
+LOSSY_PATH = 20963
 PORT = "/candidate:1 1 udp \\d+ \\S+ (\\d+)/.exec(window.told || phone.calls[0]._mediaHandler.version.pc.remoteDescription.sdp)[1]"
 # What a network without UDP comes to: the page learns of no such candidate.
 WITHOUT_UDP = """
@@ -31,7 +33,49 @@ PROTOCOL = """(async () => {
     const pair = stats.find((one) => one.id === stats.find((other) => other.type === "transport").selectedCandidatePairId);
     return stats.find((one) => one.id === pair.localCandidateId).protocol;
 })()"""
-TURN, TURN_SECRET = 20464, "secret-of-the-relay"
+# What a page is told that is to reach the server by another port, and asks for lost packets, which no browser does by itself.
+LOSSY = """
+    const [told, said] = [RTCPeerConnection.prototype.setRemoteDescription, RTCPeerConnection.prototype.setLocalDescription];
+    RTCPeerConnection.prototype.setRemoteDescription = function (answer) {
+      window.told = answer.sdp;
+      const sdp = answer.sdp.replace(/(a=candidate:\\S+ \\d+ udp \\d+ \\S+) \\d+/g, "$1 %d").replace(/a=candidate:\\S+ \\d+ tcp .*\\r\\n/g, "");
+      return told.call(this, { type: answer.type, sdp });
+    };
+    RTCPeerConnection.prototype.setLocalDescription = function (offer) {
+      return said.call(this, { type: offer.type, sdp: offer.sdp.replace(/a=rtcp-fb:(\\d+) transport-cc\\r\\n/g, "a=rtcp-fb:$1 nack\\r\\n") });
+    };
+"""
+
+
+class LossyPath:
+    """Between a page and the server: of the audio each tenth packet is lost, each way, when it comes for the first time."""
+
+    def __init__(self, port):
+        self.page = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.page.bind(("127.0.0.1", port))
+        self.server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.at_page = self.at_server = None
+        self.lost, self.came = {"page": set(), "server": set()}, {"page": set(), "server": set()}
+        for name, own, other in (("page", self.page, self.server), ("server", self.server, self.page)):
+            threading.Thread(target=self.carry, args=(name, own, other), daemon=True).start()
+
+    def carry(self, name, own, other):
+        lost, came = self.lost[name], self.came[name]
+        while True:
+            packet, source = own.recvfrom(2048)
+            if name == "page":
+                self.at_page = source
+            to = self.at_server if name == "page" else self.at_page
+            if to is None:
+                continue
+            if len(packet) > 12 and packet[0] >> 6 == 2 and packet[1] & 0x7F == 111:
+                seq = int.from_bytes(packet[2:4], "big")
+                if seq % 10 == 0 and seq not in lost:
+                    lost.add(seq)
+                    continue
+                if seq in lost:
+                    came.add(seq)
+            other.sendto(packet, to)
 
 
 class Networks(Browsers):
@@ -66,6 +110,25 @@ class Networks(Browsers):
         page.run(f"phone.calls[{call}].disconnect()")
         self.scenario.end(relay)
 
+    def lossy(self):
+        """A path that loses a tenth both ways, and a page that asks for what it misses: each packet comes after all, both ways."""
+        path = LossyPath(LOSSY_PATH)
+        page = self.page("luise", 1250, codecs=("opus", "pcmu"))
+        page.run(LOSSY % LOSSY_PATH)
+        call = page.connect()
+        wait_for(lambda: page.run("!!window.told"), 5, "the answer")
+        path.at_server = ("127.0.0.1", int(page.run(PORT)))
+        page.wait("accept")
+        page.hears(call, 1250)
+        wait_for(lambda: min(len(lost) for lost in path.lost.values()) >= 20, 8, "losses", every=0.1)
+        for name in ("page", "server"):
+            lost, came = len(path.lost[name]), len(path.came[name])
+            self.scenario.check(came >= lost - 2, f"{came} of {lost} packets of the {name} came after all")
+        heard = page.run(f"phone.stats({call})")
+        self.scenario.check(heard["in"]["lost"] <= 2 and heard["told"]["lost"] <= 2, f"what each says that it lost: {heard}")
+        page.run(f"phone.calls[{call}].disconnect()")
+        return f"{len(path.came['page'])} packets of the page and {len(path.came['server'])} of the server came after all"
+
     def without_udp(self):
         """A page from which no UDP port can be reached: its media goes by TCP, and (in the long form) again when the worker has died under it. Who connects and proves nothing is sent nothing."""
         page = self.page("kate", 1450)
@@ -95,7 +158,7 @@ class Networks(Browsers):
 def main():
     with Scenario(__file__) as scenario:
         networks = Networks(scenario)
-        scenario.steps(networks.start, networks.without_udp, networks.relayed, networks.stop)
+        scenario.steps(networks.start, networks.without_udp, networks.lossy, networks.relayed, networks.stop)
         scenario.summary = "pages hear themselves without UDP, and by a relay"
 
 

@@ -12,6 +12,7 @@ mod hot;
 mod outgoing;
 mod packetise;
 mod receive;
+mod repeat;
 mod report;
 mod secure;
 
@@ -42,6 +43,7 @@ use encode::Encoder;
 use gate::Gate;
 use packetise::Packetiser;
 use receive::Incoming;
+use repeat::Repeats;
 use report::Reports;
 use secure::Secure;
 
@@ -67,6 +69,8 @@ pub struct Leg {
     /// Digits that we send.
     keys: KeySender,
     reports: Reports,
+    /// Of a leg whose packets may go again, and be asked for again.
+    repeats: Option<Box<Repeats>>,
     /// As the edge described the leg when it was made.
     opened_as: proto::RtpLeg,
     /// When silence is news; `None` once heard, once told, and while nothing is to be expected.
@@ -131,6 +135,7 @@ impl Leg {
             encoder: None,
             keys: KeySender::default(),
             reports: Reports::new(random),
+            repeats: None,
             opened_as: rtp.clone(),
             silent_at: None,
             heard: false,
@@ -249,6 +254,10 @@ impl Leg {
             self.packetiser = None;
             (self.decoder, self.encoder) = (None, None);
         }
+        match plan.as_ref().is_some_and(|plan| plan.repeats) {
+            true => drop(self.repeats.get_or_insert_default()),
+            false => self.repeats = None,
+        }
         if let Some(plan) = &plan {
             self.reports.begin(now);
             self.outgoing.set_ticks(plan.audio_ticks);
@@ -329,6 +338,7 @@ impl Leg {
 
     pub fn next_deadline(&self) -> Option<Mono> {
         let own = sooner(sooner(self.events.next_deadline(), self.silent_at), self.reports.next_deadline());
+        let own = sooner(own, self.repeats.as_ref().and_then(|repeats| repeats.missing.next_deadline()));
         sooner(own, self.browser.as_ref().and_then(|browser| browser.next_deadline()))
     }
 

@@ -8,10 +8,10 @@
 
 use std::time::Duration;
 
-use super::{Leg, Outgoing};
+use super::{Leg, Outgoing, Received};
 use crate::random::Random;
 use crate::rtcp::{Junk, Report, ReportBlock, Rtcp, SenderInfo, parse};
-use crate::rtp::Stream;
+use crate::rtp::{Seq, Stream};
 use crate::time::Mono;
 
 /// The RTCP side of a leg.
@@ -97,7 +97,15 @@ impl Reports {
         Mono(at.0.next_multiple_of(GRID_US))
     }
 
-    fn handle(&mut self, datagram: &[u8], outgoing: &Outgoing, now: Mono) -> Result<(), Junk> {
+    /// `missing` is called with each packet that the peer asks for.
+    fn handle(
+        &mut self,
+        datagram: &[u8],
+        outgoing: &Outgoing,
+        now: Mono,
+        missing: impl FnMut(Seq),
+    ) -> Result<(), Junk> {
+        let mut missing = missing;
         for packet in parse(datagram)? {
             let blocks = match packet {
                 Rtcp::SenderReport { sender, blocks, .. } => {
@@ -105,6 +113,10 @@ impl Reports {
                     blocks
                 }
                 Rtcp::ReceiverReport { blocks, .. } => blocks,
+                Rtcp::Nack { media, lost } => {
+                    lost.filter(|_| media == outgoing.ssrc()).for_each(&mut missing);
+                    continue;
+                }
                 // The signalling tells when a party leaves.
                 Rtcp::Bye { .. } | Rtcp::Other(_) => continue,
             };
@@ -128,6 +140,7 @@ impl Reports {
         buffer: &mut [u8],
         outgoing: &Outgoing,
         stream: Option<&mut Stream>,
+        missing: &[Seq],
         bye: bool,
         now: Mono,
     ) -> Option<usize> {
@@ -153,7 +166,8 @@ impl Reports {
             last_report,
             delay,
         });
-        Report { ssrc: outgoing.ssrc(), sender, block, cname: hex(self.cname, &mut [0; 16]), bye }.write(buffer)
+        Report { ssrc: outgoing.ssrc(), sender, block, cname: hex(self.cname, &mut [0; 16]), missing, bye }
+            .write(buffer)
     }
 }
 
@@ -162,7 +176,9 @@ impl Leg {
     pub fn handle_rtcp(&mut self, from: std::net::SocketAddr, datagram: &mut [u8], now: Mono) -> bool {
         let opened = if self.plan.is_some() { self.secure.open_rtcp(datagram).ok() } else { None };
         let taken = opened.is_some_and(|len| {
-            self.gate.admit_rtcp(from) && self.reports.handle(&datagram[..len], &self.outgoing, now).is_ok()
+            let repeats = &mut self.repeats;
+            let missing = |seq| repeats.iter_mut().for_each(|repeats| repeats.sent.ask(seq));
+            self.gate.admit_rtcp(from) && self.reports.handle(&datagram[..len], &self.outgoing, now, missing).is_ok()
         });
         if !taken {
             self.incoming.count_dropped();
@@ -170,12 +186,26 @@ impl Leg {
         taken
     }
 
-    /// A report that is due, written to the start of `buffer`; its length.
+    /// A report that is due, or what is asked for again, written to the start of `buffer`; its length.
     pub fn poll_report(&mut self, buffer: &mut [u8], now: Mono) -> Option<usize> {
-        if !self.reports.is_due() {
+        let round_trip = self.reports.round_trip();
+        let missing = self.repeats.as_mut().map_or(&[][..], |repeats| repeats.missing.poll(round_trip, now));
+        if !self.reports.is_due() && missing.is_empty() {
             return None;
         }
-        self.reports.write(buffer, &self.outgoing, self.incoming.stream(), false, now)
+        self.reports.write(buffer, &self.outgoing, self.incoming.stream(), missing, false, now)
+    }
+
+    /// A packet that goes again, sealed as it was, written to the start of `buffer`; its length.
+    pub fn poll_repeat(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        self.repeats.as_mut()?.sent.poll(buffer)
+    }
+
+    /// Somebody hears this packet as it is: what is missing before it is asked for, where the peer sends again.
+    pub fn note_order(&mut self, received: &Received, now: Mono) {
+        if let Some(repeats) = &mut self.repeats {
+            repeats.missing.note(received, now);
+        }
     }
 
     /// The last report, with the goodbye; a leg that never said anything has none to say (RFC 3550 s6.3.7).
@@ -183,7 +213,7 @@ impl Leg {
         if !self.reports.has_reported && self.outgoing.totals().packets == 0 {
             return None;
         }
-        self.reports.write(buffer, &self.outgoing, self.incoming.stream(), true, now)
+        self.reports.write(buffer, &self.outgoing, self.incoming.stream(), &[], true, now)
     }
 }
 
@@ -267,7 +297,7 @@ mod tests {
         let mut buffer = [0; 256];
         outgoing.own(0, 160, Mono(0));
         let sent_at = Mono(10_000_000);
-        let len = reports.write(&mut buffer, &outgoing, None, false, sent_at).unwrap();
+        let len = reports.write(&mut buffer, &outgoing, None, &[], false, sent_at).unwrap();
         let Some(Rtcp::SenderReport { sender, .. }) = parse(&buffer[..len]).unwrap().next() else {
             panic!("no report")
         };
@@ -279,9 +309,9 @@ mod tests {
             delay: 1 << 15,
             ..ReportBlock::default()
         };
-        let answer = Report { ssrc: Ssrc(5), sender: None, block: Some(block), cname: "x", bye: false };
+        let answer = Report { ssrc: Ssrc(5), sender: None, block: Some(block), cname: "x", missing: &[], bye: false };
         let len = answer.write(&mut buffer).unwrap();
-        reports.handle(&buffer[..len], &outgoing, sent_at + Duration::from_millis(540)).unwrap();
+        reports.handle(&buffer[..len], &outgoing, sent_at + Duration::from_millis(540), |_| ()).unwrap();
         let measured = reports.round_trip().unwrap().as_micros();
         assert!((39_900..=40_100).contains(&measured), "{measured}");
         // A report of another source, or one that answers before it was asked, changes nothing.
@@ -289,7 +319,7 @@ mod tests {
         let early = Report { block: Some(ReportBlock { delay: 60 << 16, ..block }), ..answer };
         for report in [other, early] {
             let len = report.write(&mut buffer).unwrap();
-            reports.handle(&buffer[..len], &outgoing, sent_at + Duration::from_secs(2)).unwrap();
+            reports.handle(&buffer[..len], &outgoing, sent_at + Duration::from_secs(2), |_| ()).unwrap();
             assert_eq!(reports.round_trip().unwrap().as_micros(), measured);
         }
     }
@@ -299,7 +329,7 @@ mod tests {
         let (mut reports, mut outgoing) = (Reports::new(&mut random()), Outgoing::new(&mut random()));
         let mut buffer = [0; 256];
         let mut is_sender = |reports: &mut Reports, outgoing: &Outgoing| {
-            let len = reports.write(&mut buffer, outgoing, None, false, Mono(1)).unwrap();
+            let len = reports.write(&mut buffer, outgoing, None, &[], false, Mono(1)).unwrap();
             matches!(parse(&buffer[..len]).unwrap().next(), Some(Rtcp::SenderReport { .. }))
         };
         assert!(!is_sender(&mut reports, &outgoing));

@@ -141,7 +141,11 @@ impl From<Fault> for Dropped {
 impl Leg {
     /// A packet of this leg as it goes over the network. Each is to be sealed once, right before it leaves.
     pub fn seal_rtp(&mut self, buffer: &mut [u8], packet: Range<usize>) -> Option<Range<usize>> {
-        self.secure.seal_rtp(buffer, packet)
+        let sealed = self.secure.seal_rtp(buffer, packet)?;
+        if let Some(repeats) = &mut self.repeats {
+            repeats.sent.keep(&buffer[sealed.clone()]);
+        }
+        Some(sealed)
     }
 
     /// The same for a report of `len` bytes at the start of the buffer; its length then.

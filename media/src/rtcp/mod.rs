@@ -5,7 +5,7 @@
 
 mod write;
 
-use crate::rtp::{RtpTime, Ssrc};
+use crate::rtp::{RtpTime, Seq, Ssrc};
 
 pub use write::{Report, SenderInfo};
 
@@ -25,7 +25,12 @@ pub enum Rtcp<'a> {
     Bye {
         ssrc: Ssrc,
     },
-    /// A description, feedback, or something newer: we have no use for it.
+    /// Packets of a source that whoever sends this has not got (RFC 4585 s6.2.1).
+    Nack {
+        media: Ssrc,
+        lost: Lost<'a>,
+    },
+    /// A description, other feedback, or something newer: we have no use for it.
     Other(u8),
 }
 
@@ -48,6 +53,15 @@ pub struct ReportBlock {
 /// The report blocks of one report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocks<'a>(&'a [u8]);
+
+/// The numbers of the packets of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost<'a> {
+    items: &'a [u8],
+    /// Those of the item that is read: its first number, and which of the 16 after it are left.
+    first: Seq,
+    mask: u16,
+}
 
 /// Why a datagram is no RTCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +101,10 @@ fn split(bytes: &[u8]) -> Option<(Rtcp<'_>, &[u8])> {
         }
         RECEIVER_REPORT => {
             Rtcp::ReceiverReport { ssrc: Ssrc(word(body, 0)?), blocks: Blocks(body.get(4..4 + count * BLOCK_LEN)?) }
+        }
+        FEEDBACK if count == usize::from(GENERIC_NACK) => {
+            let lost = Lost { items: body.get(8..)?, first: Seq(0), mask: 0 };
+            Rtcp::Nack { media: Ssrc(word(body, 1)?), lost }
         }
         BYE if count > 0 => Rtcp::Bye { ssrc: Ssrc(word(body, 0)?) },
         other => Rtcp::Other(other),
@@ -128,10 +146,29 @@ impl Iterator for Blocks<'_> {
     }
 }
 
+impl Iterator for Lost<'_> {
+    type Item = Seq;
+
+    fn next(&mut self) -> Option<Seq> {
+        if self.mask == 0 {
+            let (item, rest) = self.items.split_first_chunk::<4>()?;
+            self.items = rest;
+            self.first = Seq(u16::from_be_bytes([item[0], item[1]]));
+            self.mask = u16::from_be_bytes([item[2], item[3]]);
+            return Some(self.first);
+        }
+        let after = self.mask.trailing_zeros() as u16;
+        self.mask &= self.mask - 1;
+        Some(self.first + (after + 1))
+    }
+}
+
 const SENDER_REPORT: u8 = 200;
 const RECEIVER_REPORT: u8 = 201;
 const SOURCE_DESCRIPTION: u8 = 202;
 const BYE: u8 = 203;
+const FEEDBACK: u8 = 205;
+const GENERIC_NACK: u8 = 1;
 const BLOCK_LEN: usize = 24;
 
 #[cfg(test)]
@@ -154,6 +191,7 @@ mod tests {
                 delay: 65_536,
             }),
             cname: "dialtone",
+            missing: &[],
             bye: true,
         }
     }
@@ -189,6 +227,16 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_are_missing_read_back_in_order_over_the_wrap() {
+        let missing = [65_530, 65_535, 10, 11, 27, 300].map(Seq);
+        let bytes = written(&Report { missing: &missing, bye: false, ..report() });
+        let Some(Rtcp::Nack { media, lost }) = parse(&bytes).unwrap().last() else { panic!("no request") };
+        assert_eq!((media, lost.collect::<Vec<_>>()), (Ssrc(1), missing.to_vec()));
+        // 65,530 with 65,535 and 10; 11 with 27; 300.
+        assert_eq!(bytes.len(), written(&Report { bye: false, ..report() }).len() + 12 + 3 * 4);
+    }
+
+    #[test]
     fn compounds_with_wrong_lengths_are_junk() {
         let good = written(&report());
         let table: &[(&str, Vec<u8>)] = &[
@@ -198,6 +246,7 @@ mod tests {
             ("rest of three bytes", [&good[..], &[0x80, 203, 0]].concat()),
             ("more blocks than bytes", vec![0x82, 201, 0, 1, 0, 0, 0, 1]),
             ("sender report without sender", vec![0x80, 200, 0, 1, 0, 0, 0, 1]),
+            ("request without a source", vec![0x81, 205, 0, 1, 0, 0, 0, 1]),
             ("version 1", vec![0x41, 201, 0, 1, 0, 0, 0, 1]),
         ];
         for (name, bytes) in table {

@@ -1,7 +1,7 @@
-//! Writes a compound packet: a report, our description, and a goodbye where the leg ends (RFC 3550 s6.1).
+//! Writes a compound packet: a report, our description, what is to be sent again, and a goodbye where the leg ends (RFC 3550 s6.1).
 
-use super::{BLOCK_LEN, BYE, RECEIVER_REPORT, ReportBlock, SENDER_REPORT, SOURCE_DESCRIPTION};
-use crate::rtp::{RtpTime, Ssrc};
+use super::{BLOCK_LEN, BYE, FEEDBACK, GENERIC_NACK, RECEIVER_REPORT, ReportBlock, SENDER_REPORT, SOURCE_DESCRIPTION};
+use crate::rtp::{RtpTime, Seq, Ssrc};
 
 /// What goes into one compound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Report<'a> {
     pub block: Option<ReportBlock>,
     /// At most 255 bytes.
     pub cname: &'a str,
+    /// Packets of the source of `block` that are to be sent again, in their order.
+    pub missing: &'a [Seq],
     pub bye: bool,
 }
 
@@ -45,6 +47,13 @@ impl Report<'_> {
             // At least one zero ends the items of a source.
             out.bytes(&[0])
         })?;
+        if let (Some(block), [_, ..]) = (&self.block, self.missing) {
+            out.packet(FEEDBACK, GENERIC_NACK, |out| {
+                out.word(self.ssrc.0)?;
+                out.word(block.ssrc.0)?;
+                out.missing(self.missing)
+            })?;
+        }
         if self.bye {
             out.packet(BYE, 1, |out| out.word(self.ssrc.0))?;
         }
@@ -87,6 +96,18 @@ impl Writer<'_> {
         self.word(block.last_report)?;
         self.word(block.delay)?;
         debug_assert_eq!(self.len - start, BLOCK_LEN);
+        Some(())
+    }
+
+    /// A number, and which of the 16 after it, in each word.
+    fn missing(&mut self, missing: &[Seq]) -> Option<()> {
+        let mut rest = missing;
+        while let Some((first, others)) = rest.split_first() {
+            let near = others.iter().take_while(|seq| (1..=16).contains(&seq.ahead_of(*first)));
+            let mask = near.clone().fold(0, |mask, seq| mask | 1 << (seq.ahead_of(*first) - 1));
+            rest = &others[near.count()..];
+            self.word(u32::from(first.0) << 16 | mask)?;
+        }
         Some(())
     }
 

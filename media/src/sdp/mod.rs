@@ -93,6 +93,8 @@ pub struct Media {
     pub mid: Option<String>,
     /// `fmtp` of telephone-event and Opus: the payload type, and what its sender understands, or wants.
     pub parameters: Vec<(u8, String)>,
+    /// `rtcp-fb` of Opus: its payload types whose lost packets may be asked for (RFC 4585 s4.2).
+    pub nacks: Vec<u8>,
 }
 
 /// `a=rtpmap`: what a payload type means.
@@ -176,6 +178,7 @@ impl Media {
             security: Security::default(),
             mid: None,
             parameters: Vec::new(),
+            nacks: Vec::new(),
         }
     }
 

@@ -346,6 +346,8 @@ impl Negotiation {
         audio.ptime_ms = codec.map(|(codec, _)| packet_time_ms(media, codec));
         audio.rtcp_mux = media.rtcp_mux || is_ice;
         audio.mid = media.mid.clone();
+        audio.nacks =
+            codec.map(|(_, number)| number).filter(|number| media.nacks.contains(number)).into_iter().collect();
         audio.security = match is_ice {
             true => self.transport(Setup::Passive),
             false => {
@@ -398,6 +400,7 @@ impl Negotiation {
                 Media { security, ..line("RTP/SAVP") }
             }
             Demand::Dtls => Media {
+                nacks: nacks_of(codecs),
                 security: self.transport(Setup::ActPass),
                 mid: Some("0".into()),
                 rtcp_mux: true,
@@ -434,6 +437,7 @@ impl Negotiation {
         audio.ptime_ms = ours.ptime_ms;
         audio.rtcp_mux = ours.rtcp_mux;
         audio.mid = ours.mid.clone();
+        audio.nacks = if ours.nacks.is_empty() { Vec::new() } else { nacks_of(&codecs) };
         audio.security = match ours.security.ice_ufrag {
             Some(_) => self.transport(Setup::ActPass),
             None => ours.security.clone(),
@@ -477,6 +481,11 @@ fn everything() -> Formats {
 /// Events by the clock of each codec, under our numbers for them (RFC 4733 s2.1: they share the clock of the audio).
 fn events_beside(codecs: &[(Codec, u8)]) -> Vec<(u32, u8)> {
     EVENTS.into_iter().filter(|(rate_hz, _)| codecs.iter().any(|(codec, _)| codec.clock_hz() == *rate_hz)).collect()
+}
+
+/// The payload types whose lost packets we ask for, and send again.
+fn nacks_of(codecs: &[(Codec, u8)]) -> Vec<u8> {
+    codecs.iter().filter(|(codec, _)| *codec == Codec::Opus).map(|(_, number)| *number).collect()
 }
 
 fn prefer(codecs: &mut [(Codec, u8)], first: Option<Codec>) {

@@ -106,6 +106,7 @@ fn take_attribute(media: &mut Media, line: &str) {
     match name {
         "rtpmap" if media.rtpmaps.len() < MAX_RTPMAPS => media.rtpmaps.extend(rtpmap(value)),
         "fmtp" => take_format(media, value),
+        "rtcp-fb" => take_feedback(media, value),
         "ptime" => media.ptime_ms = milliseconds(value).or(media.ptime_ms),
         "maxptime" => media.maxptime_ms = milliseconds(value).or(media.maxptime_ms),
         "rtcp" => media.rtcp = rtcp(value).or(media.rtcp.take()),
@@ -186,6 +187,20 @@ fn take_format(media: &mut Media, value: &str) {
     }
 }
 
+/// `111 nack`, or of all formats `* nack`; what else may be said is for video, or for other ways to send.
+fn take_feedback(media: &mut Media, value: &str) {
+    let Some((payload_type, "nack")) = word(value) else { return };
+    let payload_types: Vec<u8> = match payload_type {
+        "*" => media.payload_types().collect(),
+        one => one.parse().into_iter().collect(),
+    };
+    for payload_type in payload_types {
+        if !media.nacks.contains(&payload_type) && media.nacks.len() < MAX_RTPMAPS {
+            media.nacks.push(payload_type);
+        }
+    }
+}
+
 /// Drops what is said of formats that are not spoken here. Firefox says it before it says what they are.
 fn keep_known_formats(media: &mut Media) {
     let is_known = |map: &RtpMap| {
@@ -193,6 +208,9 @@ fn keep_known_formats(media: &mut Media) {
     };
     let known: Vec<u8> = media.rtpmaps.iter().filter(|map| is_known(map)).map(|map| map.payload_type).collect();
     media.parameters.retain(|(payload_type, _)| known.contains(payload_type));
+    let is_opus = |map: &&RtpMap| Codec::from_rtpmap(&map.encoding, map.rate_hz) == Some(Codec::Opus);
+    let opus: Vec<u8> = media.rtpmaps.iter().filter(is_opus).map(|map| map.payload_type).collect();
+    media.nacks.retain(|payload_type| opus.contains(payload_type));
 }
 
 /// `53020 IN IP4 126.16.64.4`

@@ -30,6 +30,8 @@ pub struct MediaPlan {
     pub event_ticks: u32,
     /// The peer can read a lost packet out of the next one.
     pub takes_fec: bool,
+    /// Packets that are lost may be asked for, either way.
+    pub repeats: bool,
     /// The length of the packets that we send: 10 to 60 ms, in samples.
     pub packet_samples: u16,
     pub may_send: bool,
@@ -126,6 +128,8 @@ impl MediaPlan {
             audio_ticks: codec.clock_hz() / SAMPLES_HZ,
             event_ticks: event.map_or(1, |(rate_hz, _)| rate_hz / SAMPLES_HZ),
             takes_fec: codec == Codec::Opus && theirs.parameters_of(payload_type).is_some_and(takes_fec),
+            repeats: theirs.nacks.contains(&payload_type)
+                && local_formats.number_of(codec).is_some_and(|number| ours.nacks.contains(&number)),
             packet_samples: u16::from(packet_time_ms(theirs, codec)) * 8,
             may_send: we.sends() && !held,
             may_receive: we.receives() && they.sends(),

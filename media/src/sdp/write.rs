@@ -93,6 +93,9 @@ impl Text {
         for (payload_type, parameters) in &media.parameters {
             self.put("a=fmtp:").number(*payload_type).put(" ").put(parameters).put("\r\n");
         }
+        for payload_type in &media.nacks {
+            self.put("a=rtcp-fb:").number(*payload_type).put(" nack\r\n");
+        }
         if let Some(ptime) = media.ptime_ms {
             self.put("a=ptime:").number(ptime).put("\r\n");
         }

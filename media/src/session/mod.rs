@@ -261,7 +261,11 @@ impl Session {
         if self.slots[index].is_heard {
             self.deadline = None;
         }
-        self.hand_on(straight?, received, buffer)
+        let straight = straight?;
+        if let Some(leg) = self.slots[index].kind.leg_mut() {
+            leg.note_order(received, self.now);
+        }
+        self.hand_on(straight, received, buffer)
     }
 
     /// What the leg says is for the mix, when its time comes.
@@ -314,6 +318,7 @@ impl Session {
     pub fn handle_rtcp(&mut self, leg: LegId, from: SocketAddr, datagram: &mut [u8], now: Mono) -> bool {
         self.now = now;
         self.deadline = None;
+        self.pending = true;
         let leg = self.slots.iter_mut().find(|slot| slot.id == leg).and_then(|slot| slot.kind.leg_mut());
         leg.is_some_and(|leg| leg.handle_rtcp(from, datagram, now))
     }
@@ -467,6 +472,11 @@ impl Session {
             if let Some((to, datagram)) = leg.poll_transport() {
                 buffer[..datagram.len()].copy_from_slice(&datagram);
                 return Some(Transmit { leg: leg.id(), from: Port::Rtp, to, packet: 0..datagram.len() });
+            }
+            if let Some(to) = leg.rtp_target()
+                && let Some(len) = leg.poll_repeat(buffer)
+            {
+                return Some(Transmit { leg: leg.id(), from: Port::Rtp, to, packet: 0..len });
             }
             if leg.rtcp_target().is_some()
                 && let Some(len) = leg.poll_report(buffer, self.now)

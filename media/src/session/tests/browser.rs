@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use rtc_dtls::endpoint::EndpointEvent;
 
 use super::*;
+use crate::rtcp::Report;
 use crate::sdp::{Fingerprint, Transport, parse};
 use crate::srtp::{MasterKey, Profile, Sender};
 use crate::webrtc::tests::{AT, Client, PEER_UFRAG, US, check, identity};
@@ -80,6 +81,17 @@ impl Page {
         let mut buffer = [&header.to_bytes()[..], &SAID, &[0; MAX_OVERHEAD]].concat();
         let sealed = self.sender.as_mut().unwrap().seal_rtp(&mut buffer, 0..172).unwrap();
         world.arrive(1, self.from, &buffer[sealed])
+    }
+
+    /// Asks for a packet again.
+    fn ask(&mut self, world: &mut World, of: Ssrc, lost: Seq) {
+        let block = Some(ReportBlock { ssrc: of, ..ReportBlock::default() });
+        let report = Report { ssrc: Ssrc(77), sender: None, block, cname: "x", missing: &[lost], bye: false };
+        let mut datagram = [0; 256];
+        let len = report.write(&mut datagram).unwrap();
+        let len = self.sender.as_mut().unwrap().seal_rtcp(&mut datagram, len).unwrap();
+        assert!(world.sessions[0].handle_rtcp(LegId(1), self.from, &mut datagram[..len], world.now));
+        world.flush();
     }
 }
 
@@ -170,6 +182,24 @@ fn browser_hears_itself_and_nothing_moves_before_its_keys() {
     assert!(world.transport(page.from, &check(&transport_of(&told.sdp), true)));
     page.say(&mut world).unwrap();
     assert_eq!(world.take_sent()[0].to, page.from);
+}
+
+#[test]
+fn packet_that_a_browser_misses_goes_again_under_its_own_index() {
+    let mut world = world();
+    let mut page = Page::new();
+    let offer = offer(PEER_UFRAG, page.theirs).replace("a=rtcp-fb:111 transport-cc", "a=rtcp-fb:111 nack");
+    let told = negotiated(open(&mut world, rtp(&offer)));
+    page.connect(&mut world, &transport_of(&told.sdp));
+    for _ in 0..10 {
+        page.say(&mut world).unwrap();
+    }
+    let lost = world.take_sent()[6].header;
+    page.ask(&mut world, lost.ssrc, lost.seq);
+    // The same bytes, so that it is no other packet under the same index.
+    assert_eq!(world.again.len(), 1);
+    page.say(&mut world).unwrap();
+    assert_eq!(world.take_sent().len(), 1, "the sequence goes on");
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod digits;
 mod faults;
 mod mix;
 mod recording;
+mod repeats;
 mod secure;
 mod sound;
 
@@ -21,6 +22,7 @@ use super::*;
 use crate::clips::{Clip, ClipHash, Clips};
 use crate::proto::*;
 use crate::recorder::{FileLength, FileOutcome, FileStep};
+use crate::rtcp::{ReportBlock, Rtcp};
 use crate::rtp::{Header, Packet, RtpTime, Seq, Ssrc};
 use crate::srtp::{MAX_OVERHEAD, Receiver};
 use crate::time::Mono;
@@ -36,6 +38,10 @@ pub(super) struct World {
     /// RTP that was sent since it was last taken.
     pub sent: Vec<Sent>,
     pub reports: usize,
+    /// RTP as it left, what left again, and what was asked for again.
+    left: Vec<Vec<u8>>,
+    pub again: Vec<(SocketAddr, Vec<u8>)>,
+    pub asked: Vec<(SocketAddr, Vec<Seq>)>,
     /// What goes to browsers besides.
     pub transports: Vec<Vec<u8>>,
     /// The keys of those who are sent encrypted media.
@@ -129,6 +135,9 @@ impl World {
             hot: None,
             sent: Vec::new(),
             reports: 0,
+            left: Vec::new(),
+            again: Vec::new(),
+            asked: Vec::new(),
             transports: Vec::new(),
             keys: BTreeMap::new(),
             events: Vec::new(),
@@ -277,6 +286,12 @@ impl World {
             return self.transports.push(bytes);
         }
         let is_rtcp = crate::rtp::is_rtcp(&bytes);
+        if !is_rtcp {
+            if self.left.contains(&bytes) {
+                return self.again.push((transmit.to, bytes));
+            }
+            self.left.push(bytes.clone());
+        }
         // Reports go to the port above.
         let media = SocketAddr::new(transmit.to.ip(), transmit.to.port() - u16::from(transmit.from == Port::Rtcp));
         if let Some(keys) = self.keys.get_mut(&media) {
@@ -284,7 +299,11 @@ impl World {
             bytes.truncate(opened.expect("sealed with the key of our description, and never twice"));
         }
         if is_rtcp {
-            assert!(crate::rtcp::parse(&bytes).is_ok());
+            for packet in crate::rtcp::parse(&bytes).expect("a compound") {
+                if let Rtcp::Nack { lost, .. } = packet {
+                    self.asked.push((transmit.to, lost.collect()));
+                }
+            }
             self.reports += 1;
             return;
         }
