@@ -57,7 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What customers make is in the database, then in the directory, then with the shard.
     ("provision", &["account", "concurrency", "events", "ids", "secret", "shard", "store", "twiml", "usage"]),
     ("presence", &["hot", "ids"]),
-    ("proxy", &["tls"]),
+    ("proxy", &["api", "tls"]),
     ("recordings", &["call", "events", "https", "ids", "secret", "twiml"]),
     ("secret", &[]),
     (

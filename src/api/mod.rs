@@ -3,6 +3,7 @@
 mod accounts;
 mod calls;
 mod compatibility;
+mod connections;
 mod console;
 mod corrections;
 mod demo;
@@ -19,21 +20,17 @@ mod telemetry;
 mod turn;
 mod workers;
 
-use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use axum::serve::{Listener, ListenerExt, TapIo};
 use metrics_exporter_prometheus::PrometheusHandle;
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
+pub use connections::{serve, serve_connection, serve_tls};
 pub use console::Console;
 pub use signal::Lines;
 pub use turn::Turn;
@@ -53,11 +50,7 @@ use crate::secret::Secret;
 use crate::shard::MailBox;
 use crate::store::{Fire, Store};
 use crate::streams::Hub;
-use crate::tls;
 use crate::workers::Roster;
-
-/// A connection whose other end acknowledges nothing of what waits for it is closed after this time.
-const TAKES_NOTHING: Duration = Duration::from_secs(30);
 
 /// What the HTTP side sees of the server.
 #[derive(Clone)]
@@ -170,33 +163,6 @@ pub fn metrics_router(view: View) -> Router {
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::open_metrics))
         .with_state(view)
-}
-
-/// Serves until the process ends.
-pub async fn serve(listener: TcpListener, router: Router) {
-    serve_all(listener.tap_io(|connection| tune(connection)), router).await;
-}
-
-/// The same over TLS.
-pub async fn serve_tls(listener: tls::Listener, router: Router) {
-    serve_all(listener.tap_io(|connection| tune(connection.tcp())), router).await;
-}
-
-fn tune(connection: &TcpStream) {
-    // A stream's client that takes nothing any more is no client. An address that has gone takes neither option, and needs none.
-    let _ = SockRef::from(connection).set_tcp_user_timeout(Some(TAKES_NOTHING));
-    let _ = connection.set_nodelay(true);
-}
-
-async fn serve_all<L, F>(listener: TapIo<L, F>, router: Router)
-where
-    L: Listener<Addr = SocketAddr>,
-    F: FnMut(&mut L::Io) + Send + 'static,
-{
-    let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    if let Err(error) = axum::serve(listener, service).await {
-        tracing::error!(%error, "the http listener has ended");
-    }
 }
 
 fn random() -> u128 {

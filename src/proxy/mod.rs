@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
@@ -21,8 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tower::ServiceExt;
 
+use crate::api;
 use crate::tls::Authority;
 
 /// Connections at once; one more waits to be accepted.
@@ -123,15 +122,5 @@ async fn serve_as(host: &str, upgraded: Upgraded, peer: SocketAddr, settings: &S
         }
         Err(_) => return tracing::debug!(%peer, host, "a handshake took too long"),
     };
-    let router = settings.router.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        // Who is at the other end, as the main listener tells it.
-        request.extensions_mut().insert(axum::extract::ConnectInfo(peer));
-        let router = router.clone();
-        async move { router.oneshot(request.map(|body| Body::new(body.map_err(axum::Error::new)))).await }
-    });
-    let served = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = served.await {
-        tracing::debug!(%peer, host, %error, "a connection by the proxy ended");
-    }
+    api::serve_connection(stream, peer, settings.router.clone()).await;
 }
