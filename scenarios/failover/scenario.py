@@ -18,6 +18,7 @@ import picture
 import requests
 
 from lib import rtp
+from lib.edges import child
 from lib.leg import Leg
 from lib.scenario import Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config, number, trunk, user
@@ -220,6 +221,24 @@ class Failover:
         wait_for(lambda: not self.server.live() and self.server.workers("standby"), 5, "the calls to end")
         wait_for(lambda: not any(worker["sessions"] for worker in self.server.workers()), 5, "the sessions to end")
 
+    def stalled(self):
+        """The whole server stands still for a while, as its machine may: what came meanwhile is a call, and no worker is taken for lost."""
+        before = Leg(SIP, ECHO)
+        everybody = [child(self.server, "edge"), *(worker["pid"] for worker in self.server.workers())]
+
+        def signal_all(number):
+            for pid in everybody:
+                os.kill(pid, number)
+
+        signal_all(signal.SIGSTOP)
+        threading.Timer(1.2, signal_all, (signal.SIGCONT,)).start()
+        meanwhile = Leg(SIP, ECHO)
+        time.sleep(0.7)
+        self.scenario.equal(before.phone.transport.find(lambda message: message.is_request, 0), None, "what was signalled to the call before")
+        for caller in (before, meanwhile):
+            self.scenario.check(caller.media.packets[-1].at > time.monotonic() - 0.3, "it is heard")
+            caller.end()
+
     def edge(self, legs=10):
         """The edge dies: nobody hears it, it is there again at once with its calls and registrations, and each call ends once."""
         equal, check = self.scenario.equal, self.scenario.check
@@ -233,10 +252,8 @@ class Failover:
         asked.mute()
         asked.media.press("12")
         time.sleep(0.5)
-        children = open(f"/proc/{self.server.process.pid}/task/{self.server.process.pid}/children").read().split()
-        part = lambda pid: open(f"/proc/{pid}/environ").read().split("DIALTONE_PROCESS=")[1].split("\0")[0]
         at = time.monotonic()
-        os.kill(next(int(pid) for pid in children if part(pid).startswith("edge")), signal.SIGKILL)
+        os.kill(child(self.server, "edge"), signal.SIGKILL)
         wait_for(self.is_ready, 5, "the edge to be back", every=0.02)
         back = time.monotonic() - at
         check(back < 2, f"the edge was back after {back:.2f} s")
@@ -279,6 +296,7 @@ def main():
         failover = Failover(scenario)
         scenario.step("start", failover.start)
         scenario.step("worker", failover.worker)
+        scenario.step("stalled", failover.stalled)
         scenario.step("edge", failover.edge)
         if scenario.long:
             scenario.step("many", failover.many)

@@ -456,18 +456,34 @@ pub async fn beat(connection: &Connection, patience: Duration) -> LinkError {
         }
     };
     let hearing = async {
-        loop {
-            match tokio::time::timeout(patience, connection.read_datagram()).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(error)) => return LinkError::Connection(error),
-                Err(_) => return LinkError::Connection(quinn::ConnectionError::TimedOut),
-            }
+        match silence(patience, || connection.read_datagram()).await {
+            Err(error) => LinkError::Connection(error),
+            Ok(()) => LinkError::Connection(quinn::ConnectionError::TimedOut),
         }
     };
     tokio::select! {
         error = sending => error,
         error = hearing => error,
     }
+}
+
+/// Waits until nothing was heard for so long. Time in which this process did not run itself is not counted: who has slept
+/// has heard nobody, and what came meanwhile is still to be read.
+async fn silence<T, E, H>(patience: Duration, mut hear: impl FnMut() -> H) -> Result<(), E>
+where
+    H: Future<Output = Result<T, E>>,
+{
+    let mut parts = 0;
+    while parts < PARTS {
+        match tokio::time::timeout(patience / PARTS, hear()).await {
+            Ok(heard) => {
+                heard?;
+                parts = 0;
+            }
+            Err(_) => parts += 1,
+        }
+    }
+    Ok(())
 }
 
 /// Whether it is told before its time: a twentieth more or less is.
@@ -487,6 +503,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 const REPORT_ROUNDS: u32 = 10;
 const BEAT_EVERY: Duration = Duration::from_millis(100);
 const BEAT: &[u8] = b"alive";
+/// Of a silence: a stall takes one of them, however long it is.
+const PARTS: u32 = 4;
 /// After which an edge that says nothing is lost: its sessions go on meanwhile, and for a minute after.
 const SILENCE: Duration = Duration::from_millis(2000);
 
@@ -517,4 +535,37 @@ const MAX_SESSIONS: u32 = 100_000;
 pub fn endpoint(socket: std::net::UdpSocket, server: Option<quinn::ServerConfig>) -> io::Result<quinn::Endpoint> {
     let runtime = Arc::new(quinn::TokioRuntime);
     quinn::Endpoint::new(quinn::EndpointConfig::default(), server, socket, runtime)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Mutex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn stall_of_this_process_is_no_silence_of_the_other() {
+        const PATIENCE: Duration = Duration::from_millis(200);
+        let (tell, told) = mpsc::channel::<()>(1);
+        let told = Arc::new(Mutex::new(told));
+        let hear = move || {
+            let told = told.clone();
+            async move { told.lock().await.recv().await.ok_or("closed") }
+        };
+        let listening = tokio::spawn(silence(PATIENCE, hear));
+        let other = tell.clone();
+        let beats = tokio::spawn(async move {
+            while other.send(()).await.is_ok() {
+                tokio::time::sleep(PATIENCE / 8).await;
+            }
+        });
+        tokio::time::sleep(PATIENCE / 4).await;
+        // Nothing runs here meanwhile, the other end's beats no more than the ear.
+        std::thread::sleep(PATIENCE * 3);
+        tokio::time::sleep(PATIENCE / 4).await;
+        assert!(!listening.is_finished(), "taken for lost");
+        beats.abort();
+        assert_eq!(listening.await.unwrap(), Ok(()));
+        drop(tell);
+    }
 }
