@@ -28,6 +28,8 @@ ECHO, DESK, NINA = ("AP" + digit * 32 for digit in "123")
 OTHER = "AC" + "7" * 32
 # A line without a connection has given its calls up by then.
 GIVEN_UP = 12
+# A connection of HTTP that says nothing is closed by then.
+IDLE = 18
 PORT = "/candidate:1 1 udp \\d+ \\S+ (\\d+)/.exec(phone.calls[0]._mediaHandler.version.pc.remoteDescription.sdp)[1]"
 
 
@@ -235,7 +237,6 @@ class Devices(Browsers):
         page.connect()
         self.scenario.equal(page.wait("call-error")["code"], 31404, "no such application")
 
-
     def sprayed(self):
         """50 calls are set up while a stranger sprays the browsers' port with DTLS and with checks that prove nothing; and how long each takes until something is heard."""
         page, times, sent = self.page("grace", 1550), [], 0
@@ -270,6 +271,32 @@ class Devices(Browsers):
         self.scenario.check(all(times), f"calls without sound: {times}")
         return f"{sent} datagrams of a stranger; heard after {sorted(times)[25]:.0f} ms (p50), {max(times):.0f} ms at most"
 
+    def talking(self):
+        """What each call between a page and a telephone takes of memory, at the edge and at its worker, once the page's other connections are closed."""
+        return f"a call takes {self.weight('pcmu', 250):.0f} kB, one that goes through the codec of Opus {self.weight('opus', 360):.0f} kB"
+
+    def weight(self, codec, most):
+        pids = [child(self.server, "edge"), *(worker["pid"] for worker in self.server.workers("active"))]
+        pages = [self.page(f"{codec}{at}", 400 + 40 * at, application=DESK, codecs=(codec,)) for at in range(9)]
+        for at, page in enumerate(pages):
+            if at == 1:
+                time.sleep(IDLE)
+                before, _ = many.memory_and_cpu(pids)
+            call, rtp = page.connect(), Rtp()
+            incoming = self.desk.wait_invite()
+            rtp.remote = incoming.invite.media()
+            incoming.accept(sdp(rtp.host, rtp.port))
+            rtp.play(ulaw_encode(tone(700, 60)), wait=False)
+            page.wait("accept")
+        time.sleep(IDLE)
+        after, _ = many.memory_and_cpu(pids)
+        pages[-1].hears(call, 700)
+        for page in pages:
+            page.run("phone.calls[0].disconnect()")
+        kilobytes = (after - before) / (len(pages) - 1) / 1024
+        self.scenario.check(kilobytes < most, f"{kilobytes:.0f} kB for a call of {codec}")
+        wait_for(lambda: not self.server.live(), 5, "the calls to end")
+        return kilobytes
 
     def quiet(self):
         """Registered browsers that say nothing."""
@@ -282,7 +309,7 @@ class Devices(Browsers):
 def main():
     with Scenario(__file__) as scenario:
         devices = Devices(scenario)
-        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.made_account, devices.messages, devices.tokens, *([devices.sprayed, devices.quiet] if scenario.long else []), devices.stop):
+        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.made_account, devices.messages, devices.tokens, *([devices.sprayed, devices.talking, devices.quiet] if scenario.long else []), devices.stop):
             scenario.step(part.__name__.replace("_", " "), part)
         scenario.summary = "the first device that answers has the call; it outlives its connection, its network and its worker"
 

@@ -473,8 +473,8 @@ impl Session {
                 buffer[..datagram.len()].copy_from_slice(&datagram);
                 return Some(Transmit { leg: leg.id(), from: Port::Rtp, to, packet: 0..datagram.len() });
             }
-            if let Some(to) = leg.rtp_target()
-                && let Some(len) = leg.poll_repeat(buffer)
+            if leg.can_send()
+                && let (Some(to), Some(len)) = (leg.rtp_target(), leg.poll_repeat(buffer))
             {
                 return Some(Transmit { leg: leg.id(), from: Port::Rtp, to, packet: 0..len });
             }
