@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::leg::StreamKey;
+use crate::received::StreamKey;
 use crate::rtp::RtpTime;
 use crate::time::Mono;
 

@@ -24,6 +24,7 @@ pub mod player;
 pub mod playout;
 pub mod proto;
 pub mod random;
+pub mod received;
 pub mod recorder;
 pub mod resample;
 pub mod rtcp;

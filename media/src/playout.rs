@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::codec::Law;
 use crate::conceal::Concealer;
 use crate::jitter::{JitterBuffer, Playout, Pushed};
-use crate::leg::Received;
+use crate::received::Received;
 use crate::sdp::Payload;
 use crate::time::Mono;
 
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::codec::Codec;
     use crate::ids::LegId;
-    use crate::leg::StreamKey;
+    use crate::received::StreamKey;
     use crate::rtp::RtpTime;
 
     /// Feeds packets of `len` samples and counts the frames that are not silent.

@@ -8,7 +8,7 @@
 //!
 //! Positions are samples at 8 kHz since the track began. Knows nothing of files, legs or clocks.
 
-use crate::leg::StreamKey;
+use crate::received::StreamKey;
 use crate::rtp::RtpTime;
 
 /// The audio of the last second, by its place in time. 16 kB, and never allocates.

@@ -29,7 +29,7 @@ OTHER = "AC" + "7" * 32
 # A line without a connection has given its calls up by then.
 GIVEN_UP = 12
 # A connection of HTTP that says nothing is closed by then.
-IDLE = 18
+IDLE = 23
 PORT = "/candidate:1 1 udp \\d+ \\S+ (\\d+)/.exec(phone.calls[0]._mediaHandler.version.pc.remoteDescription.sdp)[1]"
 
 

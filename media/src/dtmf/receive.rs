@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use super::{Key, KeyEvent};
-use crate::leg::StreamKey;
+use crate::received::StreamKey;
 use crate::rtp::RtpTime;
 use crate::time::Mono;
 

@@ -4,10 +4,10 @@
 //! What of Opus is lost on the way is made up here, where the codec knows how: out of the packet that follows, or by concealment.
 //! What of G.722 is lost is lost as with G.711.
 
-use super::{Received, StreamKey};
 use crate::codec::opus::MAX_SAMPLES;
 use crate::codec::{Codec, Law, g722, opus};
 use crate::playout::FRAME_SAMPLES;
+use crate::received::{Received, StreamKey};
 use crate::sdp::Payload;
 
 /// What became of one packet: itself, and before it what was lost and could be made up.

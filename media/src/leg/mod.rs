@@ -36,7 +36,7 @@ pub use bridge::Forwarded;
 pub use gate::Latching;
 pub use hot::Hot;
 pub use outgoing::Outgoing;
-pub use receive::{Dropped, MAX_AUDIO, Received, StreamKey};
+pub use receive::{Dropped, MAX_AUDIO};
 
 use decode::StreamDecoder;
 use encode::Encoder;

@@ -10,7 +10,7 @@ use crate::rtp::{Header, RtpTime, Seq, Ssrc};
 use crate::time::Mono;
 
 use super::hot::Hot;
-use super::receive::{Received, StreamKey};
+use crate::received::{Received, StreamKey};
 
 /// The sender of one leg.
 pub struct Outgoing {

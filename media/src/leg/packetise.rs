@@ -3,7 +3,8 @@
 //! A first-in first-out buffer of encoded bytes, one per sample, of fixed size. A short loss in the source is
 //! filled with silence so that time stays right; anything longer begins anew.
 
-use super::receive::{MAX_AUDIO, Received, StreamKey};
+use super::receive::MAX_AUDIO;
+use crate::received::{Received, StreamKey};
 use crate::rtp::RtpTime;
 
 /// The buffer between two packet lengths.

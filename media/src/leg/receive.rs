@@ -4,42 +4,17 @@
 //! sequence. Of a stranger nothing is remembered but its address. RFC 3550 s8.2 for the SSRC.
 
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::time::Duration;
-
-use serde::{Deserialize, Serialize};
 
 use super::decode::{Decoded, StreamDecoder};
 use super::{Hot, Leg, LegEvent};
 use crate::codec::{Codec, Law};
 use crate::dtmf::{self, KeyEvent};
 use crate::ids::LegId;
+use crate::received::{Received, StreamKey};
 use crate::rtp::{Arrival, Header, Packet, RtpTime, Ssrc, Stream};
 use crate::sdp::Payload;
 use crate::time::Mono;
-
-/// A packet that was taken: everything but its payload, which stays where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Received {
-    pub carries: Payload,
-    pub marker: bool,
-    /// By a clock of 8 kHz, whatever the sender's is.
-    pub timestamp: RtpTime,
-    /// Extended sequence number.
-    pub seq: u32,
-    pub stream: StreamKey,
-    /// Where in the datagram.
-    pub payload: Range<usize>,
-    /// A digit is sounding in this audio: where it goes out as an event, the tone does not go out too.
-    pub tone: bool,
-}
-
-/// Names one stretch of packets in which sequence numbers and timestamps belong together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct StreamKey {
-    pub leg: LegId,
-    pub generation: u32,
-}
 
 /// Why a datagram was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::receive::{Received, StreamKey};
+use crate::received::{Received, StreamKey};
 use crate::rtp::Seq;
 use crate::time::Mono;
 

@@ -8,8 +8,9 @@
 
 use std::time::Duration;
 
-use super::{Leg, Outgoing, Received};
+use super::{Leg, Outgoing};
 use crate::random::Random;
+use crate::received::Received;
 use crate::rtcp::{Junk, Report, ReportBlock, Rtcp, SenderInfo, parse};
 use crate::rtp::{Seq, Stream};
 use crate::time::Mono;

@@ -4,9 +4,10 @@
 //! beside the relay; the packets that are relayed are not touched.
 
 use crate::ids::{LegId, RecorderId};
-use crate::leg::{MAX_AUDIO, Received};
+use crate::leg::MAX_AUDIO;
 use crate::playout::Samples;
 use crate::proto::{self, MediaEventKind, PauseMode, RecorderEnd, RecorderEnded, RecorderSpec};
+use crate::received::Received;
 use crate::recorder::{FileOutcome, FileStep, Recorder, Side};
 use crate::sdp::Payload;
 use crate::time::Mono;

@@ -13,7 +13,7 @@ use super::header::HeaderName;
 use super::limits;
 use super::method::Method;
 use super::param::split_commas;
-use super::scan::{self, ByteSet};
+use super::scan;
 use super::uri::UriError;
 use super::via::Via;
 
@@ -420,7 +420,7 @@ fn parse_start_line(head: &str, from: usize, to: usize) -> Result<Start, Malform
         };
         return Ok((StartLine::Response(number.unwrap_or(0) as u16), span(code), span(reason), fault));
     }
-    if first.is_empty() || !TOKEN.has_all_of(first) {
+    if first.is_empty() || !scan::TOKEN.has_all_of(first) {
         return Err(Malformed::StartLine);
     }
     let trimmed = rest.trim_ascii_end();
@@ -442,16 +442,13 @@ fn parse_start_line(head: &str, from: usize, to: usize) -> Result<Start, Malform
     Ok((StartLine::Request(Method::from_text(first)), span(first), span(uri), fault))
 }
 
-/// What a token is made of: methods, header names, transports (RFC 3261 s25.1).
-pub(crate) const TOKEN: ByteSet = ByteSet::alphanumeric_and(b"-.!%*_+`'~");
-
 fn parse_field(head: &str, from: usize, to: usize) -> Result<Field, Malformed> {
     let line = &head[from..to];
     let (name, value) = scan::split_once(line, b':').ok_or(Malformed::HeaderLine)?;
     // Before the colon there may be spaces and tabs, but no fold.
     let end = name.bytes().rposition(|byte| !matches!(byte, b' ' | b'\t')).map_or(0, |last| last + 1);
     let (name, value) = (&name[..end], scan::trim_lws(value));
-    if name.is_empty() || !TOKEN.has_all_of(name) {
+    if name.is_empty() || !scan::TOKEN.has_all_of(name) {
         return Err(Malformed::HeaderLine);
     }
     // Without an early end, so that the compiler takes many bytes at a time.

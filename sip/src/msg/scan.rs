@@ -30,6 +30,9 @@ pub(crate) fn has_white_space(text: &str) -> bool {
     text.bytes().any(|byte| byte.is_ascii_whitespace())
 }
 
+/// What a token is made of: methods, header names, transports (RFC 3261 s25.1).
+pub(crate) const TOKEN: ByteSet = ByteSet::alphanumeric_and(b"-.!%*_+`'~");
+
 /// A set of bytes, looked up by one read.
 pub(crate) struct ByteSet([bool; 256]);
 

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::message::TOKEN;
 use super::param::{Params, find_outside_quotes};
 use super::scan;
 use super::uri::{HostPort, UriError};
@@ -32,7 +31,7 @@ impl<'a> Via<'a> {
         let rest = rest.trim_ascii_start();
         let end = rest.bytes().position(|byte| byte.is_ascii_whitespace()).ok_or(UriError::Via)?;
         let (transport, rest) = rest.split_at(end);
-        if !TOKEN.has_all_of(transport) {
+        if !scan::TOKEN.has_all_of(transport) {
             return Err(UriError::Via);
         }
         let (sent_by, params) = match find_outside_quotes(rest, b';') {
