@@ -21,7 +21,7 @@ BOB = "<Dial timeout='10'><Client><Identity>bob</Identity><Parameter name='Room'
 
 class Calls(Browsers):
     def __init__(self, scenario, first, engine):
-        more = application(ECHO, "<Echo/>") + application(DIAL, BOB) + application(ROOM, CONFERENCE) + application(TO_ERIN, "<Dial><Client>erin</Client></Dial>") + application(WAITS, "<Enqueue>support</Enqueue>") + application(TEST, "<Say>This is a test of your connection, which is measured while you hear me.</Say>")
+        more = application(ECHO, "<Echo/>") + application(DIAL, BOB) + application(ROOM, CONFERENCE) + application(TO_ERIN, "<Dial><Client>erin</Client></Dial>") + application(WAITS, "<Enqueue>support</Enqueue>") + application(TEST, "<Say>This is a test of your connection.</Say>")
         more += number(OURS, "<Dial><Client>bob</Client></Dial>") + number(OURS + "7", "<Dial><Queue>support</Queue></Dial>") + number(OURS + "8", "<Dial><Client>erin</Client></Dial>") + number(OURS + "9", CONFERENCE) + user("desk", USER_SECRET)
         super().__init__(scenario, first, ECHO, more, engine=engine)
 
