@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::Leg;
 use crate::received::{Received, StreamKey};
 use crate::rtp::Seq;
 use crate::time::Mono;
@@ -126,6 +127,20 @@ impl Missing {
             self.ask_at = (!self.missing.is_empty()).then_some(now + pause);
         }
         &self.asked
+    }
+}
+
+impl Leg {
+    /// A packet that goes again, sealed as it was, written to the start of `buffer`; its length.
+    pub fn poll_repeat(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        self.repeats.as_mut()?.sent.poll(buffer)
+    }
+
+    /// Somebody hears this packet as it is: what is missing before it is asked for, where the peer sends again.
+    pub fn note_order(&mut self, received: &Received, now: Mono) {
+        if let Some(repeats) = &mut self.repeats {
+            repeats.missing.note(received, now);
+        }
     }
 }
 

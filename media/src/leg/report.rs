@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use super::{Leg, Outgoing};
 use crate::random::Random;
-use crate::received::Received;
 use crate::rtcp::{Junk, Report, ReportBlock, Rtcp, SenderInfo, parse};
 use crate::rtp::{Seq, Stream};
 use crate::time::Mono;
@@ -195,18 +194,6 @@ impl Leg {
             return None;
         }
         self.reports.write(buffer, &self.outgoing, self.incoming.stream(), missing, false, now)
-    }
-
-    /// A packet that goes again, sealed as it was, written to the start of `buffer`; its length.
-    pub fn poll_repeat(&mut self, buffer: &mut [u8]) -> Option<usize> {
-        self.repeats.as_mut()?.sent.poll(buffer)
-    }
-
-    /// Somebody hears this packet as it is: what is missing before it is asked for, where the peer sends again.
-    pub fn note_order(&mut self, received: &Received, now: Mono) {
-        if let Some(repeats) = &mut self.repeats {
-            repeats.missing.note(received, now);
-        }
     }
 
     /// The last report, with the goodbye; a leg that never said anything has none to say (RFC 3550 s6.3.7).
