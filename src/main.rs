@@ -1,12 +1,15 @@
 //! The `dialtone` program.
 
+mod allocator;
+
 use std::process::ExitCode;
 
+use allocator::Allocator;
 use clap::Parser;
 use dialtone::cli::Command;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// Your Twilio app, your hardware: a self-hosted SIP and media edge server.
 #[derive(Parser)]
