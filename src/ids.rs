@@ -111,6 +111,11 @@ sid!(
     "ZY"
 );
 sid!(
+    /// A media stream: a call's sound to a WebSocket of its application.
+    StreamSid,
+    "MZ"
+);
+sid!(
     /// A queue.
     QueueSid,
     "QU"

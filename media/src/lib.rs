@@ -32,6 +32,7 @@ pub mod rtp;
 pub mod sdp;
 pub mod session;
 pub mod srtp;
+pub mod tap;
 pub mod text;
 pub mod time;
 pub mod timeline;

@@ -1,13 +1,19 @@
-//! A playlist on its way: audio, tones, silence and digits, one after another, as often as asked for.
+//! A playlist on its way: audio, tones, silence and digits, one after another, as often as asked for; and what comes while it is
+//! played.
 //!
 //! A player is asked for samples, packet by packet, and answers with samples, with a key for the leg to send, or
 //! with why there are none. It counts what it played, so that another worker can go on where it was. It does not
 //! know codecs, packets or clocks. A clip that is not here is wanted once, when the player starts.
 
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
+
 use crate::clips::{Clip, ClipHash, Clips};
+use crate::codec::Law;
 use crate::dtmf::Key;
 use crate::ids::PlayerId;
-use crate::proto::{PlayKind, PlayerSpec};
+use crate::proto::{Fed, PlayKind, PlayerSpec};
 use crate::tone::ToneSource;
 
 /// A playlist and the place it has reached.
@@ -55,8 +61,25 @@ enum Item {
         len: u64,
     },
     Digits(Box<[Step]>),
+    Live(Live),
     /// Audio that is not to be had, or nothing that we know.
     Absent,
+}
+
+/// What is played as it comes.
+#[derive(Default)]
+struct Live {
+    waiting: VecDeque<Piece>,
+    /// Bytes of audio in `waiting`.
+    len: usize,
+    /// Marks that were come to, or cleared.
+    passed: VecDeque<String>,
+}
+
+enum Piece {
+    /// Mu-law at 8 kHz.
+    Audio(Bytes),
+    Mark(String),
 }
 
 /// One character of a string of digits.
@@ -113,6 +136,22 @@ impl Player {
         waited
     }
 
+    /// Takes something to be played as it comes; dropped where nothing of this list is [`PlayKind::Live`].
+    pub fn feed(&mut self, what: Fed) {
+        if let Some(live) = self.live() {
+            live.feed(what);
+        }
+    }
+
+    /// The next mark that was come to, or was cleared.
+    pub fn poll_mark(&mut self) -> Option<String> {
+        self.live()?.passed.pop_front()
+    }
+
+    fn live(&mut self) -> Option<&mut Live> {
+        self.items.iter_mut().find_map(|item| if let Item::Live(live) = item { Some(live) } else { None })
+    }
+
     /// Milliseconds played over all loops.
     pub fn offset_ms(&self) -> u64 {
         self.played / SAMPLES_PER_MS
@@ -142,13 +181,14 @@ impl Player {
     }
 
     fn step(&mut self, samples: &mut [i16]) -> Filled {
-        let Some(item) = self.items.get(self.at) else {
+        let Some(item) = self.items.get_mut(self.at) else {
             return self.end_loop();
         };
         let len = match item {
             Item::Audio { clip: None, .. } => return Filled::Stop(Played::Waiting),
             Item::Audio { clip: Some(clip), .. } => clip.len_samples(),
             Item::Tone { len, .. } | Item::Silence { len } => *len,
+            Item::Live(_) => u64::MAX,
             Item::Digits(steps) => steps.iter().map(|step| step.len()).sum(),
             Item::Absent => 0,
         };
@@ -172,6 +212,10 @@ impl Player {
             }
             Item::Tone { source, .. } => {
                 source.fill(self.within, samples);
+                count
+            }
+            Item::Live(live) => {
+                live.fill(samples);
                 count
             }
             Item::Digits(steps) => match place(steps, self.within) {
@@ -237,7 +281,60 @@ impl Item {
             }
             Some(PlayKind::SilenceMs(ms)) => Item::Silence { len: u64::from(*ms) * SAMPLES_PER_MS },
             Some(PlayKind::Digits(digits)) => Item::Digits(digits.chars().filter_map(Step::new).collect()),
+            Some(PlayKind::Live(_)) => Item::Live(Live::default()),
             None => Item::Absent,
+        }
+    }
+}
+
+impl Live {
+    fn feed(&mut self, what: Fed) {
+        match what {
+            Fed::Audio(audio) if self.has_room() && self.len + audio.len() <= MAX_WAITING => {
+                self.len += audio.len();
+                self.waiting.push_back(Piece::Audio(audio));
+            }
+            Fed::Mark(name) if self.waiting.is_empty() => self.passed.push_back(name),
+            Fed::Mark(name) if self.has_room() => self.waiting.push_back(Piece::Mark(name)),
+            Fed::Audio(_) | Fed::Mark(_) => {}
+            Fed::Clear(_) => {
+                self.len = 0;
+                for piece in self.waiting.drain(..) {
+                    if let Piece::Mark(name) = piece {
+                        self.passed.push_back(name);
+                    }
+                }
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.waiting.len() < MAX_PIECES
+    }
+
+    /// The next samples, and silence behind them.
+    fn fill(&mut self, samples: &mut [i16]) {
+        let mut filled = 0;
+        while filled < samples.len() {
+            let Some(Piece::Audio(audio)) = self.waiting.front_mut() else { break };
+            let count = Law::Mu.decode(audio, &mut samples[filled..]);
+            audio.advance(count);
+            filled += count;
+            self.len -= count;
+            self.pass_what_is_over();
+        }
+        samples[filled..].fill(0);
+    }
+
+    /// Takes out what has been played, and the marks behind it.
+    fn pass_what_is_over(&mut self) {
+        while let Some(piece) = self.waiting.pop_front_if(|piece| match piece {
+            Piece::Audio(audio) => audio.is_empty(),
+            Piece::Mark(_) => true,
+        }) {
+            if let Piece::Mark(name) = piece {
+                self.passed.push_back(name);
+            }
         }
     }
 }
@@ -271,6 +368,9 @@ fn place(steps: &[Step], mut within: u64) -> Option<(Step, u64)> {
 }
 
 const SAMPLES_PER_MS: u64 = 8;
+/// Ten minutes of mu-law.
+const MAX_WAITING: usize = 8_000 * 600;
+const MAX_PIECES: usize = 65_536;
 const KEY_SAMPLES: u64 = crate::dtmf::KEY_MS as u64 * SAMPLES_PER_MS;
 
 #[cfg(test)]
@@ -278,7 +378,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::proto::{PlayItem, Tone};
+    use crate::proto::{self, PlayItem, Tone};
 
     fn audio(byte: u8) -> PlayKind {
         PlayKind::Audio(Bytes::from(vec![byte; 32]))
@@ -368,6 +468,44 @@ mod tests {
         assert!(!player.handle_clip(hash(8), Some(&clip(8, 20))));
         assert!(player.handle_clip(hash(7), Some(&clip(7, 20))));
         assert_eq!(transcript(&mut player, 9), "77 77 end(true)@80");
+    }
+
+    #[test]
+    fn what_comes_is_played_and_each_mark_told_when_all_before_it_was() {
+        let mut player = player(&[PlayKind::Live(proto::Live {})], 1, 0);
+        let heard = |player: &mut Player| {
+            let mut samples = [99; 160];
+            assert_eq!(player.fill(&mut samples), Played::Samples);
+            let marks: Vec<_> = std::iter::from_fn(|| player.poll_mark()).collect();
+            (samples.iter().filter(|sample| **sample != 0).count(), marks.join(" "))
+        };
+        let audio = |bytes: usize| Fed::Audio(Bytes::from(vec![0x00; bytes]));
+        assert_eq!(heard(&mut player), (0, String::new()), "silence before anything comes");
+        player.feed(Fed::Mark("at once".into()));
+        assert_eq!(player.poll_mark().as_deref(), Some("at once"));
+        for what in [audio(100), audio(200), Fed::Mark("300".into()), audio(20), Fed::Mark("320".into())] {
+            player.feed(what);
+        }
+        assert_eq!(heard(&mut player), (160, String::new()));
+        assert_eq!(heard(&mut player), (160, "300 320".into()), "they are in this packet to the last sample");
+        assert_eq!(heard(&mut player), (0, String::new()));
+        for what in [audio(1000), Fed::Mark("a".into()), audio(1000), Fed::Mark("b".into())] {
+            player.feed(what);
+        }
+        assert_eq!(heard(&mut player).0, 160);
+        player.feed(Fed::Clear(proto::Clear {}));
+        assert_eq!(heard(&mut player), (0, "a b".into()), "what was cleared is told, and not heard");
+    }
+
+    #[test]
+    fn ten_minutes_may_wait_and_the_rest_is_dropped() {
+        let mut player = player(&[PlayKind::Live(proto::Live {})], 1, 0);
+        for _ in 0..700 {
+            player.feed(Fed::Audio(Bytes::from(vec![0x00; 8000])));
+        }
+        assert_eq!(player.live().unwrap().len, MAX_WAITING);
+        (0..100_000).for_each(|_| player.feed(Fed::Mark("x".into())));
+        assert_eq!(player.live().unwrap().waiting.len(), MAX_PIECES);
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct SessionSpec {
     pub legs: Vec<LegSpec>,
     #[prost(message, repeated, tag = "4")]
     pub recorders: Vec<RecorderSpec>,
+    #[prost(message, repeated, tag = "5")]
+    pub taps: Vec<TapSpec>,
 }
 
 /// One party of a session: where its media goes and what it hears.
@@ -171,7 +173,7 @@ pub struct PlayerSpec {
 
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
 pub struct PlayItem {
-    #[prost(oneof = "PlayKind", tags = "1, 2, 3, 4")]
+    #[prost(oneof = "PlayKind", tags = "1, 2, 3, 4, 5")]
     pub kind: Option<PlayKind>,
 }
 
@@ -187,7 +189,13 @@ pub enum PlayKind {
     /// DTMF digits `0-9 * # A-D`, with `w` for a pause of 0.5 s and `W` for one of 1 s.
     #[prost(string, tag = "4")]
     Digits(String),
+    /// What comes by [`Feed`], and silence while there is nothing; until the player is stopped.
+    #[prost(message, tag = "5")]
+    Live(Live),
 }
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Live {}
 
 /// A call-progress tone: up to four frequencies, and a cadence of on and off milliseconds that repeats.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
@@ -264,6 +272,20 @@ pub enum Track {
     Outbound = 2,
 }
 
+/// What is said and heard on a leg, told every 20 ms by [`Tapped`] from now on, silence too.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct TapSpec {
+    #[prost(uint32, tag = "1")]
+    pub tap_id: u32,
+    #[prost(uint32, tag = "2")]
+    pub leg_id: u32,
+    #[prost(enumeration = "Track", tag = "3")]
+    pub track: i32,
+    /// What another worker has told already: the time that is told counts on.
+    #[prost(uint64, tag = "4")]
+    pub offset_ms: u64,
+}
+
 /// What becomes of the time of a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, prost::Enumeration, Serialize, Deserialize)]
 pub enum PauseMode {
@@ -283,7 +305,7 @@ pub struct Command {
     pub session_id: u64,
     #[prost(uint64, tag = "3")]
     pub owner_epoch: u64,
-    #[prost(oneof = "CommandKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23")]
+    #[prost(oneof = "CommandKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26")]
     pub kind: Option<CommandKind>,
 }
 
@@ -329,7 +351,42 @@ pub enum CommandKind {
     /// The other end of a link is at another worker, or is here again. No session has it: a worker takes it for the link.
     #[prost(message, tag = "23")]
     Link(LinkRoute),
+    /// Begins to tell what is said and heard on a leg. It ends with the leg, or by `StopTap`; neither is answered.
+    #[prost(message, tag = "24")]
+    Tap(TapSpec),
+    #[prost(uint32, tag = "25")]
+    StopTap(u32),
+    /// Not answered: what comes for a player that is over is dropped.
+    #[prost(message, tag = "26")]
+    Feed(Feed),
 }
+
+/// Something for a player of [`PlayKind::Live`].
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Feed {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    #[prost(uint32, tag = "2")]
+    pub player_id: u32,
+    #[prost(oneof = "Fed", tags = "3, 4, 5")]
+    pub what: Option<Fed>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof, Serialize, Deserialize)]
+pub enum Fed {
+    /// Mu-law at 8 kHz, behind what waits already. Ten minutes may wait; what is more is dropped.
+    #[prost(bytes = "bytes", tag = "3")]
+    Audio(Bytes),
+    /// Told by [`Marked`] once all before it has been played.
+    #[prost(string, tag = "4")]
+    Mark(String),
+    /// Drops the audio that waits; all marks in it are told at once.
+    #[prost(message, tag = "5")]
+    Clear(Clear),
+}
+
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Clear {}
 
 /// Where the frames of a link go, whose other end is a session of another worker.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
@@ -423,7 +480,7 @@ pub struct Release {}
 pub struct MediaEvent {
     #[prost(uint64, tag = "1")]
     pub session_id: u64,
-    #[prost(oneof = "MediaEventKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22")]
+    #[prost(oneof = "MediaEventKind", tags = "10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24")]
     pub kind: Option<MediaEventKind>,
 }
 
@@ -456,6 +513,37 @@ pub enum MediaEventKind {
     RecorderEnded(RecorderEnded),
     #[prost(message, tag = "22")]
     LegFailed(LegFailed),
+    #[prost(message, tag = "23")]
+    Tapped(Tapped),
+    #[prost(message, tag = "24")]
+    Marked(Marked),
+}
+
+/// 20 ms of a leg, as its tap has it: mu-law, 160 bytes; empty of a track that is not tapped.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Tapped {
+    #[prost(uint32, tag = "1")]
+    pub tap_id: u32,
+    #[prost(uint32, tag = "2")]
+    pub leg_id: u32,
+    /// Since the tap began.
+    #[prost(uint64, tag = "3")]
+    pub at_ms: u64,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub inbound: Bytes,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub outbound: Bytes,
+}
+
+/// All that was fed to a player before this mark has been played, or was cleared.
+#[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+pub struct Marked {
+    #[prost(uint32, tag = "1")]
+    pub leg_id: u32,
+    #[prost(uint32, tag = "2")]
+    pub player_id: u32,
+    #[prost(string, tag = "3")]
+    pub name: String,
 }
 
 /// There will be no media on a browser's leg any more: it has shown another certificate than its SDP has, has closed the

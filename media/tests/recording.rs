@@ -129,7 +129,7 @@ fn announcement() -> SessionSpec {
         }],
         mixing: Some(Mixing { heard: true, whispers_to: None, tells_speaking: false }),
     };
-    SessionSpec { session_id: 1, owner_epoch: 1, legs: vec![leg], recorders: Vec::new() }
+    SessionSpec { session_id: 1, owner_epoch: 1, legs: vec![leg], ..SessionSpec::default() }
 }
 
 fn record_announcement(worker: &Worker, spec: RecorderSpec) {

@@ -40,7 +40,7 @@ pub use rest::{Param, RequestPlaces, Route, SinkTest};
 use crate::account::{Aor, Client, Directory};
 use crate::concurrency::Ledger;
 use crate::edges::Edges;
-use crate::events::{Live, LiveConferences, LiveMessages, LiveQueues, LiveRecordings, Publisher};
+use crate::events::{Live, LiveConferences, LiveMessages, LiveQueues, LiveRecordings, LiveStreams, Publisher};
 use crate::hot::Bindings;
 use crate::ids::CallSid;
 use crate::presence::{ClientId, DeviceKind, Presence};
@@ -62,6 +62,7 @@ pub struct View {
     pub store: Store,
     pub live: Live,
     pub recordings: LiveRecordings,
+    pub streams: LiveStreams,
     pub conferences: LiveConferences,
     pub messages: LiveMessages,
     pub queues: LiveQueues,

@@ -12,11 +12,12 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::client::legacy::Client as Pool;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower::Service;
 
-use crate::app::connect::{self, Connector, Watch};
+use crate::app::connect::{self, Connection, Connector, Watch};
 use crate::app::cookies::CookieJars;
 use crate::app::destination::{Destination, Masked};
 use crate::app::failure::{FetchError, FetchFailure};
@@ -55,6 +56,8 @@ pub struct Client {
 
 struct Inner {
     pool: Pool<Connector, Full<Bytes>>,
+    /// For what is no request.
+    connections: Connector,
     hosts: Hosts,
     cookies: CookieJars,
     patience: Overrides,
@@ -91,6 +94,7 @@ impl Client {
     /// A client that finds addresses in its own way.
     pub fn with_resolver(config: ClientConfig, resolver: Arc<dyn Resolve>) -> Self {
         let connector = connect::connector(config.guard, resolver, config.extra_roots);
+        let connections = connector.clone();
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(30))
@@ -100,8 +104,13 @@ impl Client {
             .build(connector);
         let hosts = Hosts::new(config.hosts);
         let ClientConfig { patience, traces, history, .. } = config;
-        let inner = Inner { pool, hosts, cookies: CookieJars::default(), patience, traces, history };
+        let inner = Inner { pool, connections, hosts, cookies: CookieJars::default(), patience, traces, history };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// A connection of its own, guarded as those of requests are.
+    pub(super) async fn connection(&self, uri: Uri) -> Result<Connection, connect::ConnectError> {
+        self.inner.connections.clone().call(uri).await
     }
 
     pub(super) fn traces(&self) -> bool {

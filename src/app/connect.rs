@@ -44,9 +44,13 @@ pub(super) fn connector(
     Connector { inner: HttpsConnector::from((GuardedConnector::new(guard, resolver), tls)) }
 }
 
+/// A connection, with or without TLS.
+pub(super) type Connection = MaybeHttpsStream<TokioIo<TcpStream>>;
+pub(super) type ConnectError = Box<dyn Error + Send + Sync>;
+
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Response = Connection;
+    type Error = ConnectError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -125,22 +129,8 @@ impl Watch {
 ///
 /// A kept connection that breaks under a request was most likely closed by the server while it was idle.
 pub(super) fn classify(error: &PoolError, watch: &Watch) -> FetchError {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(inner) = cause {
-        if let Some(known) = inner.downcast_ref::<FetchError>() {
-            return *known;
-        }
-        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
-            return classify_tls(tls);
-        }
-        if inner.downcast_ref::<hyper::Error>().is_some_and(|http| http.is_parse() || http.is_parse_too_large()) {
-            return FetchError::Protocol;
-        }
-        // An I/O error hides what it was made of from `source`.
-        cause = match inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(hidden) => Some(hidden),
-            None => inner.source(),
-        };
+    if let Some(known) = known(error) {
+        return known;
     }
     match watch.stage() {
         Stage::Connecting => FetchError::ConnectFailed,
@@ -148,6 +138,33 @@ pub(super) fn classify(error: &PoolError, watch: &Watch) -> FetchError {
         Stage::Reused => FetchError::IdleClosed,
         Stage::Connected(_) => FetchError::Broken,
     }
+}
+
+/// What an error of [`Connector`] means.
+pub(super) fn classify_connect(error: &(dyn Error + 'static)) -> FetchError {
+    known(error).unwrap_or(FetchError::ConnectFailed)
+}
+
+/// The cause of an error, as far as it says.
+fn known(error: &(dyn Error + 'static)) -> Option<FetchError> {
+    let mut cause = Some(error);
+    while let Some(inner) = cause {
+        if let Some(known) = inner.downcast_ref::<FetchError>() {
+            return Some(*known);
+        }
+        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
+            return Some(classify_tls(tls));
+        }
+        if inner.downcast_ref::<hyper::Error>().is_some_and(|http| http.is_parse() || http.is_parse_too_large()) {
+            return Some(FetchError::Protocol);
+        }
+        // An I/O error hides what it was made of from `source`.
+        cause = match inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(hidden) => Some(hidden),
+            None => inner.source(),
+        };
+    }
+    None
 }
 
 fn classify_tls(error: &rustls::Error) -> FetchError {

@@ -1,7 +1,7 @@
 //! The customers' application servers: everything that goes out to a URL which a customer named.
 //!
 //! One guarded [`client::Client`] makes all connections; [`fetch`] brings documents, [`callback`] delivers status
-//! callbacks, [`audio`] brings what is to be played. The room knows no TwiML, no call and no database: it is given
+//! callbacks, [`audio`] brings what is to be played, [`stream`] has its sound heard by a customer's server. The room knows no TwiML, no call and no database: it is given
 //! URLs and parameters, and gives back bytes or a [`failure::FetchFailure`] with Twilio's number.
 
 mod connect;
@@ -20,6 +20,7 @@ pub mod overrides;
 pub mod post;
 pub mod signature;
 pub mod status;
+pub mod stream;
 
 pub use audio::clip::{Clip, ClipHash, Clips};
 pub use audio::{AudioCache, AudioLimits, AudioRequest};
@@ -33,6 +34,7 @@ pub use hyper::Method;
 pub use overrides::Overrides;
 pub use post::JsonPost;
 pub use request::RequestKind;
+pub use stream::{FromServer, StreamRequest, ToServer};
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use crate::account::Directory;
 use crate::app::{CallbackRequest, Callbacks};
 use crate::events::{
     CallRecord, Event, EventKind, MessageStatus, Subscriber, Telling, call_params, caller_id_params, conference_params,
-    message_params, recording_params, user_message_params,
+    message_params, recording_params, stream_params, user_message_params,
 };
 use crate::ids::CallSid;
 use crate::twiml;
@@ -96,6 +96,11 @@ impl Subscriber for StatusCallbacks {
             }
             EventKind::UserMessage(fact) => {
                 self.deliver(event, event.call, &fact.callback, user_message_params(event, fact));
+            }
+            EventKind::Stream(fact) => {
+                if let Some(endpoint) = &fact.callback {
+                    self.deliver(event, event.call, endpoint, stream_params(event, fact));
+                }
             }
             EventKind::CallerId(fact) => {
                 self.deliver(event, CallSid::new(fact.sid.bits()), &fact.callback, caller_id_params(event, fact));

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use dialtone_media::proto::{CommandKind, Encryption, MediaEventKind};
 use serde::{Deserialize, Serialize};
 
-use super::{ChildLeg, Update};
+use super::{ChildLeg, StreamEvent, StreamOrder, Update};
 use crate::events::EventKind;
-use crate::ids::{BranchId, CallSid, MessageSid, RecordingSid, UserMessageSid};
+use crate::ids::{BranchId, CallSid, MessageSid, RecordingSid, StreamSid, UserMessageSid};
 use crate::twiml::{
     AudioFailure, AudioSource, BranchEvent, BranchSpec, ClipRef, ConferenceSpec, DequeueSpec, Endpoint, EnqueueSpec,
     FetchFailure, FetchOrder, Fetched, Membership, NewDocument, Notice, Referral, Taking, Waiting,
@@ -74,6 +74,16 @@ pub enum CallInput {
         number: u16,
         sid: RecordingSid,
         url: String,
+    },
+    /// The shard has named a stream.
+    StreamNamed {
+        number: u16,
+        sid: StreamSid,
+    },
+    /// What became of [`Effect::OpenStream`].
+    Stream {
+        sid: StreamSid,
+        event: StreamEvent,
     },
     /// A conference has a place for the call: its media goes by the link of that key.
     Linked {
@@ -261,6 +271,19 @@ pub enum Effect {
     NameRecording {
         number: u16,
     },
+    /// Answered by [`CallInput::StreamNamed`].
+    NameStream {
+        number: u16,
+    },
+    /// Connect to the application, and tell it what the tap tells; answered by [`CallInput::Stream`].
+    OpenStream(Box<StreamOrder>),
+    /// Tell the application of a key.
+    TellStream {
+        sid: StreamSid,
+        digit: char,
+    },
+    /// The application is told that it is over; not answered.
+    CloseStream(StreamSid),
     /// The call is over: nothing of it is left, and no input is wanted any more.
     Finished,
 }

@@ -349,6 +349,7 @@ impl Call {
     pub(super) fn restored(&mut self, now: Now, effects: &mut Vec<Effect>) {
         // The rooms are gone with the edge.
         self.room_lost(now, effects);
+        self.streams_restored(effects);
         if self.leg.is_answered() && self.opening.link.is_none() && self.leg.media == MediaState::Active {
             self.negotiate(SdpStep::MakeOffer, Bytes::new(), Step::Refresh, now, effects);
         }

@@ -9,6 +9,7 @@
 //! - `children`: the legs that a `<Dial>` calls, and bridging
 //! - `room`: its place in a conference or a pair; `conference`, `queue`: the rooms themselves
 //! - `recording`: what is recorded of the leg
+//! - `stream`: what of it is told to a WebSocket, and what comes back
 //! - `params`: what every request to the application says
 //! - `route`: who answers a call, and how a number is reached
 //! - `tones`: ringing as countries know it
@@ -24,6 +25,7 @@ mod queue;
 mod recording;
 mod room;
 pub mod route;
+mod stream;
 mod tones;
 mod user_message;
 
@@ -50,6 +52,7 @@ use leg::{Leg, MediaState, Signalling};
 use program::RUNS_OUT_PLAYER;
 pub use queue::{Queue, QueueEffect, QueueInput};
 pub use recording::{RECORDING_FILE, RecordingChange};
+pub use stream::{StreamChange, StreamEvent, StreamOrder};
 pub use user_message::UserMessageChange;
 use user_message::UserMessages;
 
@@ -118,6 +121,8 @@ pub struct Update {
     /// Takes the place of whoever is told.
     pub status_callback: Option<StatusCallback>,
     pub user_message: Option<Box<UserMessageChange>>,
+    #[serde(default)]
+    pub stream: Option<Box<StreamChange>>,
 }
 
 /// One leg of a conversation, and what runs on it.
@@ -137,6 +142,11 @@ pub struct Call {
     /// Those that are not over.
     recordings: Vec<recording::Recording>,
     recordings_begun: u16,
+    /// Those that are not over.
+    #[serde(default)]
+    streams: Vec<stream::Stream>,
+    #[serde(default)]
+    streams_begun: u16,
     #[serde(default)]
     user_messages: UserMessages,
     /// The last that is over.
@@ -239,6 +249,8 @@ impl Call {
             link: None,
             recordings: Vec::new(),
             recordings_begun: 0,
+            streams: Vec::new(),
+            streams_begun: 0,
             user_messages: UserMessages::default(),
             recorded: None,
             statistics: None,
@@ -341,6 +353,8 @@ impl Call {
             CallInput::Audio { ticket, result } => self.run(VerbInput::Audio { ticket, result }, now, effects),
             CallInput::Branch { branch, event } => self.branch_event(branch, event, now, effects),
             CallInput::RecordingNamed { number, sid, url } => self.recording_named(number, sid, url, now, effects),
+            CallInput::StreamNamed { number, sid } => self.stream_named(number, sid, effects),
+            CallInput::Stream { sid, event } => self.stream_event(sid, event, now, effects),
             CallInput::Linked { key } => self.linked(key, effects),
             CallInput::Unlinked => self.part(effects),
             CallInput::Waiting(event) => self.run(VerbInput::Waiting(event), now, effects),
@@ -440,8 +454,8 @@ impl Call {
             MediaEventKind::AudioWanted(_) | MediaEventKind::LegHeard(_) | MediaEventKind::LegSilent(_) => {}
             MediaEventKind::RecorderStarted(started) => self.recorder_started(started.recorder_id, now, effects),
             MediaEventKind::RecorderEnded(ended) => self.recorder_ended(&ended, now, effects),
-            // No call asks for it.
-            MediaEventKind::Speaking(_) => {}
+            // No call asks for it; what taps and players tell goes to the connection of its stream.
+            MediaEventKind::Speaking(_) | MediaEventKind::Tapped(_) | MediaEventKind::Marked(_) => {}
         }
     }
 
@@ -472,6 +486,7 @@ impl Call {
         self.leg.signalling != Signalling::Ended
             && !(update.only_unanswered && self.leg.is_answered())
             && update.recording.as_ref().is_none_or(|change| self.takes_recording(change))
+            && update.stream.as_ref().is_none_or(|change| self.takes_stream(change))
             && update.user_message.as_ref().is_none_or(|change| self.user_messages.takes(change, &self.leg))
     }
 
@@ -491,6 +506,9 @@ impl Call {
         }
         if let Some(change) = update.user_message {
             self.change_user_messages(*change, effects);
+        }
+        if let Some(change) = update.stream {
+            self.change_stream(*change, now, effects);
         }
         if let Some(callback) = update.status_callback {
             self.publish(EventKind::CallbackChanged(Box::new(callback)), effects);
@@ -590,6 +608,7 @@ impl Call {
         }
         self.drop_other_offers(effects);
         self.run(VerbInput::HungUp, now, effects);
+        self.stop_all_streams(effects);
     }
 
     fn leg_closed(&mut self, media: Media, effects: &mut Vec<Effect>) {

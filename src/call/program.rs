@@ -49,6 +49,10 @@ impl Call {
             VerbEffect::StartRecording { recording, spec } => self.start_recording(Some(recording), *spec, effects),
             VerbEffect::StopRecording(recording) => self.stop_recording(recording, effects),
             VerbEffect::StopStartedRecordings => self.stop_started_recordings(effects),
+            VerbEffect::StartStream { stream, spec } => self.start_stream(stream, *spec, now, effects),
+            VerbEffect::StopStream(stream) => self.stop_stream(stream, effects),
+            VerbEffect::StopStreams(name) => self.stop_started_streams(name.as_deref(), effects),
+            VerbEffect::TellStream { stream, digit } => self.tell_stream(stream, digit, effects),
             VerbEffect::JoinConference(spec) => effects.push(Effect::JoinConference(spec)),
             VerbEffect::LeaveConference => self.leave_conference(effects),
             VerbEffect::Enqueue(spec) => effects.push(Effect::Enqueue(spec)),
@@ -194,6 +198,7 @@ pub(super) fn play_kind(part: PlayPart) -> PlayKind {
         PlayPart::SilenceMs(length) => PlayKind::SilenceMs(length),
         PlayPart::Digits(digits) => PlayKind::Digits(digits),
         PlayPart::Beep => PlayKind::Tone(tones::beep()),
+        PlayPart::Live => PlayKind::Live(proto::Live {}),
     }
 }
 

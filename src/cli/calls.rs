@@ -142,6 +142,7 @@ fn describe(kind: &EventKind) -> String {
         | EventKind::Conference(_)
         | EventKind::Message(_)
         | EventKind::UserMessage(_)
+        | EventKind::Stream(_)
         | EventKind::CallerId(_)
         | EventKind::Order(_)
         | EventKind::Dtmf { .. }

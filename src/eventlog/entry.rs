@@ -3,14 +3,12 @@
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
-use time::macros::format_description;
 
 use super::chain::Link;
 use super::types::{EventType, known, type_of};
 use crate::events::{
-    CallRecord, Event, EventKind, Params, call_params, conference_params, message_params, recording_params,
-    without_password,
+    CallRecord, Event, EventKind, Params, call_params, conference_params, iso_8601_ms, message_params,
+    recording_params, stream_params, without_password,
 };
 use crate::ids::{AccountSid, CallSid, EventSid};
 use crate::presence::Transition;
@@ -86,6 +84,7 @@ pub fn entry_of_fact(event: &Event, public_url: &str) -> Option<Entry> {
             let params = params.into_iter().chain([("CallSid", event.call.to_string())]);
             ("Queues", fact.sid.to_string(), params.map(|(name, value)| (name.to_owned(), value)).collect())
         }
+        EventKind::Stream(fact) => ("Streams", fact.sid.to_string(), stream_params(event, fact)),
         EventKind::Dtmf { digit } => {
             let params = [("CallSid", event.call.to_string()), ("Digit", digit.to_string())];
             ("Calls", event.call.to_string(), params.map(|(name, value)| (name.to_owned(), value)).to_vec())
@@ -166,11 +165,4 @@ fn fields(value: Value) -> Map<String, Value> {
         Value::Object(fields) => fields,
         _ => Map::new(),
     }
-}
-
-/// `2026-11-26T20:30:29.123Z`.
-pub fn iso_8601_ms(wall_ms: u64) -> String {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(wall_ms) * 1_000_000);
-    let form = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-    time.unwrap_or(OffsetDateTime::UNIX_EPOCH).format(form).unwrap_or_default()
 }

@@ -10,7 +10,7 @@ mod filter;
 mod logged;
 mod types;
 
-pub use entry::{Entry, entry, entry_of_fact, entry_of_fire, entry_of_presence, iso_8601_ms};
+pub use entry::{Entry, entry, entry_of_fact, entry_of_fire, entry_of_presence};
 pub use filter::{Filter, FilterError};
 pub use logged::Logged;
 pub use types::{EventType, TYPES, named, type_of};

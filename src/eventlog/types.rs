@@ -1,6 +1,6 @@
 //! What kinds of events there are. Those that Twilio's Event Streams have too are called as there.
 
-use crate::events::{ConferenceStep, EventKind, MessageStatus, QueueStep};
+use crate::events::{ConferenceStep, EventKind, MessageStatus, QueueStep, StreamStep};
 
 /// A kind of event.
 #[derive(Debug, PartialEq, Eq)]
@@ -63,6 +63,9 @@ pub static TYPES: &[EventType] = &[
     ),
     kind("dialtone.voice.queue.entered", "queue.entered", "A call comes into a queue"),
     kind("dialtone.voice.queue.left", "queue.left", "A call leaves a queue"),
+    kind("dialtone.voice.stream.started", "stream.started", "An application listens to a call by a media stream"),
+    kind("dialtone.voice.stream.stopped", "stream.stopped", "A media stream is over"),
+    kind("dialtone.voice.stream.failed", "stream.failed", "A media stream did not come about, or broke"),
     kind("com.twilio.messaging.message.queued", "message.queued", "A message waits to be sent"),
     kind("com.twilio.messaging.message.sent", "message.sent", "A message is on its way"),
     kind("com.twilio.messaging.message.delivered", "message.delivered", "A device has a message"),
@@ -123,6 +126,11 @@ pub fn type_of(kind: &EventKind) -> Option<&'static EventType> {
         EventKind::Queue(fact) => match fact.step {
             QueueStep::Entered => "queue.entered",
             QueueStep::Left => "queue.left",
+        },
+        EventKind::Stream(fact) => match fact.step {
+            StreamStep::Started => "stream.started",
+            StreamStep::Stopped => "stream.stopped",
+            StreamStep::Error => "stream.failed",
         },
         EventKind::Message(fact) => match fact.status {
             MessageStatus::Queued => "message.queued",

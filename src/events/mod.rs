@@ -15,6 +15,7 @@ mod queue;
 mod record;
 mod recording;
 mod shelf;
+mod stream;
 mod trace;
 mod user_message;
 
@@ -22,7 +23,9 @@ use serde::de::IntoDeserializer;
 use serde::de::value::{Error as ValueError, StrDeserializer};
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AccountSid, CallSid, ConferenceSid, EventSid, MessageSid, NumberSid, QueueSid, RecordingSid};
+use crate::ids::{
+    AccountSid, CallSid, ConferenceSid, EventSid, MessageSid, NumberSid, QueueSid, RecordingSid, StreamSid,
+};
 use crate::twiml::{CallbackEvent, Endpoint, Notice, StatusCallback};
 
 pub use conference::{Conference, ConferenceFact, ConferenceReason, ConferenceStatus, ConferenceStep, Participant};
@@ -34,17 +37,21 @@ pub use outbox::{
     Fate, Left, Outbox, Publisher, States, Subscriber, Telling, WriteState, end_of_lost_call, ends_of_lost_conferences,
 };
 pub use parameters::{
-    Params, call_params, caller_id_params, conference_params, message_params, recording_params, user_message_params,
+    Params, call_params, caller_id_params, conference_params, message_params, recording_params, stream_params,
+    user_message_params,
 };
 pub use queue::{Queue, QueueFact, QueueStep};
 pub use record::{CallRecord, Told, is_passed};
 pub use recording::{Recording, RecordingFact, RecordingStatus, recording_url};
 pub use shelf::{Shelf, Shelves};
+pub use stream::{Stream, StreamFact, StreamStep};
 pub use trace::{SpanOf, span_id, trace_id, traceparent};
 pub use user_message::UserMessageFact;
 
 /// Recordings that run, and those that the store does not have yet.
 pub type LiveRecordings = Shelf<RecordingSid, Recording>;
+/// The media streams that run.
+pub type LiveStreams = Shelf<StreamSid, Stream>;
 
 /// Conferences that run, and those that the store does not have yet.
 pub type LiveConferences = Shelf<ConferenceSid, Conference>;
@@ -117,6 +124,8 @@ pub enum EventKind {
     },
     /// The page of a browser's call has said something to its application.
     UserMessage(Box<UserMessageFact>),
+    /// A step of a media stream.
+    Stream(Box<StreamFact>),
     /// A number may be shown from now on.
     CallerId(Box<CallerIdFact>),
     /// An ordered call waits for its turn, or has had it.
@@ -289,6 +298,13 @@ pub fn rfc_2822(wall_ms: u64) -> String {
     time.format(&time::format_description::well_known::Rfc2822).unwrap_or_default()
 }
 
+/// `2026-11-26T20:30:29.123Z`.
+pub fn iso_8601_ms(wall_ms: u64) -> String {
+    let time = time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(wall_ms) * 1_000_000);
+    let form = time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    time.unwrap_or(time::OffsetDateTime::UNIX_EPOCH).format(form).unwrap_or_default()
+}
+
 /// Who ended a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -322,6 +338,7 @@ impl EventKind {
                 | EventKind::Queue(_)
                 | EventKind::Dtmf { .. }
                 | EventKind::UserMessage(_)
+                | EventKind::Stream(_)
                 | EventKind::CallerId(_)
                 | EventKind::Order(_)
         )

@@ -2,7 +2,7 @@
 
 use super::{
     CallRecord, CallerIdFact, ConferenceFact, ConferenceReason, ConferenceStep, Event, MessageFact, RecordingFact,
-    RecordingStatus, UserMessageFact, recording_url, rfc_2822,
+    RecordingStatus, StreamFact, UserMessageFact, iso_8601_ms, recording_url, rfc_2822,
 };
 use crate::twiml;
 
@@ -34,6 +34,22 @@ pub fn user_message_params(event: &Event, fact: &UserMessageFact) -> Params {
         ("Timestamp", rfc_2822(event.at_ms)),
     ];
     params.map(|(name, value)| (name.to_owned(), value)).to_vec()
+}
+
+/// What the callback of a stream says.
+pub fn stream_params(event: &Event, fact: &StreamFact) -> Params {
+    let mut params = vec![
+        ("AccountSid", event.account.to_string()),
+        ("CallSid", event.call.to_string()),
+        ("StreamSid", fact.sid.to_string()),
+        ("StreamName", fact.name.clone().unwrap_or_else(|| fact.sid.to_string())),
+        ("StreamEvent", fact.step.as_str().to_owned()),
+        ("Timestamp", iso_8601_ms(event.at_ms)),
+    ];
+    if !fact.error.is_empty() {
+        params.push(("StreamError", fact.error.clone()));
+    }
+    params.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
 /// What a message's callback says.

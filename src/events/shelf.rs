@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{
     CallRecord, Conference, ConferenceStatus, Event, EventKind, LiveConferences, LiveMessages, LiveQueues,
-    LiveRecordings, Message, Queue, Recording, Subscriber, Telling,
+    LiveRecordings, LiveStreams, Message, Queue, Recording, Stream, StreamStep, Subscriber, Telling,
 };
 use crate::ids::AccountSid;
 
@@ -17,6 +17,7 @@ pub struct Shelves {
     pub conferences: LiveConferences,
     pub messages: LiveMessages,
     pub queues: LiveQueues,
+    pub streams: LiveStreams,
 }
 
 impl Shelves {
@@ -54,6 +55,10 @@ impl Subscriber for Shelves {
                 let told = Conference::told(account, event.call, event.at_ms, fact).apply(before, fact);
                 self.conferences.put(account, fact.sid, told);
             }
+            EventKind::Stream(fact) if fact.step == StreamStep::Started => {
+                self.streams.put(account, fact.sid, Stream { call: event.call, fact: fact.as_ref().clone() });
+            }
+            EventKind::Stream(fact) => self.streams.forget_if(fact.sid, |_| true),
             EventKind::Message(fact) => {
                 self.messages.put(account, fact.sid, Message { account, fact: fact.as_ref().clone() });
             }

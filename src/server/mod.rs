@@ -393,6 +393,7 @@ impl Server {
             store: store.clone(),
             live: outbox.live(),
             recordings: shelves.recordings.clone(),
+            streams: shelves.streams.clone(),
             conferences: shelves.conferences.clone(),
             messages: shelves.messages.clone(),
             queues: shelves.queues.clone(),

@@ -1,4 +1,4 @@
-//! Who may have another call, or another participant: asks [`Slots`], and then for credit, and holds what waits for the answer.
+//! Who may have another call, another participant, or another stream: asks [`Slots`], and then for credit, and holds what waits for the answer.
 //!
 //! A call that comes in and has to wait is no call yet; one that we make is one that has not begun. What is refused has its
 //! record all the same, with the reason, but for a flood of those that come in.
@@ -14,6 +14,7 @@ use super::core::{Core, Output};
 use super::credit::{no_credit_notice, no_credit_reply};
 use super::neighbours::What;
 use super::outbound::Search;
+use super::streams::OpenStream;
 use crate::account::{Directory, WhenFull};
 use crate::call::route::Inbound;
 use crate::call::{AttemptId, CallInput, Now, SipEvent};
@@ -23,7 +24,7 @@ use crate::concurrency::{
 use crate::credit::{Opened, Terms};
 use crate::edges::EdgeId;
 use crate::events::{CallStatus, Completed, Direction, EndedBy, Event, EventKind, Initiated, Media};
-use crate::ids::{AccountSid, CallSid, EventSid};
+use crate::ids::{AccountSid, CallSid, EventSid, StreamSid};
 use crate::twiml::{ConferenceSpec, Membership, Notice};
 
 /// Twilio's number for a call that its account has no room for.
@@ -40,6 +41,8 @@ pub(super) struct Admission {
     /// With what is to be paid once there is a place.
     held: TokenMap<CallSid, (Held, Vec<(CallSid, Terms)>)>,
     joining: TokenMap<CallSid, (AccountSid, Box<ConferenceSpec>)>,
+    /// Streams that wait for the answer.
+    pub(super) opening: TokenMap<StreamSid, OpenStream>,
     /// How many of an account were refused in the second that began then.
     refused: TokenMap<AccountSid, (Mono, u32)>,
 }
@@ -81,11 +84,11 @@ pub(super) struct Arrived {
 impl Admission {
     pub(super) fn new(slots: Slots, all_calls: Option<u32>) -> Admission {
         let (held, joining, refused) = Default::default();
-        Admission { slots, all_calls, held, joining, refused }
+        Admission { slots, all_calls, held, joining, opening: TokenMap::default(), refused }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty() && self.held.is_empty() && self.joining.is_empty()
+        self.slots.is_empty() && self.held.is_empty() && self.joining.is_empty() && self.opening.is_empty()
     }
 
     /// Whether another of those that were refused in this second has a record.
@@ -298,6 +301,8 @@ impl Core {
                     self.refuse_member(CallSid::new(bits), &scope);
                 }
             }
+            Decision::Granted((Resource::Streams, bits)) => self.stream_granted(StreamSid::new(bits), now),
+            Decision::Refused((Resource::Streams, bits), scope) => self.stream_refused(StreamSid::new(bits), &scope),
             Decision::Granted((_, bits)) => self.pay_held(CallSid::new(bits), now),
             Decision::Refused((_, bits), scope) => self.refuse_held(CallSid::new(bits), &Obstacle::Full(scope), now),
             Decision::End((_, bits)) => {
@@ -423,6 +428,7 @@ impl Core {
         for sid in begun.copied().collect::<Vec<_>>() {
             self.keep_place(sid, now);
             self.keep_member_place(sid, now);
+            self.keep_streams(sid, now);
         }
         let directory = self.settings.directory.clone();
         let all_calls = self.admission.all_calls;
@@ -465,7 +471,7 @@ impl Obstacle {
     }
 }
 
-fn whose(scope: &Scope) -> String {
+pub(super) fn whose(scope: &Scope) -> String {
     match scope {
         Scope::Account(resource, account) => {
             let what = match resource {

@@ -27,6 +27,7 @@ use super::outbound::Resolving;
 use super::queues::Queues;
 use super::replies::Asking;
 use super::rooms::Rooms;
+use super::streams::OpenStream;
 use super::watchers::Watchers;
 use crate::account::{Client, Directory, Srtp};
 use crate::app::Guard;
@@ -37,7 +38,7 @@ use crate::credit::{self, Escrow};
 use crate::edges::EdgeId;
 use crate::events::{CallStatus, Completed, EndedBy, Event, EventKind, Media};
 use crate::hot::{Bindings, Claim};
-use crate::ids::{AccountSid, CallSid, EventSid};
+use crate::ids::{AccountSid, CallSid, EventSid, StreamSid};
 use crate::presence::Presence;
 use crate::twiml::{
     AudioFailure, AudioSource, BranchEvent, BranchFailure, ClipRef, FetchOrder, Membership, Notice, Referral, notice,
@@ -102,6 +103,13 @@ pub enum Output {
         ticket: u32,
         source: AudioSource,
     },
+    /// Answered by [`Core::handle_stream`].
+    OpenStream(Box<OpenStream>),
+    TellStream {
+        sid: StreamSid,
+        digit: char,
+    },
+    CloseStream(StreamSid),
     /// A worker wants audio that was prepared.
     AudioWanted {
         session_id: u64,
@@ -596,6 +604,10 @@ impl Core {
 
     pub(super) fn remove(&mut self, sid: CallSid, now: Now) {
         let Some(slot) = self.calls.remove(&sid) else { return };
+        // Of one that a panic has ended.
+        for stream in slot.call.stream_sids() {
+            self.close_stream(stream, now);
+        }
         self.give_places_back(sid, now);
         if let Some(inside) = &slot.inside {
             self.give_places_back(inside.sid(), now);
@@ -759,6 +771,8 @@ fn leg_of(kind: &MediaEventKind) -> u32 {
         MediaEventKind::Speaking(event) => event.leg_id,
         MediaEventKind::RecorderStarted(event) => event.leg_id,
         MediaEventKind::RecorderEnded(event) => event.leg_id,
+        MediaEventKind::Tapped(event) => event.leg_id,
+        MediaEventKind::Marked(event) => event.leg_id,
         // The session as a whole: its first leg's call owns it.
         MediaEventKind::AudioWanted(_) | MediaEventKind::Released(_) => 0,
     }

@@ -82,6 +82,10 @@ impl Core {
                 let url = recording_url(&self.settings.public_url, account, recording);
                 self.inputs.push_back((sid, CallInput::RecordingNamed { number, sid: recording, url }));
             }
+            Effect::NameStream { number } => self.name_stream(sid, number, now),
+            Effect::OpenStream(order) => self.open_stream(sid, *order, now),
+            Effect::TellStream { sid: stream, digit } => self.out.push_back(Output::TellStream { sid: stream, digit }),
+            Effect::CloseStream(stream) => self.close_stream(stream, now),
             Effect::Finished => self.remove(sid, now),
         }
     }

@@ -14,13 +14,14 @@ use super::checkpoint::Checkpoint;
 use super::neighbours::{Letter, Wish};
 use super::orders::{PlaceOrder, Placement as OrderPlacement};
 use super::rooms::{ConferenceChange, ConferenceChanged};
+use super::sockets::Heard;
 use crate::account::{Client, Directory};
-use crate::call::{FetchOutcome, Update};
+use crate::call::{FetchOutcome, StreamEvent, Update};
 use crate::concurrency::{Answer, InUse};
 use crate::credit;
 use crate::edges::EdgeId;
 use crate::events::MessageFact;
-use crate::ids::{AccountSid, CallSid, ConferenceSid};
+use crate::ids::{AccountSid, CallSid, ConferenceSid, StreamSid};
 use crate::presence::ClientId;
 use crate::twiml::{AudioFailure, ClipRef, Target};
 use crate::workers::Placement;
@@ -38,6 +39,18 @@ pub enum Mail {
         call: CallSid,
         ticket: u32,
         result: Result<ClipRef, AudioFailure>,
+    },
+    /// What became of a media stream.
+    Stream {
+        call: CallSid,
+        sid: StreamSid,
+        event: StreamEvent,
+    },
+    /// What a media stream has for its player.
+    StreamHeard {
+        call: CallSid,
+        sid: StreamSid,
+        what: Heard,
     },
     Resolved {
         ticket: u64,

@@ -18,6 +18,8 @@ mod queues;
 mod replies;
 mod rim;
 mod rooms;
+mod sockets;
+mod streams;
 mod traffic;
 mod watchers;
 
@@ -28,3 +30,5 @@ pub use neighbours::{Letter, Wish};
 pub use orders::{PlaceOrder, Placement};
 pub use rim::{Outside, RoomQuestion, run};
 pub use rooms::{ConferenceChange, ConferenceChanged};
+pub use sockets::Heard;
+pub use streams::OpenStream;

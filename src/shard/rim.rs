@@ -18,10 +18,11 @@ use super::core::{Core, Output};
 use super::mail::{Mail, MailBox};
 use super::names::Names;
 use super::neighbours::{Letter, Wish};
+use super::sockets::Sockets;
 use super::traffic::Traffic;
 use crate::account::Directory;
 use crate::app::{AudioCache, AudioRequest, Client, ClipHash, Clips, FetchRequest, RequestKind};
-use crate::call::{FetchOutcome, Now};
+use crate::call::{FetchOutcome, Now, StreamEvent};
 use crate::clock::{mono_us, wall_ms};
 use crate::credit;
 use crate::edges::{EdgeId, Edges, kind};
@@ -102,6 +103,7 @@ pub async fn run(
         outside,
         directory,
         fetches: HashMap::new(),
+        sockets: Sockets::default(),
         traffic: Traffic::default(),
         effects: 0,
         transmits: Vec::new(),
@@ -124,6 +126,7 @@ struct Rim {
     /// For the tokens that requests are signed with.
     directory: Arc<Directory>,
     fetches: HashMap<(CallSid, u32), AbortHandle>,
+    sockets: Sockets,
     traffic: Traffic,
     /// How many messages were sent and commands given to the media.
     effects: u64,
@@ -279,6 +282,21 @@ impl Rim {
                         .record(answered.elapsed().as_secs_f64());
                 }
             }
+            Mail::Stream { call, sid, event } => {
+                if matches!(event, StreamEvent::Closed | StreamEvent::Failed(_)) {
+                    self.sockets.forget(sid);
+                }
+                self.core.handle_stream(call, sid, event, now);
+            }
+            Mail::StreamHeard { call, sid, what } => {
+                let (command, notice) = self.sockets.heard(sid, what, now.mono.0);
+                if let Some((session_id, command)) = command {
+                    self.workers.send(session_id, command);
+                }
+                if let Some(notice) = notice {
+                    self.core.handle_stream(call, sid, StreamEvent::Noticed(notice), now);
+                }
+            }
             Mail::Audio { call, ticket, result } => self.core.handle_audio(call, ticket, result, now),
             Mail::Resolved { ticket, destinations } => self.core.handle_resolved(ticket, &destinations, now),
             Mail::Message { account, target, fact } => self.core.send_message(account, &target, *fact, now),
@@ -377,7 +395,12 @@ impl Rim {
             }
             Told::Interrupted { session_id } => self.core.handle_media_interrupted(session_id, now),
             Told::LinkEnd { .. } => {}
-            Told::Event(event) => self.core.handle_media(event, now),
+            Told::Emptied { session_id } => self.sockets.emptied(session_id),
+            Told::Event(event) => {
+                if let Some(event) = self.sockets.handle_media(event) {
+                    self.core.handle_media(event, now);
+                }
+            }
             Told::Moved { session_id, leg_id, sdp } => self.core.handle_media_moved(session_id, leg_id, sdp, now),
             Told::Lost { session_id } => self.core.handle_media_lost(session_id, now),
         };
@@ -471,6 +494,12 @@ impl Rim {
                 }
             }
             Output::Prepare { call, account, ticket, source } => self.prepare(call, account, ticket, source),
+            Output::OpenStream(open) => {
+                let Outside { client, runtime, .. } = &self.outside;
+                self.sockets.open(*open, &self.directory, client, runtime, &self.own);
+            }
+            Output::TellStream { sid, digit } => self.sockets.tell_digit(sid, digit),
+            Output::CloseStream(sid) => self.sockets.close(sid),
             Output::AudioWanted { session_id, hash } => self.hand_over(session_id, hash),
             Output::Resolve { ticket, resolution, seed } => self.resolve(ticket, *resolution, seed),
             Output::Publish(event) => {

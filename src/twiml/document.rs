@@ -53,6 +53,29 @@ pub enum VerbSpec {
     StartRecording(Box<KeptSpec>),
     /// `<Stop><Recording>`.
     StopRecording,
+    /// `<Start><Stream>`: the document goes on at once.
+    StartStream(Box<StreamVerb>),
+    /// `<Stop><Stream>`, of that name or all.
+    StopStreams(Option<String>),
+    /// `<Connect><Stream>`.
+    Connect(Box<ConnectSpec>),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConnectSpec {
+    pub action: Option<Link>,
+    pub method: Method,
+    pub stream: StreamVerb,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamVerb {
+    /// `ws` or `wss`.
+    pub link: Link,
+    pub name: Option<String>,
+    pub track: RecordingTrack,
+    pub params: Vec<(String, String)>,
+    pub callback: Option<(Link, Method)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -58,4 +58,6 @@ pub mod code {
     pub const SMS_BODY: u32 = 14103;
     /// A text is answered by more messages than may be.
     pub const MESSAGE_RATE: u32 = 14107;
+    /// A stream without a URL that it could go to.
+    pub const STREAM_INVALID_URL: u32 = 31941;
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BranchId, CallSid, MessageSid, RecordingSid};
+use crate::ids::{BranchId, CallSid, MessageSid, RecordingSid, StreamSid};
 use crate::twiml::conference::{ConferenceSpec, Membership};
 use crate::twiml::inline::InlineDocument;
 use crate::twiml::notice::Notice;
@@ -121,6 +121,16 @@ pub enum VerbInput {
         recording: u32,
         ended: RecordingEnded,
     },
+    /// The application has taken the stream of that number.
+    StreamStarted {
+        stream: u32,
+        sid: StreamSid,
+    },
+    /// The stream is over; `error` says why, where that was no wish of the application.
+    StreamEnded {
+        stream: u32,
+        error: Option<String>,
+    },
     /// What the conference tells that [`VerbEffect::JoinConference`] named.
     Conference(Membership),
     /// What the queue tells that [`VerbEffect::Enqueue`] named.
@@ -204,6 +214,20 @@ pub enum VerbEffect {
     StopRecording(u32),
     /// Stop what `<Start>` has begun to record.
     StopStartedRecordings,
+    /// Tell an application what is said on the leg; answered by [`VerbInput::StreamStarted`] and, unless it is stopped, by
+    /// [`VerbInput::StreamEnded`].
+    StartStream {
+        stream: u32,
+        spec: Box<StreamSpec>,
+    },
+    StopStream(u32),
+    /// Stop what `<Start>` or the API has begun, of that name or all.
+    StopStreams(Option<String>),
+    /// Tell the application of a key.
+    TellStream {
+        stream: u32,
+        digit: char,
+    },
     /// Make the leg a member; answered by [`VerbInput::Conference`].
     JoinConference(Box<ConferenceSpec>),
     /// Answered by [`Membership::Left`], if it is a member.
@@ -287,6 +311,22 @@ pub enum PlayPart {
     Digits(String),
     /// The tone that says: speak now.
     Beep,
+    /// What the application sends by a stream, as it comes.
+    Live,
+}
+
+/// Where the sound of a leg goes, and whether what comes from there is heard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamSpec {
+    /// `ws` or `wss`, absolute.
+    pub url: String,
+    pub name: Option<String>,
+    pub track: RecordingTrack,
+    /// The player by which the leg hears the application; `None`: it only listens.
+    pub player: Option<u32>,
+    /// What the application is told at its beginning.
+    pub params: Vec<(String, String)>,
+    pub callback: Option<Endpoint>,
 }
 
 /// What of a leg is to be recorded, and how.
@@ -591,6 +631,7 @@ pub enum VerbName {
     Leave,
     Refer,
     Sms,
+    Connect,
 }
 
 impl Method {
@@ -621,6 +662,7 @@ impl VerbName {
             Self::Leave => "Leave",
             Self::Refer => "Refer",
             Self::Sms => "Sms",
+            Self::Connect => "Connect",
         }
     }
 }

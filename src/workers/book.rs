@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use dialtone_media::proto::{
     CommandKind, Hears, LegKind, LegSpec, MediaEventKind, Negotiate, PauseMode, RecorderSpec, RtpLeg, SdpStep,
-    SessionSpec, Source,
+    SessionSpec, Source, TapSpec,
 };
 use dialtone_media::time::Mono;
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,8 @@ use serde::{Deserialize, Serialize};
 pub struct Book {
     legs: Vec<Leg>,
     recorders: Vec<Recorder>,
+    #[serde(default)]
+    taps: Vec<Tap>,
     /// Steps of offer and answer that were asked for and are not answered, in order.
     steps: Vec<Step>,
 }
@@ -36,6 +38,12 @@ struct Recorder {
     spec: RecorderSpec,
     /// Since when time counts, while it does.
     runs_since: Option<Mono>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Tap {
+    spec: TapSpec,
+    since: Mono,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -93,6 +101,14 @@ impl Book {
             }
             // What comes of it takes the recorder out.
             CommandKind::StopRecording(_) | CommandKind::Release(_) | CommandKind::Link(_) => {}
+            CommandKind::Tap(spec) => {
+                if self.taps.iter().all(|tap| tap.spec.tap_id != spec.tap_id) {
+                    self.taps.push(Tap { spec: spec.clone(), since: now });
+                }
+            }
+            CommandKind::StopTap(id) => self.taps.retain(|tap| tap.spec.tap_id != *id),
+            // What a player was fed is gone with its worker.
+            CommandKind::Feed(_) => {}
             CommandKind::Audio(_) => {
                 // Whoever waited for audio plays from now on.
                 for leg in self.legs.iter_mut().filter(|leg| !leg.spec.players.is_empty()) {
@@ -139,6 +155,8 @@ impl Book {
             | MediaEventKind::LegHeard(_)
             | MediaEventKind::Speaking(_)
             | MediaEventKind::RecorderStarted(_)
+            | MediaEventKind::Tapped(_)
+            | MediaEventKind::Marked(_)
             | MediaEventKind::Released(_) => {}
         }
     }
@@ -148,6 +166,11 @@ impl Book {
         !self.recorders.is_empty()
     }
 
+    /// Whether something of it goes to an application by a stream.
+    pub fn is_tapped(&self) -> bool {
+        !self.taps.is_empty()
+    }
+
     /// Everything, as it is to be from now on.
     pub fn spec(&self, session_id: u64, owner_epoch: u64, now: Mono) -> SessionSpec {
         SessionSpec {
@@ -155,6 +178,7 @@ impl Book {
             owner_epoch,
             legs: self.legs.iter().map(|leg| leg.at(now)).collect(),
             recorders: self.recorders.iter().map(|recorder| recorder.at(now)).collect(),
+            taps: self.taps.iter().map(|tap| tap.at(now)).collect(),
         }
     }
 
@@ -222,6 +246,7 @@ impl Book {
     }
 
     fn drop_leg(&mut self, leg_id: u32) {
+        self.taps.retain(|tap| tap.spec.leg_id != leg_id);
         self.legs.retain(|leg| leg.spec.leg_id != leg_id);
         self.steps.retain(|step| step.leg_id != leg_id);
     }
@@ -298,6 +323,12 @@ impl Leg {
         let played = self.plays_since.map_or(0, |since| ms_between(since, now));
         spec.players.iter_mut().for_each(|player| player.offset_ms += played);
         spec
+    }
+}
+
+impl Tap {
+    fn at(&self, now: Mono) -> TapSpec {
+        TapSpec { offset_ms: self.spec.offset_ms + ms_between(self.since, now), ..self.spec.clone() }
     }
 }
 

@@ -56,6 +56,10 @@ pub enum Told {
     Interrupted {
         session_id: u64,
     },
+    /// The session goes on where its worker was lost: what its players had been fed is gone.
+    Emptied {
+        session_id: u64,
+    },
     /// A leg is heard again, so long after its worker was lost.
     HeardAgain {
         cause: &'static str,
@@ -592,8 +596,12 @@ impl Pool {
             placed.unheard = Some(Unheard { legs, since: placed.lost_at.unwrap_or(now), cause });
         }
         self.reopen(session_id, worker, now);
-        if self.sessions.get(&session_id).is_some_and(|placed| placed.book.is_recorded()) {
+        let Some(placed) = self.sessions.get(&session_id) else { return };
+        if placed.book.is_recorded() {
             self.out.push_back(Output::Told(Told::Interrupted { session_id }));
+        }
+        if placed.book.is_tapped() {
+            self.out.push_back(Output::Told(Told::Emptied { session_id }));
         }
     }
 

@@ -21,4 +21,5 @@ mod refer;
 mod reinvite;
 mod selection;
 mod servers;
+mod streams;
 mod world;

@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dialtone::account::Application;
-use dialtone::call::{FetchOutcome, Now};
+use dialtone::call::{FetchOutcome, Now, StreamEvent};
 use dialtone::concurrency::OnLoss;
 use dialtone::credit;
 use dialtone::edges::EdgeId;
 use dialtone::events::{CallRecord, CallStatus, Event, EventKind, MessageFact, MessageStatus};
 use dialtone::hot::{Answer as HotAnswer, Bindings, Command as HotCommand, Memory};
-use dialtone::ids::CallSid;
-use dialtone::shard::{Letter, Wish, core};
+use dialtone::ids::{CallSid, StreamSid};
+use dialtone::shard::{Letter, OpenStream, Wish, core};
 use dialtone::twiml::{
     AtEnd, AudioFailure, ClipRef, DocumentSource, Endpoint, FetchFailure, Fetched, NewDocument, Notice,
 };
@@ -110,6 +110,11 @@ enum Arrival {
         ticket: u64,
         destinations: Vec<Destination>,
     },
+    Stream {
+        call: CallSid,
+        sid: StreamSid,
+        event: StreamEvent,
+    },
     RoomFound(Box<Wish>, Option<EdgeId>),
     Held(dialtone::concurrency::Answer),
     Credit(credit::Answer),
@@ -132,6 +137,9 @@ pub struct World {
     pub core: core::Core,
     pub phones: Vec<Phone>,
     pub asked: Vec<Asked>,
+    /// Media streams whose connections are open, and the keys that they were told.
+    pub streams: BTreeMap<StreamSid, OpenStream>,
+    pub told_streams: Vec<(StreamSid, char)>,
     pub events: Vec<Event>,
     pub network: Network,
     /// How long what the media worker tells is on its way.
@@ -232,6 +240,8 @@ impl World {
             written: HashMap::new(),
             phones: vec![Phone::new("198.51.100.8:5060", 1, Script::Ring)],
             asked: Vec::new(),
+            streams: BTreeMap::new(),
+            told_streams: Vec::new(),
             events: Vec::new(),
             network: Network::default(),
             worker_delay: Duration::from_micros(200),
@@ -330,6 +340,7 @@ impl World {
         );
         assert!(self.sessions.is_empty(), "media sessions left: {:?}", self.sessions.keys());
         assert_eq!(self.pool.session_count(), 0, "sessions that the edge still knows");
+        assert!(self.streams.is_empty(), "streams left: {:?}", self.streams.keys());
         assert!(self.core.is_settled(), "look-ups, deadlines or guests left");
         let mut ends: HashMap<CallSid, u32> = HashMap::new();
         for event in self.events.iter().filter(|event| !event.kind.stands_alone()) {
@@ -439,6 +450,12 @@ impl World {
         match arrival {
             Arrival::Datagram { from, to, bytes } => self.datagram(from, to, bytes),
             Arrival::Media(worker, event) => self.pool.event(worker, event, dialtone_media::time::Mono(self.now.0)),
+            Arrival::Stream { call, sid, event } => {
+                if matches!(event, StreamEvent::Closed | StreamEvent::Failed(_)) {
+                    self.streams.remove(&sid);
+                }
+                self.core.handle_stream(call, sid, event, wall)
+            }
             Arrival::Document { call, fetch, outcome } => self.core.handle_document(call, fetch, outcome, wall),
             Arrival::Audio { call, ticket, result } => self.core.handle_audio(call, ticket, result, wall),
             Arrival::File { session_id, recorder, outcome } => {
@@ -592,6 +609,19 @@ impl World {
                 let clip = self.make_clip(&format!("{source:?}"));
                 self.arrive_after(Duration::from_millis(10), Arrival::Audio { call, ticket, result: Ok(clip) });
             }
+            core::Output::OpenStream(open) => {
+                let (call, sid) = (open.call, open.order.sid);
+                let event = match open.order.spec.url.as_str() {
+                    "ws://refuses/" => StreamEvent::Failed(Notice::error(31_920, "as the test wants")),
+                    _ => StreamEvent::Opened,
+                };
+                self.streams.insert(sid, *open);
+                self.arrive_after(Duration::from_millis(20), Arrival::Stream { call, sid, event });
+            }
+            core::Output::TellStream { sid, digit } => self.told_streams.push((sid, digit)),
+            core::Output::CloseStream(sid) => {
+                self.streams.remove(&sid);
+            }
             core::Output::Resolve { ticket, resolution, seed } => self.resolve(ticket, *resolution, seed),
             core::Output::Publish(event) => {
                 let (call, is_over) = (event.call, matches!(event.kind, EventKind::Completed(_)));
@@ -668,6 +698,8 @@ impl World {
             PoolOutput::Command { .. } | PoolOutput::Close { .. } => {}
             PoolOutput::Told(Told::Event(event)) => self.core.handle_media(event, wall),
             PoolOutput::Told(Told::HeardAgain { cause, after }) => self.gaps.push((cause, after)),
+            // What it had to say again is in no player of this world.
+            PoolOutput::Told(Told::Emptied { .. }) => {}
             PoolOutput::Told(Told::Interrupted { session_id }) => self.core.handle_media_interrupted(session_id, wall),
             PoolOutput::Told(Told::LinkEnd { peer, key, end }) => {
                 let edge = EdgeId::parse(&peer).expect("it was told as an edge");

@@ -74,7 +74,15 @@ pub fn unknown(command: &Command) -> Vec<MediaEvent> {
         Some(CommandKind::Record(spec)) => vec![ended(spec.recorder_id, recording::leg_of(spec))],
         Some(CommandKind::StopRecording(id) | CommandKind::ResumeRecording(id)) => vec![ended(*id, 0)],
         Some(CommandKind::PauseRecording(pause)) => vec![ended(pause.recorder_id, 0)],
-        Some(CommandKind::Open(_) | CommandKind::Audio(_) | CommandKind::Link(_)) | None => Vec::new(),
+        Some(
+            CommandKind::Open(_)
+            | CommandKind::Audio(_)
+            | CommandKind::Link(_)
+            | CommandKind::Tap(_)
+            | CommandKind::StopTap(_)
+            | CommandKind::Feed(_),
+        )
+        | None => Vec::new(),
     }
 }
 
@@ -102,6 +110,9 @@ impl Session {
             Some(CommandKind::StopRecording(recorder)) => self.stop_recording(*recorder),
             Some(CommandKind::PauseRecording(pause)) => self.pause_recording(pause),
             Some(CommandKind::ResumeRecording(recorder)) => self.resume_recording(*recorder),
+            Some(CommandKind::Tap(spec)) => self.tap(spec),
+            Some(CommandKind::StopTap(tap)) => self.stop_tap(*tap),
+            Some(CommandKind::Feed(feed)) => self.feed(feed),
             Some(CommandKind::Release(_)) => self.release(),
             Some(CommandKind::Audio(_) | CommandKind::Link(_)) | None => {}
         }
@@ -109,7 +120,7 @@ impl Session {
         self.wake_room();
     }
 
-    /// Makes legs and recorders what the spec says; those that it does not name end.
+    /// Makes legs, recorders and taps what the spec says; those that it does not name end.
     fn open(&mut self, command_id: u64, spec: &SessionSpec, ports: &mut dyn Ports, clips: &mut Clips) {
         let legs = &spec.legs;
         for index in (0..self.slots.len()).rev() {
@@ -125,6 +136,8 @@ impl Session {
         for recorder in &spec.recorders {
             self.record(recorder);
         }
+        self.stop_taps_but(&spec.taps);
+        spec.taps.iter().for_each(|tap| self.tap(tap));
     }
 
     fn put_leg(&mut self, command_id: u64, spec: &LegSpec, ports: &mut dyn Ports, clips: &mut Clips) {
@@ -276,6 +289,16 @@ impl Session {
             return self.tell_refused(command_id, LegId(play.leg_id), Refusal::Unknown, "no such leg".into());
         };
         self.play_on(index, spec, clips);
+    }
+
+    /// Gives a player what it is to play.
+    fn feed(&mut self, feed: &proto::Feed) {
+        let is_its = |player: &&mut Player| player.id().0 == feed.player_id;
+        let Some(index) = self.index_of(LegId(feed.leg_id)) else { return };
+        if let (Some(player), Some(what)) = (self.slots[index].player.as_mut().filter(is_its), &feed.what) {
+            player.feed(what.clone());
+            self.tell_marks(index);
+        }
     }
 
     /// Starts a player, unless it plays already, or has ended already.

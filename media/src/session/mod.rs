@@ -2,12 +2,13 @@
 //!
 //! A session is a graph of legs. It takes commands, packets, frames and the time, and is asked for packets, frames
 //! and events; it opens no socket and knows no other session. A leg that is only relayed, or hears nothing, costs
-//! nothing but its packets and its RTCP: the 20 ms tick runs only while a player, a digit, a remote leg, the mix or a
-//! recorder needs it.
+//! nothing but its packets and its RTCP: the 20 ms tick runs only while a player, a digit, a remote leg, the mix, a
+//! recorder or a tap needs it.
 //!
 //! Panics are bugs, and the worker ends the one session that had it.
 
 mod commands;
+mod listeners;
 mod places;
 mod recording;
 mod room;
@@ -36,6 +37,7 @@ use crate::webrtc::Identity;
 
 pub use commands::{Ports, unknown};
 
+use listeners::Listeners;
 use places::Places;
 use room::Room;
 use slot::{Hearing, Kind, Slot};
@@ -61,7 +63,7 @@ pub struct Session {
     slots: Vec<Slot>,
     places: Places,
     room: Room,
-    recorders: Vec<Recorder>,
+    listeners: Listeners,
     /// How the last ones ended, for commands that come again.
     ended_recorders: VecDeque<RecorderEnded>,
     /// Legs that are over, but have not said goodbye.
@@ -117,7 +119,7 @@ impl Session {
             slots: Vec::new(),
             places: Places::default(),
             room: Room::default(),
-            recorders: Vec::new(),
+            listeners: Listeners::default(),
             ended_recorders: VecDeque::new(),
             leaving: Vec::new(),
             frames: VecDeque::new(),
@@ -150,7 +152,8 @@ impl Session {
     pub fn units(&self) -> u32 {
         let mixed = self.slots.iter().filter(|slot| slot.voice.is_some()).count();
         let encoded = self.legs().filter(|leg| leg.is_encoding_opus()).count();
-        let units = self.slots.len() + mixed + 2 * self.recorders.len() + OPUS_UNITS * encoded;
+        let listeners = 2 * self.listeners.recorders.len() + self.listeners.taps.len();
+        let units = self.slots.len() + mixed + listeners + OPUS_UNITS * encoded;
         u32::try_from(units).unwrap_or(u32::MAX)
     }
 
@@ -224,13 +227,13 @@ impl Session {
         Ok(self.hand_on(last, &received, buffer))
     }
 
-    /// What a leg says, for the mix and for recorders.
+    /// What a leg says, for the mix and for those who listen.
     fn take_in(&mut self, index: usize, received: &Received, packet: &[u8]) {
         if self.slots[index].voice.is_some() {
             self.listen_to(index, received, packet);
         }
-        if !self.recorders.is_empty() {
-            self.record_packet(self.slots[index].id, received, packet);
+        if !self.listeners.is_empty() {
+            self.overhear_packet(self.slots[index].id, received, packet);
         }
     }
 
@@ -245,7 +248,7 @@ impl Session {
         let is_heard_otherwise = self.slots.iter().enumerate().any(|(at, slot)| others(at, slot));
         let is_wanted = is_heard_otherwise
             || self.slots[index].voice.is_some()
-            || !self.recorders.is_empty()
+            || !self.listeners.is_empty()
             || self.slots[index].kind.leg().is_some_and(Leg::is_listening);
         if is_wanted && let Some(leg) = self.slots[index].kind.leg_mut() {
             let decoded = leg.decode(received, buffer);
@@ -352,8 +355,8 @@ impl Session {
             if let Some(voice) = voice {
                 voice.intake.handle_frame(received, samples, now);
             }
-            if !self.recorders.is_empty() {
-                self.record_frame(source, received, samples);
+            if !self.listeners.is_empty() {
+                self.overhear_frame(source, received, samples);
             }
         }
         if !self.slots[index].is_heard {
@@ -411,7 +414,7 @@ impl Session {
 
     fn earliest_deadline(&self) -> Option<Mono> {
         let own = sooner(self.orphan_until, self.room.tick_at);
-        let own = self.recorders.iter().map(Recorder::next_deadline).fold(own, sooner);
+        let own = self.listeners.recorders.iter().map(Recorder::next_deadline).fold(own, sooner);
         self.slots.iter().map(Slot::next_deadline).fold(own, sooner)
     }
 
@@ -499,7 +502,7 @@ impl Session {
     fn tick(&mut self, index: usize, buffer: &mut [u8]) -> Option<Transmit> {
         let max_frames = self.max_frames();
         let slot = &mut self.slots[index];
-        let ticked = slot.tick(buffer, &mut self.recorders, self.now);
+        let ticked = slot.tick(buffer, &mut self.listeners, self.now);
         if let Some(frame) = ticked.frame
             && let Some(link) = slot.kind.link()
         {
@@ -509,6 +512,7 @@ impl Session {
         if let Some(ended) = ticked.ended {
             self.tell(MediaEventKind::PlayerEnded(ended));
         }
+        self.tell_marks(index);
         sent
     }
 
@@ -519,6 +523,16 @@ impl Session {
 
     pub fn poll_event(&mut self) -> Option<MediaEvent> {
         self.happened.pop_front()
+    }
+
+    /// The marks that a leg's player has come to.
+    fn tell_marks(&mut self, index: usize) {
+        let leg_id = self.slots[index].id.0;
+        while let Some((player_id, name)) =
+            self.slots[index].player.as_mut().and_then(|player| Some((player.id().0, player.poll_mark()?)))
+        {
+            self.tell(MediaEventKind::Marked(proto::Marked { leg_id, player_id, name }));
+        }
     }
 
     fn tell(&mut self, kind: MediaEventKind) {
@@ -576,6 +590,7 @@ impl Session {
             self.close(index);
         }
         self.stop_recorders_of(None);
+        self.stop_taps_of(None);
         self.room.tick_at = None;
         self.is_released = true;
         self.orphan_until = None;
@@ -583,7 +598,7 @@ impl Session {
     }
 
     fn end_if_released(&mut self) {
-        if self.is_released && !self.is_over && self.recorders.is_empty() {
+        if self.is_released && !self.is_over && self.listeners.recorders.is_empty() {
             self.is_over = true;
             self.tell(MediaEventKind::Released(proto::Release {}));
         }
@@ -599,6 +614,7 @@ impl Session {
         let mut slot = self.slots.remove(index);
         self.room.part(&slot);
         self.stop_recorders_of(Some(slot.id));
+        self.stop_taps_of(Some(slot.id));
         if let Some(ended) = slot.stop_player() {
             self.tell(MediaEventKind::PlayerEnded(ended));
         }

@@ -1,19 +1,11 @@
-//! The recorders of a session: which audio they are given, and what commands and their files do to them.
-//!
-//! A session without recorders costs nothing here. One that records a leg decodes that leg's packets a second time,
-//! beside the relay; the packets that are relayed are not touched.
+//! The recorders of a session: what commands and their files do to them.
 
 use crate::ids::{LegId, RecorderId};
-use crate::leg::MAX_AUDIO;
-use crate::playout::Samples;
 use crate::proto::{self, MediaEventKind, PauseMode, RecorderEnd, RecorderEnded, RecorderSpec};
-use crate::received::Received;
-use crate::recorder::{FileOutcome, FileStep, Recorder, Side};
-use crate::sdp::Payload;
+use crate::recorder::{FileOutcome, FileStep, Recorder};
 use crate::time::Mono;
 
 use super::Session;
-use super::slot::{Hearing, Slot};
 
 /// The answer for a recorder that does not run, and never did as far as is known.
 pub(super) fn unknown(recorder_id: u32, leg_id: u32, text: String) -> MediaEventKind {
@@ -29,22 +21,13 @@ pub(super) fn leg_of(spec: &RecorderSpec) -> u32 {
     }
 }
 
-/// A leg hears, or says, audio that is made here.
-pub(super) fn record_own(recorders: &mut [Recorder], leg: LegId, side: Side, samples: &[i16], now: Mono) {
-    for recorder in recorders.iter_mut().filter(|recorder| recorder.leg() == Some(leg)) {
-        if let Some((track, position)) = recorder.track(side, now) {
-            track.write_own(samples, position);
-        }
-    }
-}
-
 impl Session {
     /// What is to be done with the file of a recording: in the order of the answers, file by file.
     ///
     /// Call until there is none, after every input. What became of it comes back by [`Session::handle_file`]; a step
     /// that cannot be taken is answered by a failure.
     pub fn poll_file(&mut self) -> Option<(RecorderId, FileStep<'_>)> {
-        let recorder = self.recorders.iter_mut().find(|recorder| recorder.has_step())?;
+        let recorder = self.listeners.recorders.iter_mut().find(|recorder| recorder.has_step())?;
         Some((recorder.id(), recorder.poll_step()?))
     }
 
@@ -53,15 +36,15 @@ impl Session {
         self.now = now;
         self.deadline = None;
         // One that took too long is gone.
-        let Some(index) = self.recorders.iter().position(|known| known.id() == recorder) else { return };
-        let event = self.recorders[index].handle_outcome(outcome);
+        let Some(index) = self.listeners.recorders.iter().position(|known| known.id() == recorder) else { return };
+        let event = self.listeners.recorders[index].handle_outcome(outcome);
         self.tell_of_recorder(index, event);
     }
 
     /// Starts a recorder, unless it runs already, or has ended already.
     pub(super) fn record(&mut self, spec: &RecorderSpec) {
         let id = RecorderId(spec.recorder_id);
-        if let Some(recorder) = self.recorders.iter().find(|recorder| recorder.id() == id) {
+        if let Some(recorder) = self.listeners.recorders.iter().find(|recorder| recorder.id() == id) {
             if let Some(started) = recorder.answer_again() {
                 self.tell(started);
             }
@@ -75,7 +58,7 @@ impl Session {
             Ok(_) => return self.tell(unknown(id.0, leg_of(spec), "no such leg".into())),
             Err(text) => return self.tell(unknown(id.0, leg_of(spec), text)),
         };
-        self.recorders.push(recorder);
+        self.listeners.recorders.push(recorder);
     }
 
     pub(super) fn stop_recording(&mut self, id: u32) {
@@ -103,12 +86,12 @@ impl Session {
 
     /// The recorder of that name; where there is none, that is told.
     fn recorder(&mut self, id: u32) -> Option<&mut Recorder> {
-        let Some(index) = self.recorders.iter().position(|recorder| recorder.id().0 == id) else {
+        let Some(index) = self.listeners.recorders.iter().position(|recorder| recorder.id().0 == id) else {
             let ended = self.ended_recorder(RecorderId(id));
             self.tell(ended.unwrap_or_else(|| unknown(id, 0, "no such recorder".into())));
             return None;
         };
-        Some(&mut self.recorders[index])
+        Some(&mut self.listeners.recorders[index])
     }
 
     fn ended_recorder(&self, id: RecorderId) -> Option<MediaEventKind> {
@@ -119,7 +102,7 @@ impl Session {
     /// A leg is over, or with `None` the whole session.
     pub(super) fn stop_recorders_of(&mut self, leg: Option<LegId>) {
         let now = self.now;
-        for recorder in self.recorders.iter_mut().filter(|recorder| leg.is_none() || recorder.leg() == leg) {
+        for recorder in self.listeners.recorders.iter_mut().filter(|recorder| leg.is_none() || recorder.leg() == leg) {
             recorder.stop(RecorderEnd::LegClosed, now);
         }
     }
@@ -127,7 +110,7 @@ impl Session {
     /// Ends the recorders that none of these specs names.
     pub(super) fn stop_recorders_but(&mut self, specs: &[RecorderSpec]) {
         let now = self.now;
-        for recorder in &mut self.recorders {
+        for recorder in &mut self.listeners.recorders {
             if specs.iter().all(|spec| spec.recorder_id != recorder.id().0) {
                 recorder.stop(RecorderEnd::Stopped, now);
             }
@@ -135,8 +118,8 @@ impl Session {
     }
 
     pub(super) fn time_out_recorders(&mut self) {
-        for index in (0..self.recorders.len()).rev() {
-            if let Some(event) = self.recorders[index].handle_timeout(self.now) {
+        for index in (0..self.listeners.recorders.len()).rev() {
+            if let Some(event) = self.listeners.recorders[index].handle_timeout(self.now) {
                 self.tell_of_recorder(index, event);
             }
         }
@@ -144,7 +127,7 @@ impl Session {
 
     fn tell_of_recorder(&mut self, index: usize, event: MediaEventKind) {
         if let MediaEventKind::RecorderEnded(ended) = &event {
-            self.recorders.remove(index);
+            self.listeners.recorders.remove(index);
             if self.ended_recorders.len() == MAX_ENDED {
                 self.ended_recorders.pop_front();
             }
@@ -152,40 +135,6 @@ impl Session {
         }
         self.tell(event);
         self.end_if_released();
-    }
-
-    /// A packet of a leg, for the recorders of what that leg says and of those who hear it.
-    pub(super) fn record_packet(&mut self, source: LegId, received: &Received, packet: &[u8]) {
-        // An event and comfort noise are silence.
-        let Payload::Audio(codec) = received.carries else { return };
-        let Some(law) = codec.law() else { return };
-        self.record_heard(source, received, |samples| law.decode(&packet[received.payload.clone()], samples));
-    }
-
-    /// A frame of a link.
-    pub(super) fn record_frame(&mut self, source: LegId, received: &Received, frame: &Samples) {
-        self.record_heard(source, received, |samples| {
-            samples[..frame.len()].copy_from_slice(frame);
-            frame.len()
-        });
-    }
-
-    fn record_heard(&mut self, source: LegId, received: &Received, fill: impl Fn(&mut [i16; MAX_AUDIO]) -> usize) {
-        let Session { slots, recorders, now, .. } = self;
-        let hears =
-            |leg: LegId, slots: &[Slot]| slots.iter().any(|slot| slot.id == leg && slot.hears == Hearing::Leg(source));
-        let mut samples = [0; MAX_AUDIO];
-        let mut len = None;
-        for recorder in recorders {
-            let Some(leg) = recorder.leg() else { continue };
-            for side in [Side::Says, Side::Hears] {
-                let is_heard = if side == Side::Says { leg == source } else { hears(leg, slots) };
-                if let Some((track, position)) = is_heard.then(|| recorder.track(side, *now)).flatten() {
-                    let len = *len.get_or_insert_with(|| fill(&mut samples));
-                    track.write_packet(received.stream, received.timestamp, &samples[..len], position);
-                }
-            }
-        }
     }
 }
 

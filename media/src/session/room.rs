@@ -1,7 +1,7 @@
 //! The mix of a session: every 20 ms what its legs say is added up, and each that hears the mix gets the others.
 //!
-//! The room has one tick for all: who speaks is heard by everybody in the same packet time, and recorders are read on
-//! it. It runs only while somebody hears the mix, an announcer speaks, a recorder runs, or it is asked who speaks.
+//! The room has one tick for all: who speaks is heard by everybody in the same packet time, and recorders and taps are
+//! read on it. It runs only while somebody hears the mix, an announcer speaks, one of those runs, or it is asked who speaks.
 
 use crate::activity::Speech;
 use crate::dtmf::KeySender;
@@ -14,7 +14,7 @@ use crate::recorder::{Recorder, Side};
 use crate::time::Mono;
 
 use super::slot::{FRAME_TIME, Hearing, Kind, MAX_CATCH_UP, Slot};
-use super::{Frame, Session, push_frame, recording};
+use super::{Frame, Session, push_frame};
 
 /// The mix, and who says what in the present packet time.
 #[derive(Default)]
@@ -216,7 +216,9 @@ impl Session {
             };
             announces || slot.hears == Hearing::Mix || slot.voice.as_ref().is_some_and(|voice| voice.speech.is_some())
         };
-        self.recorders.iter().any(Recorder::is_running) || self.slots.iter().any(is_needed)
+        self.listeners.recorders.iter().any(Recorder::is_running)
+            || !self.listeners.taps.is_empty()
+            || self.slots.iter().any(is_needed)
     }
 
     /// Lets one packet time of the room pass.
@@ -225,7 +227,8 @@ impl Session {
         self.gather();
         self.hand_out();
         let now = self.now;
-        self.recorders.iter_mut().for_each(|recorder| recorder.handle_tick(now));
+        self.listeners.recorders.iter_mut().for_each(|recorder| recorder.handle_tick(now));
+        self.tell_taps();
         if self.room_has_work() {
             let due = if now.since(due) > MAX_CATCH_UP { now } else { due };
             self.room.tick_at = Some(due + FRAME_TIME);
@@ -234,7 +237,7 @@ impl Session {
 
     /// Adds up what everybody says.
     fn gather(&mut self) {
-        let Session { slots, room, recorders, happened, now, id, .. } = self;
+        let Session { slots, room, listeners, happened, now, id, .. } = self;
         let mut tell = |kind| happened.push_back(MediaEvent { session_id: id.0, kind: Some(kind) });
         room.mix.begin();
         room.whispers.clear();
@@ -245,7 +248,7 @@ impl Session {
                 let ended = announcer.tick(slot.player.as_mut(), begins);
                 if announcer.says {
                     room.announcing.push((slot.id, index));
-                    recording::record_own(recorders, slot.id, Side::Says, &announcer.samples, *now);
+                    listeners.hear_own(slot.id, Side::Says, &announcer.samples, *now);
                 }
                 if let Some(ended) = ended.and_then(|finished| slot.end_player(finished)) {
                     tell(MediaEventKind::PlayerEnded(ended));
@@ -292,7 +295,7 @@ impl Session {
             self.hand_to(index, samples);
         }
         let now = self.now;
-        for recorder in &mut self.recorders {
+        for recorder in &mut self.listeners.recorders {
             if let Some((track, position)) = recorder.track(Side::Mix, now) {
                 track.write_own(whole.get_or_insert_with(|| self.room.mix.whole()), position);
             }
@@ -312,7 +315,7 @@ impl Session {
     fn hand_to(&mut self, index: usize, samples: Samples) {
         let max_frames = self.max_frames();
         let slot = &mut self.slots[index];
-        recording::record_own(&mut self.recorders, slot.id, Side::Hears, &samples, self.now);
+        self.listeners.hear_own(slot.id, Side::Hears, &samples, self.now);
         match &mut slot.kind {
             Kind::Rtp(leg) => leg.append(&samples),
             Kind::Remote(remote) => {

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::Frame;
-use super::recording;
+use super::listeners::Listeners;
 use super::room::{Announcer, Voice};
 use crate::codec::Codec;
 use crate::ids::{LegId, LinkKey, PlayerId};
@@ -13,7 +13,7 @@ use crate::player::{Played, Player};
 use crate::playout::{FRAME_SAMPLES, FramePlayout};
 use crate::proto;
 use crate::received::{Received, StreamKey};
-use crate::recorder::{Recorder, Side};
+use crate::recorder::Side;
 use crate::rtp::RtpTime;
 use crate::sdp::Payload;
 use crate::time::{Mono, sooner};
@@ -126,12 +126,12 @@ impl Slot {
     }
 
     /// Makes what one packet time asks for, and sets the next one.
-    pub fn tick(&mut self, buffer: &mut [u8], recorders: &mut [Recorder], now: Mono) -> Ticked {
+    pub fn tick(&mut self, buffer: &mut [u8], listeners: &mut Listeners, now: Mono) -> Ticked {
         let due = self.tick_at.take().unwrap_or(now);
         let mut ticked = Ticked::default();
         let next = match &self.kind {
-            Kind::Rtp(_) => self.tick_rtp(buffer, recorders, now, &mut ticked),
-            Kind::Remote(_) => self.tick_remote(recorders, now, &mut ticked),
+            Kind::Rtp(_) => self.tick_rtp(buffer, listeners, now, &mut ticked),
+            Kind::Remote(_) => self.tick_remote(listeners, now, &mut ticked),
             Kind::Announcer(_) => None,
         };
         // After a stall of the whole worker what was missed is not sent all at once.
@@ -144,7 +144,7 @@ impl Slot {
     fn tick_rtp(
         &mut self,
         buffer: &mut [u8],
-        recorders: &mut [Recorder],
+        listeners: &mut Listeners,
         now: Mono,
         ticked: &mut Ticked,
     ) -> Option<Duration> {
@@ -162,7 +162,7 @@ impl Slot {
             match player.fill(samples) {
                 Played::Samples => {
                     ticked.packet = leg.speak(samples, buffer, now);
-                    recording::record_own(recorders, self.id, Side::Hears, samples, now);
+                    listeners.hear_own(self.id, Side::Hears, samples, now);
                     return Some(packet_time);
                 }
                 Played::Key(key) => leg.press(key),
@@ -179,13 +179,13 @@ impl Slot {
         }
     }
 
-    fn tick_remote(&mut self, recorders: &mut [Recorder], now: Mono, ticked: &mut Ticked) -> Option<Duration> {
+    fn tick_remote(&mut self, listeners: &mut Listeners, now: Mono, ticked: &mut Ticked) -> Option<Duration> {
         let Kind::Remote(remote) = &mut self.kind else { return None };
         let mut samples = [0; FRAME_SAMPLES];
         if let Some(player) = &mut self.player {
             match player.fill(&mut samples) {
                 Played::Samples => {
-                    recording::record_own(recorders, self.id, Side::Hears, &samples, now);
+                    listeners.hear_own(self.id, Side::Hears, &samples, now);
                     ticked.frame = Some(Frame { samples: Some(samples), key: None });
                 }
                 Played::Key(key) => {

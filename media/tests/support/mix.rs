@@ -98,6 +98,7 @@ fn spec(case: &Case) -> SessionSpec {
         owner_epoch: 1,
         legs: (1..=case.members as u32).map(leg).collect(),
         recorders: if case.is_recorded { vec![recorder] } else { Vec::new() },
+        taps: Vec::new(),
     }
 }
 

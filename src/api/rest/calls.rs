@@ -239,6 +239,7 @@ pub(super) async fn update(
         time_limit: form.seconds("TimeLimit", 1..=86_400)?,
         recording: None,
         user_message: None,
+        stream: None,
         status_callback: form
             .endpoint("StatusCallback", "StatusCallbackMethod", 20_001)?
             .map(|endpoint| StatusCallback { endpoint, events: vec![CallbackEvent::Completed] }),

@@ -30,6 +30,7 @@ mod recordings;
 mod resources;
 mod sinks;
 mod sip;
+mod streams;
 mod table;
 mod triggers;
 mod trunks;
@@ -119,6 +120,10 @@ pub(super) fn table() -> Table {
         .on(post.clone(), &below("/Calls/{sid}/UserDefinedMessageSubscriptions.json"), user_messages::subscribe)
         .reads(user_messages::SUBSCRIPTION)
         .on(delete.clone(), &below("/Calls/{sid}/UserDefinedMessageSubscriptions/{name}"), user_messages::unsubscribe)
+        .on(post.clone(), &below("/Calls/{sid}/Streams.json"), streams::create)
+        .reads(&streams::CREATE)
+        .on(post.clone(), &below("/Calls/{sid}/Streams/{name}"), streams::update)
+        .reads(streams::UPDATE)
         .on(get.clone(), &below("/Calls/{sid}/Notifications.json"), notifications::list_of_call)
         .lists(notifications::FILTERS)
         .on(get.clone(), &below("/Calls/{sid}/Notifications/{name}"), notifications::fetch_of_call)

@@ -26,6 +26,21 @@ pub(super) fn resolve(text: &str, base: Option<&str>) -> Link {
     }
 }
 
+/// Resolves the URL of a stream: one of HTTP is that of a WebSocket at the same place.
+pub(super) fn resolve_stream(text: &str, base: Option<&str>) -> Link {
+    if Url::parse(text.trim()).is_ok_and(|url| matches!(url.scheme(), "ws" | "wss") && url.has_host()) {
+        let text = text.trim();
+        return match text.len() > MAX_URL_BYTES || text.chars().any(char::is_control) {
+            true => Link::Unresolvable(text.to_owned()),
+            false => Link::Absolute(text.to_owned()),
+        };
+    }
+    match resolve(text, base.filter(|_| !text.trim().is_empty())) {
+        Link::Absolute(http) => Link::Absolute(format!("ws{}", &http["http".len()..])),
+        other => other,
+    }
+}
+
 fn is_http(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https") && url.has_host()
 }

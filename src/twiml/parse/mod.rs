@@ -15,6 +15,7 @@ mod refer;
 mod reply;
 mod say;
 mod sms;
+mod stream;
 mod target;
 mod xml;
 
@@ -272,6 +273,7 @@ fn verb(element: &Element, scope: &mut Scope<'_>) -> Result<Option<VerbSpec>, Ma
         "Sms" => sms::read(element, scope).map(|sms| VerbSpec::Sms(Box::new(sms))),
         "Refer" => refer::read(element, scope).map(|refer| VerbSpec::Refer(Box::new(refer))),
         "Record" => Some(VerbSpec::Record(Box::new(record::read(element, scope)))),
+        "Connect" => stream::connect(element, scope).map(|connect| VerbSpec::Connect(Box::new(connect))),
         name if NOT_YET.contains(&name) => {
             scope.notices.schema(format!("verb {name} is not implemented yet: skipped"));
             None
@@ -366,7 +368,7 @@ fn quote(text: &str) -> String {
 const MAX_SECONDS: u32 = 86_400;
 
 /// Verbs that Twilio has and Dialtone has not yet.
-const NOT_YET: &[&str] = &["Connect", "Pay", "Prompt", "Queue"];
+const NOT_YET: &[&str] = &["Pay", "Prompt", "Queue"];
 
 #[cfg(test)]
 mod tests;

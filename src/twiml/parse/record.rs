@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::twiml::document::{DialRecordSpec, KeptSpec, RecordSpec, VerbSpec};
 use crate::twiml::parse::attributes::Attributes;
 use crate::twiml::parse::xml::Element;
-use crate::twiml::parse::{MAX_SECONDS, MarkupError, Notices, Scope, leaf, link, quote};
+use crate::twiml::parse::{MAX_SECONDS, MarkupError, Notices, Scope, leaf, link, quote, stream};
 use crate::twiml::port::{Method, RecordingEvent, RecordingTrack};
 
 const DEFAULT_TIMEOUT_SECONDS: u32 = 5;
@@ -55,7 +55,9 @@ pub(super) fn start_or_stop(element: &Element, scope: &mut Scope<'_>) -> Result<
                 verbs.push(VerbSpec::StopRecording);
             }
             "Recording" => verbs.push(VerbSpec::StartRecording(Box::new(recording(inner, scope)))),
-            "Stream" | "Siprec" | "Transcription" => {
+            "Stream" if verb == "Stop" => verbs.push(VerbSpec::StopStreams(stream::stop(inner, scope))),
+            "Stream" => verbs.push(VerbSpec::StartStream(Box::new(stream::read(inner, scope)))),
+            "Siprec" | "Transcription" => {
                 scope.notices.schema(format!("noun {} of {verb} is not implemented yet: skipped", inner.name))
             }
             name => scope.notices.schema(format!("unknown element {} in {verb}: skipped", quote(name))),

@@ -10,6 +10,7 @@ mod gather;
 mod playing;
 mod recording;
 mod refer;
+mod stream;
 
 use std::time::Duration;
 
@@ -150,6 +151,10 @@ fn show(effect: &VerbEffect) -> String {
         }
         VerbEffect::StopStartedRecordings => "stop started".into(),
         VerbEffect::StopRecording(recording) => format!("stop recording {recording}"),
+        VerbEffect::StartStream { stream, spec } => show_stream(*stream, spec),
+        VerbEffect::StopStream(stream) => format!("stop stream {stream}"),
+        VerbEffect::StopStreams(name) => format!("stop streams {name:?}"),
+        VerbEffect::TellStream { stream, digit } => format!("tell stream {stream} {digit}"),
         VerbEffect::JoinConference(spec) => format!("join {}", spec.name),
         VerbEffect::LeaveConference => "leave".into(),
         VerbEffect::Enqueue(spec) => format!("enqueue {} of {}", spec.name, spec.max_size),
@@ -186,7 +191,16 @@ fn show_item(item: &PlayPart) -> String {
         PlayPart::SilenceMs(length) => format!("{length}ms"),
         PlayPart::Digits(digits) => format!("dtmf:{digits}"),
         PlayPart::Beep => "beep".into(),
+        PlayPart::Live => "live".into(),
     }
+}
+
+fn show_stream(stream: u32, spec: &StreamSpec) -> String {
+    let StreamSpec { url, name, track, player, params, callback } = spec;
+    let params: String = params.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+    let callback = callback.as_ref().map(|callback| format!(" tells {}", callback.url)).unwrap_or_default();
+    let name = name.as_deref().unwrap_or("-");
+    format!("stream {stream} {url} {name} {} {player:?}{params}{callback}", track.as_str())
 }
 
 fn show_branch(spec: &BranchSpec) -> String {

@@ -86,7 +86,7 @@ fn start_records_while_the_document_goes_on() {
 
 #[test]
 fn stop_ends_what_start_began_and_warns_of_what_it_cannot_stop() {
-    let (_, effects) = Driver::new("<Stop><Recording/><Stream name=\"a\"/></Stop><Pause/>");
+    let (_, effects) = Driver::new("<Stop><Recording/><Siprec name=\"a\"/></Stop><Pause/>");
     assert_eq!(effects, ["Warning 12200", "+Stop", "stop started", "-Stop", "+Pause", "timer 1s"]);
 }
 

@@ -3,6 +3,7 @@
 //! A verb is told what happened and answers with a [`Step`]; what it wants done it pushes to its [`Context`]. It
 //! knows neither the document that it stands in nor the verbs around it.
 
+mod connect;
 pub(super) mod dial;
 mod echo;
 mod enqueue;
@@ -31,6 +32,7 @@ use crate::twiml::port::{
     VerbInput, VerbName,
 };
 use crate::twiml::shelf::Shelf;
+use connect::Connect;
 use dial::Dial;
 use dial::conference::DialConference;
 use dial::queue::DialQueue;
@@ -46,7 +48,7 @@ use redirect::Redirect;
 use refer::Refer;
 use reject::Reject;
 use sms::Sms;
-use start::{StartRecording, StopRecording};
+use start::{StartRecording, StartStream, StopRecording, StopStreams};
 
 /// What the peer of a REFER is told that came to nothing.
 const DECLINED: u16 = 603;
@@ -72,6 +74,9 @@ pub(super) enum Verb {
     Record(Box<Record>),
     StartRecording(StartRecording),
     StopRecording(StopRecording),
+    StartStream(Box<StartStream>),
+    StopStreams(StopStreams),
+    Connect(Box<Connect>),
 }
 
 /// What every verb is.
@@ -148,6 +153,8 @@ pub(super) struct Numbers {
     branch: u32,
     fetch: u32,
     recording: u32,
+    #[serde(default)]
+    stream: u32,
     /// Programs that run inside a verb.
     nested: u32,
 }
@@ -156,7 +163,7 @@ impl Numbers {
     /// Those of a program that runs inside a verb: no number meets one of the program around it.
     pub fn beside(nested: u32) -> Self {
         let base = nested << 20;
-        Self { player: base, branch: base, fetch: base, recording: base, nested: 0 }
+        Self { player: base, branch: base, fetch: base, recording: base, stream: base, nested: 0 }
     }
 
     pub fn next_fetch(&mut self) -> u32 {
@@ -231,6 +238,11 @@ impl<'a> Context<'a> {
         self.numbers.recording
     }
 
+    pub fn next_stream(&mut self) -> u32 {
+        self.numbers.stream += 1;
+        self.numbers.stream
+    }
+
     pub fn next_fetch(&mut self) -> u32 {
         self.numbers.next_fetch()
     }
@@ -279,6 +291,9 @@ impl Verb {
             VerbSpec::Record(record) => Self::Record(Box::new(Record::new(*record))),
             VerbSpec::StartRecording(kept) => Self::StartRecording(StartRecording::new(*kept)),
             VerbSpec::StopRecording => Self::StopRecording(StopRecording),
+            VerbSpec::StartStream(stream) => Self::StartStream(Box::new(StartStream::new(*stream))),
+            VerbSpec::StopStreams(name) => Self::StopStreams(StopStreams::new(name)),
+            VerbSpec::Connect(connect) => Self::Connect(Box::new(Connect::new(*connect))),
         }
     }
 
@@ -298,8 +313,9 @@ impl Verb {
             Self::Reject(_) => VerbName::Reject,
             Self::Echo(_) => VerbName::Echo,
             Self::Record(_) => VerbName::Record,
-            Self::StartRecording(_) => VerbName::Start,
-            Self::StopRecording(_) => VerbName::Stop,
+            Self::StartRecording(_) | Self::StartStream(_) => VerbName::Start,
+            Self::StopRecording(_) | Self::StopStreams(_) => VerbName::Stop,
+            Self::Connect(_) => VerbName::Connect,
         }
     }
 
@@ -322,6 +338,9 @@ impl Verb {
             Self::Record(verb) => verb.as_mut(),
             Self::StartRecording(verb) => verb,
             Self::StopRecording(verb) => verb,
+            Self::StartStream(verb) => verb.as_mut(),
+            Self::StopStreams(verb) => verb,
+            Self::Connect(verb) => verb.as_mut(),
         }
     }
 }
@@ -346,6 +365,9 @@ impl Machine for Verb {
             Self::Record(verb) => verb.precondition(),
             Self::StartRecording(verb) => verb.precondition(),
             Self::StopRecording(verb) => verb.precondition(),
+            Self::StartStream(verb) => verb.precondition(),
+            Self::StopStreams(verb) => verb.precondition(),
+            Self::Connect(verb) => verb.precondition(),
         }
     }
 

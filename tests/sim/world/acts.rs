@@ -290,6 +290,7 @@ impl World {
         let (settings, bytes) = settings(seed + 1000, &extra, max_calls, self.bindings.clone());
         self.core = core::Core::new(settings);
         self.pool = Pool::new(self.edge.0, bytes);
+        self.streams.clear();
         self.due.values_mut().for_each(|arrival| {
             if !matches!(arrival, Arrival::Datagram { .. } | Arrival::File { .. }) {
                 *arrival = Arrival::Nothing;
@@ -322,6 +323,13 @@ impl World {
         let name = format!("m{}-{}", self.machine, self.worker_number);
         self.worker = self.pool.joined(&name, "", &room(), now);
         self.sessions.values_mut().for_each(|session| session.handle_edge_back(now));
+        self.flush();
+    }
+
+    /// What became of a stream at the application.
+    pub fn stream_event(&mut self, sid: dialtone::ids::StreamSid, event: dialtone::call::StreamEvent) {
+        let call = self.streams[&sid].call;
+        self.arrive(Arrival::Stream { call, sid, event });
         self.flush();
     }
 

@@ -156,7 +156,7 @@ fn what_other_codecs_say_is_mixed_and_recorded() {
         source: Some(Recorded::Mix(Mix {})),
         ..RecorderSpec::default()
     }];
-    let spec = SessionSpec { session_id: 1, owner_epoch: 1, legs, recorders };
+    let spec = SessionSpec { session_id: 1, owner_epoch: 1, legs, recorders, ..SessionSpec::default() };
     world.command(CommandKind::Open(spec));
     talk(&mut world, &mut parties, 400);
     parties.iter_mut().for_each(|party| drop(party.hear()));

@@ -11,6 +11,7 @@ mod recording;
 mod repeats;
 mod secure;
 mod sound;
+mod taps;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -248,7 +248,7 @@ fn conference_is_recorded_as_who_only_listens_hears_it() {
     let mixings = [mixing(true, None), mixing(true, None), mixing(false, None), mixing(true, Some(2))];
     let legs = parties.iter().zip(mixings).map(|(party, mixing)| party.spec(Hears::Mix(Mix {}), mixing)).collect();
     let recorders = vec![RecorderSpec { channels: 2, ..recorder(5, of_mix()) }];
-    let spec = SessionSpec { session_id: 1, owner_epoch: 1, legs, recorders };
+    let spec = SessionSpec { session_id: 1, owner_epoch: 1, legs, recorders, ..SessionSpec::default() };
     let events = world.command(CommandKind::Open(spec.clone()));
     let started = MediaEventKind::RecorderStarted(RecorderStarted { recorder_id: 5, leg_id: 0, channels: 1 });
     assert_eq!(events.last(), Some(&started));
