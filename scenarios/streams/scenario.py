@@ -14,6 +14,7 @@ from twilio.base.exceptions import TwilioRestException
 from twilio.rest import Client
 
 from lib.browsers import tone
+from lib.edges import child
 from lib.rtp import Rtp, best_match, noise, tone_level, ulaw_encode
 from lib.scenario import Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, Server, base_config, number
@@ -207,16 +208,16 @@ class Streams:
         sid = talk.start["streamSid"]
         telephone.rtp.play(ulaw_encode(tone(800, 14)), wait=False)
         telephone.hears(800)
-        talk.mark("waits")
+        talk.say(ulaw_encode(tone(600, 20)))
+        talk.mark("gone with the worker")
         os.kill(self.server.workers("active")[0]["pid"], signal.SIGKILL)
+        talk.marked("gone with the worker")
         telephone.rtp.packets.clear()
         telephone.hears(800)
         self.scenario.check(not talk.over.is_set(), "the worker's end closed the stream")
         times = [int(message["media"]["timestamp"]) for message in talk.of("media")]
         self.scenario.check(times == sorted(times), "its time went back")
-        children = open(f"/proc/{self.server.process.pid}/task/{self.server.process.pid}/children").read().split()
-        edge = next(pid for pid in children if b"edge" in open(f"/proc/{pid}/cmdline", "rb").read())
-        os.kill(int(edge), signal.SIGKILL)
+        os.kill(child(self.server, "edge"), signal.SIGKILL)
         self.count += 1
         again = self.app.newest(self.count, 6)
         self.scenario.equal(again.start["streamSid"], sid, "the stream that goes on")

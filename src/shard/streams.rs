@@ -63,7 +63,7 @@ impl Core {
 
     fn refuse_stream(&mut self, call: CallSid, sid: StreamSid, scope: &Scope) {
         self.impeded(scope, "reject");
-        let text = format!("no room for another stream: {} is reached", super::admission::whose(scope));
+        let text = format!("no room for another stream: {}", super::admission::whose(scope));
         let event = StreamEvent::Failed(Notice::error(LIMIT_REACHED, text));
         self.inputs.push_back((call, CallInput::Stream { sid, event }));
     }

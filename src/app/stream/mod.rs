@@ -28,7 +28,7 @@ use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
 use crate::app::client::Client;
 use crate::app::connect::Watch;
 use crate::app::destination::Destination;
-use crate::app::failure::{FetchError, FetchFailure};
+use crate::app::failure::FetchError;
 use crate::app::signature::sign_url;
 use crate::ids::{AccountSid, CallSid, StreamSid};
 use crate::secret::Secret;
@@ -104,7 +104,7 @@ impl Client {
     }
 
     async fn open(&self, request: &StreamRequest) -> Result<Socket, (u32, String)> {
-        let failed = |cause: FetchError| (HANDSHAKE_FAILED, FetchFailure::new(cause, &request.url).text());
+        let failed = |cause: FetchError| (HANDSHAKE_FAILED, format!("the server did not take the stream: {cause}"));
         let invalid = || (INVALID_URL, "no ws or wss url".to_owned());
         let web = request.url.strip_prefix("ws").ok_or_else(invalid)?;
         let destination = Destination::parse(&format!("http{web}")).map_err(|_| invalid())?;
@@ -112,8 +112,8 @@ impl Client {
         let watch = Watch::new(PATIENCE);
         let stream = watch.during(self.connection(destination.uri.clone())).await;
         let stream = stream.map_err(|error| failed(crate::app::connect::classify_connect(error.as_ref())))?;
-        let mut handshake = Request::new(());
-        *handshake.uri_mut() = destination.uri.clone();
+        let asked = format!("ws{}", &destination.uri.to_string()["http".len()..]);
+        let mut handshake = Request::get(asked).body(()).map_err(|_| invalid())?;
         let host = destination.uri.authority().map_or("", |authority| authority.as_str());
         let headers = handshake.headers_mut();
         for (name, text) in [
