@@ -136,6 +136,8 @@ fn calls_in_rooms(house: &House, client: &mut Client, made: &mut BTreeMap<&'stat
     let said = mine(&format!("/Calls/{call}/UserDefinedMessageSubscriptions.json"));
     let subscription = client.create(&said, &[("Callback", "http://127.0.0.1:9/said")]);
     made.insert("UserDefinedMessageSubscriptions", text(&subscription, "sid").to_owned());
+    let heard = client.create(&mine(&format!("/Calls/{call}/Streams.json")), &[("Url", "ws://127.0.0.1:9/")]);
+    made.insert("Streams", text(&heard, "sid").to_owned());
     made.insert("Calls", call);
     made.insert("Concurrency", "Calls".to_owned());
 }

@@ -140,8 +140,10 @@ impl Client {
 /// What a server has not taken yet.
 struct Waiting {
     messages: VecDeque<Message>,
-    /// How many of them are sound, all behind one another.
+    /// How many of them are sound.
     sound: usize,
+    /// One is on its way still: the next must not be given to the socket, which would keep any number.
+    is_sending: bool,
 }
 
 /// Carries an open stream; how it ended.
@@ -156,14 +158,14 @@ where
 {
     let (mut sink, mut stream) = socket.split();
     let mut script = Script::new(request);
-    let mut waiting = Waiting { messages: script.opening().into(), sound: 0 };
+    let mut waiting = Waiting { messages: script.opening().into(), sound: 0, is_sending: false };
     let mut listening = Listening { is_heard: request.is_heard, notices: 0 };
     tell(FromServer::Opened).await;
     // Since when nothing was taken of what waits.
     let mut stuck_since = Instant::now();
     let mut is_over = false;
     loop {
-        if is_over && waiting.messages.is_empty() {
+        if is_over && waiting.is_empty() {
             return farewell(sink, stream).await;
         }
         let stuck = stuck_since + TAKEN_IN;
@@ -181,22 +183,26 @@ where
                 }
                 Some(word) => waiting.put(&word, &mut script),
             },
-            taken = send_next(&mut sink, &mut waiting), if !waiting.messages.is_empty() => match taken {
+            taken = send_next(&mut sink, &mut waiting), if !waiting.is_empty() => match taken {
                 Ok(()) => stuck_since = Instant::now(),
                 Err(error) => return broke(&error),
             },
-            () = tokio::time::sleep_until(stuck), if !waiting.messages.is_empty() => {
+            () = tokio::time::sleep_until(stuck), if !waiting.is_empty() => {
                 let text = format!("the server took nothing for {} s", TAKEN_IN.as_secs());
                 return FromServer::Failed(CLOSED, text);
             }
         }
-        if waiting.messages.is_empty() {
+        if waiting.is_empty() {
             stuck_since = Instant::now();
         }
     }
 }
 
 impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.messages.is_empty() && !self.is_sending
+    }
+
     /// What is too much for the server is left out, the oldest sound first.
     fn put(&mut self, word: &ToServer, script: &mut Script) {
         let is_sound = matches!(word, ToServer::Media { .. });
@@ -215,15 +221,19 @@ impl Waiting {
     }
 }
 
-/// Sends the first that waits, once there is room for it. Dropped midway, nothing is lost.
+/// Sends the first that waits, and waits until it has left. Dropped midway, the next call goes on with it.
 async fn send_next(sink: &mut SplitSink<Socket, Message>, waiting: &mut Waiting) -> Result<(), WsError> {
     let mut sink = pin!(sink);
-    poll_fn(|context| sink.as_mut().poll_ready(context)).await?;
-    if let Some(next) = waiting.messages.pop_front() {
+    if !waiting.is_sending {
+        poll_fn(|context| sink.as_mut().poll_ready(context)).await?;
+        let Some(next) = waiting.messages.pop_front() else { return Ok(()) };
         waiting.sound -= usize::from(messages::is_sound(&next));
+        waiting.is_sending = true;
         sink.as_mut().start_send(next)?;
     }
-    poll_fn(|context| sink.as_mut().poll_flush(context)).await
+    poll_fn(|context| sink.as_mut().poll_flush(context)).await?;
+    waiting.is_sending = false;
+    Ok(())
 }
 
 /// Closes the connection from our side, as far as the server lets us.

@@ -5,6 +5,7 @@ mod callbacks;
 mod documents;
 mod guarding;
 mod limits;
+mod streams;
 mod tls;
 
 use std::sync::{Arc, Mutex};
