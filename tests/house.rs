@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// The arrows between the rooms of `src/`. `server` and `main` wire everything and are not listed.
 const ARROWS: &[(&str, &[&str])] = &[
     ("account", &["ids", "secret", "twiml", "usage"]),
+    ("allocator", &[]),
     (
         "api",
         &[
@@ -116,6 +117,7 @@ const PURE: &[&str] = &[
     "src/shard/effects.rs",
     "src/shard/fresh.rs",
     "src/shard/orders.rs",
+    "src/shard/streams.rs",
     "src/workers/balancer.rs",
     "src/workers/book.rs",
     "src/workers/pool.rs",

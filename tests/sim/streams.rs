@@ -17,8 +17,8 @@ const CONNECT: &str =
 
 fn world(limits: &str, document: &'static str) -> World {
     World::with_config(6, &format!("own_limits = {limits}"), move |asked| match asked.url.as_str() {
-        "http://app/voice" => Says::Twiml(document.into()),
-        _ => Says::Twiml("<Response><Hangup/></Response>".into()),
+        "http://app/voice" => Says::Twiml(document),
+        _ => Says::Twiml("<Response><Hangup/></Response>"),
     })
 }
 

@@ -56,6 +56,7 @@ async fn threat_23_stream_to_a_private_target_is_not_connected_to() {
 }
 
 #[tokio::test]
+#[expect(clippy::result_large_err, reason = "the type of the handshake's callback is the library's")]
 async fn handshake_is_signed_and_what_both_say_arrives() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback has a free port");
     let url = format!("ws://{}/a/b?c=d", listener.local_addr().expect("it is bound"));
