@@ -8,7 +8,7 @@ use dialtone_sip::flow::Flow;
 use dialtone_sip::msg::Message;
 use dialtone_sip::resolve::Destination;
 use dialtone_sip::stack::Transmit;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::checkpoint::Checkpoint;
 use super::neighbours::{Letter, Wish};
@@ -51,6 +51,8 @@ pub enum Mail {
         call: CallSid,
         sid: StreamSid,
         what: Heard,
+        /// So many of one stream are under way: it goes with the letter.
+        turn: OwnedSemaphorePermit,
     },
     Resolved {
         ticket: u64,

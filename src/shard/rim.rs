@@ -288,7 +288,7 @@ impl Rim {
                 }
                 self.core.handle_stream(call, sid, event, now);
             }
-            Mail::StreamHeard { call, sid, what } => {
+            Mail::StreamHeard { call, sid, what, turn: _turn } => {
                 let (command, notice) = self.sockets.heard(sid, what, now.mono.0);
                 if let Some((session_id, command)) = command {
                     self.workers.send(session_id, command);

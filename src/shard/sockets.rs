@@ -3,9 +3,10 @@
 //! Sound does not go through the call: fifty times a second nothing changes for it.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 use dialtone_media::proto::{Clear, CommandKind, Fed, Feed, Marked, MediaEvent, MediaEventKind, Tapped};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::mail::{Mail, MailBox};
 use super::streams::OpenStream;
@@ -50,6 +51,8 @@ pub enum Heard {
 
 /// Words for one connection that may wait for whoever carries it.
 const WORDS: usize = 512;
+/// Words of one connection that may be in the shard's letters: one that says much leaves room for all others.
+const UNDER_WAY: usize = 64;
 const MAX_MARKS: usize = 65_536;
 /// What the player of a worker keeps, ten minutes.
 const MAX_AHEAD_US: u64 = 600_000_000;
@@ -104,11 +107,13 @@ impl Sockets {
         };
         let (client, mail) = (client.clone(), mail.clone());
         runtime.spawn(async move {
+            let turns = Arc::new(Semaphore::new(UNDER_WAY));
             let tell = |word| {
-                let letter = letter(call, sid, word);
-                let mail = &mail;
+                let (mail, turns) = (&mail, Arc::clone(&turns));
                 async move {
-                    let _ = mail.send(letter).await;
+                    if let Ok(turn) = turns.acquire_owned().await {
+                        let _ = mail.send(letter(call, sid, word, turn)).await;
+                    }
                 }
             };
             client.stream(request, words, tell).await;
@@ -222,13 +227,13 @@ impl Socket {
 }
 
 /// What a connection has, as a letter to its shard.
-fn letter(call: CallSid, sid: StreamSid, word: FromServer) -> Mail {
-    let heard = |what| Mail::StreamHeard { call, sid, what };
+fn letter(call: CallSid, sid: StreamSid, word: FromServer, turn: OwnedSemaphorePermit) -> Mail {
+    let heard = |what, turn| Mail::StreamHeard { call, sid, what, turn };
     let became = |event| Mail::Stream { call, sid, event };
     match word {
-        FromServer::Audio(audio) => heard(Heard::Audio(audio)),
-        FromServer::Mark(name) => heard(Heard::Mark(name)),
-        FromServer::Clear => heard(Heard::Clear),
+        FromServer::Audio(audio) => heard(Heard::Audio(audio), turn),
+        FromServer::Mark(name) => heard(Heard::Mark(name), turn),
+        FromServer::Clear => heard(Heard::Clear, turn),
         FromServer::Opened => became(StreamEvent::Opened),
         FromServer::Closed => became(StreamEvent::Closed),
         FromServer::Noticed(code, text) => became(StreamEvent::Noticed(Notice::warning(code, text))),

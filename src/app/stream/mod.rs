@@ -160,6 +160,7 @@ where
     let mut script = Script::new(request);
     let mut waiting = Waiting { messages: script.opening().into(), sound: 0, is_sending: false };
     let mut listening = Listening { is_heard: request.is_heard, notices: 0 };
+    let mut pace = Pace { left: MESSAGES_AT_ONCE, renewed: Instant::now() };
     tell(FromServer::Opened).await;
     // Since when nothing was taken of what waits.
     let mut stuck_since = Instant::now();
@@ -171,11 +172,15 @@ where
         let stuck = stuck_since + TAKEN_IN;
         tokio::select! {
             biased;
-            said = stream.next() => match listening.hear(said) {
-                Heard::Nothing => {}
-                Heard::Last(last) => return last,
-                Heard::Word(word) => tell(word).await,
-            },
+            () = tokio::time::sleep_until(pace.renewed + EACH), if pace.left == 0 => pace.renew(),
+            said = stream.next(), if pace.left > 0 => {
+                pace.take();
+                match listening.hear(said) {
+                    Heard::Nothing => {}
+                    Heard::Last(last) => return last,
+                    Heard::Word(word) => tell(word).await,
+                }
+            }
             word = told.recv(), if !is_over => match word {
                 Some(ToServer::Stop) | None => {
                     waiting.messages.push_back(script.stop());
@@ -248,6 +253,25 @@ async fn farewell(mut sink: SplitSink<Socket, Message>, mut stream: SplitStream<
     };
     let _ = tokio::time::timeout(FAREWELL, closed).await;
     FromServer::Closed
+}
+
+/// Keeps a server that says too much from what others wait for: it is read so often, and not sooner again.
+struct Pace {
+    left: u32,
+    renewed: Instant,
+}
+
+impl Pace {
+    fn take(&mut self) {
+        if self.renewed.elapsed() >= EACH {
+            self.renew();
+        }
+        self.left -= 1;
+    }
+
+    fn renew(&mut self) {
+        (self.left, self.renewed) = (MESSAGES_AT_ONCE, Instant::now());
+    }
 }
 
 /// What is made of what a server says.
@@ -325,3 +349,6 @@ const MAX_SOUND: usize = 250;
 /// Digits and marks that may wait besides.
 const MAX_WORDS: usize = 1024;
 const MAX_NOTICES: u32 = 10;
+/// A hundred times what a call's sound needs.
+const MESSAGES_AT_ONCE: u32 = 500;
+const EACH: Duration = Duration::from_millis(100);
