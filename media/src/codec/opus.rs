@@ -24,7 +24,7 @@ pub fn samples_in(packet: &[u8]) -> usize {
     if frame * frames <= MAX_SAMPLES { frame * frames } else { 0 }
 }
 
-/// The way out of Opus. Some 150 kB, of which speech alone touches a part; never allocates once made.
+/// The way out of Opus. Some 150 kB, of which 8 kHz touch a third until it is reset; never allocates once made.
 pub struct Decoder {
     opus: OpusDecoder,
 }

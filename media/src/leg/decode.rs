@@ -85,10 +85,12 @@ impl StreamDecoder {
     pub fn decode(&mut self, received: &Received, payload: &[u8], out: &mut Decoded) {
         let lost = match self.expects {
             Some((stream, next)) if stream == received.stream => received.seq.wrapping_sub(next) as i32,
-            _ => {
+            Some(_) => {
                 self.begin();
                 0
             }
+            // It was made for this packet: to make it anew would only write into memory that nothing else touches.
+            None => 0,
         };
         if lost < 0 {
             return;
