@@ -181,3 +181,23 @@ fn recording_goes_on_where_it_was_and_a_pause_that_is_left_out_does_not_count() 
     book.event(&MediaEventKind::RecorderEnded(ended), at(12_000));
     assert!(book.spec(1, 0, at(12_000)).recorders.is_empty());
 }
+
+#[test]
+fn tap_goes_on_with_its_time_until_it_is_stopped_or_its_leg_is_over() {
+    let at = |ms: u64| Mono(ms * 1000);
+    let spec = |tap_id, leg_id| TapSpec { tap_id, leg_id, ..TapSpec::default() };
+    let mut book = Book::default();
+    assert!(!book.is_tapped());
+    for (command, tap) in [(1, spec(7, 1)), (2, spec(8, 2)), (3, spec(7, 1))] {
+        book.command(command, &CommandKind::Tap(tap), at(1000 * command));
+    }
+    let taps = |book: &Book, ms| {
+        let taps = book.spec(1, 0, at(ms)).taps;
+        taps.into_iter().map(|tap| (tap.tap_id, tap.offset_ms)).collect::<Vec<_>>()
+    };
+    assert_eq!(taps(&book, 5000), [(7, 4000), (8, 3000)], "asked for twice it is the same");
+    book.command(4, &CommandKind::StopTap(7), at(5000));
+    assert_eq!(taps(&book, 6000), [(8, 4000)]);
+    book.command(5, &CommandKind::DropLeg(2), at(6000));
+    assert!(!book.is_tapped());
+}

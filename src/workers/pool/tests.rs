@@ -7,7 +7,8 @@ use dialtone_media::clips::Clips;
 use dialtone_media::ids::{LegId, SessionId};
 use dialtone_media::leg::{Hot, Latching};
 use dialtone_media::proto::{
-    Hear, Hears, LinkRoute, Negotiate, Play, PlayItem, PlayKind, PlayerSpec, RemoteLeg, RtpLeg, SdpStep, Source, Tone,
+    Hear, Hears, LinkRoute, Negotiate, Play, PlayItem, PlayKind, PlayerSpec, RemoteLeg, RtpLeg, SdpStep, Source,
+    TapSpec, Tone,
 };
 use dialtone_media::session::{Ports, Session, Settings, unknown};
 
@@ -244,6 +245,18 @@ fn standby_with_the_sockets_goes_on_and_no_call_is_told() {
     let offered = world
         .ask(5, CommandKind::Negotiate(Negotiate { leg_id: 1, step: SdpStep::MakeOffer.into(), sdp: Bytes::new() }));
     assert_eq!(negotiated(&offered).len(), 1);
+}
+
+#[test]
+fn what_a_player_was_fed_is_told_as_gone_with_its_worker() {
+    let mut world = World::new(1);
+    world.ask(1, open(1, vec![leg(1)]));
+    world.ask(2, open(2, vec![leg(1)]));
+    world.ask(2, CommandKind::Tap(TapSpec { tap_id: 5, leg_id: 1, ..TapSpec::default() }));
+    let standby = world.join("standby", 9, true);
+    let told = world.take_over(world.home(1), standby, 0);
+    let emptied: Vec<&Told> = told.iter().filter(|told| matches!(told, Told::Emptied { .. })).collect();
+    assert_eq!(emptied, [&Told::Emptied { session_id: 2 }]);
 }
 
 #[test]
