@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use dialtone_media::proto::link::Edges;
 use dialtone_sip::flow::Flow;
 use dialtone_sip::msg::Message;
@@ -14,7 +16,6 @@ use super::checkpoint::Checkpoint;
 use super::neighbours::{Letter, Wish};
 use super::orders::{PlaceOrder, Placement as OrderPlacement};
 use super::rooms::{ConferenceChange, ConferenceChanged};
-use super::sockets::Heard;
 use crate::account::{Client, Directory};
 use crate::call::{FetchOutcome, StreamEvent, Update};
 use crate::concurrency::{Answer, InUse};
@@ -141,6 +142,15 @@ pub enum Mail {
     EndAll,
     /// The loop ends.
     Stop,
+}
+
+/// What a media stream has for its player.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Mu-law at 8 kHz.
+    Audio(Bytes),
+    Mark(String),
+    Clear,
 }
 
 /// Letters that may wait. When it is full, a document

@@ -24,11 +24,10 @@ mod traffic;
 mod watchers;
 
 pub use checkpoint::Checkpoint;
-pub use mail::{Mail, MailBox, mail_box};
+pub use mail::{Heard, Mail, MailBox, mail_box};
 pub use names::Names;
 pub use neighbours::{Letter, Wish};
 pub use orders::{PlaceOrder, Placement};
 pub use rim::{Outside, RoomQuestion, run};
 pub use rooms::{ConferenceChange, ConferenceChanged};
-pub use sockets::Heard;
 pub use streams::OpenStream;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dialtone_media::proto::{Clear, CommandKind, Fed, Feed, Marked, MediaEvent, MediaEventKind, Tapped};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::mail::{Mail, MailBox};
+use super::mail::{Heard, Mail, MailBox};
 use super::streams::OpenStream;
 use crate::account::Directory;
 use crate::app::{Client, FromServer, StreamRequest, ToServer};
@@ -39,14 +39,6 @@ pub(super) struct Socket {
     /// How much sound was given to the player, and since when: what may wait is bounded, and the customer is told.
     fed_until_us: u64,
     has_overflowed: bool,
-}
-
-/// What a stream has for its player.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
-    Audio(bytes::Bytes),
-    Mark(String),
-    Clear,
 }
 
 /// Words for one connection that may wait for whoever carries it.

@@ -14,7 +14,6 @@ use crate::tap::Tap;
 use crate::time::Mono;
 
 use super::Session;
-use super::slot::{Hearing, Slot};
 
 #[derive(Default)]
 pub(super) struct Listeners {
@@ -39,8 +38,15 @@ impl Listeners {
         }
     }
 
-    fn hear(&mut self, slots: &[Slot], source: LegId, received: &Received, audio: &Audio<'_>, now: Mono) {
-        let hears = |leg: LegId| slots.iter().any(|slot| slot.id == leg && slot.hears == Hearing::Leg(source));
+    /// Audio of a leg, for those who listen to what that says and to those who hear it: `hears` tells who does.
+    pub fn hear(
+        &mut self,
+        source: LegId,
+        hears: impl Fn(LegId) -> bool,
+        received: &Received,
+        audio: &Audio<'_>,
+        now: Mono,
+    ) {
         let is_heard = |leg: LegId, side: Side| if side == Side::Says { leg == source } else { hears(leg) };
         for tap in &mut self.taps {
             let leg = tap.leg();
@@ -65,7 +71,8 @@ impl Listeners {
     }
 }
 
-enum Audio<'a> {
+/// What comes from elsewhere.
+pub(super) enum Audio<'a> {
     Packet(&'a [u8]),
     Frame(&'a Samples),
 }
@@ -88,16 +95,6 @@ impl Audio<'_> {
 }
 
 impl Session {
-    /// A packet of a leg, for those who listen to what that leg says and to those who hear it.
-    pub(super) fn overhear_packet(&mut self, source: LegId, received: &Received, packet: &[u8]) {
-        self.listeners.hear(&self.slots, source, received, &Audio::Packet(packet), self.now);
-    }
-
-    /// A frame of a link.
-    pub(super) fn overhear_frame(&mut self, source: LegId, received: &Received, frame: &Samples) {
-        self.listeners.hear(&self.slots, source, received, &Audio::Frame(frame), self.now);
-    }
-
     /// Begins to tell of a leg, unless that is told already.
     pub(super) fn tap(&mut self, spec: &TapSpec) {
         let is_known = self.listeners.taps.iter().any(|tap| tap.id() == spec.tap_id);

@@ -37,7 +37,7 @@ use crate::webrtc::Identity;
 
 pub use commands::{Ports, unknown};
 
-use listeners::Listeners;
+use listeners::{Audio, Listeners};
 use places::Places;
 use room::Room;
 use slot::{Hearing, Kind, Slot};
@@ -233,8 +233,15 @@ impl Session {
             self.listen_to(index, received, packet);
         }
         if !self.listeners.is_empty() {
-            self.overhear_packet(self.slots[index].id, received, packet);
+            self.overhear(self.slots[index].id, received, &Audio::Packet(packet));
         }
+    }
+
+    /// What a leg says, for those who listen to it and to those who hear it.
+    fn overhear(&mut self, source: LegId, received: &Received, audio: &Audio<'_>) {
+        let Session { slots, listeners, now, .. } = self;
+        let hears = |leg: LegId| slots.iter().any(|slot| slot.id == leg && slot.hears == Hearing::Leg(source));
+        listeners.hear(source, hears, received, audio, *now);
     }
 
     /// A packet that is not of G.711 goes as it is to one leg that has its codec too, and decoded, once for all of them, to whoever
@@ -356,7 +363,7 @@ impl Session {
                 voice.intake.handle_frame(received, samples, now);
             }
             if !self.listeners.is_empty() {
-                self.overhear_frame(source, received, samples);
+                self.overhear(source, received, &Audio::Frame(samples));
             }
         }
         if !self.slots[index].is_heard {
