@@ -10,11 +10,10 @@ use super::uri::{Uri, UriError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address<'a> {
     /// As written, with its quotes; empty where there is none.
-    pub(super) display: &'a str,
+    display: &'a str,
     /// The URI's text.
     pub uri: &'a str,
     pub params: Params<'a>,
-    pub(super) tag: Option<&'a str>,
 }
 
 impl<'a> Address<'a> {
@@ -39,7 +38,7 @@ impl<'a> Address<'a> {
         if !rest.is_empty() && !rest.starts_with(';') {
             return Err(UriError::Bracket);
         }
-        Ok(Address { display, uri: &text[open + 1..close], params: Params(rest), tag: tag_of(rest) })
+        Ok(Address { display, uri: &text[open + 1..close], params: Params(rest) })
     }
 
     /// Without brackets every parameter is the header's, and the URI may hold no `?` or `,` (RFC 3261 s20.10).
@@ -55,7 +54,7 @@ impl<'a> Address<'a> {
         if scan::has_white_space(uri) {
             return Err(UriError::Space);
         }
-        Ok(Address { display: "", uri, params: Params(params), tag: tag_of(params) })
+        Ok(Address { display: "", uri, params: Params(params) })
     }
 
     pub fn parsed_uri(&self) -> Result<Uri<'a>, UriError> {
@@ -63,7 +62,7 @@ impl<'a> Address<'a> {
     }
 
     pub fn tag(&self) -> Option<&'a str> {
-        self.tag
+        self.params.get("tag").filter(|tag| !tag.is_empty())
     }
 
     /// The display name without quotes and escapes; line folds and other control bytes become spaces.
@@ -87,8 +86,18 @@ impl<'a> Address<'a> {
     }
 }
 
-fn tag_of(params: &str) -> Option<&str> {
-    Params(params).get("tag").filter(|tag| !tag.is_empty())
+/// The tag of an address, with as little reading as that takes: it is asked for several times of each message.
+pub(super) fn tag_of(text: &str) -> Option<&str> {
+    // Without quotes nothing hides a bracket, and all that stands behind the last is parameters.
+    if scan::find(text, b'"').is_none()
+        && let Some(close) = scan::rfind(text, b'>')
+        && scan::find(&text[..close], b'<').is_some_and(|open| scan::find(&text[open + 1..close], b'>').is_none())
+    {
+        let params = text[close + 1..].trim_ascii_start();
+        let is_well_formed = params.is_empty() || params.starts_with(';');
+        return Params(params).get("tag").filter(|tag| is_well_formed && !tag.is_empty());
+    }
+    Address::parse(text).ok()?.tag()
 }
 
 fn has_open_quote(text: &str) -> bool {

@@ -5,7 +5,7 @@ use super::header::HeaderName as H;
 use super::limits;
 use super::message::{Malformed, Message, parse_number};
 use super::method::Method;
-use super::uri::{Uri, UriError};
+use super::uri::Uri;
 use super::{Address, Via};
 
 /// Why a request is refused: the SIP status, and a reason phrase that names the fault.
@@ -80,8 +80,8 @@ fn mandatory_headers(message: &Message) -> Result<(), Fault> {
         return Err(bad("Repeated Max-Forwards"));
     }
     vias(message)?;
-    address(message.from(), "Malformed From")?;
-    address(message.to(), "Malformed To")?;
+    address(message, H::From, "Malformed From")?;
+    address(message, H::To, "Malformed To")?;
     if message.call_id().len() > limits::IDENTIFIER_BYTES || message.call_id().is_empty() {
         return Err(bad("Malformed Call-ID"));
     }
@@ -90,8 +90,8 @@ fn mandatory_headers(message: &Message) -> Result<(), Fault> {
 
 fn vias(message: &Message) -> Result<(), Fault> {
     let mut vias = message.values(H::Via);
-    vias.next().ok_or(bad("Missing Via"))?;
-    let via = message.top_via().filter(|via| via.version == "2.0").ok_or(bad("Malformed Via"))?;
+    let top = vias.next().ok_or(bad("Missing Via"))?;
+    let via = Via::parse(top).ok().filter(|via| via.version == "2.0").ok_or(bad("Malformed Via"))?;
     if via.branch().is_some_and(|branch| branch.len() > limits::IDENTIFIER_BYTES) {
         return Err(bad("Via Branch Too Long"));
     }
@@ -107,8 +107,8 @@ fn vias(message: &Message) -> Result<(), Fault> {
     Ok(())
 }
 
-fn address(address: Result<Address<'_>, UriError>, reason: &'static str) -> Result<(), Fault> {
-    let address = address.map_err(|_| bad(reason))?;
+fn address(message: &Message, name: H, reason: &'static str) -> Result<(), Fault> {
+    let address = Address::parse(message.header(name).unwrap_or("")).map_err(|_| bad(reason))?;
     address.parsed_uri().map_err(|_| bad(reason))?;
     if address.tag().is_some_and(|tag| tag.len() > limits::IDENTIFIER_BYTES) { Err(bad(reason)) } else { Ok(()) }
 }

@@ -12,9 +12,9 @@ use super::address::Address;
 use super::header::HeaderName;
 use super::limits;
 use super::method::Method;
-use super::param::{Params, split_commas};
+use super::param::split_commas;
 use super::scan;
-use super::uri::{HostPort, UriError};
+use super::uri::UriError;
 use super::via::Via;
 
 /// What the start line says.
@@ -99,36 +99,8 @@ pub struct Message {
     /// The method's text.
     method_text: Span,
     fields: Vec<Field>,
-    parts: Parts,
     body: (usize, usize),
     malformed: Option<Malformed>,
-}
-
-/// What is asked for several times of each message, read once.
-#[derive(Clone)]
-struct Parts {
-    via: Option<ViaSpans>,
-    from: Result<AddressSpans, UriError>,
-    to: Result<AddressSpans, UriError>,
-    cseq: Option<(u32, Span)>,
-}
-
-#[derive(Clone, Copy)]
-struct ViaSpans {
-    version: Span,
-    transport: Span,
-    host: Span,
-    port: Option<u16>,
-    params: Span,
-    branch: Option<Span>,
-}
-
-#[derive(Clone, Copy)]
-struct AddressSpans {
-    display: Span,
-    uri: Span,
-    params: Span,
-    tag: Option<Span>,
 }
 
 impl Message {
@@ -176,8 +148,7 @@ impl Message {
             }
         }
         let body = (end + 4, raw.len());
-        let parts = Parts::of(head, &fields);
-        Ok(Message { raw, head: text, start, start_text, method_text, fields, parts, body, malformed })
+        Ok(Message { raw, head: text, start, start_text, method_text, fields, body, malformed })
     }
 
     fn frame_body(&mut self, stream: bool) {
@@ -277,43 +248,24 @@ impl Message {
         self.fields.iter().filter(|field| field.name == name).count()
     }
 
-    /// The first Via; `None` where there is none, or none that can be read.
     pub fn top_via(&self) -> Option<Via<'_>> {
-        let via = self.parts.via.as_ref()?;
-        Some(Via {
-            version: self.text(via.version),
-            transport: self.text(via.transport),
-            sent_by: HostPort { host: self.text(via.host), port: via.port },
-            params: Params(self.text(via.params)),
-            branch: via.branch.map(|branch| self.text(branch)),
-        })
+        Via::parse(self.values(HeaderName::Via).next()?).ok()
     }
 
     pub fn from(&self) -> Result<Address<'_>, UriError> {
-        self.address(&self.parts.from)
+        Address::parse(self.header(HeaderName::From).unwrap_or(""))
     }
 
     pub fn to(&self) -> Result<Address<'_>, UriError> {
-        self.address(&self.parts.to)
-    }
-
-    fn address(&self, spans: &Result<AddressSpans, UriError>) -> Result<Address<'_>, UriError> {
-        let spans = spans.as_ref().map_err(|error| *error)?;
-        let text = |span| self.text(span);
-        Ok(Address {
-            display: text(spans.display),
-            uri: text(spans.uri),
-            params: Params(text(spans.params)),
-            tag: spans.tag.map(text),
-        })
+        Address::parse(self.header(HeaderName::To).unwrap_or(""))
     }
 
     pub fn from_tag(&self) -> Option<&str> {
-        self.parts.from.as_ref().ok()?.tag.map(|tag| self.text(tag))
+        super::address::tag_of(self.header(HeaderName::From)?)
     }
 
     pub fn to_tag(&self) -> Option<&str> {
-        self.parts.to.as_ref().ok()?.tag.map(|tag| self.text(tag))
+        super::address::tag_of(self.header(HeaderName::To)?)
     }
 
     /// Empty where there is none.
@@ -323,7 +275,10 @@ impl Message {
 
     /// Number and method of the CSeq; the number is below 2^31 (RFC 3261 s8.1.1.5).
     pub fn cseq(&self) -> Option<(u32, &str)> {
-        self.parts.cseq.map(|(number, method)| (number, self.text(method)))
+        let text = self.header(HeaderName::CSeq)?;
+        let (number, method) = text.split_at(text.bytes().position(|byte| byte.is_ascii_whitespace())?);
+        let number = parse_number(number).filter(|number| *number < 1 << 31)?;
+        Some((number, method.trim_ascii()))
     }
 
     pub fn max_forwards(&self) -> Option<u32> {
@@ -371,56 +326,6 @@ impl Message {
         // Spans begin and end at ASCII bytes.
         self.head.get(span.start as usize..span.end as usize).unwrap_or("")
     }
-}
-
-impl Parts {
-    fn of(head: &str, fields: &[Field]) -> Parts {
-        let lines = |name| {
-            fields
-                .iter()
-                .filter(move |field| field.name == name)
-                .map(|field| &head[usize::from(field.value.start)..usize::from(field.value.end)])
-        };
-        let first = |name| lines(name).next();
-        let address = |name| AddressSpans::of(head, Address::parse(first(name).unwrap_or(""))?);
-        let via = lines(HeaderName::Via).flat_map(split_commas).next().and_then(|text| Via::parse(text).ok());
-        Parts {
-            via: via.map(|via| ViaSpans::of(head, &via)),
-            from: address(HeaderName::From),
-            to: address(HeaderName::To),
-            cseq: first(HeaderName::CSeq).and_then(|text| cseq_of(head, text)),
-        }
-    }
-}
-
-impl ViaSpans {
-    fn of(head: &str, via: &Via<'_>) -> ViaSpans {
-        ViaSpans {
-            version: span_of(head, via.version),
-            transport: span_of(head, via.transport),
-            host: span_of(head, via.sent_by.host),
-            port: via.sent_by.port,
-            params: span_or_empty(head, via.params.0),
-            branch: via.branch.map(|branch| span_of(head, branch)),
-        }
-    }
-}
-
-impl AddressSpans {
-    fn of(head: &str, address: Address<'_>) -> Result<AddressSpans, UriError> {
-        Ok(AddressSpans {
-            display: span_or_empty(head, address.display),
-            uri: span_or_empty(head, address.uri),
-            params: span_or_empty(head, address.params.0),
-            tag: address.tag.map(|tag| span_of(head, tag)),
-        })
-    }
-}
-
-fn cseq_of(head: &str, text: &str) -> Option<(u32, Span)> {
-    let (number, method) = text.split_at(text.bytes().position(|byte| byte.is_ascii_whitespace())?);
-    let number = parse_number(number).filter(|number| *number < 1 << 31)?;
-    Some((number, span_or_empty(head, method.trim_ascii())))
 }
 
 /// Digits only: no sign, no white space but around it.
@@ -570,11 +475,6 @@ fn check_control_bytes(value: &str) -> Result<(), Malformed> {
         at += 1;
     }
     Ok(())
-}
-
-/// An empty part may be of no text.
-fn span_or_empty(head: &str, part: &str) -> Span {
-    if part.is_empty() { Span { start: 0, end: 0 } } else { span_of(head, part) }
 }
 
 fn span_of(head: &str, part: &str) -> Span {

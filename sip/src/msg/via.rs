@@ -15,7 +15,6 @@ pub struct Via<'a> {
     pub transport: &'a str,
     pub sent_by: HostPort<'a>,
     pub params: Params<'a>,
-    pub(super) branch: Option<&'a str>,
 }
 
 impl<'a> Via<'a> {
@@ -39,14 +38,11 @@ impl<'a> Via<'a> {
             Some(at) => (&rest[..at], &rest[at..]),
             None => (rest, ""),
         };
-        let sent_by = HostPort::parse_spaced(sent_by.trim_ascii())?;
-        let params = Params(params);
-        let branch = params.get("branch").filter(|branch| !branch.is_empty());
-        Ok(Via { version, transport, sent_by, params, branch })
+        Ok(Via { version, transport, sent_by: HostPort::parse_spaced(sent_by.trim_ascii())?, params: Params(params) })
     }
 
     pub fn branch(&self) -> Option<&'a str> {
-        self.branch
+        self.params.get("branch").filter(|branch| !branch.is_empty())
     }
 
     /// The branch, if it names a transaction as RFC 3261 s8.1.1.7 asks: the magic cookie with something behind it.

@@ -7,29 +7,30 @@ use crate::msg::{HeaderName, Message, Via, Writer, split_commas};
 
 /// Every Via as it came; the top one says where the request really came from (RFC 3261 s18.2.1, RFC 3581 s4).
 pub(super) fn write_vias(writer: &mut Writer, request: &Message, source: Flow) {
-    let mut via = request.top_via();
+    let mut seen_top = false;
     for line in request.headers(HeaderName::Via) {
-        // The top value may share its line with others, and with empty elements before it.
-        let top = if via.is_some() { split_commas(line).next() } else { None };
-        match top.and_then(|top| Some((top, stamped(top, via.take()?, source)?))) {
-            Some((top, stamped)) => {
+        let top = split_commas(line).next();
+        match top.and_then(|top| Via::parse(top).ok().map(|via| (top, via))) {
+            // The top value may share its line with others, and with empty elements before it.
+            Some((top, via)) if !seen_top => {
                 let rest = &line[offset(line, top) + top.len()..];
-                writer.header(HeaderName::Via, format_args!("{stamped}{rest}"));
+                writer.header(HeaderName::Via, format_args!("{}{rest}", stamped(top, via, source)));
             }
-            None => {
+            _ => {
                 writer.header(HeaderName::Via, line);
             }
         }
+        seen_top |= top.is_some();
     }
 }
 
-/// A Via with `received` and `rport` as we saw them, whatever it said itself; `None` where it is right as it is.
-fn stamped(text: &str, via: Via<'_>, source: Flow) -> Option<String> {
+/// A Via with `received` and `rport` as we saw them, whatever it said itself.
+fn stamped(text: &str, via: Via<'_>, source: Flow) -> String {
     let (ip, port) = (source.remote.ip(), source.remote.port());
     let asks = via.params.has("rport");
     let received = asks || via.needs_received(ip);
     if !asks && !received {
-        return None;
+        return text.to_owned();
     }
     let replaced = |name: &str| {
         (asks && name.eq_ignore_ascii_case("rport")) || (received && name.eq_ignore_ascii_case("received"))
@@ -47,7 +48,7 @@ fn stamped(text: &str, via: Via<'_>, source: Flow) -> Option<String> {
     if asks {
         let _ = write!(stamped, ";rport={port}");
     }
-    Some(stamped)
+    stamped
 }
 
 /// Where a part of a text begins in it.
