@@ -217,6 +217,9 @@ class Streams:
         self.scenario.check(not talk.over.is_set(), "the worker's end closed the stream")
         times = [int(message["media"]["timestamp"]) for message in talk.of("media")]
         self.scenario.check(times == sorted(times), "its time went back")
+        # Of what waits to be played when the connection is made again nothing is heard any more.
+        talk.say(ulaw_encode(tone(600, 20)))
+        telephone.hears(600)
         os.kill(child(self.server, "edge"), signal.SIGKILL)
         self.count += 1
         again = self.app.newest(self.count, 6)

@@ -1,6 +1,6 @@
 //! Media streams of the leg: its sound to a WebSocket of its application, begun by a verb or by the API, and what comes back.
 
-use dialtone_media::proto::{CommandKind, TapSpec, Track};
+use dialtone_media::proto::{Clear, CommandKind, Fed, Feed, TapSpec, Track};
 use serde::{Deserialize, Serialize};
 
 use super::effect::Effect;
@@ -126,6 +126,12 @@ impl Call {
                     offset_ms: 0,
                 };
                 effects.push(Effect::Media(CommandKind::Tap(tap)));
+                if !is_first && let Some(player_id) = self.streams[at].spec.player {
+                    // What the application had said by the connection before it says again, or says no more.
+                    let what = Some(Fed::Clear(Clear {}));
+                    let feed = Feed { leg_id: self.opening.leg_id, player_id, what };
+                    effects.push(Effect::Media(CommandKind::Feed(feed)));
+                }
                 if is_first {
                     self.streams[at].tell(StreamStep::Started, String::new(), effects);
                 }

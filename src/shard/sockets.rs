@@ -45,13 +45,14 @@ pub(super) struct Socket {
 const WORDS: usize = 512;
 /// Words of one connection that may be in the shard's letters: one that says much leaves room for all others.
 const UNDER_WAY: usize = 64;
-const MAX_MARKS: usize = 65_536;
+const MAX_MARKS: usize = 1_000;
 /// What the player of a worker keeps, ten minutes.
 const MAX_AHEAD_US: u64 = 600_000_000;
 const BYTE_US: u64 = 125;
 /// Twilio's number for what a stream cannot do with a message.
 const INVALID_MESSAGE: u32 = 31_951;
-const OVERFLOW: &str = "more than ten minutes of sound wait to be played: what is more is dropped";
+const OVERFLOW: &str =
+    "more than ten minutes of sound, or a thousand marks, wait to be played: what is more is dropped";
 
 impl Sockets {
     /// Connects, and carries the stream until it is over.
@@ -140,10 +141,11 @@ impl Sockets {
     fn marked(&mut self, session_id: u64, marked: &Marked) {
         let Some(sid) = self.by_leg.get(&(session_id, marked.leg_id)) else { return };
         if let Some(socket) = self.open.get_mut(sid).filter(|socket| socket.player == Some(marked.player_id)) {
+            // One of a connection before is none of this one's.
             if let Some(at) = socket.marks.iter().position(|name| *name == marked.name) {
                 socket.marks.remove(at);
+                socket.tell(ToServer::Mark(marked.name.clone()));
             }
-            socket.tell(ToServer::Mark(marked.name.clone()));
         }
     }
 
@@ -165,15 +167,14 @@ impl Sockets {
             Heard::Audio(audio) => {
                 let until = socket.fed_until_us.max(now_us) + audio.len() as u64 * BYTE_US;
                 if until - now_us > MAX_AHEAD_US {
-                    let is_first = !std::mem::replace(&mut socket.has_overflowed, true);
-                    return (None, is_first.then(|| Notice::warning(INVALID_MESSAGE, OVERFLOW)));
+                    return (None, socket.overflows());
                 }
                 socket.fed_until_us = until;
                 Fed::Audio(audio)
             }
             Heard::Mark(name) => {
                 if socket.marks.len() >= MAX_MARKS {
-                    return (None, None);
+                    return (None, socket.overflows());
                 }
                 socket.marks.push_back(name.clone());
                 Fed::Mark(name)
@@ -213,6 +214,12 @@ impl Sockets {
 }
 
 impl Socket {
+    /// More waits than may: told once.
+    fn overflows(&mut self) -> Option<Notice> {
+        let is_first = !std::mem::replace(&mut self.has_overflowed, true);
+        is_first.then(|| Notice::warning(INVALID_MESSAGE, OVERFLOW))
+    }
+
     fn tell(&self, word: ToServer) {
         let _ = self.told.try_send(word);
     }

@@ -4,19 +4,24 @@ use std::time::Duration;
 
 use dialtone::call::{StreamChange, StreamEvent, Update};
 use dialtone::concurrency::Resource;
+use dialtone::edges::EdgeId;
 use dialtone::events::{EventKind, StreamStep};
 use dialtone::ids::StreamSid;
 use dialtone::twiml::{Notice, RecordingTrack, StreamSpec};
 
 use crate::phone::Saw;
-use crate::world::{Says, World};
+use crate::world::{Says, SharedHot, World};
 
 const NUMBER: &str = "+15551000000";
 const CONNECT: &str =
     "<Response><Connect><Stream url=\"wss://app/media\"/></Connect><Redirect>/after</Redirect></Response>";
 
 fn world(limits: &str, document: &'static str) -> World {
-    World::with_config(6, &format!("own_limits = {limits}"), move |asked| match asked.url.as_str() {
+    world_of(6, limits, document)
+}
+
+fn world_of(seed: u64, limits: &str, document: &'static str) -> World {
+    World::with_config(seed, &format!("own_limits = {limits}"), move |asked| match asked.url.as_str() {
         "http://app/voice" => Says::Twiml(document),
         _ => Says::Twiml("<Response><Hangup/></Response>"),
     })
@@ -63,6 +68,39 @@ fn one_too_many_is_refused_and_a_place_is_free_when_one_is_over() {
     assert_eq!(world.held(Resource::Streams), 0);
     let count = |step| steps(&world).into_iter().filter(|it| *it == step).count();
     assert_eq!([StreamStep::Started, StreamStep::Stopped, StreamStep::Error].map(count), [3, 3, 1]);
+}
+
+#[test]
+fn edges_that_share_a_limit_have_no_more_together() {
+    let hot = SharedHot::default();
+    let mut worlds = [(31, "left"), (32, "right")].map(|(seed, node)| {
+        let edge = EdgeId { node: node.into(), epoch: 1 };
+        let mut world = world_of(seed, "{ streams = 2 }", CONNECT).join(edge, hot.clone());
+        world.restarts = false;
+        world
+    });
+    let [left, right] = &mut worlds;
+    let callers: Vec<usize> = (0..2).map(|_| left.add_caller()).collect();
+    left.call_from(callers[0], NUMBER);
+    second(left);
+    let third = right.add_caller();
+    right.call_from(third, NUMBER);
+    second(right);
+    left.call_from(callers[1], NUMBER);
+    second(left);
+    assert_eq!((left.streams.len(), right.streams.len()), (1, 1));
+    assert_eq!((left.notices(), right.notices()), (vec![10_004], vec![]));
+    right.hang_up(third);
+    second(right);
+    // Who leaves while the store is asked holds nothing afterwards.
+    let hasty = left.add_caller();
+    left.call_from(hasty, NUMBER);
+    left.run_for(Duration::from_millis(30));
+    left.hang_up(hasty);
+    left.hang_up(callers[0]);
+    left.close_books();
+    right.close_books();
+    assert_eq!((left.held(Resource::Streams), right.held(Resource::Streams)), (0, 0));
 }
 
 #[test]

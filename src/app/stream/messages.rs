@@ -47,6 +47,9 @@ pub(super) fn read(text: &str) -> Result<Said, String> {
             audio.map(|audio| Said::Audio(audio.into())).map_err(|_| "media whose payload is no base64".to_owned())
         }
         ("media", None, _) => Err("media without a payload".to_owned()),
+        ("mark", _, Some(mark)) if mark.name.len() > MAX_NAME => {
+            Err(format!("a mark whose name is longer than {MAX_NAME} bytes"))
+        }
         ("mark", _, Some(mark)) => Ok(Said::Mark(mark.name)),
         ("mark", _, None) => Err("a mark without a name".to_owned()),
         ("clear", ..) => Ok(Said::Clear),
@@ -148,6 +151,8 @@ pub(super) fn is_sound(message: &Message) -> bool {
     matches!(message, Message::Text(text) if text.as_str().starts_with(SOUND))
 }
 
+/// Of a mark.
+const MAX_NAME: usize = 1024;
 /// How messages of sound begin, and no others.
 const SOUND: &str = "{\"event\":\"media\",";
 
@@ -217,6 +222,7 @@ mod tests {
             (r#"{"event":"media","media":{"payload":"*"}}"#, "no base64"),
             (r#"{"event":"mark"}"#, "without a name"),
             (r#"{"event":"stop"}"#, "unknown event"),
+            (&format!(r#"{{"event":"mark","mark":{{"name":"{}"}}}}"#, "x".repeat(1025)), "longer than 1024"),
         ] {
             assert!(read(text).is_err_and(|text| text.contains(why)), "{text}");
         }
