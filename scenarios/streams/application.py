@@ -1,6 +1,7 @@
 """An application that listens to calls by media streams, and answers: its documents are made by the official package, its WebSockets are `websockets`."""
 
 import base64
+import contextlib
 import json
 import threading
 import time
@@ -122,7 +123,9 @@ class Application:
 
     def does_echo(self, talk, message):
         if message["event"] == "media":
-            talk.send("media", media={"payload": message["media"]["payload"]})
+            # What comes is read to its end, though nothing is taken any more.
+            with contextlib.suppress(ConnectionClosed):
+                talk.send("media", media={"payload": message["media"]["payload"]})
 
     def newest(self, count, seconds=4):
         """The connection of that number, once there are so many."""

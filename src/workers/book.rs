@@ -107,7 +107,7 @@ impl Book {
                 }
             }
             CommandKind::StopTap(id) => self.taps.retain(|tap| tap.spec.tap_id != *id),
-            // What a player was fed is gone with its worker.
+            // What a player was fed is gone with its worker, and what it is fed meanwhile waits for the next.
             CommandKind::Feed(_) => {}
             CommandKind::Audio(_) => {
                 // Whoever waited for audio plays from now on.

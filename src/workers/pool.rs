@@ -393,8 +393,9 @@ impl Pool {
         match kind {
             CommandKind::Release(_) => self.release_homeless(session_id),
             CommandKind::DropLeg(leg_id) => self.tell(session_id, MediaEventKind::LegClosed(closed(leg_id))),
-            // What the book says is what the next worker is asked for, and steps are asked for anew.
-            CommandKind::StopRecording(_) => placed.backlog.push((command_id, kind)),
+            // What the book says is what the next worker is asked for, and steps are asked for anew. How much may be fed to a
+            // player is bounded by whoever feeds it.
+            CommandKind::StopRecording(_) | CommandKind::Feed(_) => placed.backlog.push((command_id, kind)),
             _ => {}
         }
     }

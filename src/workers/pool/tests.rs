@@ -7,8 +7,8 @@ use dialtone_media::clips::Clips;
 use dialtone_media::ids::{LegId, SessionId};
 use dialtone_media::leg::{Hot, Latching};
 use dialtone_media::proto::{
-    Hear, Hears, LinkRoute, Negotiate, Play, PlayItem, PlayKind, PlayerSpec, RemoteLeg, RtpLeg, SdpStep, Source,
-    TapSpec, Tone,
+    Clear, Fed, Feed, Hear, Hears, LinkRoute, Negotiate, Play, PlayItem, PlayKind, PlayerSpec, RemoteLeg, RtpLeg,
+    SdpStep, Source, TapSpec, Tone,
 };
 use dialtone_media::session::{Ports, Session, Settings, unknown};
 
@@ -254,7 +254,14 @@ fn what_a_player_was_fed_is_told_as_gone_with_its_worker() {
     world.ask(2, open(2, vec![leg(1)]));
     world.ask(2, CommandKind::Tap(TapSpec { tap_id: 5, leg_id: 1, ..TapSpec::default() }));
     let standby = world.join("standby", 9, true);
-    let told = world.take_over(world.home(1), standby, 0);
+    let (dead, now) = (world.home(1), world.now);
+    world.pool.lost(dead, now);
+    let feed = Feed { leg_id: 1, player_id: 3, what: Some(Fed::Clear(Clear {})) };
+    world.ask(2, CommandKind::Feed(feed.clone()));
+    let told = world.take_over(dead, standby, 0);
+    let asked = world.commands.iter().filter(|(worker, command)| *worker == standby && command.session_id == 2);
+    let last = asked.last().and_then(|(_, command)| command.kind.clone());
+    assert_eq!(last, Some(CommandKind::Feed(feed)), "what it is fed while there is no worker waits for the next");
     let emptied: Vec<&Told> = told.iter().filter(|told| matches!(told, Told::Emptied { .. })).collect();
     assert_eq!(emptied, [&Told::Emptied { session_id: 2 }]);
 }
