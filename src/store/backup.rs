@@ -148,7 +148,8 @@ async fn check(path: &Path) -> Result<(), BackupError> {
 /// Brings everything that was committed from the log into the file, and makes sure that nobody else has it open.
 async fn close_for_good(path: &Path) -> Result<(), BackupError> {
     let mut database = open(path, "rw").await?;
-    for statement in ["PRAGMA busy_timeout = 0", "PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE", "COMMIT"] {
+    // A server that was told to stop is not gone at once.
+    for statement in ["PRAGMA busy_timeout = 1000", "PRAGMA locking_mode = EXCLUSIVE", "BEGIN EXCLUSIVE", "COMMIT"] {
         let done = sqlx::query(statement).execute(&mut database).await;
         done.map_err(|_| BackupError::InUse(path.to_owned()))?;
     }
