@@ -174,8 +174,10 @@ class TwoEdges:
         talks.transport.server = self.right.sip
         equal([one["status"] for one in wait_for(self.right.live, 3, "the call at the other edge")], ["in-progress"], "the call")
         equal(there.status("talks"), "busy", "its user, while the call goes on")
+        told = len(self.heard.of("talks"))
         equal(call.bye().status, 200, "BYE at the other edge")
         wait_for(lambda: there.status("talks") == "available", 2, "it to be available again")
+        wait_for(lambda: len(self.heard.of("talks")) > told, 3, "it to be told so")
 
     def comes_home(self):
         """The edge that was lost is back, and knows what the other one knows; nothing is told again."""

@@ -226,8 +226,11 @@ class Streams:
         self.scenario.equal(again.start["streamSid"], sid, "the stream that goes on")
         telephone.rtp.packets.clear()
         telephone.hears(800)
-        telephone.hang_up()
+        # The edge that goes on with it knows it by the API too.
+        self.client.calls(again.start["callSid"]).streams(sid).update(status="stopped")
         self.scenario.check(again.over.wait(3), "the new connection stays")
+        telephone.call.wait_bye()
+        telephone.rtp.close()
 
     def refused(self):
         """An application that does not take it, and one that takes nothing: told, and the call goes on."""

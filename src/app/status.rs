@@ -8,8 +8,8 @@ use tokio::runtime::Handle;
 use crate::account::Directory;
 use crate::app::{CallbackRequest, Callbacks};
 use crate::events::{
-    CallRecord, Event, EventKind, MessageStatus, Subscriber, Telling, call_params, caller_id_params, conference_params,
-    message_params, recording_params, stream_params, user_message_params,
+    CallRecord, Event, EventKind, MessageStatus, StreamStep, Subscriber, Telling, call_params, caller_id_params,
+    conference_params, message_params, recording_params, stream_params, user_message_params,
 };
 use crate::ids::CallSid;
 use crate::twiml;
@@ -97,7 +97,7 @@ impl Subscriber for StatusCallbacks {
             EventKind::UserMessage(fact) => {
                 self.deliver(event, event.call, &fact.callback, user_message_params(event, fact));
             }
-            EventKind::Stream(fact) => {
+            EventKind::Stream(fact) if fact.step != StreamStep::Resumed => {
                 if let Some(endpoint) = &fact.callback {
                     self.deliver(event, event.call, endpoint, stream_params(event, fact));
                 }

@@ -132,9 +132,8 @@ impl Call {
                     let feed = Feed { leg_id: self.opening.leg_id, player_id, what };
                     effects.push(Effect::Media(CommandKind::Feed(feed)));
                 }
-                if is_first {
-                    self.streams[at].tell(StreamStep::Started, String::new(), effects);
-                }
+                let step = if is_first { StreamStep::Started } else { StreamStep::Resumed };
+                self.streams[at].tell(step, String::new(), effects);
                 if let Some(stream) = of_verb {
                     self.run(VerbInput::StreamStarted { stream, sid }, now, effects);
                 }

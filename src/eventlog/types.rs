@@ -129,6 +129,7 @@ pub fn type_of(kind: &EventKind) -> Option<&'static EventType> {
         },
         EventKind::Stream(fact) => match fact.step {
             StreamStep::Started => "stream.started",
+            StreamStep::Resumed => return None,
             StreamStep::Stopped => "stream.stopped",
             StreamStep::Error => "stream.failed",
         },

@@ -55,7 +55,7 @@ impl Subscriber for Shelves {
                 let told = Conference::told(account, event.call, event.at_ms, fact).apply(before, fact);
                 self.conferences.put(account, fact.sid, told);
             }
-            EventKind::Stream(fact) if fact.step == StreamStep::Started => {
+            EventKind::Stream(fact) if matches!(fact.step, StreamStep::Started | StreamStep::Resumed) => {
                 self.streams.put(account, fact.sid, Stream { call: event.call, fact: fact.as_ref().clone() });
             }
             EventKind::Stream(fact) => self.streams.forget_if(fact.sid, |_| true),

@@ -27,6 +27,8 @@ pub struct StreamFact {
 #[serde(rename_all = "kebab-case")]
 pub enum StreamStep {
     Started,
+    /// Its edge has started anew, and it goes on by another connection: for those who look at what runs, and for nobody else.
+    Resumed,
     Stopped,
     Error,
 }
@@ -35,7 +37,7 @@ impl StreamStep {
     /// As the customer sees it.
     pub fn as_str(self) -> &'static str {
         match self {
-            StreamStep::Started => "stream-started",
+            StreamStep::Started | StreamStep::Resumed => "stream-started",
             StreamStep::Stopped => "stream-stopped",
             StreamStep::Error => "stream-error",
         }

@@ -36,7 +36,7 @@ pub(super) struct Socket {
     player: Option<u32>,
     /// Marks that were not played yet.
     marks: VecDeque<String>,
-    /// How much sound was given to the player, and since when: what may wait is bounded, and the customer is told.
+    /// Until when what the player was given lasts, on the shard's clock: what may wait is bounded, and the customer is told.
     fed_until_us: u64,
     has_overflowed: bool,
 }

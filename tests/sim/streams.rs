@@ -170,7 +170,7 @@ fn edge_that_starts_anew_makes_the_connection_again_and_tells_of_no_second_strea
     assert_eq!(one(&world), sid, "the same stream");
     assert!(world.streams[&sid].order.is_again);
     assert_eq!(world.held(Resource::Streams), 1);
-    assert_eq!(steps(&world), [StreamStep::Started]);
+    assert_eq!(steps(&world), [StreamStep::Started, StreamStep::Resumed]);
     world.hang_up(caller);
     world.close_books();
     assert_eq!(world.held(Resource::Streams), 0);

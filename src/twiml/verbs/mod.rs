@@ -48,7 +48,7 @@ use redirect::Redirect;
 use refer::Refer;
 use reject::Reject;
 use sms::Sms;
-use start::{StartRecording, StartStream, StopRecording, StopStreams};
+use start::Start;
 
 /// What the peer of a REFER is told that came to nothing.
 const DECLINED: u16 = 603;
@@ -72,10 +72,7 @@ pub(super) enum Verb {
     Reject(Reject),
     Echo(Echo),
     Record(Box<Record>),
-    StartRecording(StartRecording),
-    StopRecording(StopRecording),
-    StartStream(Box<StartStream>),
-    StopStreams(StopStreams),
+    Start(Box<Start>),
     Connect(Box<Connect>),
 }
 
@@ -289,10 +286,10 @@ impl Verb {
             VerbSpec::Reject(reason) => Self::Reject(Reject::new(reason)),
             VerbSpec::Echo => Self::Echo(Echo),
             VerbSpec::Record(record) => Self::Record(Box::new(Record::new(*record))),
-            VerbSpec::StartRecording(kept) => Self::StartRecording(StartRecording::new(*kept)),
-            VerbSpec::StopRecording => Self::StopRecording(StopRecording),
-            VerbSpec::StartStream(stream) => Self::StartStream(Box::new(StartStream::new(*stream))),
-            VerbSpec::StopStreams(name) => Self::StopStreams(StopStreams::new(name)),
+            VerbSpec::StartRecording(kept) => Self::Start(Box::new(Start::Recording(*kept))),
+            VerbSpec::StopRecording => Self::Start(Box::new(Start::StopRecording)),
+            VerbSpec::StartStream(stream) => Self::Start(Box::new(Start::Stream(*stream))),
+            VerbSpec::StopStreams(name) => Self::Start(Box::new(Start::StopStreams(name))),
             VerbSpec::Connect(connect) => Self::Connect(Box::new(Connect::new(*connect))),
         }
     }
@@ -313,8 +310,7 @@ impl Verb {
             Self::Reject(_) => VerbName::Reject,
             Self::Echo(_) => VerbName::Echo,
             Self::Record(_) => VerbName::Record,
-            Self::StartRecording(_) | Self::StartStream(_) => VerbName::Start,
-            Self::StopRecording(_) | Self::StopStreams(_) => VerbName::Stop,
+            Self::Start(verb) => verb.name(),
             Self::Connect(_) => VerbName::Connect,
         }
     }
@@ -336,10 +332,7 @@ impl Verb {
             Self::Reject(verb) => verb,
             Self::Echo(verb) => verb,
             Self::Record(verb) => verb.as_mut(),
-            Self::StartRecording(verb) => verb,
-            Self::StopRecording(verb) => verb,
-            Self::StartStream(verb) => verb.as_mut(),
-            Self::StopStreams(verb) => verb,
+            Self::Start(verb) => verb.as_mut(),
             Self::Connect(verb) => verb.as_mut(),
         }
     }
@@ -363,10 +356,7 @@ impl Machine for Verb {
             Self::Reject(verb) => verb.precondition(),
             Self::Echo(verb) => verb.precondition(),
             Self::Record(verb) => verb.precondition(),
-            Self::StartRecording(verb) => verb.precondition(),
-            Self::StopRecording(verb) => verb.precondition(),
-            Self::StartStream(verb) => verb.precondition(),
-            Self::StopStreams(verb) => verb.precondition(),
+            Self::Start(verb) => verb.precondition(),
             Self::Connect(verb) => verb.precondition(),
         }
     }
