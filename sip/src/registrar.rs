@@ -183,7 +183,7 @@ impl<K: std::hash::Hash + Eq> Registrar<K> {
     }
 
     /// A connection closed: contacts that only it could reach are gone. `flow` is one of it; whose they were, and which.
-    pub fn connection_closed(&mut self, flow: Flow) -> Vec<(K, Vec<String>)>
+    pub fn connection_closed(&mut self, flow: Flow) -> Vec<(K, Vec<Binding>)>
     where
         K: Clone,
     {
@@ -191,11 +191,11 @@ impl<K: std::hash::Hash + Eq> Registrar<K> {
             let hop = binding.next_hop();
             hop.connection.is_some() && (hop.local, hop.connection) == (flow.local, flow.connection)
         };
-        let contacts = |bindings: &[Binding]| -> Vec<String> {
-            bindings.iter().filter(|binding| by_it(binding)).map(|binding| binding.contact.clone()).collect()
+        let of_it = |bindings: &[Binding]| -> Vec<Binding> {
+            bindings.iter().filter(|binding| by_it(binding)).cloned().collect()
         };
-        let gone = self.bindings.iter().map(|(aor, bindings)| (aor, contacts(bindings)));
-        let gone: Vec<(K, Vec<String>)> =
+        let gone = self.bindings.iter().map(|(aor, bindings)| (aor, of_it(bindings)));
+        let gone: Vec<(K, Vec<Binding>)> =
             gone.filter(|(_, gone)| !gone.is_empty()).map(|(aor, gone)| (aor.clone(), gone)).collect();
         self.retain(|binding| !by_it(binding));
         gone

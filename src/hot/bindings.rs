@@ -19,10 +19,16 @@ use crate::account::Aor;
 #[derive(Default)]
 pub struct Bindings {
     registrar: Mutex<Registrar<Aor>>,
-    /// Users whose bindings are others than were written down.
-    unwritten: Mutex<HashSet<Aor>>,
+    unwritten: Unwritten,
     shared: Option<Shared>,
     touched: Touched,
+}
+
+/// Users whose bindings are others than were written down.
+#[derive(Default)]
+struct Unwritten {
+    users: Mutex<HashSet<Aor>>,
+    news: Notify,
 }
 
 /// Whose bindings may be others now, for those who tell who can be reached.
@@ -55,6 +61,27 @@ pub struct Delta {
     pub put: Vec<Binding>,
     /// Contacts.
     pub gone: Vec<String>,
+    /// When the last of those would have expired: until then somebody may have an older word on them. Zero where nobody knows.
+    #[serde(default)]
+    pub until_ms: u64,
+}
+
+impl Delta {
+    pub fn put(aor: Aor, put: Vec<Binding>) -> Delta {
+        Delta { aor, put, gone: Vec::new(), until_ms: 0 }
+    }
+
+    pub fn gone(aor: Aor, gone: &[Binding]) -> Delta {
+        Delta::between(aor, gone, Vec::new())
+    }
+
+    fn between(aor: Aor, before: &[Binding], after: Vec<Binding>) -> Delta {
+        let gone = before.iter().filter(|old| !after.iter().any(|new| new.contact == old.contact));
+        let until_ms = gone.clone().map(|binding| binding.expires_at_ms).max().unwrap_or(0);
+        let gone = gone.map(|binding| binding.contact.clone()).collect();
+        let put = after.into_iter().filter(|new| !before.contains(new)).collect();
+        Delta { aor, put, gone, until_ms }
+    }
 }
 
 impl Bindings {
@@ -70,22 +97,21 @@ impl Bindings {
     }
 
     fn take(&self, aor: Aor, request: &Message, flow: Flow, wall_ms: u64) -> Result<Change, Refusal> {
-        let Some(shared) = &self.shared else { return self.lock().register(aor, request, flow, wall_ms) };
+        if self.shared.is_none() {
+            return self.lock().register(aor, request, flow, wall_ms);
+        }
         let mut registrar = self.lock();
         let before = registrar.bindings(&aor, wall_ms);
         let change = registrar.register(aor.clone(), request, flow, wall_ms)?;
         let after = registrar.bindings(&aor, wall_ms);
-        let has_gone = |old: &&Binding| !after.iter().any(|new| new.contact == old.contact);
-        let gone = before.iter().filter(has_gone).map(|old| old.contact.clone()).collect();
-        let put = after.into_iter().filter(|new| !before.contains(new)).collect();
-        shared.deltas.lock().unwrap_or_else(PoisonError::into_inner).push(Delta { aor, put, gone });
-        shared.news.notify_one();
+        // Under the lock: what others are told is in the order in which it came.
+        self.tell([Delta::between(aor, &before, after)]);
         Ok(change)
     }
 
     fn touch(&self, users: impl IntoIterator<Item = Aor>, how: Touch) {
         let mut touched = self.touched.users.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut unwritten = self.unwritten.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut unwritten = self.unwritten.users.lock().unwrap_or_else(PoisonError::into_inner);
         for aor in users {
             unwritten.insert(aor.clone());
             let known = touched.entry(aor).or_insert(how);
@@ -93,14 +119,17 @@ impl Bindings {
         }
         if !touched.is_empty() {
             self.touched.news.notify_one();
+            self.unwritten.news.notify_one();
         }
     }
 
     /// Takes a user's contact away, here and at the other edges.
     pub fn remove(&self, aor: Aor, contact: &str) {
-        let delta = Delta { aor, put: Vec::new(), gone: vec![contact.to_owned()] };
+        let mut known = self.lock().bindings(&aor, 0);
+        known.retain(|binding| binding.contact == contact);
+        let delta = Delta { gone: vec![contact.to_owned()], ..Delta::gone(aor, &known) };
         self.tell([delta.clone()]);
-        self.merge(delta);
+        self.take_over(delta, Touch::Said);
     }
 
     /// Has the other edges told.
@@ -111,7 +140,7 @@ impl Bindings {
         }
     }
 
-    /// Takes up what edges have shared. What came by a connection to one of `ours`, and is not known here, came to an earlier life of
+    /// Takes up what edges have shared; of what is gone it takes no binding that is newer. What came by a connection to one of `ours`, and is not known here, came to an earlier life of
     /// this edge, and is gone with that.
     pub fn merge_shared(&self, delta: Delta, ours: &[(Transport, SocketAddr)]) {
         let known = self.lock().bindings(&delta.aor, 0);
@@ -121,11 +150,17 @@ impl Bindings {
                 && !known.iter().any(|own| own.contact == binding.contact)
         };
         let (gone, put): (Vec<Binding>, Vec<Binding>) = delta.put.into_iter().partition(is_gone);
-        let gone: Vec<String> = gone.into_iter().map(|binding| binding.contact).collect();
-        if !gone.is_empty() {
-            self.tell([Delta { aor: delta.aor.clone(), put: Vec::new(), gone: gone.clone() }]);
+        let mut lost = Delta::gone(delta.aor.clone(), &gone);
+        if !lost.gone.is_empty() {
+            self.tell([lost.clone()]);
         }
-        self.merge(Delta { aor: delta.aor, put, gone });
+        let is_newer =
+            |binding: &Binding, contact: &str| binding.contact == contact && binding.expires_at_ms > delta.until_ms;
+        let older = delta.gone.into_iter().filter(|gone| !known.iter().any(|binding| is_newer(binding, gone)));
+        lost.gone.extend(older);
+        if !(put.is_empty() && lost.gone.is_empty()) {
+            self.merge(Delta { put, ..lost });
+        }
     }
 
     /// Waits until bindings of some users have changed.
@@ -155,17 +190,21 @@ impl Bindings {
     pub fn tell_all(&self) {
         let Some(shared) = &self.shared else { return };
         let all = self.lock().all(0);
-        let deltas = all.into_iter().map(|(aor, put)| Delta { aor, put, gone: Vec::new() });
+        let deltas = all.into_iter().map(|(aor, put)| Delta::put(aor, put));
         shared.deltas.lock().unwrap_or_else(PoisonError::into_inner).extend(deltas);
         shared.news.notify_one();
     }
 
     /// Takes what has changed at another edge.
     pub fn merge(&self, delta: Delta) {
+        // One that has moved to another edge is not ours any more.
+        self.take_over(delta, Touch::Lost);
+    }
+
+    fn take_over(&self, delta: Delta, how: Touch) {
         let aor = delta.aor.clone();
         self.lock().merge(delta.aor, delta.put, &delta.gone);
-        // One that has moved to another edge is not ours any more.
-        self.touch([aor], Touch::Lost);
+        self.touch([aor], how);
     }
 
     pub fn of(&self, aor: &Aor, wall_ms: u64) -> Vec<Binding> {
@@ -176,7 +215,7 @@ impl Bindings {
     pub fn connection_closed(&self, flow: Flow) {
         let lost = self.lock().connection_closed(flow);
         let users: Vec<Aor> = lost.iter().map(|(aor, _)| aor.clone()).collect();
-        self.tell(lost.into_iter().map(|(aor, gone)| Delta { aor, put: Vec::new(), gone }));
+        self.tell(lost.into_iter().map(|(aor, gone)| Delta::gone(aor, &gone)));
         self.touch(users, Touch::Lost);
     }
 
@@ -184,9 +223,14 @@ impl Bindings {
         self.lock().sweep(wall_ms);
     }
 
+    /// Waits until somebody's bindings are to be written down.
+    pub async fn changed(&self) {
+        self.unwritten.news.notified().await;
+    }
+
     /// Whose bindings are to be written down: those that have changed since this was asked last.
     pub fn unwritten(&self) -> HashSet<Aor> {
-        std::mem::take(&mut self.unwritten.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.unwritten.users.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// All who have any.
@@ -223,9 +267,7 @@ impl Bindings {
         let users: Vec<Aor> = before.iter().map(|(aor, _)| aor.clone()).collect();
         let deltas = before.into_iter().map(|(aor, before)| {
             let after = self.of(&aor, 0);
-            let gone = before.iter().filter(|old| !after.iter().any(|new| new.contact == old.contact));
-            let gone = gone.map(|old| old.contact.clone()).collect();
-            Delta { put: after.into_iter().filter(|new| !before.contains(new)).collect(), gone, aor }
+            Delta::between(aor, &before, after)
         });
         self.tell(deltas.collect::<Vec<_>>());
         self.touch(users, Touch::Lost);

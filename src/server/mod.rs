@@ -348,6 +348,9 @@ impl Server {
         };
         let bindings = Arc::new(Bindings::new(shared.is_some()));
         registrations::restore(&bindings, &config.store.folder);
+        if let Some(shared) = &shared {
+            registrations::forget_gone(&bindings, &shared.hot).await;
+        }
         let id = match &shared {
             Some(shared) => shared.edges.me().clone(),
             None => EdgeId { node: node.clone(), epoch: wall_ms },

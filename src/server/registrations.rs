@@ -17,8 +17,8 @@ use crate::edges::{Edges, kind};
 use crate::hot::{Answer, Bindings, Command, Delta, Hot};
 
 const FILE: &str = "registrations.jsonl";
-/// A phone that registered less than this before a crash may have to do so again.
-const EVERY: Duration = Duration::from_secs(1);
+/// What changes in this time is written down together: a phone that registered less than this before a crash may have to do so again.
+const TOGETHER: Duration = Duration::from_millis(100);
 /// Lines that are out of date, beyond as many as there are users, until the file is written anew.
 const OUTDATED: usize = 1_024;
 
@@ -49,7 +49,13 @@ fn restore_lines(bindings: &Bindings, file: impl BufRead, wall_ms: u64) -> io::R
 pub(super) async fn run(bindings: Arc<Bindings>, folder: PathBuf) {
     let mut log = None;
     loop {
-        tokio::time::sleep(EVERY).await;
+        match &log {
+            Some(_) => {
+                bindings.changed().await;
+                tokio::time::sleep(TOGETHER).await;
+            }
+            None => tokio::time::sleep(AGAIN).await,
+        }
         let (bindings, folder) = (bindings.clone(), folder.clone());
         let written = tokio::task::spawn_blocking(move || write(&bindings, &folder, log)).await;
         log = match written {
@@ -116,12 +122,7 @@ pub(super) async fn share(bindings: Arc<Bindings>, hot: Hot, edges: Edges) {
             if let Ok(body) = serde_json::to_vec(&delta) {
                 edges.letter_to_all(kind::BINDINGS, &body.into());
             }
-            unwritten.extend(delta.gone.iter().map(|contact| (field(&delta.aor, contact), None)));
-            for binding in delta.put {
-                let field = field(&delta.aor, &binding.contact);
-                let alone = Delta { aor: delta.aor.clone(), put: vec![binding], gone: Vec::new() };
-                unwritten.insert(field, serde_json::to_vec(&alone).ok());
-            }
+            unwritten.extend(entries(delta, wall_ms()));
         }
         while let Some(entry) = unwritten.first_entry() {
             let (map, field) = (MAP.to_owned(), entry.key().clone());
@@ -141,16 +142,48 @@ pub(super) async fn share(bindings: Arc<Bindings>, hot: Hot, edges: Edges) {
     }
 }
 
+/// What the store is to have of it, by contact; `None`: nothing. Of what is gone it has a word as long as somebody may believe in it:
+/// an edge that was away has it written down still, and reads this when it is back.
+fn entries(delta: Delta, wall_ms: u64) -> Vec<(String, Option<Vec<u8>>)> {
+    let Delta { aor, put, gone, until_ms } = delta;
+    let entry = |contact: &str, alone: &Delta| {
+        (field(&aor, contact), is_live(alone, wall_ms).then(|| serde_json::to_vec(alone).ok()).flatten())
+    };
+    let mut entries = Vec::new();
+    for contact in gone {
+        let alone = Delta { gone: vec![contact.clone()], until_ms, ..Delta::put(aor.clone(), Vec::new()) };
+        entries.push(entry(&contact, &alone));
+    }
+    for binding in put {
+        let contact = binding.contact.clone();
+        entries.push(entry(&contact, &Delta::put(aor.clone(), vec![binding])));
+    }
+    entries
+}
+
+/// Forgets of what was restored what edges have said to be gone since it was written.
+pub(super) async fn forget_gone(bindings: &Bindings, hot: &Hot) {
+    let gone = all_shared(hot).await.into_iter().filter(|delta| delta.put.is_empty());
+    gone.for_each(|delta| bindings.merge_shared(delta, &[]));
+}
+
 /// Takes up all that the edges know; `ours` is where this one listens.
 pub(super) async fn read_shared(bindings: &Bindings, hot: &Hot, ours: &[(Transport, SocketAddr)]) {
+    all_shared(hot).await.into_iter().for_each(|delta| bindings.merge_shared(delta, ours));
+}
+
+async fn all_shared(hot: &Hot) -> Vec<Delta> {
     match hot.ask(Command::All { map: MAP.to_owned() }).await {
         Ok(Answer::Values(values)) => {
             let wall_ms = wall_ms();
             let read = values.iter().filter_map(|(_, value)| serde_json::from_slice::<Delta>(value).ok());
-            read.filter(|delta| is_live(delta, wall_ms)).for_each(|delta| bindings.merge_shared(delta, ours));
+            read.filter(|delta| is_live(delta, wall_ms)).collect()
         }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "registrations at other edges cannot be read now"),
+        Ok(_) => Vec::new(),
+        Err(error) => {
+            tracing::warn!(%error, "registrations at other edges cannot be read now");
+            Vec::new()
+        }
     }
 }
 
@@ -165,7 +198,7 @@ async fn forget_expired(hot: &Hot) {
 }
 
 fn is_live(delta: &Delta, wall_ms: u64) -> bool {
-    delta.put.iter().any(|binding| binding.expires_at_ms > wall_ms)
+    delta.until_ms > wall_ms || delta.put.iter().any(|binding| binding.expires_at_ms > wall_ms)
 }
 
 fn field(aor: &Aor, contact: &str) -> String {
@@ -175,7 +208,7 @@ fn field(aor: &Aor, contact: &str) -> String {
 const MAP: &str = "bindings";
 /// What could not be written is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
-/// Contacts that nobody has taken back, and that are over.
+/// Contacts that are over, and what was said of such.
 const CLEAN_EVERY: Duration = Duration::from_secs(600);
 
 #[cfg(test)]
@@ -235,6 +268,56 @@ mod tests {
         log.most = 0;
         assert_eq!(write(&again, &folder, Some(log)).unwrap().lines, 3);
         assert_eq!(registered(&taken_up()), ["ann", "cat", "dan"]);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// An edge wrote down who was registered and was lost; what the others say of them meanwhile holds when it is back.
+    #[tokio::test]
+    async fn pr_07_who_went_while_an_edge_was_away_is_not_taken_up_by_it() {
+        let folder = std::env::temp_dir().join(format!("dialtone-registrations-gone-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let (hot, other) = (Hot::memory(), Bindings::new(true));
+        let store = async |bindings: &Bindings| {
+            for (field, value) in
+                bindings.deltas().await.unwrap().into_iter().flat_map(|delta| entries(delta, wall_ms()))
+            {
+                let map = MAP.to_owned();
+                hot.ask(match value {
+                    Some(value) => Command::Put { map, field, value },
+                    None => Command::Remove { map, field },
+                })
+                .await
+                .unwrap();
+            }
+        };
+        ["ann", "ben", "cat"].into_iter().for_each(|user| register(&other, user, 600));
+        store(&other).await;
+        write(&other, &folder, None).unwrap();
+        register(&other, "ann", 0);
+        register(&other, "ben", 0);
+        store(&other).await;
+        // One of them came again, and the store has not heard of it.
+        let back = Bindings::new(true);
+        restore(&back, &folder);
+        register(&back, "ben", 3600);
+        assert_eq!(registered(&back), ["ann", "ben", "cat"]);
+        forget_gone(&back, &hot).await;
+        assert_eq!(registered(&back), ["ben", "cat"]);
+        // Nor does an edge take her back that has her still, having missed it; and who comes again is known to all.
+        register(&other, "ann", 600);
+        store(&other).await;
+        forget_gone(&back, &hot).await;
+        read_shared(&back, &hot, &[]).await;
+        assert_eq!(registered(&back), ["ann", "ben", "cat"]);
+        // What nobody can believe any more needs no word.
+        let known = other.of(&Aor { username: "ann".to_owned(), domain: "d".to_owned() }, 0);
+        let delta = Delta::gone(Aor { username: "ann".to_owned(), domain: "d".to_owned() }, &known);
+        assert_eq!(
+            entries(delta.clone(), wall_ms()).iter().map(|(_, value)| value.is_some()).collect::<Vec<_>>(),
+            [true]
+        );
+        assert_eq!(entries(delta, u64::MAX).iter().map(|(_, value)| value.is_some()).collect::<Vec<_>>(), [false]);
         fs::remove_dir_all(&folder).unwrap();
     }
 }
