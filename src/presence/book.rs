@@ -40,8 +40,8 @@ pub struct Book {
     /// When it is to be told how a client is, by client and by time.
     due: HashMap<ClientId, u64>,
     queue: BTreeSet<(u64, ClientId)>,
-    /// When something was told last.
-    told: HashMap<ClientId, u64>,
+    /// When something was told last, or it became open how a client is: a while later it is told.
+    calm_since: HashMap<ClientId, u64>,
     /// What is missing of these may come back.
     gently: BTreeSet<ClientId>,
     news: VecDeque<ClientId>,
@@ -81,7 +81,7 @@ impl Book {
             expiries: BTreeSet::new(),
             due: HashMap::new(),
             queue: BTreeSet::new(),
-            told: HashMap::new(),
+            calm_since: HashMap::new(),
             gently: BTreeSet::new(),
             news: VecDeque::new(),
             dead: BTreeSet::new(),
@@ -164,7 +164,8 @@ impl Book {
         self.dead.insert(name);
         for client in touched {
             self.unwritten.insert(client.clone());
-            // They come back elsewhere, perhaps.
+            // They come back elsewhere, perhaps, and their calls too: one after the other.
+            self.calm_since.insert(client.clone(), now_ms);
             self.tell_at(&client, now_ms + GRACE_MS);
         }
     }
@@ -212,8 +213,8 @@ impl Book {
         for (client, _) in &old {
             self.known.remove(client);
         }
-        self.told.retain(|_, at_ms| *at_ms + CALM_MS > now_ms);
-        self.told.shrink_to_fit();
+        self.calm_since.retain(|_, at_ms| *at_ms + CALM_MS > now_ms);
+        self.calm_since.shrink_to_fit();
         old
     }
 
@@ -297,11 +298,11 @@ impl Book {
                 Some(record) => (record.is_available(now_ms), record.version, record.devices(now_ms).count()),
                 None => (false, now_ms, 0),
             };
-            if let Some(again_ms) = self.told.get(&client).map(|at| at + CALM_MS).filter(|at| *at > now_ms) {
+            if let Some(again_ms) = self.calm_since.get(&client).map(|at| at + CALM_MS).filter(|at| *at > now_ms) {
                 self.tell_at(&client, again_ms);
                 continue;
             }
-            self.told.insert(client.clone(), now_ms);
+            self.calm_since.insert(client.clone(), now_ms);
             return Some(Transition { client, is_available, version, devices, at_ms: now_ms });
         }
     }

@@ -10,7 +10,7 @@ use proptest::test_runner::TestCaseError;
 use super::*;
 use crate::hot::{Answer, Command, Memory, versioned};
 use crate::ids::AccountSid;
-use crate::presence::{Device, DeviceKind};
+use crate::presence::{Device, DeviceKind, InCall};
 
 const MAP: &str = "presence";
 const HOUR_MS: u64 = 3_600_000;
@@ -220,6 +220,39 @@ fn pr_07_what_a_dead_edge_had_is_gone_and_what_came_elsewhere_first_never_flaps(
     read_all(&mut world, 2);
     let is_there = |name: &String| world.books[2].record(&client(name)).is_some_and(|it| it.is_available(world.now_ms));
     assert!(names[..500].iter().all(is_there));
+}
+
+#[test]
+fn pr_07_pr_09_who_is_in_a_call_of_a_dead_edge_is_not_said_to_take_calls_before_it_goes_on() {
+    let (mut world, jenny) = (World::new(2), client("jenny"));
+    let mut part = part(&["a"], START_MS + HOUR_MS);
+    part.devices[0].call_waiting = false;
+    part.devices[0].contact = "sip:jenny@192.0.2.1".into();
+    world.books[0].handle_own(&jenny, part.clone(), false);
+    world.settle();
+    let call = InCall {
+        id: "call".into(),
+        is_initiator: true,
+        is_answered: true,
+        remote: "+15550000002".into(),
+        contact: part.devices[0].contact.clone(),
+    };
+    let calling = Part { calls: vec![call], ..part.clone() };
+    world.books[0].handle_own(&jenny, calling.clone(), false);
+    world.settle();
+    let now_ms = world.now_ms;
+    world.books[1].handle_gone(&edge(0, 1), now_ms);
+    world.books[0] = Book::new(edge(7, 1));
+    // Its device is taken over, then its call; what is between them everybody may see, and nobody is told.
+    for own in [part.clone(), calling] {
+        world.books[1].handle_own(&jenny, own, true);
+        world.work(1);
+    }
+    world.settle();
+    assert_eq!(said(&world), [("jenny", true), ("jenny", false)]);
+    world.books[1].handle_own(&jenny, part, false);
+    world.settle();
+    assert_eq!(said(&world), [("jenny", true), ("jenny", false), ("jenny", true)]);
 }
 
 #[test]
