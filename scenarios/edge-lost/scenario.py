@@ -114,6 +114,7 @@ class EdgeLost:
         its calls."""
         equal, check = self.scenario.equal, self.scenario.check
         statuses = lambda edge: {call["sid"]: call["status"] for call in edge.calls()}
+        wait_for(lambda: list(statuses(self.right).values()).count("busy") == len(self.ordered), 5, "the end of every call that was ordered")
         before = statuses(self.right)
         self.left.start()
         wait_for(lambda: len(self.left.workers("active")) == 2, 6, "the workers of both machines")
