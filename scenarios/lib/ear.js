@@ -5,9 +5,12 @@ const level = context.createGain();
 level.gain.value = 0.3;
 tone.connect(level);
 tone.start();
+// One that nobody has hold of is collected, with its sound: its stream is silent from then on.
+const microphones = [];
 navigator.mediaDevices.getUserMedia = async () => {
   await context.resume();
   const out = context.createMediaStreamDestination();
+  microphones.push(out);
   level.connect(out);
   return out.stream;
 };
