@@ -5,15 +5,15 @@ const level = context.createGain();
 level.gain.value = 0.3;
 tone.connect(level);
 tone.start();
-// One that nobody has hold of is collected, with its sound: its stream is silent from then on.
-const microphones = [];
 navigator.mediaDevices.getUserMedia = async () => {
   await context.resume();
   const out = context.createMediaStreamDestination();
-  microphones.push(out);
   level.connect(out);
   return out.stream;
 };
+// The devices are always the same. Where the list changes, as it may in a browser's first moments, the official SDK stops its microphone and
+// asks for another: also while a call that is being answered has that one, and says nothing from then on.
+navigator.mediaDevices.enumerateDevices = async () => [{ deviceId: "default", groupId: "tone", kind: "audioinput", label: "a tone" }];
 
 // What is heard in a stream: the strongest frequency, and how loud all of it is, of full scale.
 async function heardIn(stream, milliseconds = 400) {
