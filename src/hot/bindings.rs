@@ -140,8 +140,8 @@ impl Bindings {
         }
     }
 
-    /// Takes up what edges have shared; of what is gone it takes no binding that is newer. What came by a connection to one of `ours`, and is not known here, came to an earlier life of
-    /// this edge, and is gone with that.
+    /// Takes up what edges have shared; a binding that is newer than the word that it is gone stays. What came by a connection to one of
+    /// `ours`, and is not known here, came to an earlier life of this edge, and is gone with that.
     pub fn merge_shared(&self, delta: Delta, ours: &[(Transport, SocketAddr)]) {
         let known = self.lock().bindings(&delta.aor, 0);
         let is_gone = |binding: &Binding| {
