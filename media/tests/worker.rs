@@ -4,14 +4,19 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use dialtone_media::leg::Dropped;
 use dialtone_media::proto::*;
-use dialtone_media::worker::{Latching, Sockets, UdpSockets};
+use dialtone_media::worker::{Latching, Memory, Sockets, UdpSockets};
 use support::*;
 
 /// Waits until the shard has published what it counted.
@@ -365,11 +370,11 @@ fn shutdown_ends_the_thread_and_takes_no_more_commands() {
 }
 
 /// Counts what is bound.
-struct Counting(std::sync::Arc<std::sync::atomic::AtomicUsize>);
+struct Counting(Arc<AtomicUsize>);
 
 impl Sockets for Counting {
     fn bind(&mut self, address: SocketAddr) -> io::Result<mio::net::UdpSocket> {
-        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.fetch_add(1, Ordering::Relaxed);
         UdpSockets.bind(address)
     }
 }
@@ -377,13 +382,13 @@ impl Sockets for Counting {
 #[test]
 fn socket_is_kept_for_the_ports_next_leg_unless_something_comes_to_it() {
     for (kept_sockets, comes, expected) in [(1, None, 1), (1, Some(1), 2), (1, Some(1000), 2), (0, None, 2)] {
-        let bound = std::sync::Arc::default();
+        let bound = Arc::default();
         let first = next_range();
         let one_pair = |config: &mut dialtone_media::worker::Config| {
             config.ports = first..=first + 3;
             config.kept_sockets = kept_sockets;
         };
-        let worker = Worker::start_on(Box::new(Counting(std::sync::Arc::clone(&bound))), one_pair, || {});
+        let worker = Worker::start_on(Box::new(Counting(Arc::clone(&bound))), one_pair, || {});
         let mut earlier = Phone::new(0);
         worker.open(1, &mut [(&mut earlier, Hears::Leg(1))]);
         worker.send(1, CommandKind::Release(Release {}));
@@ -400,8 +405,121 @@ fn socket_is_kept_for_the_ports_next_leg_unless_something_comes_to_it() {
         phone.say(5);
         assert_eq!(phone.hear(SOON).expect("its echo").1, [5; 160]);
         // Each leg has had one packet of RTCP's socket at most, and the second leg alone.
-        let rtp = bound.load(std::sync::atomic::Ordering::Relaxed) - 1;
+        let rtp = bound.load(Ordering::Relaxed) - 1;
         assert_eq!(rtp, expected, "{kept_sockets} kept, {comes:?} packets between");
         assert_eq!(worker.handle.counters().dropped_for(Dropped::Source), 0, "nothing of the earlier call is left");
     }
+}
+
+/// Holds another descriptor of each socket, as a keeper does.
+#[derive(Default)]
+struct Keeping {
+    held: Arc<Mutex<HashMap<u16, OwnedFd>>>,
+    inherited: HashMap<u16, OwnedFd>,
+}
+
+impl Keeping {
+    /// What whoever takes the worker's place is given.
+    fn heir(held: &Arc<Mutex<HashMap<u16, OwnedFd>>>) -> Keeping {
+        let another = |(port, socket): (&u16, &OwnedFd)| (*port, socket.try_clone().expect("a descriptor"));
+        let inherited = held.lock().expect("no panic").iter().map(another).collect();
+        Keeping { held: Arc::clone(held), inherited }
+    }
+}
+
+impl Sockets for Keeping {
+    fn bind(&mut self, address: SocketAddr) -> io::Result<mio::net::UdpSocket> {
+        if let Some(inherited) = self.inherited.remove(&address.port()) {
+            return Ok(mio::net::UdpSocket::from_std(inherited.into()));
+        }
+        let socket = UdpSockets.bind(address)?;
+        self.held.lock().expect("no panic").insert(address.port(), socket.as_fd().try_clone_to_owned()?);
+        Ok(socket)
+    }
+
+    fn holds(&self, port: u16) -> bool {
+        self.inherited.contains_key(&port)
+    }
+
+    fn closed(&mut self, port: u16) {
+        self.held.lock().expect("no panic").remove(&port);
+    }
+
+    fn are_shared(&self) -> bool {
+        true
+    }
+}
+
+/// A worker with one leg that goes on and one that is over dies; something comes to the second one's port, or nothing.
+fn take_over(comes: bool) {
+    let first = next_range();
+    let ports = first..=first + 7;
+    let memfd = rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).expect("memory");
+    rustix::fs::ftruncate(&memfd, Memory::bytes_for(ports.clone())).expect("its size");
+    let start = |sockets: Keeping, called: Box<dyn FnMut() + Send>| {
+        let memory = Memory::map(&memfd, ports.clone()).expect("the memory");
+        let change = |config: &mut dialtone_media::worker::Config| {
+            (config.ports, config.memory) = (ports.clone(), Some(memory));
+        };
+        Worker::start_on(Box::new(sockets), change, called)
+    };
+    let held = Arc::default();
+    let (is_dead, (dies, died)) = (Arc::new(AtomicBool::new(false)), channel());
+    let dead = Arc::clone(&is_dead);
+    let called = move || {
+        while dead.load(Ordering::Relaxed) {
+            dies.send(()).expect("a test");
+            std::thread::park();
+        }
+    };
+    let before = start(Keeping::heir(&held), Box::new(called));
+    let (mut goes_on, mut over) = (Phone::new(0), Phone::new(0));
+    before.open(1, &mut [(&mut goes_on, Hears::Leg(1))]);
+    before.open(2, &mut [(&mut over, Hears::Leg(1))]);
+    before.send(2, CommandKind::Release(Release {}));
+    before.wait(|kind| matches!(kind, MediaEventKind::Released(_)).then_some(()));
+    is_dead.store(true, Ordering::Relaxed);
+    before.send(9, CommandKind::Release(Release {}));
+    died.recv_timeout(SOON).expect("it stands still");
+    std::mem::forget(before);
+
+    let worker = start(Keeping::heir(&held), Box::new(|| {}));
+    assert_eq!(worker.handle.load().free_legs, 2, "of three pairs beside the browsers' one");
+    if comes {
+        over.socket.send_to(&[0x80; 172], over.peer.expect("a peer")).expect("a packet");
+    }
+    let mut phones = [Phone::new(0), Phone::new(0)];
+    for (phone, session) in phones.iter_mut().zip(3..) {
+        worker.open(session, &mut [(phone, Hears::Leg(1))]);
+        phone.say(5);
+        assert_eq!(phone.hear(SOON).expect("its echo").1, [5; 160]);
+    }
+    assert!(phones.iter().any(|phone| phone.peer == over.peer), "the port that rested is as any other");
+    assert_eq!(worker.handle.counters().dropped_for(Dropped::Source), 0, "nothing of the earlier call is left");
+    // The leg that goes on has its port, and no other was left.
+    let was = goes_on.peer;
+    let port = was.expect("a peer").port();
+    let rtp = RtpLeg {
+        local_sdp: Bytes::from(format!("v=0\r\nc=IN IP4 {LOCAL}\r\nm=audio {port} RTP/AVP 0\r\n")),
+        remote_sdp: Bytes::from(goes_on.offer()),
+        signalled_from: LOCAL.to_string(),
+        ..RtpLeg::default()
+    };
+    let again = LegSpec { kind: Some(LegKind::Rtp(rtp)), ..leg(1, String::new(), Hears::Leg(1)) };
+    let spec = SessionSpec { session_id: 1, owner_epoch: 1, legs: vec![again], ..SessionSpec::default() };
+    worker.send(1, CommandKind::Open(spec));
+    goes_on.learn(&worker.negotiated().sdp);
+    assert_eq!(goes_on.peer, was);
+    goes_on.say(7);
+    assert_eq!(goes_on.hear(SOON).expect("its echo").1, [7; 160]);
+}
+
+#[test]
+fn worker_that_takes_anothers_place_sets_aside_what_legs_had_and_nothing_else() {
+    take_over(false);
+}
+
+#[test]
+fn port_that_rested_when_its_worker_died_brings_nothing_of_the_earlier_call() {
+    take_over(true);
 }

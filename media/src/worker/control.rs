@@ -63,9 +63,9 @@ impl Shard {
             (None, _) => return unknown(command).into_iter().for_each(&mut self.events),
         };
         mark(self.config.memory.as_ref(), command.session_id);
-        let Shard { sessions, net, clips, config, .. } = self;
+        let Shard { sessions, net, clips, .. } = self;
         let Entry { session, endpoints, .. } = &mut sessions[index];
-        let mut opener = Opener { net, session: index, id, memory: &config.memory, now, opened: Vec::new() };
+        let mut opener = Opener { net, session: index, id, now, opened: Vec::new() };
         let outcome = guarded(|| session.handle_command(command, &mut opener, clips, now));
         endpoints.append(&mut opener.opened);
         match outcome {

@@ -1,8 +1,8 @@
 //! Memory that outlives the worker: for each pair of ports what is [`Hot`] of its leg, shared with the keeper, which gives it
 //! to whoever takes the worker's place.
 //!
-//! A page for the worker itself, then a kilobyte for each pair: a count of writes, and two copies that are written in turn,
-//! so that a worker that dies in the midst of one leaves the other whole. Each copy has 60 words, of which half are in use. There
+//! A page for the worker itself, then a kilobyte for each pair: a count of writes, whether a leg has the pair, and two copies that
+//! are written in turn, so that a worker that dies in the midst of one leaves the other whole. Each copy has 60 words, of which half are in use. There
 //! are keys of encrypted legs among them: the memory has no name, and only the keeper and its workers have it.
 
 use std::io;
@@ -19,11 +19,13 @@ use crate::leg::Hot;
 const WORD: usize = 8;
 const HEADER: usize = 4096 / WORD;
 const SLOT: usize = 1024 / WORD;
+/// Whether a leg has the pair, in a slot.
+const TAKEN: usize = 1;
 /// Of the first copy in a slot, and the words of each.
 const COPIES: usize = 8;
 const COPY: usize = (SLOT - COPIES) / 2;
 /// What the memory is: another layout is not read.
-const MAGIC: u64 = 0x4449_414C_544F_4E02;
+const MAGIC: u64 = 0x4449_414C_544F_4E03;
 
 /// The memory of a worker. Clones are the same.
 #[derive(Clone)]
@@ -78,6 +80,17 @@ impl Memory {
 
     pub fn working_for(&self) -> u64 {
         self.word(1).load(Ordering::Relaxed)
+    }
+
+    /// Whether a leg has that pair, written down or not yet.
+    pub fn set_taken(&self, pair: usize, is_taken: bool) {
+        if let Some(slot) = self.slot(pair) {
+            slot[TAKEN].store(u64::from(is_taken), Ordering::Relaxed);
+        }
+    }
+
+    pub fn is_taken(&self, pair: usize) -> bool {
+        self.slot(pair).is_some_and(|slot| slot[TAKEN].load(Ordering::Relaxed) != 0)
     }
 
     /// Writes a leg down, by its pair of ports. About 20 ns.
@@ -157,10 +170,14 @@ mod tests {
             first.write(9, SessionId(5), LegId(1), &hot(next));
         }
         first.set_working_for(5);
+        for (pair, is_taken) in [(9, true), (8, true), (8, false)] {
+            first.set_taken(pair, is_taken);
+        }
         drop(first);
         let second = Memory::map(&memory, 4000..=4019).unwrap();
         assert_eq!(second.read(9, SessionId(5), LegId(1)), Some(hot(3)));
         assert_eq!(second.working_for(), 5);
+        assert_eq!([7, 8, 9, 10].map(|pair| second.is_taken(pair)), [false, false, true, false]);
         assert_eq!(second.read(9, SessionId(6), LegId(1)), None, "another session's");
         assert_eq!(second.read(9, SessionId(5), LegId(2)), None, "another leg's");
         assert_eq!(second.read(8, SessionId(5), LegId(1)), None, "another port's");

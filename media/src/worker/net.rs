@@ -102,6 +102,8 @@ pub(super) struct Net {
     max_kept: usize,
     /// Of the first port of the range; `None` where the range has no pair.
     shared: Option<Shared>,
+    /// Which pairs have legs, and their last numbers, for whoever takes this worker's place.
+    memory: Option<Memory>,
 }
 
 impl Net {
@@ -112,6 +114,7 @@ impl Net {
         max_kept: usize,
         sockets: Box<dyn Sockets>,
         registry: Registry,
+        memory: Option<Memory>,
     ) -> Net {
         let (first_pair, last_pair) = (usize::from(*range.start()) / 2, usize::from(*range.end()) / 2);
         let pairs = (first_pair..=last_pair).map(|_| Pair::Closed).collect();
@@ -122,8 +125,27 @@ impl Net {
             streams: Streams::default(),
             by_address: HashMap::new(),
         });
-        ports.reserve(|port| sockets.holds(port));
-        Net { address, sockets, ports, registry, pairs, first_pair, kept: VecDeque::new(), max_kept, shared }
+        // Those of the worker before that no leg had are as any other, though their sockets may be here.
+        if let Some(memory) = &memory {
+            ports.reserve(|port| memory.is_taken(usize::from(port) / 2 - first_pair));
+        }
+        Net { address, sockets, ports, registry, pairs, first_pair, kept: VecDeque::new(), max_kept, shared, memory }
+    }
+
+    /// A leg has the pair from now on.
+    fn occupy(&mut self, index: usize, pair: Pair) {
+        self.pairs[index] = pair;
+        if let Some(memory) = &self.memory {
+            memory.set_taken(index, true);
+        }
+    }
+
+    /// The leg that had the pair has it no more.
+    fn vacate(&mut self, index: usize) -> Pair {
+        if let Some(memory) = &self.memory {
+            memory.set_taken(index, false);
+        }
+        std::mem::replace(&mut self.pairs[index], Pair::Closed)
     }
 
     pub fn free_legs(&self) -> usize {
@@ -143,17 +165,22 @@ impl Net {
         let Net { address, sockets, ports, registry, pairs, first_pair, .. } = self;
         let bind = |port: u16| {
             let index = usize::from(port) / 2 - *first_pair;
-            if let Pair::Kept(socket, _) = std::mem::replace(&mut pairs[index], Pair::Closed) {
-                if is_empty(&socket) {
-                    return Some(socket);
-                }
-                close(sockets.as_mut(), registry, socket, port);
+            let kept = match std::mem::replace(&mut pairs[index], Pair::Closed) {
+                Pair::Kept(socket, _) => Some(socket),
+                _ => None,
+            };
+            // The worker before may have kept one too.
+            let is_used = kept.is_some() || sockets.holds(port);
+            let at = SocketAddr::new(*address, port);
+            let socket = kept.or_else(|| open(sockets.as_mut(), at, registry, token(index, Port::Rtp)).ok())?;
+            if is_used {
+                discard_received(&socket);
             }
-            open(sockets.as_mut(), SocketAddr::new(*address, port), registry, token(index, Port::Rtp)).ok()
+            Some(socket)
         };
         let (port, rtp) = ports.take(now, bind)?;
         let index = usize::from(port) / 2 - *first_pair;
-        pairs[index] = Pair::Taken(Box::new(Endpoint { session, leg, port, rtp, rtcp: Rtcp::Unopened }));
+        self.occupy(index, Pair::Taken(Box::new(Endpoint { session, leg, port, rtp, rtcp: Rtcp::Unopened })));
         self.forget_taken();
         Some((port, index))
     }
@@ -164,7 +191,7 @@ impl Net {
         let (pair, ()) = self.ports.take(now, |_| Some(()))?;
         let index = usize::from(pair) / 2 - self.first_pair;
         self.close_kept(index);
-        self.pairs[index] = Pair::Shared(Box::new(Sharer { session, leg, addresses: VecDeque::new() }));
+        self.occupy(index, Pair::Shared(Box::new(Sharer { session, leg, addresses: VecDeque::new() })));
         self.forget_taken();
         Some((port, index))
     }
@@ -177,7 +204,7 @@ impl Net {
             return None;
         }
         self.open_shared()?;
-        self.pairs[index] = Pair::Shared(Box::new(Sharer { session, leg, addresses: VecDeque::new() }));
+        self.occupy(index, Pair::Shared(Box::new(Sharer { session, leg, addresses: VecDeque::new() })));
         Some(index)
     }
 
@@ -269,11 +296,11 @@ impl Net {
     fn reopen(&mut self, session: usize, leg: LegId, port: u16) -> Option<usize> {
         let Net { address, sockets, ports, registry, pairs, first_pair, .. } = self;
         let index = usize::from(port / 2).checked_sub(*first_pair)?;
-        if !sockets.holds(port) || !ports.take_this(port) {
+        if index >= pairs.len() || !sockets.holds(port) || !ports.take_this(port) {
             return None;
         }
         let rtp = open(sockets.as_mut(), SocketAddr::new(*address, port), registry, token(index, Port::Rtp)).ok()?;
-        *pairs.get_mut(index)? = Pair::Taken(Box::new(Endpoint { session, leg, port, rtp, rtcp: Rtcp::Unopened }));
+        self.occupy(index, Pair::Taken(Box::new(Endpoint { session, leg, port, rtp, rtcp: Rtcp::Unopened })));
         if self.sockets.holds(port + 1) {
             self.open_rtcp(index);
         }
@@ -283,7 +310,9 @@ impl Net {
     /// What was inherited and nobody took up is closed.
     pub fn forget_inherited(&mut self) {
         self.sockets.forget_inherited();
-        self.ports.release_reserved();
+        for port in self.ports.release_reserved() {
+            self.vacate(usize::from(port) / 2 - self.first_pair);
+        }
     }
 
     /// Opens the leg's RTCP port, if it is not.
@@ -308,15 +337,15 @@ impl Net {
         if self.sharer(index).is_some() {
             return self.close_shared(index, now);
         }
-        let Some(pair @ Pair::Taken(_)) = self.pairs.get_mut(index) else { return };
-        let Pair::Taken(endpoint) = std::mem::replace(pair, Pair::Closed) else { return };
+        let Some(Pair::Taken(_)) = self.pairs.get(index) else { return };
+        let Pair::Taken(endpoint) = self.vacate(index) else { return };
         let Endpoint { port, rtp, rtcp, .. } = *endpoint;
         self.ports.give_back(port, now);
         if let Rtcp::Open(rtcp) = rtcp {
             close(self.sockets.as_mut(), &self.registry, rtcp, port + 1);
         }
         if self.kept.len() < self.max_kept {
-            *pair = Pair::Kept(rtp, now);
+            self.pairs[index] = Pair::Kept(rtp, now);
             self.kept.push_back((index, now));
         } else {
             close(self.sockets.as_mut(), &self.registry, rtp, port);
@@ -324,7 +353,7 @@ impl Net {
     }
 
     fn close_shared(&mut self, index: usize, now: Mono) {
-        let Pair::Shared(sharer) = std::mem::replace(&mut self.pairs[index], Pair::Closed) else { return };
+        let Pair::Shared(sharer) = self.vacate(index) else { return };
         if let Some(shared) = &mut self.shared {
             for address in sharer.addresses {
                 // Another leg may have it meanwhile.
@@ -391,9 +420,9 @@ impl Net {
     }
 }
 
-/// Whether nothing has come to a socket.
-fn is_empty(socket: &UdpSocket) -> bool {
-    socket.recv_from(&mut []).is_err_and(|fault| fault.kind() == io::ErrorKind::WouldBlock)
+/// Drops what has come to a socket for the leg that had it. From a flood the rest is for the next leg, which knows its peer.
+fn discard_received(socket: &UdpSocket) {
+    let _ = (0..MAX_DISCARDED).find(|_| socket.recv_from(&mut []).is_err());
 }
 
 fn open(sockets: &mut dyn Sockets, at: SocketAddr, registry: &Registry, token: Token) -> io::Result<UdpSocket> {
@@ -416,7 +445,6 @@ pub(super) struct Opener<'a> {
     pub net: &'a mut Net,
     pub session: usize,
     pub id: SessionId,
-    pub memory: &'a Option<Memory>,
     pub now: Mono,
     pub opened: Vec<(LegId, usize)>,
 }
@@ -459,7 +487,7 @@ impl Ports for Opener<'_> {
 impl Opener<'_> {
     /// What the worker before has written down.
     fn written(&self, index: usize, leg: LegId) -> Hot {
-        self.memory.as_ref().and_then(|memory| memory.read(index, self.id, leg)).unwrap_or_default()
+        self.net.memory.as_ref().and_then(|memory| memory.read(index, self.id, leg)).unwrap_or_default()
     }
 }
 
@@ -478,6 +506,7 @@ fn index_of_name(ufrag: &str) -> Option<usize> {
 const ICE_CHARS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 /// Of one browser at once: it has several networks, and changes them.
 const MAX_ADDRESSES: usize = 8;
+const MAX_DISCARDED: usize = 1000;
 pub(super) const SHARED: Token = Token(usize::MAX - 2);
 
 /// The token of one socket of a pair.

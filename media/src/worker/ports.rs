@@ -59,9 +59,11 @@ impl PortPool {
         self.unused.retain(|port| !is_reserved(*port));
     }
 
-    /// What was set aside and not taken is as any other.
-    pub fn release_reserved(&mut self) {
-        self.unused.extend(self.reserved.drain(..));
+    /// What was set aside and not taken, and is as any other from now on.
+    pub fn release_reserved(&mut self) -> Vec<u16> {
+        let released = std::mem::take(&mut self.reserved);
+        self.unused.extend(&released);
+        released
     }
 
     /// Takes that one, if it is set aside or free.
@@ -128,7 +130,7 @@ mod tests {
         assert_eq!(take(&mut pool, 0), Some(4006));
         assert_eq!(take(&mut pool, 0), None);
         assert!(pool.take_this(4002) && !pool.take_this(4002));
-        pool.release_reserved();
+        assert_eq!(pool.release_reserved(), [4000]);
         assert_eq!(take(&mut pool, 0), Some(4000));
     }
 

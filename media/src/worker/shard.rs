@@ -116,7 +116,8 @@ impl Shard {
         let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
         let registry = poll.registry().try_clone()?;
         let far = config.frames.as_ref().map(|socket| FarLinks::new(socket, poll.registry(), FRAMES)).transpose()?;
-        let net = Net::new(config.address, config.ports.clone(), config.kept_sockets, sockets, registry);
+        let memory = config.memory.clone();
+        let net = Net::new(config.address, config.ports.clone(), config.kept_sockets, sockets, registry, memory);
         shared.set_free_legs(net.free_legs());
         shared.set_all_legs(net.free_legs());
         let capacity = Capacity::new(capacity::measure());
