@@ -78,6 +78,9 @@ class Page:
         self.run(f"phone.open({json.dumps(token)}, {json.dumps(options)})")
         self.seen = self.run("phone.events.length")
 
+    def close(self):
+        self.browser.ask(self.name, what="close")
+
     def events(self, name=None):
         return [event for event in self.run("phone.events") if name in (None, event["name"])]
 
