@@ -28,12 +28,12 @@ class Edge(Server):
 
 
 class Stores:
-    """A PostgreSQL and a Redis, which end with the scenario."""
+    """A PostgreSQL and a Redis, which end with the scenario. Those of another cluster of it need another name."""
 
-    def __init__(self, scenario):
+    def __init__(self, scenario, name="stores"):
         # PostgreSQL has a user of its own.
         scenario.folder.chmod(0o755)
-        self.folders = {name: scenario.folder / name for name in ("postgres", "redis")}
+        self.folders = {store: scenario.folder / f"{name}-{store}" for store in ("postgres", "redis")}
         self.postgres, self.redis = (self.start(name) for name in self.folders)
         for name in self.folders:
             scenario.at_end(lambda name=name: self.run(name, "stop"))
@@ -47,7 +47,7 @@ class Stores:
 
 def edges(scenario, base, more, names=("left", "right"), span=150, **options):
     """Edges of these names, each with so many ports from its base on, when each has the workers of all; and their stores."""
-    stores = Stores(scenario)
+    stores = Stores(scenario, "-".join(names))
     edge = lambda at, *how: Edge(scenario, names[at], base + at * span, stores, more, *how, span=span, **options)
     first = edge(0)
     code, told = first.run("cluster", "init", "--dir", "cluster")

@@ -1,5 +1,6 @@
 """Accounts, their clients' devices, and everybody who looks at them: by REST, by the stream of events, by SIP."""
 
+import collections
 import re
 import secrets
 import threading
@@ -123,6 +124,14 @@ class Listener:
 
     def of(self, identity):
         return [frame for frame in self.events if frame.data["data"]["identity"] == identity]
+
+    def stories(self):
+        """The story of each of whom something was told."""
+        stories = collections.defaultdict(list)
+        for frame in self.events:
+            told = frame.data["data"]
+            stories[told["identity"]].append(told["available"])
+        return stories
 
     def story(self, identity):
         """Whether it was there, each time that it was told."""

@@ -14,6 +14,8 @@ ECHO, SINGLE, AWAY, CUT = (f"+1555820000{digit}" for digit in range(4))
 SOUND = sdp("127.0.0.1", 9)
 # Seconds from the loss of an edge until everybody is told of who does not come back.
 ENOUGH = 15.0
+# An edge is known to be dead later than that.
+AT_ONCE = 1.5
 
 
 def names(count):
@@ -141,26 +143,32 @@ class TwoEdges:
         phones = {name: phone(self.left, name) for name in names(count)}
         webs = {f"web-{at}": self.here.register(f"web-{at}", "the same", web_socket=at % 2 == 0) for at in range(count)}
         everybody = [*phones, *webs]
-        told = lambda wanted: {identity: story for identity in everybody if (story := self.heard.story(identity)) != wanted(identity)}
+
+        def told(wanted):
+            stories = self.heard.stories()
+            return {identity: stories[identity] for identity in everybody if stories[identity] != wanted(identity)}
+
         wait_for(lambda: not told(lambda _: [True]), 10, "everybody to be told to be there")
         self.call = self.talks.invite(ECHO, SOUND).accepted()
         self.is_status("talks", "busy")
         self.heard.tells("talks", [True, False], calm=0)
-        back = {identity for at, identity in enumerate(everybody) if at % 2}
         at = time.monotonic()
         self.left.kill()
-        opened = []
-        for identity in [one for one in everybody if one in back]:
-            if identity in phones:
-                opened.append(phone(self.right, identity))
-            else:
-                opened.append(self.there.register(identity, "the same"))
+        opened, back = [], set()
+        # Phones and web clients in turn, as many as come back before the death is known.
+        for pair in zip(everybody[1::2], everybody[::-2]):
+            for identity in pair:
+                if identity not in back and time.monotonic() < at + AT_ONCE:
+                    opened.append(phone(self.right, identity) if identity in phones else self.there.register(identity, "the same"))
+                    back.add(identity)
         returned = time.monotonic() - at
+        check(len(back) >= 10, f"{len(back)} were back at once")
         right = lambda identity: [True] if identity in back else [True, False]
         wait_for(lambda: not told(right) or time.monotonic() > at + ENOUGH, ENOUGH + 1)
         wrong = told(right)
         equal(dict(list(wrong.items())[:5]), {}, f"what is told of {len(wrong)} of {len(everybody)} otherwise than it should be")
-        took = [self.heard.of(identity)[-1].at - at for identity in everybody if identity not in back]
+        last = {frame.data["data"]["identity"]: frame.at for frame in self.heard.events}
+        took = [last[identity] - at for identity in everybody if identity not in back]
         time.sleep(CALM)
         equal(told(right), {}, "what is told a while later")
         shown = {client["identity"]: client for client in self.there.listed()}
