@@ -1,5 +1,6 @@
 """What happens to browsers: several devices of one identity, connections that break, networks that change, workers that die, tokens that are wrong."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
@@ -20,7 +21,7 @@ from lib.browsers import USER_SECRET, Browsers, application, tone
 from lib.document import Document
 from lib.edges import child
 from lib.rtp import Rtp, tone_level, ulaw_encode
-from lib.scenario import Scenario, wait_for
+from lib.scenario import AtOnce, Scenario, wait_for
 from lib.server import ACCOUNT, AUTH_TOKEN, number, user
 from lib.sip import sdp
 
@@ -322,10 +323,13 @@ class Devices(Browsers):
 
 
 def main():
-    with Scenario(__file__) as scenario:
+    with Scenario(__file__) as scenario, concurrent.futures.ThreadPoolExecutor(4) as pool:
         devices = Devices(scenario)
-        for part in (devices.start, devices.several_devices, devices.comes_back, devices.killed_worker, devices.made_account, devices.messages, devices.tokens, *([devices.sprayed, devices.talking, devices.quiet] if scenario.long else []), devices.stop):
-            scenario.step(part.__name__.replace("_", " "), part)
+        named = lambda *parts: {part.__name__.replace("_", " "): part for part in parts}
+        one_by_one = lambda *parts: [scenario.step(name, part) for name, part in named(*parts).items()]
+        one_by_one(devices.start, devices.several_devices, devices.killed_worker)
+        AtOnce(pool, scenario, named(devices.comes_back, devices.made_account, devices.tokens)).tell()
+        one_by_one(devices.messages, *([devices.sprayed, devices.talking, devices.quiet] if scenario.long else []), devices.stop)
         scenario.summary = "the first device that answers has the call; it outlives its connection, its network and its worker"
 
 

@@ -20,7 +20,7 @@ class Browser:
         log = open(log_file, "ab")
         self.process = scenario.start(["node", script, str(port), hosts], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment, cwd=script.parent)
         scenario.on_failure(lambda: f"--- {log_file.name}\n{log_file.read_text(errors='replace')[-4000:]}")
-        self.number, self.answers = 0, {}
+        self.number, self.answers, self.asking = 0, {}, threading.Lock()
         threading.Thread(target=self._read, daemon=True).start()
         self.version = wait_for(lambda: self.answers.pop(0, None), 30, f"{engine} to start")["value"]
 
@@ -42,10 +42,11 @@ class Browser:
 
     def ask(self, page=None, code=None, what=None, seconds=15):
         """What the code in a page comes to."""
-        self.number += 1
-        number = self.number
-        self.process.stdin.write(json.dumps({"id": number, "page": page, "code": code, "what": what}).encode() + b"\n")
-        self.process.stdin.flush()
+        with self.asking:
+            self.number += 1
+            number = self.number
+            self.process.stdin.write(json.dumps({"id": number, "page": page, "code": code, "what": what}).encode() + b"\n")
+            self.process.stdin.flush()
         answer = wait_for(lambda: self.answers.pop(number, None), seconds, f"the browser to have done {code or what}")
         if "error" in answer:
             raise Failed(f"in the page {page}, {code}: {answer['error']}")

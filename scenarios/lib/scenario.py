@@ -1,5 +1,6 @@
 """A scenario: checks, a folder of its own, and the programs that it started."""
 
+import concurrent.futures
 import os
 import pathlib
 import resource
@@ -141,3 +142,23 @@ def tail(path, lines=25):
     except OSError:
         return ""
     return f"--- {path.name}\n" + "\n".join(text.splitlines()[-lines:])
+
+
+class AtOnce:
+    """Parts that run at the same time: most of each is waiting that nothing more comes. `after`: when those have ended."""
+
+    def __init__(self, pool, scenario, parts, after=None):
+        self.scenario, self.after = scenario, after
+        self.running = [(name, pool.submit(self.run, part)) for name, part in parts.items()]
+
+    def run(self, part):
+        if self.after:
+            concurrent.futures.wait([running for _, running in self.after.running])
+        began = time.monotonic()
+        told = part()
+        return f"{time.monotonic() - began:.1f} s of its own" + (f", {told}" if told else "")
+
+    def tell(self):
+        """Step by step, as they end."""
+        for name, part in self.running:
+            self.scenario.step(name, part.result)

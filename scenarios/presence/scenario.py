@@ -3,7 +3,6 @@
 import concurrent.futures
 import pathlib
 import sys
-import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
@@ -12,30 +11,10 @@ from many import ManyPhones
 from three import ThreeEdges
 from together import TwoEdges
 
-from lib.scenario import Scenario, allow_many_files
+from lib.scenario import AtOnce, Scenario, allow_many_files
 
 # Clients of each kind that are registered at the edge that is lost.
 CLIENTS, MANY_CLIENTS = 25, 500
-
-
-class AtOnce:
-    """Parts that run at the same time: most of each is waiting that nothing more comes. `after`: when those have ended."""
-
-    def __init__(self, pool, scenario, parts, after=None):
-        self.scenario, self.after = scenario, after
-        self.running = [(name, pool.submit(self.run, part)) for name, part in parts.items()]
-
-    def run(self, part):
-        if self.after:
-            concurrent.futures.wait([running for _, running in self.after.running])
-        began = time.monotonic()
-        told = part()
-        return f"{time.monotonic() - began:.1f} s of its own" + (f", {told}" if told else "")
-
-    def tell(self):
-        """Step by step, as they end."""
-        for name, part in self.running:
-            self.scenario.step(name, part.result)
 
 
 def main():
