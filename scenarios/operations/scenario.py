@@ -178,7 +178,7 @@ class Operations:
             wait_for(lambda: not missing(), 7, "every metric", every=0.1)
         except Failed:
             self.scenario.equal(missing(), [], "metrics that are missing")
-        self.scenario.equal(self.server.metric("dialtone_media_sessions"), 1, "media sessions")
+        self.server.wait_metric(1, "dialtone_media_sessions")
         self.scenario.equal(live.bye().status, 200, "BYE")
         return f"{sum(not line.startswith('#') for line in page.splitlines() if line)} series"
 
