@@ -87,8 +87,11 @@ impl Memory {
                 self.maps.entry(map).or_default().insert(field, value);
                 Answer::Done
             }
-            Command::Remove { map, field } => {
-                self.maps.entry(map).or_default().remove(&field);
+            Command::Remove { map, field, value } => {
+                let fields = self.maps.entry(map).or_default();
+                if fields.get(&field) == Some(&value) {
+                    fields.remove(&field);
+                }
                 Answer::Done
             }
             Command::Swap { map, field, seen, version, value } => {

@@ -62,82 +62,34 @@ pub enum Command {
         barrier_ms: u64,
     },
     /// It lives no more: its slots may be taken at once.
-    Leave {
-        edge: EdgeId,
-    },
+    Leave { edge: EdgeId },
     /// The lowest slot that nobody has.
-    TakeFree {
-        edge: EdgeId,
-    },
+    TakeFree { edge: EdgeId },
     /// The slot of an edge that is dead, with the calls that it has.
-    Adopt {
-        edge: EdgeId,
-        slot: u16,
-        from: EdgeId,
-    },
+    Adopt { edge: EdgeId, slot: u16, from: EdgeId },
     /// Gives a slot back that has no calls any more.
-    Free {
-        edge: EdgeId,
-        slot: u16,
-    },
+    Free { edge: EdgeId, slot: u16 },
     /// Adds to what a call has told, and replaces its state unless that is `None`.
-    Write {
-        edge: EdgeId,
-        slot: u16,
-        call: CallSid,
-        events: Vec<u8>,
-        state: Option<Vec<u8>>,
-    },
+    Write { edge: EdgeId, slot: u16, call: CallSid, events: Vec<u8>, state: Option<Vec<u8>> },
     /// The call is over.
-    Drop {
-        edge: EdgeId,
-        slot: u16,
-        call: CallSid,
-    },
+    Drop { edge: EdgeId, slot: u16, call: CallSid },
     /// Puts a value into a map that all share.
-    Put {
-        map: String,
-        field: String,
-        value: Vec<u8>,
-    },
-    Remove {
-        map: String,
-        field: String,
-    },
+    Put { map: String, field: String, value: Vec<u8> },
+    /// Takes that value out of a map, unless there is another by now.
+    Remove { map: String, field: String, value: Vec<u8> },
     /// Puts a value of a greater version into a map, unless what is there is of another than was seen; 0: nothing is. An empty value
     /// leaves nothing there. Values that are put so have their version before them, and a space.
-    Swap {
-        map: String,
-        field: String,
-        seen: u64,
-        version: u64,
-        value: Vec<u8>,
-    },
+    Swap { map: String, field: String, seen: u64, version: u64, value: Vec<u8> },
     /// All that a map has, by field.
-    All {
-        map: String,
-    },
+    All { map: String },
     /// Holds so much of scopes that have limits.
-    Hold {
-        edge: EdgeId,
-        claim: Claim,
-    },
+    Hold { edge: EdgeId, claim: Claim },
     /// Who holds how much of a scope.
-    Holders {
-        scope: String,
-    },
+    Holders { scope: String },
     /// Takes a name that nobody has who lives.
-    Claim {
-        edge: EdgeId,
-        name: String,
-        value: String,
-    },
+    Claim { edge: EdgeId, name: String, value: String },
     /// Gives it back, if it is the edge's with that value.
-    Unclaim {
-        edge: EdgeId,
-        name: String,
-        value: String,
-    },
+    Unclaim { edge: EdgeId, name: String, value: String },
 }
 
 impl Command {

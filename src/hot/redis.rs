@@ -88,6 +88,9 @@ return ARGV[1] .. ' ' .. ARGV[3]";
 const UNCLAIM: &str = "
 if redis.call('HGET', KEYS[1], ARGV[2]) == ARGV[1] .. ' ' .. ARGV[3] then redis.call('HDEL', KEYS[1], ARGV[2]) end";
 
+const REMOVE: &str = "
+if redis.call('HGET', KEYS[1], ARGV[1]) == ARGV[2] then redis.call('HDEL', KEYS[1], ARGV[1]) end";
+
 const SWAP: &str = "
 local kept = redis.call('HGET', KEYS[1], ARGV[1])
 if (kept and string.match(kept, '^%d+') or '0') ~= ARGV[2] then return kept or '' end
@@ -238,8 +241,10 @@ impl Redis {
                 self.query::<()>(redis::cmd("HSET").arg(map_of(&map)).arg(field).arg(value)).await?;
                 Ok(Answer::Done)
             }
-            Command::Remove { map, field } => {
-                self.query::<()>(redis::cmd("HDEL").arg(map_of(&map)).arg(field)).await?;
+            Command::Remove { map, field, value } => {
+                let script = Script::new(REMOVE);
+                let mut call = script.key(map_of(&map));
+                self.run::<()>(call.arg(field).arg(value)).await?;
                 Ok(Answer::Done)
             }
             Command::Swap { map, field, seen, version, value } => {

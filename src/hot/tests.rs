@@ -163,7 +163,11 @@ async fn story(hot: &Hot) {
     ask(put("b", "2")).await;
     ask(put("a", "1")).await;
     ask(put("a", "3")).await;
-    ask(Command::Remove { map: "m".into(), field: "b".into() }).await;
+    let remove = |value: &str| Command::Remove { map: "m".into(), field: "b".into(), value: value.into() };
+    ask(remove("1")).await;
+    let both = vec![("a".into(), b"3".to_vec()), ("b".into(), b"2".to_vec())];
+    assert_eq!(ask(Command::All { map: "m".into() }).await, Answer::Values(both), "there is another by now");
+    ask(remove("2")).await;
     assert_eq!(ask(Command::All { map: "m".into() }).await, Answer::Values(vec![("a".into(), b"3".to_vec())]));
 }
 
@@ -247,7 +251,7 @@ fn any_command() -> impl Strategy<Value = Command> {
         ),
         1 => (edges(), slots(), calls()).prop_map(|(edge, slot, call)| Command::Drop { edge, slot, call }),
         2 => (text(), text(), text()).prop_map(|(map, field, value)| Command::Put { map, field, value: value.into() }),
-        1 => (text(), text()).prop_map(|(map, field)| Command::Remove { map, field }),
+        1 => (text(), text(), text()).prop_map(|(map, field, value)| Command::Remove { map, field, value: value.into() }),
         1 => text().prop_map(|map| Command::All { map }),
         6 => (edges(), any_claim()).prop_map(|(edge, claim)| Command::Hold { edge, claim }),
         2 => "[a-c]".prop_map(|scope| Command::Holders { scope }),

@@ -114,7 +114,7 @@ fn write_users(bindings: &Bindings, users: impl IntoIterator<Item = Aor>, file: 
 /// Shares them with the other edges, each contact by itself: the last word on it holds.
 pub(super) async fn share(bindings: Arc<Bindings>, hot: Hot, edges: Edges) {
     let mut cleaned = Instant::now();
-    let mut unwritten: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::new();
+    let mut unwritten: BTreeMap<String, Vec<u8>> = BTreeMap::new();
     loop {
         // While the store is away the others are told all the same.
         let news = tokio::time::timeout(AGAIN, bindings.deltas()).await;
@@ -125,12 +125,8 @@ pub(super) async fn share(bindings: Arc<Bindings>, hot: Hot, edges: Edges) {
             unwritten.extend(entries(delta, wall_ms()));
         }
         while let Some(entry) = unwritten.first_entry() {
-            let (map, field) = (MAP.to_owned(), entry.key().clone());
-            let command = match entry.get().clone() {
-                Some(value) => Command::Put { map, field, value },
-                None => Command::Remove { map, field },
-            };
-            if hot.ask(command).await.is_err() {
+            let put = Command::Put { map: MAP.to_owned(), field: entry.key().clone(), value: entry.get().clone() };
+            if hot.ask(put).await.is_err() {
                 break;
             }
             entry.remove();
@@ -142,23 +138,17 @@ pub(super) async fn share(bindings: Arc<Bindings>, hot: Hot, edges: Edges) {
     }
 }
 
-/// What the store is to have of it, by contact; `None`: nothing. Of what is gone it has a word as long as somebody may believe in it:
-/// an edge that was away has it written down still, and reads this when it is back.
-fn entries(delta: Delta, wall_ms: u64) -> Vec<(String, Option<Vec<u8>>)> {
+/// What the store is to have of it, by contact. Of what is gone it has a word as long as somebody may believe in it: an edge that
+/// was away has it written down still, and reads this when it is back.
+fn entries(delta: Delta, wall_ms: u64) -> Vec<(String, Vec<u8>)> {
     let Delta { aor, put, gone, until_ms } = delta;
-    let entry = |contact: &str, alone: &Delta| {
-        (field(&aor, contact), is_live(alone, wall_ms).then(|| serde_json::to_vec(alone).ok()).flatten())
-    };
-    let mut entries = Vec::new();
-    for contact in gone {
+    let gone = gone.into_iter().map(|contact| {
         let alone = Delta { gone: vec![contact.clone()], until_ms, ..Delta::put(aor.clone(), Vec::new()) };
-        entries.push(entry(&contact, &alone));
-    }
-    for binding in put {
-        let contact = binding.contact.clone();
-        entries.push(entry(&contact, &Delta::put(aor.clone(), vec![binding])));
-    }
-    entries
+        (contact, alone)
+    });
+    let put = put.into_iter().map(|binding| (binding.contact.clone(), Delta::put(aor.clone(), vec![binding])));
+    let live = gone.chain(put).filter(|(_, alone)| is_live(alone, wall_ms));
+    live.filter_map(|(contact, alone)| Some((field(&aor, &contact), serde_json::to_vec(&alone).ok()?))).collect()
 }
 
 /// Forgets of what was restored what edges have said to be gone since it was written.
@@ -187,12 +177,13 @@ async fn all_shared(hot: &Hot) -> Vec<Delta> {
     }
 }
 
+/// Nobody believes in it any more.
 async fn forget_expired(hot: &Hot) {
     let Ok(Answer::Values(values)) = hot.ask(Command::All { map: MAP.to_owned() }).await else { return };
     let wall_ms = wall_ms();
     for (field, value) in values {
         if serde_json::from_slice::<Delta>(&value).map_or(true, |delta| !is_live(&delta, wall_ms)) {
-            let _ = hot.ask(Command::Remove { map: MAP.to_owned(), field }).await;
+            let _ = hot.ask(Command::Remove { map: MAP.to_owned(), field, value }).await;
         }
     }
 }
@@ -282,13 +273,7 @@ mod tests {
             for (field, value) in
                 bindings.deltas().await.unwrap().into_iter().flat_map(|delta| entries(delta, wall_ms()))
             {
-                let map = MAP.to_owned();
-                hot.ask(match value {
-                    Some(value) => Command::Put { map, field, value },
-                    None => Command::Remove { map, field },
-                })
-                .await
-                .unwrap();
+                hot.ask(Command::Put { map: MAP.to_owned(), field, value }).await.unwrap();
             }
         };
         ["ann", "ben", "cat"].into_iter().for_each(|user| register(&other, user, 600));
@@ -313,11 +298,18 @@ mod tests {
         // What nobody can believe any more needs no word.
         let known = other.of(&Aor { username: "ann".to_owned(), domain: "d".to_owned() }, 0);
         let delta = Delta::gone(Aor { username: "ann".to_owned(), domain: "d".to_owned() }, &known);
-        assert_eq!(
-            entries(delta.clone(), wall_ms()).iter().map(|(_, value)| value.is_some()).collect::<Vec<_>>(),
-            [true]
-        );
-        assert_eq!(entries(delta, u64::MAX).iter().map(|(_, value)| value.is_some()).collect::<Vec<_>>(), [false]);
+        assert_eq!([wall_ms(), u64::MAX].map(|at| entries(delta.clone(), at).len()), [1, 0]);
+        let past = Delta { until_ms: 1, ..delta };
+        let value = serde_json::to_vec(&past).unwrap();
+        hot.ask(Command::Put { map: MAP.to_owned(), field: "past".to_owned(), value }).await.unwrap();
+        let fields = async || match hot.ask(Command::All { map: MAP.to_owned() }).await {
+            Ok(Answer::Values(values)) => values.into_iter().map(|(field, _)| field).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        let before = fields().await;
+        forget_expired(&hot).await;
+        assert_eq!(fields().await, before.iter().filter(|field| *field != "past").cloned().collect::<Vec<_>>());
+        assert_eq!(before.len(), 4);
         fs::remove_dir_all(&folder).unwrap();
     }
 }
