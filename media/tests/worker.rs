@@ -485,6 +485,7 @@ fn take_over(comes: bool) {
 
     let worker = start(Keeping::heir(&held), Box::new(|| {}));
     assert_eq!(worker.handle.load().free_legs, 2, "of three pairs beside the browsers' one");
+    assert_eq!(worker.handle.counters().all_legs, 3, "what it is full at");
     if comes {
         over.socket.send_to(&[0x80; 172], over.peer.expect("a peer")).expect("a packet");
     }

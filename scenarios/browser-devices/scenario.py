@@ -41,10 +41,10 @@ class Devices(Browsers):
 
     def start(self):
         super().start()
-        self.find_phones()
+        self.register_telephone()
 
-    def find_phones(self):
-        """Once the server is whole, the telephone registers."""
+    def register_telephone(self):
+        """Once the server is whole."""
         wait_for(lambda: self.server.workers("active") and self.server.workers("standby"), 5, "a worker and a standby")
         self.desk = self.telephone()
 
@@ -290,7 +290,7 @@ class Devices(Browsers):
         """Kilobytes of a call at the edge, and at its worker, of a server whose memory nothing has used before."""
         self.server.stop()
         self.server.start()
-        self.find_phones()
+        self.register_telephone()
         pids = [child(self.server, "edge"), *(worker["pid"] for worker in self.server.workers("active"))]
         memory = lambda: [many.memory_and_cpu([pid])[0] for pid in pids]
         pages = [self.page(f"{codec}{at}", 400 + 40 * at, application=DESK, codecs=(codec,)) for at in range(9)]

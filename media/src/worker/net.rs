@@ -152,6 +152,11 @@ impl Net {
         self.ports.free()
     }
 
+    /// With those that legs of the worker before have; asked before the first leg.
+    pub fn all_legs(&self) -> usize {
+        self.ports.all()
+    }
+
     /// `None` for a socket that was closed while its event was on the way.
     pub fn endpoint(&self, index: usize) -> Option<&Endpoint> {
         match self.pairs.get(index) {

@@ -37,6 +37,11 @@ impl PortPool {
         self.unused.len() + self.freed.len()
     }
 
+    /// How many legs there are ports for, while none has any but those that are set aside.
+    pub fn all(&self) -> usize {
+        self.free() + self.reserved.len()
+    }
+
     /// Takes the next port for which `bind` succeeds, with what that made.
     ///
     /// A port that cannot be bound is as one that was just freed: it is not tried again for a second.
@@ -127,6 +132,7 @@ mod tests {
     fn reserved_port_is_for_who_had_it_until_it_is_released() {
         let mut pool = PortPool::new(4000..=4007);
         pool.reserve(|port| port < 4004);
+        assert_eq!((pool.free(), pool.all()), (2, 4));
         assert_eq!(take(&mut pool, 0), Some(4006));
         assert_eq!(take(&mut pool, 0), None);
         assert!(pool.take_this(4002) && !pool.take_this(4002));

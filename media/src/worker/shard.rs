@@ -119,7 +119,7 @@ impl Shard {
         let memory = config.memory.clone();
         let net = Net::new(config.address, config.ports.clone(), config.kept_sockets, sockets, registry, memory);
         shared.set_free_legs(net.free_legs());
-        shared.set_all_legs(net.free_legs());
+        shared.set_all_legs(net.all_legs());
         let capacity = Capacity::new(capacity::measure());
         shared.set_load(0, capacity.now());
         let shard = Shard {
