@@ -178,7 +178,7 @@ class FourEdges:
         self.scenario, self.seconds, self.troubles = scenario, minutes * 60, 0
 
     def start(self):
-        self.edges, self.stores = edges(self.scenario, 17200, accounts(MANY), ("north", "east", "south", "west"), 190, 'on_store_loss = "closed"\n')
+        self.edges, self.stores = edges(self.scenario, 17200, accounts(MANY), ("north", "east", "south", "west"), 190, cluster_more='on_store_loss = "closed"\n')
         self.began = time.monotonic()
         self.crowd = Crowd(self.edges, ECHO, 70, (4, 6), (0.5, 1))
 
