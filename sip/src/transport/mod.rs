@@ -15,14 +15,15 @@ mod streams;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use tokio::io::Interest;
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use crate::flow::{ConnectionId, Flow, Transport};
@@ -97,7 +98,9 @@ pub struct Transports {
 }
 
 struct Udp {
-    socket: UdpSocket,
+    /// Waited for to be readable, and for nothing else: a socket that is also waited for to be writable is told of at each
+    /// datagram that its peer has read.
+    socket: AsyncFd<UdpSocket>,
     local: SocketAddr,
 }
 
@@ -131,11 +134,13 @@ impl Transports {
         match listen.transport {
             Transport::Udp => {
                 let socket = match inherited {
-                    Some(socket) => UdpSocket::from_std(socket.into())?,
+                    Some(socket) => UdpSocket::from(socket),
                     None => bind_udp(listen.bind)?,
                 };
                 listeners.opened(&listen, socket.as_fd());
                 let bound = named(listen, socket.local_addr()?);
+                // SAFETY: the descriptor is owned by the `AsyncFd` alone, and open as long as that lives.
+                let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?;
                 self.udp.push(Udp { socket, local: bound.advertise });
                 Ok(bound)
             }
@@ -173,12 +178,10 @@ impl Transports {
         let datagrams = &mut self.datagrams;
         for Udp { socket, local } in &self.udp {
             for _ in 0..ROUNDS {
-                if socket.poll_recv_ready(context).is_pending() {
-                    break;
-                }
+                let Poll::Ready(Ok(mut ready)) = socket.poll_read_ready(context) else { break };
                 // An emptied socket is none that is ready: the next round waits for it. An ICMP error of an earlier datagram is
                 // passed over.
-                let _ = socket.try_io(Interest::READABLE, || match datagrams.take(socket)? {
+                let _ = ready.try_io(|socket| match datagrams.take(socket)? {
                     PLACES => Ok(()),
                     _ => Err(io::Error::from(io::ErrorKind::WouldBlock)),
                 });
@@ -211,9 +214,8 @@ impl Transports {
     fn send_datagram(&self, flow: Flow, bytes: &Bytes) {
         let by_family = || self.udp.iter().find(|udp| udp.local.is_ipv4() == flow.remote.is_ipv4());
         if let Some(udp) = self.udp.iter().find(|udp| udp.local == flow.local).or_else(by_family) {
-            // A full socket buffer drops the datagram, as the network may; SIP's timers send it again. Past the runtime, which
-            // takes a new socket for a full one until it has looked.
-            let _ = socket2::SockRef::from(&udp.socket).send_to(bytes, &flow.remote.into());
+            // A full socket buffer drops the datagram, as the network may; SIP's timers send it again.
+            let _ = udp.socket.get_ref().send_to(bytes, flow.remote);
         }
     }
 
@@ -259,7 +261,7 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    UdpSocket::from_std(socket.into())
+    Ok(socket.into())
 }
 
 type Writers = HashMap<ConnectionId, streams::Writer>;
