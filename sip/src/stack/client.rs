@@ -142,8 +142,7 @@ impl Stack {
         } else {
             usage.dialog.take_target(&response, flow);
         }
-        let inside = usage.dialog.clone();
-        self.send_ack(dialog, id, &inside, cseq, token);
+        self.send_ack(dialog, id, None, cseq, token);
         match phase {
             // The peer answered while our CANCEL was under way: end what it opened (RFC 3261 s15).
             Phase::Early if canceled => {
@@ -171,7 +170,7 @@ impl Stack {
             let mut branch = usage.dialog.clone();
             branch.take_response(&response, self.table.flow(id).unwrap_or(branch.flow));
             let (token, cseq) = (self.tokens.next_u64(), response.cseq().map_or(0, |(number, _)| number));
-            self.send_ack(dialog, id, &branch, cseq, token);
+            self.send_ack(dialog, id, Some(&branch), cseq, token);
             self.end_by_bye(branch, cseq, now);
         }
     }
@@ -193,19 +192,24 @@ impl Stack {
         self.open_client(branch.flow, bye, Key::Client { token, method: Method::Bye }, Owner::Nobody, now);
     }
 
-    /// Sends the ACK of a 2xx, with the INVITE's credentials (RFC 3261 s13.2.2.4), and keeps it for repetitions.
-    fn send_ack(&mut self, dialog: DialogId, id: TransactionId, inside: &Dialog, cseq: u32, token: u64) {
-        let mut writer = inside.request(Method::Ack, cseq, &self.via(inside.flow, token));
-        let Some(usage) = self.usages.get_mut(&dialog) else { return };
+    /// Sends the ACK of a 2xx, in the dialog or in another branch of its fork, with the INVITE's credentials (RFC 3261
+    /// s13.2.2.4), and keeps it for repetitions.
+    fn send_ack(&mut self, dialog: DialogId, id: TransactionId, branch: Option<&Dialog>, cseq: u32, token: u64) {
+        let Some(usage) = self.usages.get(&dialog) else { return };
+        let inside = branch.unwrap_or(&usage.dialog);
+        let flow = inside.flow;
+        let mut writer = inside.request(Method::Ack, cseq, &self.via(flow, token));
         if let Some(outgoing) = usage.outgoing.as_ref().filter(|outgoing| outgoing.transaction == id) {
             for (name, value) in &outgoing.authorization {
                 writer.header(*name, value);
             }
         }
         let bytes = writer.finish("", b"");
-        let remote_tag = inside.remote_tag.clone();
-        usage.acks.push(SentAck { transaction: id, remote_tag, flow: inside.flow, bytes: bytes.clone() });
-        self.transmit(inside.flow, bytes);
+        let ack = SentAck { transaction: id, remote_tag: inside.remote_tag.clone(), flow, bytes: bytes.clone() };
+        if let Some(usage) = self.usages.get_mut(&dialog) {
+            usage.acks.push(ack);
+        }
+        self.transmit(flow, bytes);
     }
 
     fn invite_failed(
