@@ -13,6 +13,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,7 @@ pub struct SessionDescription {
 /// The `o=` line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    pub username: String,
+    pub username: Name,
     pub session_id: u64,
     pub version: u64,
     pub address: Address,
@@ -69,15 +70,18 @@ pub enum Address {
     Name(String),
 }
 
+/// A word that is nearly always one of a few: those are not copied.
+pub type Name = Cow<'static, str>;
+
 /// One `m=` line with its attributes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Media {
     /// `audio`, `video`, ...
-    pub kind: String,
+    pub kind: Name,
     /// 0 where the stream is refused or given up.
     pub port: u16,
     /// `RTP/AVP`, ...
-    pub protocol: String,
+    pub protocol: Name,
     /// The rest of the line as it came, for an answer that refuses the stream.
     pub formats: String,
     /// Every `c=` line of this medium: RFC 5118 has peers that name both families.
@@ -101,7 +105,7 @@ pub struct Media {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RtpMap {
     pub payload_type: u8,
-    pub encoding: String,
+    pub encoding: Name,
     pub rate_hz: u32,
     /// 1 where the line names none.
     pub channels: u8,
@@ -162,11 +166,11 @@ impl Direction {
 
 impl Media {
     /// A line of which nothing is said.
-    fn new(kind: &str, port: u16, protocol: &str, formats: String) -> Media {
+    fn new(kind: Name, port: u16, protocol: Name, formats: String) -> Media {
         Media {
-            kind: kind.to_owned(),
+            kind,
             port,
-            protocol: protocol.to_owned(),
+            protocol,
             formats,
             connections: Vec::new(),
             direction: None,

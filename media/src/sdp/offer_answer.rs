@@ -4,7 +4,7 @@
 //! made again, on this worker or another. It does not know why an offer is made, nor when one is in flight in
 //! SIP terms; two offers that cross are SIP's to resolve (491), and here the peer's simply replaces ours.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::plan::{Formats, MediaPlan, address_of, audio_index, check_stream, first_common, packet_time_ms};
 use super::security::{Demand, Kind, Protected, Protection};
 use super::{
-    Address, Direction, EVENT_NAME, Malformed, Media, Origin, RtpMap, Security, SessionDescription, Setup, parse,
+    Address, Direction, EVENT_NAME, Malformed, Media, Name, Origin, RtpMap, Security, SessionDescription, Setup, parse,
 };
 use crate::codec::Codec;
 use crate::proto::Refusal;
@@ -323,7 +323,8 @@ impl Negotiation {
         if kind == Kind::Sdes && self.protection.answering(&media.security.crypto).is_none() {
             return Err(SdpError::NoKey);
         }
-        first_common(&Formats::of(media), &everything()).map(|_| kind).ok_or(SdpError::NoCodec)
+        // They are those that we speak too.
+        if Formats::of(media).codecs.is_empty() { Err(SdpError::NoCodec) } else { Ok(kind) }
     }
 
     /// A leg that is its own peer would send to itself for ever.
@@ -334,13 +335,13 @@ impl Negotiation {
     /// The answering line: one codec, so that nobody has to re-offer to settle on one, with the offer's numbers.
     fn accepted(&self, offer: &SessionDescription, media: &Media) -> Media {
         let theirs = Formats::of(media);
-        let codec = first_common(&theirs, &everything());
+        let codec = theirs.codecs.first().copied();
         let event = codec.and_then(|(codec, _)| theirs.event_beside(codec));
         let direction = offer.direction_of(media);
         let is_ice = media.protected_by() == Ok(Kind::Dtls);
         let unspecified =
             !is_ice && address_of(offer, media, self.endpoint.is_ipv4()).is_ok_and(|ip| ip.is_unspecified());
-        let mut audio = audio_line(self.endpoint.port(), &media.protocol, codec.as_slice(), event.as_slice());
+        let mut audio = audio_line(self.endpoint.port(), media.protocol.clone(), codec.as_slice(), event.as_slice());
         // A peer without an address can hear nothing, whatever it says (RFC 3264 s8.4).
         audio.direction = Some(Direction::new(direction.sends(), direction.receives() && !unspecified).reversed());
         audio.ptime_ms = codec.map(|(codec, _)| packet_time_ms(media, codec));
@@ -371,7 +372,7 @@ impl Negotiation {
     }
 
     fn offer(&self, preferred: Option<Codec>) -> SessionDescription {
-        let mut codecs = everything().codecs;
+        let mut codecs = Codec::ALL.map(|codec| (codec, codec.payload_type())).to_vec();
         // A telephone is asked to speak Opus or G.722 only where somebody is there to hear it as it is: all else is G.711 inside.
         let is_browser = self.protection.demand == Demand::Dtls;
         codecs.retain(|(codec, _)| is_browser || codec.law().is_some() || preferred == Some(*codec));
@@ -392,7 +393,7 @@ impl Negotiation {
 
     fn first_offered(&self, codecs: &[(Codec, u8)]) -> Media {
         let events = events_beside(codecs);
-        let line = |protocol| audio_line(self.endpoint.port(), protocol, codecs, &events);
+        let line = |protocol: &'static str| audio_line(self.endpoint.port(), protocol.into(), codecs, &events);
         match self.protection.demand {
             Demand::AsOffered => line("RTP/AVP"),
             Demand::Sdes => {
@@ -433,7 +434,7 @@ impl Negotiation {
         let events =
             events_beside(&codecs).into_iter().map(|(rate_hz, usual)| (rate_hz, number(event(rate_hz), usual)));
         let events: Vec<_> = events.collect();
-        let mut audio = audio_line(self.endpoint.port(), &ours.protocol, &codecs, &events);
+        let mut audio = audio_line(self.endpoint.port(), ours.protocol.clone(), &codecs, &events);
         audio.ptime_ms = ours.ptime_ms;
         audio.rtcp_mux = ours.rtcp_mux;
         audio.mid = ours.mid.clone();
@@ -473,11 +474,6 @@ fn plan_of(exchange: &Exchange) -> Result<MediaPlan, SdpError> {
     MediaPlan::of(&read(&exchange.local)?, &read(&exchange.remote)?)
 }
 
-fn everything() -> Formats {
-    let codecs = Codec::ALL.map(|codec| (codec, codec.payload_type())).to_vec();
-    Formats { events: events_beside(&codecs), codecs }
-}
-
 /// Events by the clock of each codec, under our numbers for them (RFC 4733 s2.1: they share the clock of the audio).
 fn events_beside(codecs: &[(Codec, u8)]) -> Vec<(u32, u8)> {
     EVENTS.into_iter().filter(|(rate_hz, _)| codecs.iter().any(|(codec, _)| codec.clock_hz() == *rate_hz)).collect()
@@ -492,7 +488,7 @@ fn prefer(codecs: &mut [(Codec, u8)], first: Option<Codec>) {
     codecs.sort_by_key(|(codec, _)| Some(*codec) != first);
 }
 
-fn audio_line(port: u16, protocol: &str, codecs: &[(Codec, u8)], events: &[(u32, u8)]) -> Media {
+fn audio_line(port: u16, protocol: Name, codecs: &[(Codec, u8)], events: &[(u32, u8)]) -> Media {
     let audio = codecs.iter().map(|(codec, number)| RtpMap {
         payload_type: *number,
         encoding: codec.name().into(),
@@ -507,21 +503,24 @@ fn audio_line(port: u16, protocol: &str, codecs: &[(Codec, u8)], events: &[(u32,
             channels: 1,
         }))
         .collect();
-    let formats = rtpmaps.iter().map(|map| map.payload_type.to_string()).collect::<Vec<_>>().join(" ");
+    let mut formats = String::with_capacity(rtpmaps.len() * 4);
+    for RtpMap { payload_type, .. } in &rtpmaps {
+        let _ = write!(formats, "{}{payload_type}", if formats.is_empty() { "" } else { " " });
+    }
     let wanted = codecs.iter().filter_map(|(codec, number)| Some((*number, codec.parameters()?.into())));
     Media {
         direction: Some(Direction::SendRecv),
         rtpmaps,
         ptime_ms: Some(20),
         parameters: wanted.chain(events.iter().map(|(_, number)| (*number, "0-15".into()))).collect(),
-        ..Media::new("audio", port, protocol, formats)
+        ..Media::new("audio".into(), port, protocol, formats)
     }
 }
 
 /// The line with port 0 and nothing else (RFC 3264 s6).
 fn refused(media: &Media) -> Media {
     let formats = if media.formats.is_empty() { "0".into() } else { media.formats.clone() };
-    Media { mid: media.mid.clone(), ..Media::new(&media.kind, 0, &media.protocol, formats) }
+    Media { mid: media.mid.clone(), ..Media::new(media.kind.clone(), 0, media.protocol.clone(), formats) }
 }
 
 /// Our payload types for telephone-event: everybody's, and browsers' for that beside Opus.

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::{Address, Direction, EVENT_NAME, Media, Origin, RtcpAddress, RtpMap, Security, SessionDescription};
+use super::{Address, Direction, EVENT_NAME, Media, Name, Origin, RtcpAddress, RtpMap, Security, SessionDescription};
 use crate::codec::Codec;
 
 /// Why bytes are no session description.
@@ -124,7 +124,13 @@ fn media(value: &str) -> Option<Media> {
     let (protocol, formats) = word(rest)?;
     let (port, _count) = port.split_once('/').unwrap_or((port, "1"));
     let formats = formats.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
-    Some(Media::new(kind, port.parse().ok()?, protocol, formats))
+    Some(Media::new(name(kind), port.parse().ok()?, name(protocol), formats))
+}
+
+/// Nearly every description has these words alone.
+fn name(word: &str) -> Name {
+    let usual = ["-", "audio", "RTP/AVP", "PCMU", "PCMA", EVENT_NAME].into_iter().find(|usual| *usual == word);
+    usual.map_or_else(|| word.to_owned().into(), Name::Borrowed)
 }
 
 fn is_token(value: &str) -> bool {
@@ -137,7 +143,7 @@ fn origin(value: &str) -> Option<Origin> {
     let (session_id, rest) = word(rest)?;
     let (version, rest) = word(rest)?;
     Some(Origin {
-        username: username.to_owned(),
+        username: name(username),
         session_id: session_id.parse().ok()?,
         version: version.parse().ok()?,
         address: connection(rest)?,
@@ -172,7 +178,7 @@ fn rtpmap(value: &str) -> Option<RtpMap> {
     let (rate, channels) = rest.split_once('/').unwrap_or((rest, "1"));
     Some(RtpMap {
         payload_type: payload_type.parse().ok().filter(|pt| *pt < 128)?,
-        encoding: encoding.to_owned(),
+        encoding: name(encoding),
         rate_hz: rate.parse().ok()?,
         channels: channels.parse().ok().filter(|channels| *channels > 0).unwrap_or(1),
     })
@@ -263,9 +269,9 @@ mod tests {
         assert_eq!(sdp.connection, Some(Address::Ip([192, 0, 2, 1].into())));
         assert_eq!(sdp.direction, Some(Direction::SendOnly));
         let [audio, video] = &sdp.media[..] else { panic!("two media") };
-        assert_eq!((audio.kind.as_str(), audio.port, audio.protocol.as_str()), ("audio", 49170, "RTP/AVP"));
+        assert_eq!((&*audio.kind, audio.port, &*audio.protocol), ("audio", 49170, "RTP/AVP"));
         assert_eq!(audio.payload_types().collect::<Vec<_>>(), [0, 8, 97]);
-        assert_eq!(audio.rtpmap(97).map(|map| (map.encoding.as_str(), map.rate_hz)), Some(("iLBC", 8000)));
+        assert_eq!(audio.rtpmap(97).map(|map| (&*map.encoding, map.rate_hz)), Some(("iLBC", 8000)));
         assert_eq!((audio.ptime_ms, audio.maxptime_ms, audio.rtcp_mux), (Some(30), Some(60), true));
         let rtcp = audio.rtcp.as_ref().unwrap();
         assert_eq!((rtcp.port, rtcp.address.clone()), (53020, Some(Address::Ip("2001:db8::1".parse().unwrap()))));

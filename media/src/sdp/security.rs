@@ -139,12 +139,16 @@ impl Security {
 impl Media {
     /// By what its protocol and attributes say that it is protected.
     pub(super) fn protected_by(&self) -> Result<Kind, SdpError> {
-        match self.protocol.to_ascii_uppercase().as_str() {
+        let is_one_of = |names: [&str; 2]| names.iter().any(|name| self.protocol.eq_ignore_ascii_case(name));
+        if is_one_of(["RTP/AVP", "RTP/AVPF"]) {
             // Some offer encryption as a wish: a plain protocol, and keys besides.
-            "RTP/AVP" | "RTP/AVPF" if self.security.crypto.is_empty() => Ok(Kind::Nothing),
-            "RTP/AVP" | "RTP/AVPF" | "RTP/SAVP" | "RTP/SAVPF" => Ok(Kind::Sdes),
-            "UDP/TLS/RTP/SAVP" | "UDP/TLS/RTP/SAVPF" => Ok(Kind::Dtls),
-            _ => Err(SdpError::Protocol),
+            Ok(if self.security.crypto.is_empty() { Kind::Nothing } else { Kind::Sdes })
+        } else if is_one_of(["RTP/SAVP", "RTP/SAVPF"]) {
+            Ok(Kind::Sdes)
+        } else if is_one_of(["UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF"]) {
+            Ok(Kind::Dtls)
+        } else {
+            Err(SdpError::Protocol)
         }
     }
 }
