@@ -362,7 +362,12 @@ impl Sockets for Broken {
 fn session_that_panics_leaves_a_good_file_and_says_so() {
     let folder = Folder::new("panic");
     let path = folder.0.clone();
-    let worker = Worker::start_on(Box::new(Broken(0)), |config| config.recordings = path, || {});
+    let configure = |config: &mut dialtone_media::worker::Config| {
+        config.recordings = path;
+        // So that each leg asks for its own.
+        config.kept_sockets = 0;
+    };
+    let worker = Worker::start_on(Box::new(Broken(0)), configure, || {});
     let (mut phone, second) = (Phone::new(0), Phone::new(0));
     worker.open(1, &mut [(&mut phone, Hears::Leg(1))]);
     worker.send(1, CommandKind::Record(recorder(1, of_leg())));

@@ -210,14 +210,16 @@ fn threat_19_ports_that_run_out_are_a_refusal_and_come_back() {
 
 #[test]
 fn threat_19_port_that_another_program_holds_is_passed_over() {
-    let worker = Worker::start();
-    let mut probe = Phone::new(0);
+    // As the first is browsers', the second leg would have this one.
+    let mut held = None;
+    let hold = |config: &mut dialtone_media::worker::Config| {
+        held = Some(UdpSocket::bind((LOCAL, config.ports.start() + 4)).expect("free until now"));
+    };
+    let worker = Worker::start_on(Box::new(UdpSockets), hold, || {});
+    let (mut probe, mut phone) = (Phone::new(0), Phone::new(0));
     worker.open(1, &mut [(&mut probe, silence())]);
-    let used = probe.peer.expect("a port").port();
-    let _held = UdpSocket::bind((LOCAL, used + 2)).expect("free until now");
-    let mut phone = Phone::new(0);
     worker.open(2, &mut [(&mut phone, Hears::Leg(1))]);
-    assert_eq!(phone.peer.expect("a port").port(), used + 4);
+    assert_eq!(phone.peer.expect("a port").port(), probe.peer.expect("a port").port() + 4);
     phone.say(1);
     assert!(phone.hear(SOON).is_some());
 }
@@ -315,7 +317,8 @@ impl Sockets for Broken {
 
 #[test]
 fn panic_in_one_session_ends_that_session_and_no_other() {
-    let worker = Worker::start_on(Box::new(Broken(0)), |_| {}, || {});
+    // So that each leg asks for its own.
+    let worker = Worker::start_on(Box::new(Broken(0)), |config| config.kept_sockets = 0, || {});
     let (mut well, mut broken, extra) = (Phone::new(0), Phone::new(0), Phone::new(0));
     worker.open(1, &mut [(&mut well, Hears::Leg(1))]);
     worker.open(2, &mut [(&mut broken, Hears::Leg(1))]);
@@ -377,6 +380,29 @@ impl Sockets for Counting {
         self.0.fetch_add(1, Ordering::Relaxed);
         UdpSockets.bind(address)
     }
+}
+
+#[test]
+fn new_socket_is_made_with_those_of_the_legs_that_come_next() {
+    let bound = Arc::default();
+    let worker = Worker::start_on(Box::new(Counting(Arc::clone(&bound))), |_| {}, || {});
+    let mut phones = [0, 1, 2].map(|_| Phone::new(0));
+    let [first, stranger, second] = &mut phones;
+    worker.open(1, &mut [(first, Hears::Leg(1))]);
+    let stock = bound.load(Ordering::Relaxed);
+    let next = SocketAddr::new(first.peer.expect("a peer").ip(), first.peer.expect("a peer").port() + 2);
+    // It listens, and is closed by what comes to it: the system says so to who sends again.
+    stranger.socket.connect(next).unwrap();
+    stranger.socket.send(&[0x80; 172]).unwrap();
+    eventually("closed", || stranger.socket.send(&[0x80; 172]).is_err());
+    worker.open(2, &mut [(second, Hears::Leg(1))]);
+    assert_eq!(second.peer, Some(next), "the port is as good as any");
+    assert_eq!(bound.load(Ordering::Relaxed), stock + 2, "its socket is made anew, with the one of the last in stock");
+    let mut third = Phone::new(0);
+    worker.open(3, &mut [(&mut third, Hears::Leg(1))]);
+    assert_eq!(bound.load(Ordering::Relaxed), stock + 2, "the third finds its own");
+    third.say(5);
+    assert_eq!(third.hear(SOON).expect("its echo").1, [5; 160]);
 }
 
 #[test]

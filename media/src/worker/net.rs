@@ -3,7 +3,8 @@
 //! The socket of a leg that is over stays open while its port rests, for the next leg that gets the port: a socket that is
 //! made, polled and closed costs as much as five packets. It is closed when something still comes to it, so that whoever
 //! sends is told by ICMP; after [`KEPT`], so that a quiet server holds none; and where [`super::Config::kept_sockets`]
-//! allows no more.
+//! allows no more. New sockets are made with a [`STOCK`] of the next ports': one alone costs three times as much, as
+//! between two calls the processor has forgotten how it is done.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -56,11 +57,13 @@ impl Endpoint {
 
 /// How long the socket of a free port is kept.
 const KEPT: Duration = Duration::from_secs(60);
+/// How many new sockets are made with one that is needed.
+const STOCK: usize = 15;
 
 /// A port pair of the range.
 enum Pair {
     Closed,
-    /// Free since then, with an open socket that nothing came to.
+    /// Free or in stock since then, with an open socket that nothing came to.
     Kept(UdpSocket, Mono),
     Taken(Box<Endpoint>),
     /// A browser's leg, which needs the place and not its ports.
@@ -97,7 +100,8 @@ pub(super) struct Net {
     /// By half the port.
     pairs: Vec<Pair>,
     first_pair: usize,
-    /// The kept ones, in the order in which they will be taken. What came to one has closed it before its turn.
+    /// The kept ones, without the stock, in the order in which they will be taken. What came to one has closed it before its
+    /// turn.
     kept: VecDeque<(usize, Mono)>,
     max_kept: usize,
     /// Of the first port of the range; `None` where the range has no pair.
@@ -168,6 +172,7 @@ impl Net {
     /// Binds the next free port and has it polled; the odd port above it is for RTCP.
     fn open(&mut self, session: usize, leg: LegId, now: Mono) -> Option<(u16, usize)> {
         let Net { address, sockets, ports, registry, pairs, first_pair, .. } = self;
+        let mut is_new = false;
         let bind = |port: u16| {
             let index = usize::from(port) / 2 - *first_pair;
             let kept = match std::mem::replace(&mut pairs[index], Pair::Closed) {
@@ -176,6 +181,7 @@ impl Net {
             };
             // The worker before may have kept one too.
             let is_used = kept.is_some() || sockets.holds(port);
+            is_new = !is_used;
             let at = SocketAddr::new(*address, port);
             let socket = kept.or_else(|| open(sockets.as_mut(), at, registry, token(index, Port::Rtp)).ok())?;
             if is_used {
@@ -185,9 +191,27 @@ impl Net {
         };
         let (port, rtp) = ports.take(now, bind)?;
         let index = usize::from(port) / 2 - *first_pair;
+        if is_new {
+            self.stock(now);
+        }
         self.occupy(index, Pair::Taken(Box::new(Endpoint { session, leg, port, rtp, rtcp: Rtcp::Unopened })));
         self.forget_taken();
         Some((port, index))
+    }
+
+    /// Makes the sockets of the ports that come next. They stay until their turn comes, or something comes to them.
+    fn stock(&mut self, now: Mono) {
+        let Net { address, sockets, ports, registry, pairs, first_pair, max_kept, .. } = self;
+        for port in ports.next_unused().take(STOCK.min(*max_kept)) {
+            let index = usize::from(port) / 2 - *first_pair;
+            // Where it cannot be made, that is found again, and dealt with, at its turn.
+            if matches!(pairs[index], Pair::Closed)
+                && let Ok(socket) =
+                    open(sockets.as_mut(), SocketAddr::new(*address, port), registry, token(index, Port::Rtp))
+            {
+                pairs[index] = Pair::Kept(socket, now);
+            }
+        }
     }
 
     /// A place for a browser's leg, and the port that all of them share.

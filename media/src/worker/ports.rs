@@ -58,6 +58,11 @@ impl PortPool {
         }
     }
 
+    /// The ones that come next of those that nobody has used yet.
+    pub fn next_unused(&self) -> impl Iterator<Item = u16> {
+        self.unused.iter().copied()
+    }
+
     /// Sets ports aside, for the legs that had them at a worker before.
     pub fn reserve(&mut self, is_reserved: impl Fn(u16) -> bool) {
         self.reserved.extend(self.unused.iter().copied().filter(|port| is_reserved(*port)));
