@@ -323,7 +323,7 @@ impl Negotiation {
         if kind == Kind::Sdes && self.protection.answering(&media.security.crypto).is_none() {
             return Err(SdpError::NoKey);
         }
-        // They are those that we speak too.
+        // Others than we speak are not read: any of them will do.
         if Formats::of(media).codecs.is_empty() { Err(SdpError::NoCodec) } else { Ok(kind) }
     }
 

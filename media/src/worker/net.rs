@@ -2,7 +2,7 @@
 //!
 //! The socket of a leg that is over stays open while its port rests, for the next leg that gets the port: a socket that is
 //! made, polled and closed costs as much as five packets. It is closed when something still comes to it, so that whoever
-//! sends is told by ICMP; after [`KEPT`], so that a quiet server holds none; and where [`super::Config::kept_sockets`]
+//! sends is told by ICMP; after [`KEPT`], so that a quiet server holds few; and where [`super::Config::kept_sockets`]
 //! allows no more. New sockets are made with a [`STOCK`] of the next ports': one alone costs three times as much, as
 //! between two calls the processor has forgotten how it is done.
 
