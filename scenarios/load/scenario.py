@@ -131,7 +131,7 @@ class Runs:
 
         table.add("answered call, CPU us", *pairs(lambda peer: self.signalling(peer, "answer", 100, 6)), floor=400)
         # What a floor depends on that the noise of three would decide is measured more often.
-        bridged = lambda user, rate: pairs(lambda peer: self.signalling(peer, user(peer), rate, 6, callee=True), times=7)
+        bridged = lambda user, rate: pairs(lambda peer: self.signalling(peer, user(peer), rate, 6, callee=True), times=11)
         plain = lambda peer: "bridge"
         table.add("bridged call at 400/s, CPU us (theirs: proxied without media)", *bridged(plain, 400), ratio=1.0)
         table.add("bridged call at 100/s, CPU us (theirs: proxied without media)", *bridged(plain, 100), ratio=1.0)
@@ -152,7 +152,7 @@ class Runs:
         table.add("... left: live calls and media ports", [sum(self.ours.left())], floor=0)
         table.add("... CPU us a call", [told["us"]])
         table.print()
-        print(f"{platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}; medians (lowest-highest) of three, of bridged calls of seven, in turn; the ratio is the median of the pairs', all at one nice value, loopback")
+        print(f"{platform.machine()}, {os.cpu_count()} processors, Linux {platform.release()}; medians (lowest-highest) of three, of bridged calls of eleven, in turn; the ratio is the median of the pairs', all at one nice value, loopback")
         theirs.stop()
         self.scenario.equal(table.missed, [], "figures that miss their floor")
         return f"{len(table.rows)} figures, every floor reached"
