@@ -289,7 +289,8 @@ class Line:
         caller.press("4")
         incoming = self.rings("unanswered")
         incoming.respond(180)
-        incoming.wait_cancel()
+        # It comes after the five seconds that the application gives the desk.
+        incoming.wait_cancel(10)
         caller.hears(SOUNDS["away-en"], "that nobody is there")
         caller.hears_speech()
         words = caller.say(after=BEEP)
