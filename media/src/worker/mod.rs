@@ -58,7 +58,7 @@ pub struct Config {
     pub advertise: IpAddr,
     /// The first is for all browsers. RTP takes the even ports, RTCP the ones above. Shards of one host have ranges that do not meet.
     pub ports: RangeInclusive<u16>,
-    /// Sockets of free ports that may stay open for the next leg.
+    /// Sockets of free ports that may stay open for the next leg; with 0 none is made before its leg comes either.
     pub kept_sockets: usize,
     pub latching: Latching,
     pub clip_cache_bytes: usize,
