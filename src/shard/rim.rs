@@ -152,6 +152,7 @@ impl Rim {
                 self.wait_for_word(&mut mail, &mut letters).await;
                 continue;
             }
+            self.workers.rest();
             // Setting a timer costs two system calls in this runtime: one that rings too early is left as it is, and
             // moved only when it has rung.
             let wake = self.next_wake().into();

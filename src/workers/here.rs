@@ -56,6 +56,11 @@ impl Here {
         self.local.turn();
     }
 
+    /// Lets packets gather, where there are many: half a millisecond at most.
+    pub fn rest(&self) {
+        self.local.rest();
+    }
+
     /// When [`Here::turn`] is due, whatever the sockets say.
     pub fn timeout(&mut self) -> Option<Duration> {
         self.local.timeout()

@@ -157,6 +157,13 @@ impl Workers {
         }
     }
 
+    /// Lets packets gather, where there are many and they come here: half a millisecond at most.
+    pub fn rest(&self) {
+        if let Workers::Here(here) = self {
+            here.rest();
+        }
+    }
+
     /// When [`Workers::turn`] is due, whatever comes.
     pub fn timeout(&mut self) -> Option<Duration> {
         match self {

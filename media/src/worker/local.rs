@@ -99,6 +99,14 @@ impl Local {
         unsafe { BorrowedFd::borrow_raw(self.shard.poll_fd()) }.try_clone_to_owned()
     }
 
+    /// Sleeps for half a millisecond at most, where packets come so fast that they gather meanwhile. For the thread's owner
+    /// when it has nothing to do but to wait: a timer of its runtime would cost more, and come later.
+    pub fn rest(&self) {
+        if !self.has_more {
+            self.shard.rest();
+        }
+    }
+
     /// When [`Local::turn`] is next due, whatever the sockets say.
     pub fn timeout(&mut self) -> Option<Duration> {
         if self.has_more { Some(Duration::ZERO) } else { self.shard.timeout() }

@@ -13,6 +13,7 @@ mod clock;
 mod control;
 mod counters;
 mod far;
+mod gather;
 pub mod link;
 mod local;
 mod memory;

@@ -21,6 +21,7 @@ use super::clock::Clock;
 use super::control::Control;
 use super::counters::{LATENESS_BOUNDS_US, Shared, Tally};
 use super::far::FarLinks;
+use super::gather::Gather;
 use super::memory::Memory;
 use super::net::{Net, SHARED, of_token};
 use super::recordings::{RecordingKey, Recordings};
@@ -63,6 +64,7 @@ pub(super) struct Shard {
     clock: Clock,
     capacity: Capacity,
     timers: Timers,
+    gather: Gather,
     /// Frames on their way from session to session.
     frames: VecDeque<(usize, LinkKey, Frame)>,
     /// Sockets that had more than one turn's packets.
@@ -141,6 +143,7 @@ impl Shard {
             clock: Clock,
             capacity,
             timers: Timers::default(),
+            gather: Gather::default(),
             frames: VecDeque::new(),
             unread: VecDeque::with_capacity(POLLED),
             losses: (0, 0),
@@ -155,6 +158,7 @@ impl Shard {
     pub fn run(mut self) {
         let mut polled = Polled::with_capacity(POLLED);
         while !self.shared.is_stopping() {
+            self.rest();
             let timeout = self.timeout();
             if let Err(fault) = self.poll.poll(&mut polled, timeout)
                 && fault.kind() != io::ErrorKind::Interrupted
@@ -192,6 +196,15 @@ impl Shard {
         let kept = self.net.next_deadline();
         let next = self.next_timer().map(|(at, _)| at).into_iter().chain(counted_anew).chain(kept).min();
         next.map(|at| at.since(self.clock.now()))
+    }
+
+    /// Sleeps while packets gather, where they come fast enough: half a millisecond at most.
+    pub fn rest(&self) {
+        if self.unread.is_empty()
+            && let Some(rest) = self.gather.rest(self.clock.now())
+        {
+            std::thread::sleep(rest);
+        }
     }
 
     /// Becomes readable when a socket is.
@@ -239,6 +252,7 @@ impl Shard {
             self.take_outcomes(now);
         }
         self.deliver_frames(now);
+        self.gather.taken(self.tally.packets_in, now);
         self.publish(now, false);
         mark(self.config.memory.as_ref(), 0);
     }

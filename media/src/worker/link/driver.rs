@@ -77,6 +77,7 @@ async fn run(local: Local, readable: AsyncFd<std::os::fd::OwnedFd>, mut queue: m
     let alarm = tokio::time::sleep(Duration::ZERO);
     tokio::pin!(alarm);
     loop {
+        local.rest();
         let wake = Instant::now() + local.timeout().unwrap_or(LONG);
         // One that rings too early is left as it is, and moved when it has rung.
         if alarm.is_elapsed() || wake < alarm.deadline() {
