@@ -403,12 +403,13 @@ impl Call {
             self.ring_until = Some(now.mono + placing.ring_for);
         }
         if self.leg.is_unanswered_incoming() {
-            effects.push(Effect::Sip {
-                attempt: AttemptId::FIRST,
-                command: SipCommand::Progress { status: 180, sdp: bytes::Bytes::new() },
-            });
             self.leg.wants_answer = self.opening.answer_at_once;
+            // The 200 that comes with the media needs no 180 before it.
             if !self.opening.answer_at_once {
+                effects.push(Effect::Sip {
+                    attempt: AttemptId::FIRST,
+                    command: SipCommand::Progress { status: 180, sdp: bytes::Bytes::new() },
+                });
                 self.start_document(now, effects);
             }
         }

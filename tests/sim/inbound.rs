@@ -33,6 +33,17 @@ fn document_is_fetched_and_the_call_answered_when_a_verb_needs_it() {
 }
 
 #[test]
+fn call_that_is_answered_at_once_does_not_ring_first() {
+    let number = "[[number]]\naccount = \"AC00000000000000000000000000000001\"\nnumber = \"+15551000001\"\nanswer = \"at-once\"\ntwiml = \"<Response><Pause length='2'/></Response>\"\n";
+    let mut world = World::with_config(27, number, |_| Says::Nothing);
+    world.call("+15551000001");
+    world.close_books();
+    let saw = world.saw(0);
+    assert_eq!(saw[0], Saw::Answered);
+    assert_eq!(world.records()[0].duration_s(), 2);
+}
+
+#[test]
 fn caller_hangs_up_during_a_verb() {
     let mut world = World::new(2, |_| Says::Twiml("<Response><Say loop=\"0\">hello</Say></Response>"));
     world.call("+15551000000");
