@@ -3,7 +3,9 @@
 import os
 import pathlib
 import platform
+import re
 import statistics
+import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -105,6 +107,14 @@ class Runs:
         self.records(150, "ivr")
         return ", ".join(f"{name} {value:.1f}" for name, value in told.items())
 
+    def order(self):
+        """The linker has put together what calls run through."""
+        sections = subprocess.run(["readelf", "-SW", self.scenario.dialtone], check=True, capture_output=True, text=True).stdout
+        hot = re.search(r" \.text\.hot +PROGBITS +\w+ \w+ (\w+)", sections)
+        size = int(hot[1], 16) // 1024 if hot else 0
+        self.scenario.check(500 < size < 4000, f"{size} kB in .text.hot")
+        return f"{size} kB"
+
     # --- the long form
 
     def compare(self, repetitions=3):
@@ -166,6 +176,7 @@ def main():
     allow_many_files()
     with Scenario(__file__) as scenario:
         runs = Runs(scenario)
+        scenario.step("order", runs.order)
         scenario.step("comparison" if scenario.long else "sanity", runs.compare if scenario.long else runs.sanity)
         scenario.step("stop", runs.stop)
         scenario.summary = "compared with Kamailio and rtpengine: see the table" if scenario.long else "small loads: 0 failed, 0 left"
