@@ -1,5 +1,6 @@
 """A server under test: the release binary with a configuration of its own."""
 
+import contextlib
 import json
 import os
 import re
@@ -234,7 +235,8 @@ class Server:
 
     def rows(self, sql, *arguments):
         """Rows of the database, as they are on disk."""
-        with sqlite3.connect(f"file:{self.folder}/data/dialtone.db?mode=ro", uri=True) as database:
+        # One that is left to the garbage collector keeps the database in use, also for a `dialtone restore`.
+        with contextlib.closing(sqlite3.connect(f"file:{self.folder}/data/dialtone.db?mode=ro", uri=True)) as database:
             return database.execute(sql, arguments).fetchall()
 
     def written(self, sids, seconds=6):

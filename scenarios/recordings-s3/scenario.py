@@ -1,5 +1,6 @@
 """Recordings go into a bucket, are served from it and deleted in it; and calls do not notice whether it is there."""
 
+import contextlib
 import io
 import pathlib
 import shutil
@@ -195,7 +196,7 @@ class Bucket:
         for sid in (old, young):
             self.wait_moved(sid)
         self.scenario.equal(self.server.stop(), 0, "exit code")
-        with sqlite3.connect(self.server.folder / "data" / "dialtone.db") as database:
+        with contextlib.closing(sqlite3.connect(self.server.folder / "data" / "dialtone.db")) as database, database:
             database.execute("UPDATE records SET created_ms = created_ms - 2 * 86400000 WHERE sid = ?", [old])
         self.server.write_config(config(f"{bucket()}\nkeep_days = 1"))
         self.go()
