@@ -164,6 +164,8 @@ pub struct Call {
     answered_ms: Option<u64>,
     /// When a call that the API makes has rung long enough.
     ring_until: Option<Mono>,
+    /// When a caller that is to be answered at once is told that it rings, as the answer has not come (RFC 3261 s17.2.1).
+    ring_at: Option<Mono>,
     answered_at: Option<Mono>,
     /// A leg whose peer has vanished without a word must not live for ever.
     longest: Option<Mono>,
@@ -197,6 +199,12 @@ struct Ending {
 
 /// The longest that an answered leg may last, as at Twilio.
 const LONGEST: Duration = Duration::from_secs(4 * 3600);
+/// Tells the caller that it rings.
+fn ring(effects: &mut Vec<Effect>) {
+    let command = SipCommand::Progress { status: 180, sdp: bytes::Bytes::new() };
+    effects.push(Effect::Sip { attempt: AttemptId::FIRST, command });
+}
+
 /// The leg that an event is of, where it is none of offer and answer.
 fn told_of(event: &MediaEventKind) -> Option<u32> {
     match event {
@@ -211,6 +219,8 @@ fn told_of(event: &MediaEventKind) -> Option<u32> {
 
 /// What a leg goes on with that is about to be ended.
 const NOTHING_MORE: &str = "<Response><Pause length=\"60\"/></Response>";
+/// In time for the 200 ms after which a caller without a provisional answer is to have 100.
+const RING_AFTER: Duration = Duration::from_millis(150);
 /// A worker answers within this time, or is taken for lost.
 const MEDIA_PATIENCE: Duration = Duration::from_secs(2);
 /// Twilio's number for a browser whose media cannot be had, or is lost.
@@ -260,6 +270,7 @@ impl Call {
             sequence: 0,
             answered_ms: None,
             ring_until: None,
+            ring_at: None,
             answered_at: None,
             longest: None,
             ending: None,
@@ -331,7 +342,8 @@ impl Call {
         let publish_by = self.ending.as_ref().filter(|_| !self.is_published).map(|ending| ending.publish_by);
         let longest = self.longest.filter(|_| self.ending.is_none());
         let ring_until = self.ring_until.filter(|_| self.leg.is_outgoing());
-        [self.verb_timer, publish_by, self.leg.media_patience(), self.throttle.deadline(), longest, ring_until]
+        let ring_at = self.ring_at.filter(|_| self.leg.is_unanswered_incoming());
+        [self.verb_timer, publish_by, self.leg.media_patience(), self.throttle.deadline(), longest, ring_until, ring_at]
             .into_iter()
             .flatten()
             .min()
@@ -404,12 +416,11 @@ impl Call {
         }
         if self.leg.is_unanswered_incoming() {
             self.leg.wants_answer = self.opening.answer_at_once;
-            // The 200 that comes with the media needs no 180 before it.
-            if !self.opening.answer_at_once {
-                effects.push(Effect::Sip {
-                    attempt: AttemptId::FIRST,
-                    command: SipCommand::Progress { status: 180, sdp: bytes::Bytes::new() },
-                });
+            if self.opening.answer_at_once {
+                // The 200 that comes with the media needs no 180 before it.
+                self.ring_at = Some(now.mono + RING_AFTER);
+            } else {
+                ring(effects);
                 self.start_document(now, effects);
             }
         }
@@ -471,6 +482,9 @@ impl Call {
         if self.leg.is_outgoing() && self.ring_until.is_some_and(|at| at <= now.mono) {
             self.cancel_attempts(None, "", effects);
             self.leg_ended(CallStatus::NoAnswer, EndedBy::Application, 487, now, effects);
+        }
+        if self.ring_at.take_if(|at| *at <= now.mono).is_some() && self.leg.is_unanswered_incoming() {
+            ring(effects);
         }
         if self.longest.is_some_and(|at| at <= now.mono) {
             self.hang_up(EndedBy::Server, 480, "SIP;cause=480;text=\"longest duration of a call\"", now, effects);

@@ -32,15 +32,27 @@ fn document_is_fetched_and_the_call_answered_when_a_verb_needs_it() {
     );
 }
 
+const AT_ONCE: &str = "[[number]]\naccount = \"AC00000000000000000000000000000001\"\nnumber = \"+15551000001\"\nanswer = \"at-once\"\ntwiml = \"<Response><Pause length='2'/></Response>\"\n";
+
 #[test]
 fn call_that_is_answered_at_once_does_not_ring_first() {
-    let number = "[[number]]\naccount = \"AC00000000000000000000000000000001\"\nnumber = \"+15551000001\"\nanswer = \"at-once\"\ntwiml = \"<Response><Pause length='2'/></Response>\"\n";
-    let mut world = World::with_config(27, number, |_| Says::Nothing);
+    let mut world = World::with_config(27, AT_ONCE, |_| Says::Nothing);
     world.call("+15551000001");
     world.close_books();
     let saw = world.saw(0);
     assert_eq!(saw[0], Saw::Answered);
     assert_eq!(world.records()[0].duration_s(), 2);
+}
+
+#[test]
+fn call_that_is_to_be_answered_at_once_rings_where_its_worker_is_slow() {
+    let mut world = World::with_config(28, AT_ONCE, |_| Says::Nothing);
+    world.worker_delay = Duration::from_millis(300);
+    world.call("+15551000001");
+    world.run_for(Duration::from_millis(220));
+    assert_eq!(world.saw(0), [Saw::Progress(180)]);
+    world.close_books();
+    assert_eq!(world.saw(0)[1], Saw::Answered);
 }
 
 #[test]

@@ -99,8 +99,8 @@ impl Local {
         unsafe { BorrowedFd::borrow_raw(self.shard.poll_fd()) }.try_clone_to_owned()
     }
 
-    /// Sleeps for half a millisecond at most, where packets come so fast that they gather meanwhile. For the thread's owner
-    /// when it has nothing to do but to wait: a timer of its runtime would cost more, and come later.
+    /// Sleeps for half a millisecond at most, where packets come so fast that they gather meanwhile: what else its thread has to
+    /// do waits that long too. For the thread's owner, once from turn to turn: a timer of its runtime would cost more, and come later.
     pub fn rest(&self) {
         if !self.has_more {
             self.shard.rest();
