@@ -1,27 +1,9 @@
-//! What a build is of, for `dialtone_build_info`, and in which order a release has its functions.
+//! What a build is of, for `dialtone_build_info`.
 
 use std::env::var;
 use std::process::Command;
 
 fn main() {
-    tell_build();
-    order_functions();
-}
-
-/// What a call runs through lies together: see `src/hot.ld`.
-fn order_functions() {
-    println!("cargo::rerun-if-changed=src/hot.ld");
-    let is = |name: &str, wanted: &str| var(name).is_ok_and(|value| value == wanted);
-    // These know no such scripts, and do without it.
-    let linker = var("RUSTC_LINKER").unwrap_or_default() + &var("CARGO_ENCODED_RUSTFLAGS").unwrap_or_default();
-    let knows_scripts = !["mold", "wild", "gold"].iter().any(|other| linker.contains(other));
-    if is("PROFILE", "release") && is("CARGO_CFG_TARGET_OS", "linux") && knows_scripts {
-        let folder = var("CARGO_MANIFEST_DIR").unwrap_or_default();
-        println!("cargo::rustc-link-arg-bin=dialtone=-Wl,-T,{folder}/src/hot.ld");
-    }
-}
-
-fn tell_build() {
     let told = |program: &str, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
