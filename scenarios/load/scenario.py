@@ -95,15 +95,15 @@ class Runs:
 
     def sanity(self):
         told = {}
-        told["answer"] = self.signalling(self.ours, "answer", 50, 3)
-        told["bridge"] = self.signalling(self.ours, "bridge", 50, 3, callee=True)
-        told["ivr"] = self.signalling(self.ours, "ivr", 50, 3, flow="hung_up")
+        told["answer"] = self.signalling(self.ours, "answer", 50, 2)
+        told["bridge"] = self.signalling(self.ours, "bridge", 50, 2, callee=True)
+        told["ivr"] = self.signalling(self.ours, "ivr", 50, 2, flow="hung_up")
         told["relay"] = self.relay(self.ours, "bridge", 10, 2)
         told["answer to effect p99 ms"] = self.answer_to_effect_ms()
         told["p50 ms"] = self.load.latency(self.ours, "bridge", 30)
         self.nothing_left()
-        self.records(150, "answer")
-        self.records(150, "ivr")
+        self.records(100, "answer")
+        self.records(100, "ivr")
         return ", ".join(f"{name} {value:.1f}" for name, value in told.items())
 
     def profile(self):

@@ -199,6 +199,15 @@ struct Ending {
 
 /// The longest that an answered leg may last, as at Twilio.
 const LONGEST: Duration = Duration::from_secs(4 * 3600);
+/// What a leg goes on with that is about to be ended.
+const NOTHING_MORE: &str = "<Response><Pause length=\"60\"/></Response>";
+/// In time for the 200 ms after which a caller without a provisional answer is to have 100.
+const RING_AFTER: Duration = Duration::from_millis(150);
+/// A worker answers within this time, or is taken for lost.
+const MEDIA_PATIENCE: Duration = Duration::from_secs(2);
+/// Twilio's number for a browser whose media cannot be had, or is lost.
+const NO_MEDIA: u32 = 53_405;
+
 /// Tells the caller that it rings.
 fn ring(effects: &mut Vec<Effect>) {
     let command = SipCommand::Progress { status: 180, sdp: bytes::Bytes::new() };
@@ -216,15 +225,6 @@ fn told_of(event: &MediaEventKind) -> Option<u32> {
         _ => None,
     }
 }
-
-/// What a leg goes on with that is about to be ended.
-const NOTHING_MORE: &str = "<Response><Pause length=\"60\"/></Response>";
-/// In time for the 200 ms after which a caller without a provisional answer is to have 100.
-const RING_AFTER: Duration = Duration::from_millis(150);
-/// A worker answers within this time, or is taken for lost.
-const MEDIA_PATIENCE: Duration = Duration::from_secs(2);
-/// Twilio's number for a browser whose media cannot be had, or is lost.
-const NO_MEDIA: u32 = 53_405;
 
 impl Call {
     /// A call that somebody makes to us. Begin it with [`CallInput::Begin`].
