@@ -351,7 +351,8 @@ impl Connections {
 
 async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Bytes>) {
     while let Some(bytes) = queue.recv().await {
-        if writer.write_all(&bytes).await.is_err() {
+        // Encryption keeps what its socket had no room for until it is flushed: without that the message waits for the next one.
+        if writer.write_all(&bytes).await.is_err() || writer.flush().await.is_err() {
             return;
         }
     }
@@ -361,6 +362,18 @@ async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<By
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn message_does_not_wait_for_the_next_one() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let (queue, messages) = mpsc::channel(1);
+        // It keeps what it has until it is flushed or full.
+        tokio::spawn(write(tokio::io::BufWriter::new(ours), messages));
+        queue.send(Bytes::from_static(b"BYE sip:b SIP/2.0\r\n\r\n")).await.unwrap();
+        let mut received = [0; 21];
+        timeout(Duration::from_secs(10), theirs.read_exact(&mut received)).await.expect("it is sent at once").unwrap();
+        assert_eq!(&received, b"BYE sip:b SIP/2.0\r\n\r\n");
+    }
 
     #[test]
     fn strangers_of_one_address_keep_out_neither_others_nor_who_is_known() {
