@@ -102,6 +102,9 @@ class Transport:
         self.closed_by_peer = False
         self._messages = collections.deque()
         self._news = threading.Condition()
+        # An ssl object bears one thread at a time: whoever reads while another writes breaks it, and what was written is lost.
+        self._turn = threading.Lock()
+        self.socket.setblocking(self.name != "tls")
         self._open = True
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -112,10 +115,20 @@ class Transport:
 
     def send(self, data, to=None):
         data = data.encode() if isinstance(data, str) else data
-        if self.tcp:
+        if self.name == "tls":
+            self._send_encrypted(data)
+        elif self.tcp:
             self.socket.sendall(data)
         else:
             self.socket.sendto(data, to or self.server)
+
+    def _send_encrypted(self, data):
+        while data:
+            try:
+                with self._turn:
+                    data = data[self.socket.send(data) :]
+            except ssl.SSLWantWriteError:
+                select.select([], [self.socket], [])
 
     def _read(self):
         buffer = b""
@@ -126,7 +139,11 @@ class Transport:
             try:
                 if not news.poll(50):
                     continue
-                data, source = (self.socket.recv(65536), self.server) if self.tcp else self.socket.recvfrom(65536)
+                with self._turn:
+                    data, source = (self.socket.recv(65536), self.server) if self.tcp else self.socket.recvfrom(65536)
+            except ssl.SSLWantReadError:
+                # A record of TLS itself.
+                continue
             except (OSError, ValueError):
                 return
             if not self.tcp:
