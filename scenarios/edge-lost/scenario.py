@@ -1,5 +1,6 @@
 """One of two edges is lost with its machine, or is told to stop: the other one goes on with its calls."""
 
+import concurrent.futures
 import http.server
 import pathlib
 import sys
@@ -74,7 +75,8 @@ class EdgeLost:
         wait_for(lambda: self.app.told, 3, "the application not to hear of a call's end")
         callers = [Leg(self.left.sip, ECHO) for _ in range(legs)]
         others = [Leg(self.right.sip, ECHO) for _ in range(2)]
-        sids = [call["sid"] for call in wait_for(lambda: len(self.left.live()) == legs + 2 and self.left.live(), 2, "the calls")]
+        leaver = Leg(self.left.sip, ECHO)
+        sids = [call["sid"] for call in wait_for(lambda: len(self.left.live()) == legs + 3 and self.left.live(), 2, "the calls")]
         client = Client(SLOW, "of-the-slow")
         client.api.base_url = f"http://{self.left.http}"
         orders = [client.calls.create(to=to, from_=ECHO, twiml="<Response/>") for to in self.ordered]
@@ -82,6 +84,9 @@ class EdgeLost:
         time.sleep(0.5)
         at = time.monotonic()
         self.left.kill()
+        # Nobody goes on with this call yet, and it is not over for that.
+        leaver.phone.transport.server = self.right.sip
+        bye = concurrent.futures.ThreadPoolExecutor(1).submit(leaver.phone.insist, leaver.call.make("BYE"))
         moved = []
         for caller in callers:
             caller.phone.transport.server = self.right.sip
@@ -90,6 +95,8 @@ class EdgeLost:
             check(caller.reinvited(8) is not None, "each is told where its call is now")
             moved.append(caller.media.remote != before)
         back = time.monotonic() - at
+        equal(bye.result().status, 200, "BYE before anybody went on with the call")
+        leaver.stop()
         self.app.is_well = True
         listen_on(callers, 1)
         now = time.monotonic()

@@ -1,5 +1,6 @@
 """An edge stands still for longer than the others wait; the store that edges share is away, and has forgotten everything."""
 
+import concurrent.futures
 import os
 import pathlib
 import signal
@@ -60,11 +61,15 @@ class Trouble:
         began = time.monotonic()
         self.told_elsewhere(callers, self.right)
         after = time.monotonic() - began
-        # What comes to it while it stands still is not for it any more.
-        callers[0].phone.transport.send(callers[0].call.make("BYE"), self.left.sip)
+        # What comes to it while it stands still is not for it any more, and gets to whoever has the call.
+        leaver = callers.pop()
+        leaver.phone.transport.server = self.left.sip
+        bye = concurrent.futures.ThreadPoolExecutor(1).submit(leaver.phone.insist, leaver.call.make("BYE"))
         os.kill(edge, signal.SIGCONT)
         wait_for(lambda: child(self.left, "edge") not in (None, edge), 4, "the edge to end, and another to be there")
         wait_for(lambda: self.is_ready(self.left), 6, "it to be ready")
+        self.scenario.equal(bye.result().status, 200, "BYE by way of the edge that had lost the call")
+        leaver.stop()
         time.sleep(0.5)
         now = time.monotonic()
         self.scenario.check(all(caller.media.packets[-1].at > now - 0.3 for caller in callers), "everybody hears still")

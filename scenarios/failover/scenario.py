@@ -247,16 +247,21 @@ class Failover:
         bob = Phone(SIP, "bob", "secret-of-bob")
         equal(bob.register().status, 200, "REGISTER")
         callers = [Leg(SIP, ECHO) for _ in range(legs)]
-        asked = Leg(SIP, ASK)
+        asked, leaver = Leg(SIP, ASK), Leg(SIP, ECHO)
         time.sleep(1.5)
         asked.mute()
         asked.media.press("12")
         time.sleep(0.5)
         at = time.monotonic()
         os.kill(child(self.server, "edge"), signal.SIGKILL)
+        # It is the first that the next one reads.
+        bye = leaver.call.make("BYE")
+        leaver.phone.transport.send(bye)
         wait_for(self.is_ready, 5, "the edge to be back", every=0.02)
         back = time.monotonic() - at
         check(back < 2, f"the edge was back after {back:.2f} s")
+        equal(leaver.phone.answer_to(bye).status, 200, "BYE while the edge was away")
+        leaver.stop()
         for caller in [*callers, asked]:
             before_it = caller.media.remote
             equal(caller.reinvited(5), before_it, "where a re-INVITE has it send")
@@ -278,10 +283,10 @@ class Failover:
             caller.is_talking = False
             caller.media.close()
         self.after()
-        ended = [call for call in self.server.calls() if call["to"] in (ECHO, ASK)][: legs + 1]
+        ended = [call for call in self.server.calls() if call["to"] in (ECHO, ASK)][: legs + 2]
         equal({call["status"] for call in ended}, {"completed"}, "how they ended")
         self.server.written([call["sid"] for call in ended])
-        self.restart = f"the edge back with {legs + 1} calls after {back * 1000:.0f} ms; largest gap {max(gaps) * 1000:.0f} ms, a second before {usual * 1000:.0f} ms"
+        self.restart = f"the edge back with {legs + 2} calls after {back * 1000:.0f} ms; largest gap {max(gaps) * 1000:.0f} ms, a second before {usual * 1000:.0f} ms"
         return self.restart
 
     def is_ready(self):

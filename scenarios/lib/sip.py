@@ -271,8 +271,21 @@ class Phone:
 
     def exchange(self, text, seconds=5.0):
         """Sends a request and gives its final response; an INVITE that fails is acknowledged."""
-        request = Message(text.encode())
         self.transport.send(text)
+        return self.answer_to(text, seconds)
+
+    def insist(self, text, tries=16):
+        """As `exchange`, and sends it again every half a second, as if the network had lost it."""
+        for _ in range(tries - 1):
+            try:
+                return self.exchange(text, 0.5)
+            except Failed:
+                pass
+        return self.exchange(text)
+
+    def answer_to(self, text, seconds=5.0):
+        """The final response to a request that was sent."""
+        request = Message(text.encode())
         final = self.transport.wait(
             lambda message: message.status >= 200 and message.call_id == request.call_id and message.cseq == request.cseq and message.method == request.method,
             seconds,

@@ -94,7 +94,7 @@ pub async fn join(member: &Member) -> Result<Joined, JoinError> {
         tokio::time::sleep(BARRIER).await;
         alive = self::alive(hot.ask(beat).await?);
     }
-    let (mut left, mut others) = (Vec::new(), Vec::new());
+    let (mut left, mut others, mut owners) = (Vec::new(), Vec::new(), HashMap::new());
     for (slot, owner) in alive.slots {
         if owner.node == id.node && owner.epoch != id.epoch {
             // Two lives of a node are never at once: its keeper sees to that.
@@ -102,13 +102,15 @@ pub async fn join(member: &Member) -> Result<Joined, JoinError> {
             left.extend(adopt(hot, id, slot, owner, None).await?);
         } else {
             others.push(slot);
+            owners.insert(slot, owner);
         }
     }
     let began_us = mono_us();
     let taken = hot.ask(Command::TakeFree { edge: id.clone() }).await?;
     let Answer::Slot(Some(slot)) = taken else { return Err(JoinError::NoSlot) };
     let (inbound_sender, inbound) = mpsc::channel(INBOUND);
-    let edges = Edges::new(id.clone(), inbound_sender);
+    owners.extend(left.iter().map(|adoption: &Adoption| adoption.slot).chain([slot]).map(|slot| (slot, id.clone())));
+    let edges = Edges::new(id.clone(), owners, inbound_sender);
     // What was told before the slot was taken is a moment older; the first beat comes as soon as everything is there.
     edges.extend_lease(began_us + STARTS_IN_US);
     Ok(Joined { edges, inbound, slot, left, others })

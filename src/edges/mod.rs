@@ -36,7 +36,8 @@ pub enum Whose {
     Ours,
     /// Another edge that there is a link to.
     Linked,
-    /// An edge that is lost, and that nobody has taken over yet; or none ever.
+    /// An edge that is lost, and that nobody has taken over yet.
+    Lost,
     Nobodys,
 }
 
@@ -115,10 +116,10 @@ struct Link {
 const FRAMES: usize = 4096;
 
 impl Edges {
-    fn new(me: EdgeId, inbound: mpsc::Sender<Inbound>) -> Edges {
+    fn new(me: EdgeId, owners: HashMap<u16, EdgeId>, inbound: mpsc::Sender<Inbound>) -> Edges {
         let inner = Inner {
             me,
-            known: ArcSwap::default(),
+            known: ArcSwap::from_pointee(Known { owners, ..Known::default() }),
             links: Mutex::default(),
             lost: Notify::new(),
             lease_until_us: AtomicU64::new(0),
@@ -156,15 +157,16 @@ impl Edges {
         match self.inner.known.load().owners.get(&slot) {
             Some(owner) if *owner == self.inner.me => Whose::Ours,
             Some(owner) if self.links().contains_key(owner) => Whose::Linked,
-            _ => Whose::Nobodys,
+            Some(_) => Whose::Lost,
+            None => Whose::Nobodys,
         }
     }
 
-    /// Hands a message on to whoever has its slot; false where that is us, or nobody who can be reached.
-    pub fn hand_on(&self, slot: u16, flow: Flow, bytes: &Bytes) -> bool {
-        match self.inner.known.load().owners.get(&slot) {
-            Some(owner) if *owner != self.inner.me => self.send(owner, Frame::received(flow, bytes.clone())),
-            _ => false,
+    /// Hands a message on to another edge, which has its slot. Where the link to it is full the message is lost, as the network
+    /// loses some.
+    pub fn hand_on(&self, slot: u16, flow: Flow, bytes: &Bytes) {
+        if let Some(owner) = self.inner.known.load().owners.get(&slot) {
+            self.send(owner, Frame::received(flow, bytes.clone()));
         }
     }
 

@@ -440,7 +440,7 @@ impl Server {
             }
             .run(said),
         );
-        let mut membership = None;
+        let mut joining = None;
         if let (Some(shared), Some(writer), Some(cluster)) = (shared, kept, &config.cluster) {
             let writing = writer.writing();
             tokio::spawn(writer.run(cluster::fenced));
@@ -481,12 +481,15 @@ impl Server {
                 news: news.clone(),
                 ours: own.sip.clone(),
             };
-            membership = Some(shared.start(own, home, neighbours, dialled, writing));
+            joining = Some((shared, own, home, neighbours, writing));
         }
-        // The queue has room: nobody else has its end yet.
+        // Before anybody else has a word for these calls.
         if !restored.is_empty() {
-            let _ = mail.try_send(Mail::Restore(restored));
+            let _ = mail.send(Mail::Restore(restored)).await;
         }
+        let _ = mail.send(Mail::Open).await;
+        let membership = joining
+            .map(|(shared, own, home, neighbours, writing)| shared.start(own, home, neighbours, dialled, writing));
         tokio::spawn(credit::serve(store.clone(), id.clone(), credit_claims, mail.clone()));
         tokio::spawn(credit::forget(store.clone(), id.clone()));
         if let Some(sharing) = &sharing {

@@ -69,6 +69,8 @@ pub enum Mail {
     Place(Box<PlaceOrder>, oneshot::Sender<OrderPlacement>),
     /// Calls that ran when the edge last died, each with what is known of its media.
     Restore(Vec<(Checkpoint, Option<Placement>)>),
+    /// Whatever ran before is restored: the network is listened to from now on.
+    Open,
     /// Orders that waited when the server last stopped, and since when.
     Resume(Vec<(PlaceOrder, u64)>),
     /// Change a running call; tell whether it is in a state for that.

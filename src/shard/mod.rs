@@ -19,6 +19,7 @@ mod replies;
 mod rim;
 mod rooms;
 mod sockets;
+mod strays;
 mod streams;
 mod traffic;
 mod watchers;

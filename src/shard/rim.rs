@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dialtone_media::proto::{Audio, CommandKind};
+use dialtone_sip::flow::Flow;
+use dialtone_sip::msg::{Message, Method};
 use dialtone_sip::resolve::Resolution;
 use dialtone_sip::stack::{Stack, Transmit};
 use dialtone_sip::time::Mono;
@@ -19,13 +21,14 @@ use super::mail::{Mail, MailBox};
 use super::names::Names;
 use super::neighbours::{Letter, Wish};
 use super::sockets::Sockets;
+use super::strays::{Stray, Strays};
 use super::traffic::Traffic;
 use crate::account::Directory;
 use crate::app::{AudioCache, AudioRequest, Client, ClipHash, Clips, FetchRequest, RequestKind};
 use crate::call::{FetchOutcome, Now, StreamEvent};
 use crate::clock::{mono_us, wall_ms};
 use crate::credit;
-use crate::edges::{EdgeId, Edges, kind};
+use crate::edges::{EdgeId, Edges, Whose, kind};
 use crate::events::Publisher;
 use crate::hot::Claim;
 use crate::ids::{AccountSid, CallSid};
@@ -80,6 +83,8 @@ const KEPT_IN: Duration = Duration::from_millis(5);
 const LOST_LETTER: Duration = Duration::from_millis(500);
 /// Whether an edge that stands still may go on.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Whether somebody goes on with the calls of a lost edge.
+const STRAYS_EVERY: Duration = Duration::from_millis(100);
 /// Letters taken at once.
 const LETTERS: usize = 256;
 /// Whoever is refused before it is known whose it is.
@@ -110,7 +115,9 @@ pub async fn run(
         held: VecDeque::new(),
         turn: 0,
         keeping: Vec::new(),
+        strays: Strays::default(),
         drained: None,
+        is_open: false,
         stands_still: false,
         stopping: false,
     };
@@ -137,7 +144,10 @@ struct Rim {
     turn: u64,
     /// What this turn's answered calls are waiting for.
     keeping: Vec<oneshot::Receiver<()>>,
+    strays: Strays,
     drained: Option<oneshot::Sender<()>>,
+    /// A request that came before the call was restored that it is for would be told that there is none.
+    is_open: bool,
     stands_still: bool,
     stopping: bool,
 }
@@ -146,9 +156,10 @@ impl Rim {
     async fn run(mut self, mut mail: mpsc::Receiver<Mail>) {
         let mut batch = Vec::new();
         let mut letters = Vec::new();
+        let mut worker_is_due = false;
         let mut alarm = Box::pin(tokio::time::sleep_until(self.next_wake().into()));
         while !self.stopping {
-            if self.stands_still || self.outside.edges.as_ref().is_some_and(|edges| !edges.holds_lease()) {
+            if !self.may_go_on() {
                 self.wait_for_word(&mut mail, &mut letters).await;
                 continue;
             }
@@ -159,16 +170,20 @@ impl Rim {
             if alarm.is_elapsed() || wake < alarm.deadline() {
                 alarm.as_mut().reset(wake);
             }
-            let mut worker_is_due = self.workers.timeout() == Some(Duration::ZERO);
+            worker_is_due |= self.workers.timeout() == Some(Duration::ZERO);
             tokio::select! {
-                // Letters of a time when it stood still.
-                () = std::future::ready(()), if !letters.is_empty() => {}
-                () = self.transports.receive(&mut batch) => {}
+                // What came in a time when it stood still.
+                () = std::future::ready(()), if !letters.is_empty() || !batch.is_empty() => {}
+                () = self.transports.receive(&mut batch), if self.is_open => {}
                 () = self.workers.readable() => worker_is_due = true,
                 _ = mail.recv_many(&mut letters, LETTERS) => {}
                 () = &mut alarm => worker_is_due = true,
             }
-            if worker_is_due {
+            // The process may have stood still meanwhile, for longer than others wait.
+            if !self.may_go_on() {
+                continue;
+            }
+            if std::mem::take(&mut worker_is_due) {
                 self.workers.turn();
             }
             let now = self.now();
@@ -179,6 +194,7 @@ impl Rim {
             for letter in letters.drain(..) {
                 self.guarded(|rim| rim.letter(letter, now), now);
             }
+            self.readmit(now);
             if self.core.next_deadline().is_some_and(|at| at <= now.mono) {
                 self.guarded(|rim| rim.core.handle_timeout(now), now);
             }
@@ -194,6 +210,11 @@ impl Rim {
                 let _ = drained.send(());
             }
         }
+    }
+
+    /// Whether the calls are this edge's still, and nobody has told it to stand still.
+    fn may_go_on(&self) -> bool {
+        !self.stands_still && self.outside.edges.as_ref().is_none_or(Edges::holds_lease)
     }
 
     /// Nothing happens but what is said of standing still; all other letters are kept.
@@ -217,7 +238,8 @@ impl Rim {
             Instant::now() + Duration::from_micros(at.saturating_sub(now))
         });
         let worker = self.workers.timeout().map(|after| Instant::now() + after);
-        [core, worker].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
+        let strays = (!self.strays.is_empty()).then(|| Instant::now() + STRAYS_EVERY);
+        [core, worker, strays].into_iter().flatten().min().unwrap_or_else(|| Instant::now() + Duration::from_secs(60))
     }
 
     fn now(&self) -> Now {
@@ -247,14 +269,8 @@ impl Rim {
                 if let Some(hep) = &self.outside.hep {
                     hep.capture(flow.remote, flow.local, !flow.transport.is_reliable(), message.raw());
                 }
-                if let Some(edges) = &self.outside.edges
-                    && let Some(slot) = Stack::slot_of(&message)
-                    && edges.hand_on(slot, flow, message.raw())
-                {
-                    return;
-                }
-                if let Some(reason) = self.core.handle_message(flow, message, now) {
-                    metrics::counter!("dialtone_sip_parse_errors_total", "transport" => flow.transport.uri_name(), "reason" => reason).increment(1);
+                if let Some(message) = self.keep_or_hand_on(flow, message, now) {
+                    self.message(flow, message, now);
                 }
             }
             Inbound::Malformed { flow, error } => {
@@ -266,6 +282,41 @@ impl Rim {
                     tracing::warn!(transport = %flow.transport, peer = %flow.remote, %error, "a connection could not be opened");
                 }
                 self.core.handle_connection_closed(flow, now);
+            }
+        }
+    }
+
+    fn message(&mut self, flow: Flow, message: Message, now: Now) {
+        if let Some(reason) = self.core.handle_message(flow, message, now) {
+            metrics::counter!("dialtone_sip_parse_errors_total", "transport" => flow.transport.uri_name(), "reason" => reason).increment(1);
+        }
+    }
+
+    /// Gives back what is for this edge.
+    fn keep_or_hand_on(&mut self, flow: Flow, message: Message, now: Now) -> Option<Message> {
+        let (Some(edges), Some(slot)) = (&self.outside.edges, Stack::slot_of(&message)) else { return Some(message) };
+        match edges.has_slot(slot) {
+            Whose::Linked => {
+                edges.hand_on(slot, flow, message.raw());
+                None
+            }
+            // Subscriptions end with their edge, and what a transaction answers too.
+            Whose::Lost if message.is_request() && message.method() != Some(Method::Subscribe) => {
+                self.strays.keep(slot, flow, message, now.mono)
+            }
+            Whose::Ours | Whose::Lost | Whose::Nobodys => Some(message),
+        }
+    }
+
+    /// What has waited for whoever goes on with the calls of a lost edge.
+    fn readmit(&mut self, now: Now) {
+        let Some(edges) = self.outside.edges.as_ref().filter(|_| !self.strays.is_empty()) else { return };
+        let ready = self.strays.take(|slot| edges.has_slot(slot) == Whose::Lost, now.mono);
+        for Stray { slot, flow, request, .. } in ready {
+            let edges = self.outside.edges.as_ref().filter(|edges| edges.has_slot(slot) == Whose::Linked);
+            match edges {
+                Some(edges) => edges.hand_on(slot, flow, request.raw()),
+                None => self.guarded(|rim| rim.message(flow, request, now), now),
             }
         }
     }
@@ -308,6 +359,7 @@ impl Rim {
                 let _ = done.send(placement);
             }
             Mail::Restore(calls) => self.restore(calls, now),
+            Mail::Open => self.is_open = true,
             Mail::Resume(orders) => self.core.resume(orders, now),
             Mail::Update { call, account, change, done } => {
                 let is_done = self.core.update(call, account, change, now);

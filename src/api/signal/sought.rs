@@ -49,7 +49,7 @@ impl Sought {
                 Whose::Linked => true,
                 // What is taken over is taken up one after another.
                 Whose::Ours => edges.is_none() || ours_since.get_or_insert_with(Instant::now).elapsed() >= TAKEN_UP,
-                Whose::Nobodys => false,
+                Whose::Lost | Whose::Nobodys => false,
             };
             if (is_settled || is_over) && !std::mem::replace(&mut is_asked, true) {
                 self.tell(false).await;
