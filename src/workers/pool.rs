@@ -182,6 +182,8 @@ pub struct Pool {
     secrets: u64,
     /// Sessions to be opened anew, in the order in which they lost their workers.
     homeless: VecDeque<u64>,
+    /// Sessions that were let go of, and since when, while their worker was away: it may have them still.
+    left: Vec<(WorkerId, u64, Mono)>,
     /// No other of them before then.
     paced_until: Mono,
     decisions: Decisions,
@@ -203,6 +205,7 @@ impl Pool {
             secret: seed,
             secrets: 0,
             homeless: VecDeque::new(),
+            left: Vec::new(),
             paced_until: Mono(0),
             decisions: Decisions::default(),
             out: VecDeque::new(),
@@ -263,6 +266,13 @@ impl Pool {
         // It may have its sessions still: they are opened where they are.
         for session_id in self.homeless_of(id) {
             self.reopen(session_id, id, now);
+        }
+        for (_, session_id, _) in self.left.extract_if(.., |(worker, ..)| *worker == id) {
+            self.next_command += 1;
+            let kind = Some(CommandKind::Release(Release {}));
+            let command = Command { command_id: self.next_command, session_id, owner_epoch: self.epoch, kind };
+            self.out.push_back(Output::Command { worker: id, command });
+            self.out.push_back(Output::Close { worker: id, session_id });
         }
         id
     }
@@ -391,7 +401,7 @@ impl Pool {
             return;
         }
         match kind {
-            CommandKind::Release(_) => self.release_homeless(session_id),
+            CommandKind::Release(_) => self.release_homeless(session_id, now),
             CommandKind::DropLeg(leg_id) => self.tell(session_id, MediaEventKind::LegClosed(closed(leg_id))),
             // What the book says is what the next worker is asked for, and steps are asked for anew. How much may be fed to a
             // player is bounded by whoever feeds it.
@@ -628,8 +638,10 @@ impl Pool {
     }
 
     /// A call lets go of a session that has no worker: it is told what a worker would have told.
-    fn release_homeless(&mut self, session_id: u64) {
+    fn release_homeless(&mut self, session_id: u64, now: Mono) {
         let Some(placed) = self.sessions.get(&session_id) else { return };
+        self.left.retain(|(.., since)| now.since(*since) < KEPT_WITHOUT_EDGE);
+        self.left.push((placed.worker, session_id, now));
         let legs: Vec<u32> = placed.book.leg_ids().collect();
         for leg_id in legs {
             self.tell(session_id, MediaEventKind::LegClosed(closed(leg_id)));
@@ -719,6 +731,8 @@ pub fn process_name(machine: &str, process: u32) -> String {
 /// How long a lost worker's sessions wait before others take them, for it to be linked anew; and how long one waits before it
 /// is looked for a place again.
 const GRACE: Duration = Duration::from_millis(100);
+/// A worker keeps a session no longer without an edge.
+const KEPT_WITHOUT_EDGE: Duration = Duration::from_secs(60);
 /// How long a session may be without a worker.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// A leg that is not heard for longer was silent anyway.

@@ -378,6 +378,19 @@ fn call_that_hangs_up_while_its_worker_is_lost_is_answered() {
 }
 
 #[test]
+fn session_let_go_of_while_its_worker_was_away_ends_when_that_is_back() {
+    let mut world = World::new(1);
+    world.ask(5, open(5, vec![leg(1)]));
+    world.pool.lost(WorkerId(1), world.now);
+    world.ask(5, CommandKind::Release(Release {}));
+    assert_eq!(world.machines[&WorkerId(1)].sessions.len(), 1);
+    let load = LoadReport { capacity: 100, ..LoadReport::default() };
+    world.pool.joined("m-1", "", &load, world.now);
+    assert_eq!(world.run(), [], "its call is gone");
+    assert_eq!(world.machines[&WorkerId(1)].sessions.len(), 0);
+}
+
+#[test]
 fn sessions_that_nobody_takes_are_lost_and_the_calls_are_told() {
     let mut world = World::new(1);
     world.ask(5, open(5, vec![leg(1)]));
